@@ -1,1 +1,27 @@
-//! placeholder
+//! The only sequence: permit, operate, record, release.
+//!
+//! **For:** every call goes through here in the same order, whatever wire it came by; starting and
+//! stopping an installation; the offline `recover`.
+//! **May use:** `keys`, `audit`, `policy`, `store`, `crypto`, `model`. No tonic.
+//! **Must hold:** nothing is looked up before policy has said yes; no plaintext and no answer
+//! derived from one leaves before its record is durable; without a working journal nothing that
+//! would need a record begins.
+
+mod boot;
+mod call;
+mod decrypt;
+mod encrypt;
+mod engine;
+mod manage;
+mod observe;
+pub mod offline;
+mod refusal;
+
+pub use boot::{BootError, Installation, Settings, StoreBackend};
+pub use call::{
+    Caller, DecryptCall, DecryptItem, DecryptReply, EncryptCall, EncryptItem, EncryptReply,
+    OpenedItem, PlainInput, SealedInput, SealedItem,
+};
+pub use engine::Engine;
+pub use observe::{AuditQuery, Status};
+pub use refusal::{Refusal, RefusalCause};

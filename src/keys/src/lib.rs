@@ -1,1 +1,29 @@
-//! placeholder
+//! Keys, their versions, data keys and partitions; sealing and opening under them.
+//!
+//! **For:** creating and rotating keys, finding or making the data key of a partition, sealing, and
+//! opening into [`fieldseal_audit::Withheld`]. The keyring lives here too.
+//! **May use:** `audit`, `crypto`, `store`, `policy`, `model`. No gRPC.
+//! **Must hold:** nothing opens without a `Permit` that covers it, and what was opened has no way
+//! out but the journal. A change of keys is in the store and in the audit log, or it is not
+//! acknowledged. A version's state is looked at on every use.
+
+mod cache;
+mod change;
+mod data_key;
+mod error;
+pub mod keyring;
+mod keys;
+mod ledger;
+mod opening;
+mod records;
+mod registry;
+mod sealing;
+
+pub use change::{Changed, KeyChange};
+pub use data_key::DataKeyHandle;
+pub use error::KeyError;
+pub use keys::{Keys, Settings, Statistics};
+pub use ledger::Ledger;
+pub use opening::{OpenCause, Opened, OpenedValue, Opening, OpeningKey};
+pub use registry::{KeyView, VersionView};
+pub use sealing::Sealer;

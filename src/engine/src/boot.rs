@@ -1,0 +1,186 @@
+//! Making, starting and stopping an installation.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use fieldseal_audit::{Checkpoint, Identity, Journal, JournalError, SystemEvent};
+use fieldseal_crypto::ServiceKeyKind;
+use fieldseal_crypto::record::{AnchorKey, PathKey, StorageKey};
+use fieldseal_crypto::signing::LogSigningKey;
+use fieldseal_keys::keyring::{Keyring, KeyringError};
+use fieldseal_keys::{KeyError, Keys, Ledger};
+use fieldseal_model::Clock;
+use fieldseal_policy::{Policy, PolicyErrors};
+use fieldseal_store::{Secrets, Store, StoreError};
+use tokio::sync::mpsc;
+
+use crate::engine::{Engine, Inner};
+
+/// Where the data keys are kept.
+#[derive(Debug, Clone)]
+pub enum StoreBackend {
+    /// sled, in this directory.
+    Sled(PathBuf),
+    /// In memory: everything is gone when the process ends.
+    Memory,
+}
+
+/// Everything an engine is started with, apart from its secrets.
+#[derive(Clone)]
+pub struct Settings {
+    /// The data keys.
+    pub store: StoreBackend,
+    /// Free bytes below which the store takes no writes.
+    pub reserve_bytes: u64,
+    /// The audit log.
+    pub audit: fieldseal_audit::Settings,
+    /// Names this instance in the log's origin.
+    pub instance: String,
+    /// The policy files.
+    pub policy: fieldseal_policy::Settings,
+    /// The keys.
+    pub keys: fieldseal_keys::Settings,
+}
+
+/// Why an installation did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BootError {
+    /// The keyring.
+    #[error(transparent)]
+    Keyring(#[from] KeyringError),
+    /// The policy.
+    #[error(transparent)]
+    Policy(#[from] PolicyErrors),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The audit log.
+    #[error(transparent)]
+    Audit(#[from] JournalError),
+    /// The keys.
+    #[error(transparent)]
+    Keys(#[from] KeyError),
+}
+
+/// An installation at rest.
+pub struct Installation {
+    settings: Settings,
+    keyring: Keyring,
+}
+
+impl Installation {
+    /// Puts settings and an opened keyring together.
+    #[must_use]
+    pub fn new(settings: Settings, keyring: Keyring) -> Self {
+        Self { settings, keyring }
+    }
+
+    /// Makes the empty store and the empty audit log. `init` does this once; starting never does.
+    ///
+    /// # Errors
+    /// If one of them exists already or cannot be written.
+    pub async fn create(&self) -> Result<(), BootError> {
+        Journal::create(&self.settings.audit, &self.identity()?)?;
+        if let StoreBackend::Sled(_) = self.settings.store {
+            let (outbox, _nobody) = mpsc::unbounded_channel();
+            let store = Store::create(self.store_settings(), self.store_secrets()?, outbox)?;
+            store.close().await;
+        }
+        Ok(())
+    }
+
+    /// Starts: policy, store, journal, what waits in the outbox, keys. The start is on record
+    /// before the engine answers anything.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, by name.
+    pub async fn start(self, clock: Arc<dyn Clock>) -> Result<Engine, BootError> {
+        let policy = Policy::load(&self.settings.policy)?;
+        let engine = self.start_with(policy, clock).await?;
+        Ok(engine)
+    }
+
+    pub(crate) async fn start_with(
+        self,
+        policy: Policy,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Engine, BootError> {
+        let (outbox, entries) = mpsc::unbounded_channel();
+        let (settings, secrets) = (self.store_settings(), self.store_secrets()?);
+        let store = match self.settings.store {
+            StoreBackend::Sled(_) => Store::open(settings, secrets, outbox)?,
+            StoreBackend::Memory => Store::create(settings, secrets, outbox)?,
+        };
+        let identity = self.identity()?;
+        let (journal, report) =
+            Journal::open(self.settings.audit.clone(), identity, Arc::clone(&clock))?;
+        tracing::info!(?report, "opened the audit log");
+        let now = clock.now();
+        let version = env!("CARGO_PKG_VERSION");
+        journal.record_system(SystemEvent::start(now, version, policy.digest())).await?;
+        let ledger = Ledger::start(store.clone(), journal.clone(), entries).await?;
+        let keys = Keys::open(
+            self.settings.keys,
+            store.clone(),
+            ledger,
+            self.keyring,
+            Arc::clone(&clock),
+        )
+        .await?;
+        let inner = Inner {
+            policy,
+            keys,
+            journal,
+            store,
+            clock,
+            started_at: now,
+            sealed: AtomicU64::new(0),
+            opened: AtomicU64::new(0),
+        };
+        Ok(Engine { inner: Arc::new(inner) })
+    }
+
+    fn identity(&self) -> Result<Identity, KeyringError> {
+        Ok(Identity {
+            installation: self.keyring.installation(),
+            instance: self.settings.instance.clone(),
+            signing: LogSigningKey::new(self.keyring.service(ServiceKeyKind::LogSigning)?),
+        })
+    }
+
+    fn store_settings(&self) -> fieldseal_store::Settings {
+        let mut settings = match &self.settings.store {
+            StoreBackend::Sled(dir) => fieldseal_store::Settings::sled(dir.clone()),
+            StoreBackend::Memory => fieldseal_store::Settings::memory(),
+        };
+        settings.reserve_bytes = self.settings.reserve_bytes;
+        settings
+    }
+
+    fn store_secrets(&self) -> Result<Secrets, KeyringError> {
+        Ok(Secrets {
+            installation: self.keyring.installation(),
+            storage: StorageKey::new(self.keyring.service(ServiceKeyKind::Storage)?),
+            path: PathKey::new(self.keyring.service(ServiceKeyKind::Path)?),
+            anchor: AnchorKey::new(self.keyring.service(ServiceKeyKind::Anchor)?),
+        })
+    }
+}
+
+impl Engine {
+    /// Writes the stop record, signs the last checkpoint and closes journal and store. Calls that
+    /// come afterwards are refused.
+    ///
+    /// # Errors
+    /// If the log cannot be closed: the checkpoint before is then the last.
+    pub async fn stop(&self) -> Result<Checkpoint, JournalError> {
+        let now = self.inner.clock.now();
+        let recorded = self.inner.journal.record_system(SystemEvent::stop(now)).await;
+        let closed = self.inner.journal.close().await;
+        self.inner.store.close().await;
+        recorded?;
+        closed
+    }
+}

@@ -1,0 +1,359 @@
+//! How a decrypt travels: permit, look up, open, record, release.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use fieldseal_audit::{CallEvent, Item, ItemOutcome, Verdict, VerdictIndex};
+use fieldseal_crypto::token::RowTokens;
+use fieldseal_keys::{DataKeyHandle, KeyError, OpenCause, Opened, Opening, OpeningKey};
+use fieldseal_model::{
+    AccessReason, Action, Context, Field, KeyId, Malformed, Partition, PartitionClass,
+};
+use fieldseal_policy::{Denial, Permit, Request};
+
+use crate::call::{Caller, DecryptCall, DecryptItem, DecryptReply, OpenedItem, SealedInput};
+use crate::engine::Engine;
+use crate::refusal::{Refusal, RefusalCause, event_name};
+
+/// Values that are opened before other calls get their turn: about 50 µs of short ones.
+const SLICE: usize = 48;
+
+/// The decision for one field and partition class, and its place in the event.
+struct Ruling {
+    decision: Result<Permit, Denial>,
+    verdict: VerdictIndex,
+}
+
+/// The decisions of a call: at most two for each field, made when first needed.
+pub(crate) struct Rulings<'a> {
+    engine: &'a Engine,
+    caller: &'a Caller,
+    action: Action,
+    reason: &'a AccessReason,
+    fields: &'a [Field],
+    made: Vec<[Option<Ruling>; 2]>,
+}
+
+impl<'a> Rulings<'a> {
+    pub(crate) fn new(
+        engine: &'a Engine,
+        caller: &'a Caller,
+        action: Action,
+        reason: &'a AccessReason,
+        fields: &'a [Field],
+    ) -> Self {
+        let made = fields.iter().map(|_| [None, None]).collect();
+        Self { engine, caller, action, reason, fields, made }
+    }
+
+    /// The decision for a field and partition; an index that points nowhere is a refusal.
+    pub(crate) fn decide(
+        &mut self,
+        event: &mut CallEvent,
+        field: usize,
+        partition: &Partition,
+    ) -> Result<(&Result<Permit, Denial>, VerdictIndex), RefusalCause> {
+        const LOST: RefusalCause = RefusalCause::Internal("an item of a field that does not exist");
+        let class = partition.class();
+        let of = self.fields.get(field).ok_or(LOST)?;
+        let place = self.made.get_mut(field).ok_or(LOST)?;
+        let [default, named] = place;
+        let slot = if class == PartitionClass::Default { default } else { named };
+        let ruling = slot.get_or_insert_with(|| {
+            let decision = self.engine.inner.policy.decide(&Request {
+                principal: &self.caller.principal,
+                action: self.action,
+                key: Some(&of.key),
+                partition: class,
+                table: Some(&of.table),
+                column: Some(&of.column),
+                reason: self.reason,
+            });
+            let verdict = match &decision {
+                Ok(permit) => Verdict::Permit(permit),
+                Err(denial) => Verdict::Denial(denial),
+            };
+            let verdict =
+                event.verdict(verdict, Some(&of.key), Some(&of.table), Some(&of.column));
+            Ruling { decision, verdict }
+        });
+        Ok((&ruling.decision, ruling.verdict))
+    }
+}
+
+/// An item on its way: allowed and looked up, or already refused.
+enum Step {
+    Open { permit: Permit, verdict: VerdictIndex, data_key: DataKeyHandle },
+    Refused { verdict: VerdictIndex, outcome: ItemOutcome, cause: RefusalCause, stated: bool },
+}
+
+impl Engine {
+    /// Opens values. The RPC as a whole fails only if nothing can be recorded.
+    ///
+    /// # Errors
+    /// `AuditUnavailable` or `AuditBusy`: nothing was released.
+    pub async fn decrypt(
+        &self,
+        caller: &Caller,
+        action: Action,
+        call: DecryptCall,
+    ) -> Result<DecryptReply, Refusal> {
+        self.journal_ready()?;
+        let now = self.inner.clock.now();
+        let mut event = CallEvent::new(&caller.principal, action, &call.reason, now);
+        let steps = self.look_up(caller, action, &call, &mut event).await;
+        let (opening, outcomes) = self.open(action, &call, &steps, &mut event).await;
+        let recorded = self.inner.journal.commit(event, opening.into_withheld()).await?;
+        let (opened, receipt) = recorded.into_parts();
+        let (buffer, items) = self.release(opened, steps, outcomes, &event_name(&receipt));
+        Ok(DecryptReply { buffer, items, receipt })
+    }
+
+    /// Policy first, then the data keys, each from memory or one read.
+    async fn look_up(
+        &self,
+        caller: &Caller,
+        action: Action,
+        call: &DecryptCall,
+        event: &mut CallEvent,
+    ) -> Vec<Step> {
+        let mut rulings = Rulings::new(self, caller, action, &call.reason, &call.fields);
+        let mut found: Option<(KeyId, DataKeyHandle)> = None;
+        let mut steps = Vec::with_capacity(call.items.len());
+        for item in &call.items {
+            let step = match admit(&mut rulings, event, call, item) {
+                Err(refused) => refused,
+                Ok((permit, verdict, input)) => {
+                    let known = found.as_ref().filter(|(id, _)| *id == input.key_id);
+                    let looked_up = match known {
+                        Some((_, data_key)) => Ok(data_key.clone()),
+                        None => self.inner.keys.data_key(input.key_id).await,
+                    };
+                    match looked_up {
+                        Ok(data_key) => {
+                            found = Some((input.key_id, data_key.clone()));
+                            Step::Open { permit, verdict, data_key }
+                        }
+                        Err(error) => unavailable(error, verdict),
+                    }
+                }
+            };
+            steps.push(step);
+        }
+        steps
+    }
+
+    /// Opens what was looked up and writes every item's outcome into the event.
+    async fn open(
+        &self,
+        action: Action,
+        call: &DecryptCall,
+        steps: &[Step],
+        event: &mut CallEvent,
+    ) -> (Opening, Vec<Result<(), OpenCause>>) {
+        let bytes = call.items.iter().filter_map(|i| i.input.as_ref().ok());
+        let bytes = bytes.map(|i| i.ciphertext.len()).sum();
+        let mut opening = Opening::with_capacity(steps.len(), bytes);
+        let mut outcomes = Vec::with_capacity(steps.len());
+        let mut tokens = Tokens::new(self, call);
+        let mut ready = ReadyKeys::new(call);
+        for (at, (item, step)) in call.items.iter().zip(steps).enumerate() {
+            if at % SLICE == SLICE - 1 {
+                tokio::task::yield_now().await;
+            }
+            let (verdict, key_version, outcome, opened) = match (step, &item.input) {
+                (Step::Open { permit, verdict, data_key }, Ok(input)) => {
+                    let opened = ready
+                        .key(action, permit, data_key, item.field, input)
+                        .and_then(|key| match key {
+                            Ok(key) => Some(opening.open(key, &input.row, &input.ciphertext)),
+                            Err(cause) => {
+                                opening.skip();
+                                Some(Err(cause))
+                            }
+                        })
+                        .unwrap_or(Err(OpenCause::NotPermitted));
+                    let outcome = match opened {
+                        Ok(()) => ItemOutcome::Ok,
+                        Err(cause) => ItemOutcome::Failed(cause.as_str()),
+                    };
+                    (*verdict, data_key.key_version().number.get(), outcome, opened)
+                }
+                (Step::Refused { verdict, outcome, .. }, _) => {
+                    opening.skip();
+                    (*verdict, 0, outcome.clone(), Ok(()))
+                }
+                (Step::Open { verdict, .. }, Err(_)) => {
+                    opening.skip();
+                    let cause = OpenCause::NotPermitted;
+                    (*verdict, 0, ItemOutcome::Failed(cause.as_str()), Err(cause))
+                }
+            };
+            let stated = !matches!(step, Step::Refused { stated: false, .. });
+            let input = item.input.as_ref().ok().filter(|_| stated);
+            let (partition, row) = tokens.of(item.field, input);
+            event.item(verdict, Item { partition, row, key_version, outcome });
+            outcomes.push(opened);
+        }
+        (opening, outcomes)
+    }
+
+    fn release(
+        &self,
+        opened: Opened,
+        steps: Vec<Step>,
+        outcomes: Vec<Result<(), OpenCause>>,
+        event: &Arc<str>,
+    ) -> (zeroize::Zeroizing<Vec<u8>>, Vec<Result<OpenedItem, Refusal>>) {
+        let (buffer, values) = opened.into_parts();
+        let mut count = 0;
+        let items = steps.into_iter().zip(outcomes).zip(values).map(|((step, outcome), value)| {
+            match (step, outcome, value) {
+                (Step::Open { data_key, .. }, Ok(()), Some(value)) => {
+                    count += 1;
+                    Ok(OpenedItem {
+                        content: value.content,
+                        range: value.range,
+                        key_version: Arc::clone(data_key.version_name()),
+                        reencrypt_suggested: self.inner.keys.is_old(&data_key),
+                    })
+                }
+                (Step::Refused { cause, .. }, _, _) => Err(Refusal::new(cause).at(event)),
+                (_, Err(cause), _) => Err(Refusal::new(cause).at(event)),
+                (_, Ok(()), None) => {
+                    Err(Refusal::new(RefusalCause::Internal("an opened value is missing")))
+                }
+            }
+        });
+        let items = items.collect();
+        self.inner.opened.fetch_add(count, Ordering::Relaxed);
+        (buffer, items)
+    }
+}
+
+/// Parses no more: decides. An `Err` is an item that is already refused.
+fn admit<'c>(
+    rulings: &mut Rulings<'_>,
+    event: &mut CallEvent,
+    call: &'c DecryptCall,
+    item: &'c DecryptItem,
+) -> Result<(Permit, VerdictIndex, &'c SealedInput), Step> {
+    let field = call.fields.get(item.field);
+    let malformed = |event: &mut CallEvent, what: &Malformed| {
+        let (key, table, column) = match field {
+            Some(f) => (Some(&f.key), Some(&f.table), Some(&f.column)),
+            None => (None, None, None),
+        };
+        let verdict = event.verdict(Verdict::Malformed(what), key, table, column);
+        let outcome = ItemOutcome::Failed(what.reason().as_str());
+        Step::Refused { verdict, outcome, cause: what.clone().into(), stated: false }
+    };
+    let input = item.input.as_ref().map_err(|what| malformed(event, what))?;
+    if let Some(field) = field {
+        Context::new(field, &input.partition, &input.row).map_err(|e| malformed(event, &e))?;
+    }
+    match rulings.decide(event, item.field, &input.partition) {
+        Ok((Ok(permit), verdict)) => Ok((permit.clone(), verdict, input)),
+        Ok((Err(_), verdict)) => Err(Step::Refused {
+            verdict,
+            outcome: ItemOutcome::Denied,
+            cause: RefusalCause::Denied,
+            stated: true,
+        }),
+        Err(cause) => {
+            let what = Malformed::new(
+                fieldseal_model::MalformedReason::FieldIndexInvalid,
+                "an item of a field that does not exist",
+            );
+            let verdict = event.verdict(Verdict::Malformed(&what), None, None, None);
+            let outcome = ItemOutcome::Failed(cause.reason());
+            Err(Step::Refused { verdict, outcome, cause, stated: false })
+        }
+    }
+}
+
+fn unavailable(error: KeyError, verdict: VerdictIndex) -> Step {
+    let cause = RefusalCause::from(error);
+    Step::Refused { verdict, outcome: ItemOutcome::Failed(cause.reason()), cause, stated: true }
+}
+
+/// The ready keys of a call: for each field the last one, because rows of a column share it.
+struct ReadyKeys<'a> {
+    call: &'a DecryptCall,
+    last: Vec<Option<(KeyId, &'a Partition, Result<OpeningKey<'a>, OpenCause>)>>,
+}
+
+impl<'a> ReadyKeys<'a> {
+    fn new(call: &'a DecryptCall) -> Self {
+        Self { call, last: call.fields.iter().map(|_| None).collect() }
+    }
+
+    fn key(
+        &mut self,
+        action: Action,
+        permit: &Permit,
+        data_key: &'a DataKeyHandle,
+        field: usize,
+        input: &'a SealedInput,
+    ) -> Option<Result<&OpeningKey<'a>, OpenCause>> {
+        let of = self.call.fields.get(field)?;
+        let slot = self.last.get_mut(field)?;
+        let same = slot.as_ref().is_some_and(|(id, partition, _)| {
+            *id == input.key_id && **partition == input.partition
+        });
+        if !same {
+            let key = data_key.opening(permit, action, of, &input.partition);
+            *slot = Some((input.key_id, &input.partition, key));
+        }
+        slot.as_ref().map(|(_, _, key)| key.as_ref().map_err(|cause| *cause))
+    }
+}
+
+/// Row and partition tokens of a call; partitions repeat, so they are remembered.
+struct Tokens<'a> {
+    engine: &'a Engine,
+    rows: Vec<RowTokens>,
+    partitions: HashMap<&'a str, [u8; 16]>,
+    last: Option<(&'a str, [u8; 16])>,
+}
+
+impl<'a> Tokens<'a> {
+    fn new(engine: &'a Engine, call: &'a DecryptCall) -> Self {
+        let key = engine.inner.keys.tokens();
+        let rows = call.fields.iter().map(|f| RowTokens::new(key, &f.table)).collect();
+        Self { engine, rows, partitions: HashMap::new(), last: None }
+    }
+
+    fn of(
+        &mut self,
+        field: usize,
+        input: Option<&'a SealedInput>,
+    ) -> (Option<[u8; 16]>, Option<[u8; 16]>) {
+        let Some(input) = input else { return (None, None) };
+        let row = match self.rows.get(field) {
+            Some(tokens) if !input.row.is_empty() => Some(tokens.token(&input.row)),
+            _ => None,
+        };
+        (self.partition(&input.partition), row)
+    }
+
+    fn partition(&mut self, partition: &'a Partition) -> Option<[u8; 16]> {
+        let name = partition.as_str();
+        if name.is_empty() {
+            return None;
+        }
+        if let Some((last, token)) = self.last
+            && last == name
+        {
+            return Some(token);
+        }
+        let keys = &self.engine.inner.keys;
+        let token = *self
+            .partitions
+            .entry(name)
+            .or_insert_with(|| keys.tokens().partition(partition));
+        self.last = Some((name, token));
+        Some(token)
+    }
+}

@@ -1,0 +1,214 @@
+//! How an encrypt travels: permit, find or make the data key, seal. Refusals are recorded.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use fieldseal_audit::{CallEvent, Item, ItemOutcome};
+use fieldseal_crypto::field::{self, FieldKey, Header, OVERHEAD_BYTES, SALT_BYTES};
+use fieldseal_crypto::random;
+use fieldseal_keys::Sealer;
+use fieldseal_model::{AccessReason, Action, Context, Malformed, MalformedReason, Partition};
+use fieldseal_policy::Permit;
+use futures_util::future::join_all;
+
+use crate::call::{Caller, EncryptCall, EncryptItem, EncryptReply, PlainInput, SealedItem};
+use crate::decrypt::Rulings;
+use crate::engine::Engine;
+use crate::refusal::{Refusal, RefusalCause, event_name};
+
+/// Values that are sealed before other calls get their turn: about 50 µs of short ones.
+const SLICE: usize = 48;
+
+/// A data key that a call needs, and for how many of its values.
+struct Need<'a> {
+    field: usize,
+    partition: &'a Partition,
+    permit: Permit,
+    count: u32,
+}
+
+/// Where an item's data key stands, or why the item is refused.
+type Assigned = Result<usize, RefusalCause>;
+
+impl Engine {
+    /// Seals values. An item that is refused fails alone; refusals are on record before the
+    /// answer.
+    ///
+    /// # Errors
+    /// `AuditUnavailable` where something must be recorded and cannot be; no randomness.
+    pub async fn encrypt(
+        &self,
+        caller: &Caller,
+        action: Action,
+        call: EncryptCall,
+    ) -> Result<EncryptReply, Refusal> {
+        let reason = AccessReason::default();
+        let now = self.inner.clock.now();
+        let mut event = CallEvent::new(&caller.principal, action, &reason, now);
+        let (needs, assigned, recorded) =
+            self.assign(caller, action, &reason, &call, &mut event).await;
+        let sealers = join_all(needs.iter().map(|need| self.sealer(action, &reason, &call, need)));
+        let sealers = sealers.await;
+        let mut reply = self.seal(&call, &assigned, &sealers).await?;
+        if recorded {
+            let receipt = self.inner.journal.record(event).await?;
+            let name = event_name(&receipt);
+            for item in &mut reply.items {
+                if let Err(refusal) = item {
+                    refusal.event = Some(Arc::clone(&name));
+                }
+            }
+        }
+        Ok(reply)
+    }
+
+    async fn sealer(
+        &self,
+        action: Action,
+        reason: &AccessReason,
+        call: &EncryptCall,
+        need: &Need<'_>,
+    ) -> Result<Sealer, RefusalCause> {
+        const LOST: RefusalCause = RefusalCause::Internal("an item of a field that does not exist");
+        let field = call.fields.get(need.field).ok_or(LOST)?;
+        let keys = &self.inner.keys;
+        let sealer =
+            keys.sealer(&need.permit, action, reason, field, need.partition, need.count).await;
+        sealer.map_err(RefusalCause::from)
+    }
+
+    /// Decides every item and groups the allowed ones by data key. The last part of the answer is
+    /// true if the event has something to record.
+    async fn assign<'a>(
+        &self,
+        caller: &Caller,
+        action: Action,
+        reason: &AccessReason,
+        call: &'a EncryptCall,
+        event: &mut CallEvent,
+    ) -> (Vec<Need<'a>>, Vec<Assigned>, bool) {
+        let mut rulings = Rulings::new(self, caller, action, reason, &call.fields);
+        let mut needs: Vec<Need<'a>> = Vec::new();
+        let mut places: HashMap<(usize, &'a str), usize> = HashMap::new();
+        let mut last: Option<(usize, &'a str, usize)> = None;
+        let mut assigned = Vec::with_capacity(call.items.len());
+        let mut recorded = false;
+        for item in &call.items {
+            let checked = self.check(call, item).await;
+            let input = match checked {
+                Ok(input) => input,
+                Err(cause) => {
+                    assigned.push(Err(cause));
+                    continue;
+                }
+            };
+            let (decision, verdict) = match rulings.decide(event, item.field, &input.partition) {
+                Ok(ruled) => ruled,
+                Err(cause) => {
+                    assigned.push(Err(cause));
+                    continue;
+                }
+            };
+            let Ok(permit) = decision else {
+                let outcome = ItemOutcome::Denied;
+                event.item(verdict, Item { partition: None, row: None, key_version: 0, outcome });
+                recorded = true;
+                assigned.push(Err(RefusalCause::Denied));
+                continue;
+            };
+            let name = input.partition.as_str();
+            let place = match last {
+                Some((field, partition, place)) if field == item.field && partition == name => {
+                    place
+                }
+                _ => *places.entry((item.field, name)).or_insert_with(|| {
+                    let (field, permit) = (item.field, permit.clone());
+                    needs.push(Need { field, partition: &input.partition, permit, count: 0 });
+                    needs.len() - 1
+                }),
+            };
+            last = Some((item.field, name, place));
+            if let Some(need) = needs.get_mut(place) {
+                need.count = need.count.saturating_add(1);
+            }
+            assigned.push(Ok(place));
+        }
+        (needs, assigned, recorded)
+    }
+
+    /// Refuses what is malformed, and what is sealed here already unless the caller means it.
+    async fn check<'a>(
+        &self,
+        call: &EncryptCall,
+        item: &'a EncryptItem,
+    ) -> Result<&'a PlainInput, RefusalCause> {
+        let input = item.input.as_ref().map_err(|what| RefusalCause::from(what.clone()))?;
+        if let Some(field) = call.fields.get(item.field) {
+            Context::new(field, &input.partition, &input.row)?;
+        }
+        if !input.allow_sealed && self.is_sealed(&input.value).await? {
+            return Err(Malformed::new(
+                MalformedReason::PlaintextAlreadySealed,
+                "the value is sealed already; set allow_sealed_plaintext to seal it once more",
+            )
+            .into());
+        }
+        Ok(input)
+    }
+
+    /// True for a ciphertext of this installation. Text that only looks like one is plain text.
+    async fn is_sealed(&self, value: &[u8]) -> Result<bool, RefusalCause> {
+        if value.len() <= OVERHEAD_BYTES {
+            return Ok(false);
+        }
+        let Ok(binary) = field::decode_text(value) else { return Ok(false) };
+        let Ok(header) = Header::parse(&binary) else { return Ok(false) };
+        Ok(self.inner.keys.is_sealed_here(header.key_id).await?)
+    }
+
+    async fn seal(
+        &self,
+        call: &EncryptCall,
+        assigned: &[Assigned],
+        sealers: &[Result<Sealer, RefusalCause>],
+    ) -> Result<EncryptReply, Refusal> {
+        const LOST: RefusalCause = RefusalCause::Internal("an item without a data key");
+        let bytes = call.items.iter().filter_map(|item| item.input.as_ref().ok());
+        let bytes: usize = bytes.map(|input| input.value.len() + OVERHEAD_BYTES).sum();
+        // One call of the operating system for all salts (DESIGN: never a user-space generator).
+        let mut salts = vec![0; SALT_BYTES * call.items.len()];
+        random::fill(&mut salts)?;
+        let mut buffer = Vec::with_capacity(bytes);
+        let mut ready: Vec<Option<(usize, FieldKey<'_>)>> =
+            call.fields.iter().map(|_| None).collect();
+        let mut items = Vec::with_capacity(call.items.len());
+        let mut sealed = 0;
+        for (at, (item, place)) in call.items.iter().zip(assigned).enumerate() {
+            if at % SLICE == SLICE - 1 {
+                tokio::task::yield_now().await;
+            }
+            let one = || -> Result<SealedItem, RefusalCause> {
+                let place = place.as_ref().map_err(Clone::clone)?;
+                let sealer = sealers.get(*place).ok_or(LOST)?.as_ref().map_err(Clone::clone)?;
+                let input = item.input.as_ref().map_err(|_| LOST)?;
+                let slot = ready.get_mut(item.field).ok_or(LOST)?;
+                if slot.as_ref().is_none_or(|(of, _)| of != place) {
+                    let field = call.fields.get(item.field).ok_or(LOST)?;
+                    *slot = Some((*place, sealer.field_key(field)));
+                }
+                let (_, key) = slot.as_ref().ok_or(LOST)?;
+                let salt = salts.chunks_exact(SALT_BYTES).nth(at);
+                let salt = salt.and_then(|s| s.try_into().ok()).ok_or(LOST)?;
+                let start = buffer.len();
+                key.seal(&input.row, salt, input.content, &input.value, &mut buffer);
+                sealed += 1;
+                let key_version = Arc::clone(sealer.version_name());
+                Ok(SealedItem { range: start..buffer.len(), key_version })
+            };
+            items.push({ one }().map_err(Refusal::new));
+        }
+        self.inner.sealed.fetch_add(sealed, Ordering::Relaxed);
+        Ok(EncryptReply { buffer, items })
+    }
+}

@@ -1,0 +1,164 @@
+//! The parts an engine holds, and the two steps that every call shares.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use fieldseal_audit::{CallEvent, Health, Item, ItemOutcome, Journal, Verdict};
+use fieldseal_keys::Keys;
+use fieldseal_model::{
+    AccessReason, Action, ActionKind, Clock, Column, KeyName, Malformed, PartitionClass, Table,
+};
+use fieldseal_policy::{Denial, Permit, Policy, Request};
+use fieldseal_store::Store;
+
+use crate::call::Caller;
+use crate::refusal::{Refusal, RefusalCause};
+
+/// Everything a running installation needs to answer calls. Cheap to clone.
+#[derive(Clone)]
+pub struct Engine {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) policy: Policy,
+    pub(crate) keys: Keys,
+    pub(crate) journal: Journal,
+    pub(crate) store: Store,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) started_at: fieldseal_model::Timestamp,
+    /// Values sealed since the start.
+    pub(crate) sealed: AtomicU64,
+    /// Values opened since the start.
+    pub(crate) opened: AtomicU64,
+}
+
+impl Engine {
+    /// Refuses before anything begins while nothing could be recorded (I1).
+    pub(crate) fn journal_ready(&self) -> Result<(), Refusal> {
+        match self.inner.journal.health() {
+            Health::Ok => Ok(()),
+            _ => Err(RefusalCause::AuditUnavailable.into()),
+        }
+    }
+
+    /// Asks the policy about a call that concerns a key as a whole, or none.
+    pub(crate) fn decide_key(
+        &self,
+        caller: &Caller,
+        action: Action,
+        key: Option<&KeyName>,
+        reason: &AccessReason,
+    ) -> Result<Permit, Denial> {
+        self.inner.policy.decide(&Request {
+            principal: &caller.principal,
+            action,
+            key,
+            partition: PartitionClass::Default,
+            table: None,
+            column: None,
+            reason,
+        })
+    }
+
+    /// Records a denied call and makes its refusal.
+    pub(crate) async fn denied(
+        &self,
+        caller: &Caller,
+        action: Action,
+        key: Option<&KeyName>,
+        reason: &AccessReason,
+        denial: &Denial,
+    ) -> Refusal {
+        let verdict = Verdict::Denial(denial);
+        let event = self.single(caller, action, reason, verdict, (key, None, None), ItemOutcome::Denied);
+        match self.inner.journal.record(event).await {
+            Ok(receipt) => Refusal::recorded(RefusalCause::Denied, &receipt),
+            Err(error) => error.into(),
+        }
+    }
+
+    /// Records a permitted call that failed and makes its refusal.
+    pub(crate) async fn failed(
+        &self,
+        caller: &Caller,
+        permit: &Permit,
+        reason: &AccessReason,
+        cause: RefusalCause,
+    ) -> Refusal {
+        let outcome = ItemOutcome::Failed(cause.reason());
+        let subject = (permit.key(), None, None);
+        let verdict = Verdict::Permit(permit);
+        let event = self.single(caller, permit.action(), reason, verdict, subject, outcome);
+        match self.inner.journal.record(event).await {
+            Ok(receipt) => Refusal::recorded(cause, &receipt),
+            // The first trouble is what the caller can act on.
+            Err(_) => cause.into(),
+        }
+    }
+
+    /// Makes the refusal of a request that could not be parsed as a whole; one that asked for a
+    /// plaintext is recorded.
+    pub async fn malformed(&self, caller: &Caller, action: Action, what: Malformed) -> Refusal {
+        if action.kind() != ActionKind::Decrypt {
+            return what.into();
+        }
+        let outcome = ItemOutcome::Failed(what.reason().as_str());
+        let reason = AccessReason::default();
+        let verdict = Verdict::Malformed(&what);
+        let event = self.single(caller, action, &reason, verdict, (None, None, None), outcome);
+        match self.inner.journal.record(event).await {
+            Ok(receipt) => Refusal::recorded(what, &receipt),
+            Err(error) => error.into(),
+        }
+    }
+
+    fn single(
+        &self,
+        caller: &Caller,
+        action: Action,
+        reason: &AccessReason,
+        verdict: Verdict<'_>,
+        (key, table, column): (Option<&KeyName>, Option<&Table>, Option<&Column>),
+        outcome: ItemOutcome,
+    ) -> CallEvent {
+        let now = self.inner.clock.now();
+        let mut event = CallEvent::new(&caller.principal, action, reason, now);
+        let verdict = event.verdict(verdict, key, table, column);
+        event.item(verdict, Item { partition: None, row: None, key_version: 0, outcome });
+        event
+    }
+}
+
+impl RefusalCause {
+    /// The stable name, as it stands in `ErrorInfo.reason` and in the audit log.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        use fieldseal_keys::KeyError as K;
+        match self {
+            Self::Malformed(what) => what.reason().as_str(),
+            Self::Denied => "PERMISSION_DENIED",
+            Self::DecryptionFailed => "DECRYPTION_FAILED",
+            Self::AuditUnavailable => "AUDIT_UNAVAILABLE",
+            Self::AuditBusy => "AUDIT_BUSY",
+            Self::Query(_) => "QUERY_INVALID",
+            Self::Internal(_) => "INTERNAL",
+            Self::Key(error) => match &**error {
+                K::KeyNotFound => "KEY_NOT_FOUND",
+                K::KeyExists => "KEY_ALREADY_EXISTS",
+                K::TooMany { .. } => "LIMIT_REACHED",
+                K::DataKeyNotFound => "DATA_KEY_NOT_FOUND",
+                K::VersionDisabled => "KEY_VERSION_DISABLED",
+                K::VersionDestroyed => "KEY_VERSION_DESTROYED",
+                K::EtagMismatch => "ETAG_MISMATCH",
+                K::RequestIdReused => "REQUEST_ID_REUSED",
+                K::Conflict => "CONFLICT",
+                K::Corrupt(_) => "STORE_CORRUPT",
+                K::Unacknowledged(_) => "CHANGE_NOT_ACKNOWLEDGED",
+                K::Store(_) | K::Txn(_) => "STORE_UNAVAILABLE",
+                K::Stopping => "STOPPING",
+                _ => "INTERNAL",
+            },
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! Opening a value of a stopped installation with the recovery identity alone.
+
+use std::sync::Arc;
+
+use fieldseal_keys::keyring::Keyring;
+use fieldseal_model::{AccessReason, Action, Clock, Principal};
+use fieldseal_policy::Policy;
+
+use crate::boot::{BootError, Installation, Settings};
+use crate::call::{Caller, DecryptCall, DecryptItem, DecryptReply};
+use crate::refusal::Refusal;
+
+/// Why a recovery failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecoverError {
+    /// The installation did not open: it may be running, or files may be missing.
+    #[error(transparent)]
+    Boot(#[from] BootError),
+    /// The value did not open.
+    #[error("{}", .0.cause)]
+    Refused(Refusal),
+}
+
+/// Opens one value, as `local:<uid>`, on record like every other decrypt. The installation must be
+/// stopped: its directories are locked while it runs.
+///
+/// # Errors
+/// `Boot` if the installation does not open, `Refused` if the value does not.
+pub async fn recover(
+    settings: Settings,
+    keyring: Keyring,
+    clock: Arc<dyn Clock>,
+    uid: Principal,
+    call: DecryptCall,
+) -> Result<DecryptReply, RecoverError> {
+    let installation = Installation::new(settings, keyring);
+    let engine = installation.start_with(Policy::recovery(), clock).await?;
+    let caller = Caller { principal: uid };
+    let result = engine.decrypt(&caller, Action::Recover, call).await;
+    if let Err(error) = engine.stop().await {
+        tracing::error!(%error, "the audit log did not close");
+    }
+    result.map_err(RecoverError::Refused)
+}
+
+/// A call for one value.
+#[must_use]
+pub fn single(
+    field: fieldseal_model::Field,
+    input: crate::call::SealedInput,
+    reason: AccessReason,
+) -> DecryptCall {
+    DecryptCall { fields: vec![field], items: vec![DecryptItem { field: 0, input: Ok(input) }], reason }
+}

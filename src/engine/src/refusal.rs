@@ -1,0 +1,120 @@
+//! Why a call, or one item of it, was not answered.
+
+use std::sync::Arc;
+
+use fieldseal_audit::{JournalError, QueryError, Receipt};
+use fieldseal_crypto::random::RandomError;
+use fieldseal_keys::{KeyError, OpenCause};
+use fieldseal_model::Malformed;
+
+/// What a caller is told. The true cause may be another: it stands in the audit record.
+#[derive(Debug, Clone)]
+pub struct Refusal {
+    /// What happened.
+    pub cause: RefusalCause,
+    /// The audit record, `logs/{log}/events/{index}`, where there is one.
+    pub event: Option<Arc<str>>,
+}
+
+/// What happened, as far as the caller may know.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum RefusalCause {
+    /// The request cannot be understood.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    /// No policy rule allows it, or one forbids it.
+    #[error("policy does not allow this; the audit record names the rule")]
+    Denied,
+    /// Another context, altered bytes or another key: never said which.
+    #[error(
+        "the ciphertext does not open under this key, partition and context; check that table, \
+         column, row, partition and extra context are the ones it was sealed with"
+    )]
+    DecryptionFailed,
+    /// Trouble with keys.
+    #[error(transparent)]
+    Key(Arc<KeyError>),
+    /// The journal cannot write, so nothing may be answered.
+    #[error("the audit log cannot be written, so nothing is decrypted or changed; see the health")]
+    AuditUnavailable,
+    /// The journal's queue is full.
+    #[error("the audit log's queue is full; try again in a moment")]
+    AuditBusy,
+    /// A query of the audit log that cannot be answered.
+    #[error("{0}")]
+    Query(Arc<QueryError>),
+    /// Something inside is wrong.
+    #[error("internal error: {0}")]
+    Internal(&'static str),
+}
+
+impl Refusal {
+    pub(crate) fn new(cause: impl Into<RefusalCause>) -> Self {
+        Self { cause: cause.into(), event: None }
+    }
+
+    pub(crate) fn recorded(cause: impl Into<RefusalCause>, receipt: &Receipt) -> Self {
+        Self { cause: cause.into(), event: Some(event_name(receipt)) }
+    }
+
+    pub(crate) fn at(mut self, event: &Arc<str>) -> Self {
+        self.event = Some(Arc::clone(event));
+        self
+    }
+}
+
+/// `logs/{log}/events/{index}`.
+pub(crate) fn event_name(receipt: &Receipt) -> Arc<str> {
+    format!("logs/{}/events/{}", receipt.log(), receipt.index()).into()
+}
+
+impl<T: Into<RefusalCause>> From<T> for Refusal {
+    fn from(cause: T) -> Self {
+        Self::new(cause)
+    }
+}
+
+impl From<KeyError> for RefusalCause {
+    fn from(error: KeyError) -> Self {
+        match error {
+            KeyError::Journal(error) => error.into(),
+            other => Self::Key(Arc::new(other)),
+        }
+    }
+}
+
+impl From<JournalError> for RefusalCause {
+    fn from(error: JournalError) -> Self {
+        match error {
+            JournalError::QueueFull => Self::AuditBusy,
+            JournalError::Inconsistent => Self::Internal("an event did not match its values"),
+            _ => Self::AuditUnavailable,
+        }
+    }
+}
+
+impl From<QueryError> for RefusalCause {
+    fn from(error: QueryError) -> Self {
+        Self::Query(Arc::new(error))
+    }
+}
+
+impl From<RandomError> for RefusalCause {
+    fn from(_: RandomError) -> Self {
+        Self::Internal("the operating system has no randomness")
+    }
+}
+
+/// What a caller with a permit may know of an open that failed.
+impl From<OpenCause> for RefusalCause {
+    fn from(cause: OpenCause) -> Self {
+        match cause {
+            OpenCause::DataKeyNotFound => KeyError::DataKeyNotFound.into(),
+            OpenCause::VersionDisabled => KeyError::VersionDisabled.into(),
+            OpenCause::VersionDestroyed => KeyError::VersionDestroyed.into(),
+            OpenCause::NotPermitted => Self::Internal("a permit did not cover its call"),
+            _ => Self::DecryptionFailed,
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! What can go wrong with keys.
+
+use fieldseal_audit::JournalError;
+use fieldseal_crypto::random::RandomError;
+use fieldseal_store::{StoreError, TxnError};
+
+/// Why a key operation did not happen. Nothing was changed, except for [`KeyError::Unacknowledged`].
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyError {
+    /// No key has this name.
+    #[error("the key does not exist; create it first with CreateKey")]
+    KeyNotFound,
+    /// A key of this name exists already.
+    #[error("a key of this name exists already")]
+    KeyExists,
+    /// Too many keys, or too many versions of one key.
+    #[error("no more than {limit} {what} are possible")]
+    TooMany {
+        /// What there is too much of.
+        what: &'static str,
+        /// The limit.
+        limit: usize,
+    },
+    /// No data key has the id that stands in the ciphertext.
+    #[error("the data key of this ciphertext does not exist here")]
+    DataKeyNotFound,
+    /// The key version is disabled or waits for its destruction.
+    #[error("the key version is disabled")]
+    VersionDisabled,
+    /// The key version is destroyed.
+    #[error("the key version is destroyed")]
+    VersionDestroyed,
+    /// The etag given is not the newest.
+    #[error("the key changed meanwhile; read it again and retry with its new etag")]
+    EtagMismatch,
+    /// The same request id was used for another question.
+    #[error("this request id was used before for another request; use a new one")]
+    RequestIdReused,
+    /// Another change won; nothing of this one happened.
+    #[error("another change of the same key came first; try again")]
+    Conflict,
+    /// The permit does not cover what was asked for.
+    #[error("the permit does not cover this call")]
+    NotPermitted,
+    /// A record in the store does not parse, or its parts contradict each other.
+    #[error("the store is corrupt: {0}")]
+    Corrupt(&'static str),
+    /// The change is in the store, but its audit record could not be written yet; it will be when
+    /// the journal works again, and then the change counts.
+    #[error("the change could not be recorded yet; look before you repeat it")]
+    Unacknowledged(#[source] JournalError),
+    /// The journal does not work.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The store does not work.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A transaction did not happen, or may not have.
+    #[error(transparent)]
+    Txn(TxnError),
+    /// The operating system has no randomness.
+    #[error(transparent)]
+    Random(#[from] RandomError),
+    /// The process is stopping.
+    #[error("the sidecar is stopping")]
+    Stopping,
+}
+
+impl From<TxnError> for KeyError {
+    fn from(error: TxnError) -> Self {
+        match error {
+            TxnError::Conflict { .. } => Self::Conflict,
+            other => Self::Txn(other),
+        }
+    }
+}

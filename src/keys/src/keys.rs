@@ -1,0 +1,233 @@
+//! The floor's front: finds keys and data keys.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fieldseal_crypto::ServiceKeyKind;
+use fieldseal_crypto::token::TokenKey;
+use fieldseal_crypto::wrap::{self, DataKeyId};
+use fieldseal_model::{Action, Clock, KeyId, KeyName};
+use fieldseal_policy::Permit;
+use fieldseal_store::Store;
+
+use crate::cache::DataKeyCache;
+use crate::data_key::{DataKeyEntry, DataKeyHandle};
+use crate::error::KeyError;
+use crate::keyring::Keyring;
+use crate::ledger::Ledger;
+use crate::records::{DATA_KEY, DataKeyFacts};
+use crate::registry::{KeyView, Registry};
+
+/// Partitions are made one at a time within each of so many groups.
+const STRIPES: usize = 256;
+
+/// How keys are kept.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Most data keys in memory, and most partitions whose newest data key is remembered.
+    pub cached_data_keys: usize,
+    /// How long a data key stays in memory before it is read again.
+    pub cache_lifetime: Duration,
+    /// How long a data key seals; then the next seal makes a new one.
+    pub data_key_lifetime: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            cached_data_keys: 16_384,
+            cache_lifetime: Duration::from_secs(3600),
+            data_key_lifetime: Duration::from_secs(90 * 24 * 3600),
+        }
+    }
+}
+
+/// Figures for the status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Statistics {
+    /// Keys.
+    pub keys: usize,
+    /// Data keys in memory.
+    pub cached_data_keys: usize,
+    /// Look-ups of data keys that found one in memory.
+    pub cache_hits: u64,
+    /// Look-ups that did not.
+    pub cache_misses: u64,
+}
+
+pub(crate) struct Inner {
+    pub(crate) settings: Settings,
+    pub(crate) store: Store,
+    pub(crate) ledger: Ledger,
+    pub(crate) keyring: Keyring,
+    pub(crate) tokens: TokenKey,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) registry: Registry,
+    pub(crate) cache: DataKeyCache,
+    /// Changes of keys happen one at a time.
+    pub(crate) changes: tokio::sync::Mutex<()>,
+    pub(crate) stripes: Vec<tokio::sync::Mutex<()>>,
+}
+
+/// The keys of an installation. Cheap to clone.
+#[derive(Clone)]
+pub struct Keys {
+    pub(crate) inner: Arc<Inner>,
+}
+
+impl Keys {
+    /// Reads every key and version. Data keys are read when they are used.
+    ///
+    /// # Errors
+    /// If the store cannot be read or contradicts itself or the keyring.
+    pub async fn open(
+        settings: Settings,
+        store: Store,
+        ledger: Ledger,
+        keyring: Keyring,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, KeyError> {
+        let tokens = TokenKey::new(keyring.service(ServiceKeyKind::Token)?);
+        let registry = Registry::load(&store, &keyring).await?;
+        let cache = DataKeyCache::new(settings.cached_data_keys, settings.cache_lifetime);
+        let stripes = (0..STRIPES).map(|_| tokio::sync::Mutex::default()).collect();
+        let changes = tokio::sync::Mutex::default();
+        let inner = Inner {
+            settings,
+            store,
+            ledger,
+            keyring,
+            tokens,
+            clock,
+            registry,
+            cache,
+            changes,
+            stripes,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// One key.
+    ///
+    /// # Errors
+    /// `NotPermitted`, `KeyNotFound`.
+    pub fn key(&self, permit: &Permit, name: &KeyName) -> Result<KeyView, KeyError> {
+        if !permit.covers_key(Action::GetKey, name) {
+            return Err(KeyError::NotPermitted);
+        }
+        self.inner.registry.key(name).map(|snapshot| snapshot.view())
+    }
+
+    /// Every key, by name.
+    ///
+    /// # Errors
+    /// `NotPermitted`.
+    pub fn list(&self, permit: &Permit) -> Result<Vec<KeyView>, KeyError> {
+        if permit.action() != Action::ListKeys {
+            return Err(KeyError::NotPermitted);
+        }
+        Ok(self.inner.registry.views())
+    }
+
+    /// True if a key of this name exists.
+    #[must_use]
+    pub fn exists(&self, name: &KeyName) -> bool {
+        self.inner.registry.key(name).is_ok()
+    }
+
+    /// The data key of this id, from memory or from the store.
+    ///
+    /// # Errors
+    /// `DataKeyNotFound`, `VersionDisabled`, `VersionDestroyed`, or the store's trouble.
+    pub async fn data_key(&self, id: KeyId) -> Result<DataKeyHandle, KeyError> {
+        self.inner.entry(id).await.map(DataKeyHandle)
+    }
+
+    /// The data key of this id if it is in memory.
+    #[must_use]
+    pub fn cached_data_key(&self, id: KeyId) -> Option<DataKeyHandle> {
+        self.inner.cache.by_id(id, self.inner.clock.now()).map(DataKeyHandle)
+    }
+
+    /// What turns rows and partitions into the tokens that stand in the audit log.
+    #[must_use]
+    pub fn tokens(&self) -> &TokenKey {
+        &self.inner.tokens
+    }
+
+    /// True if the data key's version is not the primary one of its key any more.
+    #[must_use]
+    pub fn is_old(&self, data_key: &DataKeyHandle) -> bool {
+        let version = data_key.key_version();
+        let primary = self.inner.registry.key(&version.key).map(|s| s.primary.version.number);
+        primary.is_ok_and(|number| number != version.number)
+    }
+
+    /// True if a data key of this id exists here.
+    ///
+    /// # Errors
+    /// The store's trouble.
+    pub async fn is_sealed_here(&self, id: KeyId) -> Result<bool, KeyError> {
+        match self.inner.entry(id).await {
+            Ok(_) | Err(KeyError::VersionDisabled | KeyError::VersionDestroyed) => Ok(true),
+            Err(KeyError::DataKeyNotFound) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Figures for the status.
+    #[must_use]
+    pub fn statistics(&self) -> Statistics {
+        let (cache_hits, cache_misses) = self.inner.cache.hits_and_misses();
+        Statistics {
+            keys: self.inner.registry.len(),
+            cached_data_keys: self.inner.cache.len(),
+            cache_hits,
+            cache_misses,
+        }
+    }
+}
+
+impl Inner {
+    pub(crate) async fn entry(&self, id: KeyId) -> Result<Arc<DataKeyEntry>, KeyError> {
+        if let Some(entry) = self.cache.by_id(id, self.clock.now()) {
+            return Ok(entry);
+        }
+        self.cache.load(id, self.read_entry(id)).await
+    }
+
+    async fn read_entry(&self, id: KeyId) -> Result<Arc<DataKeyEntry>, KeyError> {
+        let path = self.store.path(DATA_KEY, &[id.as_bytes()]);
+        let found = self.store.get(&path).await?.ok_or(KeyError::DataKeyNotFound)?;
+        let facts = DataKeyFacts::decode(&found.value)?;
+        if facts.key_id != id {
+            return Err(KeyError::Corrupt("a data key under another's id"));
+        }
+        let snapshot = self.registry.key(&facts.key)?;
+        let version = snapshot
+            .versions
+            .get(&facts.version)
+            .cloned()
+            .ok_or(KeyError::Corrupt("a data key of a version that does not exist"))?;
+        let wrapping = DataKeyId {
+            installation: self.keyring.installation(),
+            key: &facts.key,
+            version: facts.version,
+            partition: &facts.partition,
+            generation: facts.generation,
+            key_id: id,
+        };
+        let data_key = wrap::unwrap_data_key(version.usable()?, &wrapping, &facts.wrapped)
+            .map_err(|_| KeyError::Corrupt("a data key that its version does not open"))?;
+        Ok(Arc::new(DataKeyEntry {
+            key_id: id,
+            key: facts.key,
+            partition: facts.partition,
+            generation: facts.generation,
+            created_at: facts.created_at,
+            loaded_at: self.clock.now(),
+            version,
+            data_key,
+        }))
+    }
+}

@@ -1,0 +1,161 @@
+//! A change and its audit record as one thing: the record waits in the store's outbox until the
+//! journal has it, and only then is the change acknowledged.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fieldseal_audit::{ChangeEvent, Health, Journal, JournalError, Receipt, Relayed};
+use fieldseal_store::{OutboxEntry, Store, Txn};
+use futures_util::future::join_all;
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::error::KeyError;
+
+/// Most outbox entries that go to the journal together.
+const GROUP: usize = 256;
+/// How long the relay waits before it tries again what the journal refused.
+const RETRY: Duration = Duration::from_millis(500);
+
+type Answer = Result<Option<Receipt>, JournalError>;
+
+enum Slot {
+    /// A caller waits for its record.
+    Waiting(oneshot::Sender<Answer>),
+    /// The record was written before its caller asked.
+    Done(Answer),
+}
+
+/// Commits changes to the store and relays their records to the journal, in revision order.
+#[derive(Clone)]
+pub struct Ledger {
+    store: Store,
+    journal: Journal,
+    slots: Arc<Mutex<HashMap<u64, Slot>>>,
+}
+
+/// A change that is in the store and in the log.
+pub(crate) struct Committed {
+    pub(crate) revision: u64,
+    pub(crate) receipt: Option<Receipt>,
+}
+
+impl Ledger {
+    /// Relays what waits in the outbox since the last run, then relays for as long as `entries`
+    /// is open.
+    ///
+    /// # Errors
+    /// If the store cannot be read or the journal does not take the records.
+    pub async fn start(
+        store: Store,
+        journal: Journal,
+        entries: mpsc::UnboundedReceiver<OutboxEntry>,
+    ) -> Result<Self, KeyError> {
+        let pending = store.outbox().await?;
+        if let Some(last) = pending.last().map(|e| e.revision) {
+            for entry in &pending {
+                journal.relay(&entry.bytes).await?;
+            }
+            tracing::info!(records = pending.len(), "relayed records that waited in the outbox");
+            store.outbox_done(last).await?;
+        }
+        let ledger = Self { store, journal, slots: Arc::default() };
+        tokio::spawn(ledger.clone().relay(entries));
+        Ok(ledger)
+    }
+
+    /// Refuses a change while its record could not be written: before anything changes (I1).
+    pub(crate) fn ready(&self) -> Result<(), KeyError> {
+        match self.journal.health() {
+            Health::Ok => Ok(()),
+            _ => Err(KeyError::Journal(JournalError::Unavailable)),
+        }
+    }
+
+    /// Commits `txn` together with `event` and waits until both are durable.
+    ///
+    /// INVARIANT: runs inside a spawned task, so that a cancelled caller leaves no half state.
+    pub(crate) async fn commit(
+        &self,
+        event: ChangeEvent,
+        fill: impl FnOnce(Txn) -> Txn,
+    ) -> Result<Committed, KeyError> {
+        self.ready()?;
+        let txn = Txn::new(Box::new(move |revision, anchor| event.encode(revision, anchor)));
+        let revision = self.store.txn(fill(txn)).await?;
+        let answer = match self.claim(revision) {
+            Ok(done) => done,
+            Err(waiting) => waiting.await.map_err(|_| KeyError::Stopping)?,
+        };
+        let receipt = answer.map_err(KeyError::Unacknowledged)?;
+        Ok(Committed { revision, receipt })
+    }
+
+    fn claim(&self, revision: u64) -> Result<Answer, oneshot::Receiver<Answer>> {
+        let mut slots = self.slots.lock();
+        if let Some(Slot::Done(answer)) = slots.remove(&revision) {
+            return Ok(answer);
+        }
+        let (sender, receiver) = oneshot::channel();
+        slots.insert(revision, Slot::Waiting(sender));
+        Err(receiver)
+    }
+
+    fn answer(&self, revision: u64, answer: Answer) {
+        let mut slots = self.slots.lock();
+        match slots.remove(&revision) {
+            // A caller that went away needs no answer.
+            Some(Slot::Waiting(sender)) => drop(sender.send(answer)),
+            Some(Slot::Done(_)) | None => drop(slots.insert(revision, Slot::Done(answer))),
+        }
+    }
+
+    async fn relay(self, mut entries: mpsc::UnboundedReceiver<OutboxEntry>) {
+        let mut group = Vec::with_capacity(GROUP);
+        while entries.recv_many(&mut group, GROUP).await > 0 {
+            let mut told = 0;
+            while told < group.len() {
+                told += self.relay_group(group.get(told..).unwrap_or_default()).await;
+                if told < group.len() {
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+            let last = group.last().map(|e| e.revision);
+            group.clear();
+            let Some(last) = last else { continue };
+            if let Err(error) = self.store.outbox_done(last).await {
+                // The journal skips what it has, so entries that stay are relayed again at start.
+                tracing::warn!(%error, "could not empty the outbox");
+            }
+        }
+    }
+
+    /// Hands the entries to the journal in order; returns how many of the first it has now.
+    async fn relay_group(&self, group: &[OutboxEntry]) -> usize {
+        // The first poll of each future enqueues its record, and `join_all` polls in order.
+        let results = join_all(group.iter().map(|e| self.journal.relay(&e.bytes))).await;
+        let mut done = 0;
+        for (entry, result) in group.iter().zip(results) {
+            match result {
+                Ok(Relayed::Recorded(receipt)) => self.answer(entry.revision, Ok(Some(receipt))),
+                Ok(Relayed::Already) => self.answer(entry.revision, Ok(None)),
+                Err(error) => {
+                    tracing::error!(revision = entry.revision, %error, "a change is not recorded");
+                    self.refuse_waiting(entry.revision, error);
+                    return done;
+                }
+            }
+            done += 1;
+        }
+        done
+    }
+
+    /// Tells a waiting caller that its change is not acknowledged. The record is tried again.
+    fn refuse_waiting(&self, revision: u64, error: JournalError) {
+        let mut slots = self.slots.lock();
+        if let Some(Slot::Waiting(sender)) = slots.remove(&revision) {
+            drop(sender.send(Err(error)));
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! What `keys` writes into the store: one small record per thing, none of them growing.
+//!
+//! Every value is sealed by the store's committer, and every name in a path is a keyed hash; so the
+//! names stand here, inside the sealed value. Field numbers are never reused.
+
+use fieldseal_crypto::wrap::WRAPPED_BYTES;
+use fieldseal_model::{KeyId, KeyName, KeyVersionState, Partition, Timestamp, VersionNumber};
+use fieldseal_store::Kind;
+use prost::Message;
+
+use crate::error::KeyError;
+
+/// `[key]`: that the key exists, and its settings.
+pub(crate) const KEY: Kind = Kind::new(1);
+/// `[key]`: which version is primary. The only pointer that moves, by compare-and-set.
+pub(crate) const PRIMARY: Kind = Kind::new(2);
+/// `[key, version]`: one key version with its wrapped KEK.
+pub(crate) const VERSION: Kind = Kind::new(3);
+/// `[key, partition]`: the partition's newest data key.
+pub(crate) const PARTITION: Kind = Kind::new(4);
+/// `[key id]`: one wrapped data key.
+pub(crate) const DATA_KEY: Kind = Kind::new(5);
+/// `[key id]`: how many seals of a data key are reserved.
+pub(crate) const SEALS: Kind = Kind::new(6);
+/// `[principal, method, request id]`: what a mutation answered.
+pub(crate) const REQUEST: Kind = Kind::new(7);
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct KeyRecord {
+    #[prost(string, tag = "1")]
+    pub(crate) name: String,
+    #[prost(sfixed64, tag = "2")]
+    pub(crate) created_at: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct PrimaryRecord {
+    #[prost(string, tag = "1")]
+    pub(crate) key: String,
+    #[prost(uint32, tag = "2")]
+    pub(crate) version: u32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct VersionRecord {
+    #[prost(string, tag = "1")]
+    pub(crate) key: String,
+    #[prost(uint32, tag = "2")]
+    pub(crate) version: u32,
+    #[prost(uint32, tag = "3")]
+    pub(crate) state: u32,
+    #[prost(sfixed64, tag = "4")]
+    pub(crate) created_at: i64,
+    /// The KEK wrapped by the root key; empty once destroyed.
+    #[prost(bytes = "vec", tag = "5")]
+    pub(crate) wrapped: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct PartitionRecord {
+    #[prost(string, tag = "1")]
+    pub(crate) key: String,
+    #[prost(string, tag = "2")]
+    pub(crate) partition: String,
+    #[prost(uint32, tag = "3")]
+    pub(crate) generation: u32,
+    #[prost(bytes = "vec", tag = "4")]
+    pub(crate) key_id: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct DataKeyRecord {
+    #[prost(bytes = "vec", tag = "1")]
+    pub(crate) key_id: Vec<u8>,
+    #[prost(string, tag = "2")]
+    pub(crate) key: String,
+    #[prost(string, tag = "3")]
+    pub(crate) partition: String,
+    #[prost(uint32, tag = "4")]
+    pub(crate) version: u32,
+    #[prost(uint32, tag = "5")]
+    pub(crate) generation: u32,
+    #[prost(sfixed64, tag = "6")]
+    pub(crate) created_at: i64,
+    /// The data key wrapped by the version's KEK.
+    #[prost(bytes = "vec", tag = "7")]
+    pub(crate) wrapped: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct SealsRecord {
+    #[prost(bytes = "vec", tag = "1")]
+    pub(crate) key_id: Vec<u8>,
+    /// Seals that may have been made: a multiple of the block size.
+    #[prost(uint64, tag = "2")]
+    pub(crate) reserved: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct RequestRecord {
+    /// SHA-256 of what was asked for, so that another question under the same id is noticed.
+    #[prost(bytes = "vec", tag = "1")]
+    pub(crate) digest: Vec<u8>,
+    #[prost(sfixed64, tag = "2")]
+    pub(crate) at: i64,
+    #[prost(string, tag = "3")]
+    pub(crate) key: String,
+    #[prost(uint32, tag = "4")]
+    pub(crate) version: u32,
+    #[prost(uint32, tag = "5")]
+    pub(crate) previous: u32,
+}
+
+/// Decodes a record; a record that opened (so it is ours) but does not parse is corruption.
+pub(crate) fn decode<M: Message + Default>(what: &'static str, bytes: &[u8]) -> Result<M, KeyError> {
+    M::decode(bytes).map_err(|_| KeyError::Corrupt(what))
+}
+
+/// A decoded and checked data-key record.
+pub(crate) struct DataKeyFacts {
+    pub(crate) key_id: KeyId,
+    pub(crate) key: KeyName,
+    pub(crate) partition: Partition,
+    pub(crate) version: VersionNumber,
+    pub(crate) generation: u32,
+    pub(crate) created_at: Timestamp,
+    pub(crate) wrapped: [u8; WRAPPED_BYTES],
+}
+
+impl DataKeyFacts {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, KeyError> {
+        const WHAT: &str = "a data key's record";
+        let record: DataKeyRecord = decode(WHAT, bytes)?;
+        let corrupt = || KeyError::Corrupt(WHAT);
+        Ok(Self {
+            key_id: key_id(&record.key_id).ok_or_else(corrupt)?,
+            key: KeyName::parse(&record.key).map_err(|_| corrupt())?,
+            partition: Partition::parse(&record.partition).map_err(|_| corrupt())?,
+            version: VersionNumber::new(record.version).ok_or_else(corrupt)?,
+            generation: record.generation,
+            created_at: Timestamp::from_unix_nanos(record.created_at),
+            wrapped: record.wrapped.as_slice().try_into().map_err(|_| corrupt())?,
+        })
+    }
+}
+
+pub(crate) fn key_id(bytes: &[u8]) -> Option<KeyId> {
+    bytes.try_into().ok().map(KeyId::new)
+}
+
+pub(crate) fn state(code: u32) -> Result<KeyVersionState, KeyError> {
+    u8::try_from(code)
+        .ok()
+        .and_then(KeyVersionState::from_code)
+        .ok_or(KeyError::Corrupt("a key version's state"))
+}

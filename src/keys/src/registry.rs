@@ -1,0 +1,239 @@
+//! The keys and their versions, in memory: loaded at start, replaced whole at every change.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use fieldseal_crypto::Kek;
+use fieldseal_crypto::wrap::{self, KekId};
+use fieldseal_model::{KeyName, KeyVersion, KeyVersionState, Timestamp, VersionNumber};
+use fieldseal_store::Store;
+use parking_lot::RwLock;
+
+use crate::error::KeyError;
+use crate::keyring::Keyring;
+use crate::records::{self, KEY, KeyRecord, PRIMARY, PrimaryRecord, VERSION, VersionRecord, decode};
+
+/// Most keys of an installation.
+pub(crate) const MAX_KEYS: usize = 10_000;
+/// Most versions of a key.
+pub(crate) const MAX_VERSIONS: usize = 10_000;
+/// How many records one page of a scan has.
+const PAGE: usize = 256;
+
+/// A key version, shared by the registry and by every cached data key under it.
+pub(crate) struct VersionCell {
+    pub(crate) version: KeyVersion,
+    /// `keys/{key}/versions/{n}`, made once because every answer carries it.
+    pub(crate) name: Arc<str>,
+    /// The revision of its record: guards whatever is made under it.
+    pub(crate) revision: u64,
+    pub(crate) created_at: Timestamp,
+    pub(crate) kek: Option<Kek>,
+    state: AtomicU8,
+}
+
+impl VersionCell {
+    pub(crate) fn new(
+        version: KeyVersion,
+        revision: u64,
+        created_at: Timestamp,
+        kek: Option<Kek>,
+        state: KeyVersionState,
+    ) -> Self {
+        let name = version.to_string().into();
+        Self { version, name, revision, created_at, kek, state: AtomicU8::new(state.code()) }
+    }
+
+    pub(crate) fn state(&self) -> KeyVersionState {
+        // A code that is none is never stored here; if it were, nothing may open.
+        KeyVersionState::from_code(self.state.load(Ordering::Acquire))
+            .unwrap_or(KeyVersionState::Disabled)
+    }
+
+    /// The KEK, if the version may be used.
+    pub(crate) fn usable(&self) -> Result<&Kek, KeyError> {
+        match self.state() {
+            KeyVersionState::Enabled => {
+                self.kek.as_ref().ok_or(KeyError::Corrupt("an enabled version without a KEK"))
+            }
+            KeyVersionState::Destroyed => Err(KeyError::VersionDestroyed),
+            KeyVersionState::Disabled | KeyVersionState::DestroyScheduled => {
+                Err(KeyError::VersionDisabled)
+            }
+        }
+    }
+}
+
+/// A key as it is at one moment.
+pub(crate) struct KeySnapshot {
+    pub(crate) name: KeyName,
+    pub(crate) created_at: Timestamp,
+    pub(crate) primary: Arc<VersionCell>,
+    /// The revision of the primary pointer: the etag.
+    pub(crate) primary_revision: u64,
+    pub(crate) versions: BTreeMap<VersionNumber, Arc<VersionCell>>,
+}
+
+/// What an operator sees of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyView {
+    /// The name.
+    pub name: KeyName,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// The version under which new values are sealed.
+    pub primary: VersionNumber,
+    /// Every version, oldest first.
+    pub versions: Vec<VersionView>,
+    /// Changes whenever the key changes.
+    pub etag: String,
+}
+
+/// What an operator sees of a key version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VersionView {
+    /// The number.
+    pub number: VersionNumber,
+    /// The state.
+    pub state: KeyVersionState,
+    /// When it was created.
+    pub created_at: Timestamp,
+}
+
+impl KeySnapshot {
+    pub(crate) fn view(&self) -> KeyView {
+        let versions = self.versions.values().map(|cell| VersionView {
+            number: cell.version.number,
+            state: cell.state(),
+            created_at: cell.created_at,
+        });
+        KeyView {
+            name: self.name.clone(),
+            created_at: self.created_at,
+            primary: self.primary.version.number,
+            versions: versions.collect(),
+            etag: etag(self.primary_revision),
+        }
+    }
+
+    pub(crate) fn next_number(&self) -> Result<VersionNumber, KeyError> {
+        let last = self.versions.keys().next_back().copied();
+        last.filter(|_| self.versions.len() < MAX_VERSIONS)
+            .and_then(VersionNumber::next)
+            .ok_or(KeyError::TooMany { what: "versions of a key", limit: MAX_VERSIONS })
+    }
+}
+
+/// The etag of a revision.
+pub(crate) fn etag(revision: u64) -> String {
+    format!("{revision:x}")
+}
+
+/// All keys.
+#[derive(Default)]
+pub(crate) struct Registry {
+    keys: RwLock<HashMap<KeyName, Arc<KeySnapshot>>>,
+}
+
+impl Registry {
+    pub(crate) fn key(&self, name: &KeyName) -> Result<Arc<KeySnapshot>, KeyError> {
+        self.keys.read().get(name).cloned().ok_or(KeyError::KeyNotFound)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.keys.read().len()
+    }
+
+    pub(crate) fn put(&self, snapshot: KeySnapshot) {
+        self.keys.write().insert(snapshot.name.clone(), Arc::new(snapshot));
+    }
+
+    /// Every key, by name.
+    pub(crate) fn views(&self) -> Vec<KeyView> {
+        let mut views: Vec<_> = self.keys.read().values().map(|s| s.view()).collect();
+        views.sort_by(|a, b| a.name.cmp(&b.name));
+        views
+    }
+
+    /// Reads every key and version from the store and unwraps the KEKs.
+    pub(crate) async fn load(store: &Store, keyring: &Keyring) -> Result<Self, KeyError> {
+        let registry = Self::default();
+        let mut after = None;
+        loop {
+            let page = store.range(&store.prefix(KEY, &[]), after.as_ref(), PAGE).await?;
+            for (_, value) in &page.entries {
+                let record: KeyRecord = decode("a key's record", &value.value)?;
+                let name = KeyName::parse(&record.name)
+                    .map_err(|_| KeyError::Corrupt("a key's name"))?;
+                registry.put(load_key(store, keyring, name, record.created_at).await?);
+            }
+            after = page.next;
+            if after.is_none() {
+                return Ok(registry);
+            }
+        }
+    }
+}
+
+async fn load_key(
+    store: &Store,
+    keyring: &Keyring,
+    name: KeyName,
+    created_at: i64,
+) -> Result<KeySnapshot, KeyError> {
+    let mut versions = BTreeMap::new();
+    let prefix = store.prefix(VERSION, &[name.as_str().as_bytes()]);
+    let mut after = None;
+    loop {
+        let page = store.range(&prefix, after.as_ref(), PAGE).await?;
+        for (_, value) in &page.entries {
+            let cell = load_version(keyring, &name, value.revision, &value.value)?;
+            versions.insert(cell.version.number, Arc::new(cell));
+        }
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    let pointer = store
+        .get(&store.path(PRIMARY, &[name.as_str().as_bytes()]))
+        .await?
+        .ok_or(KeyError::Corrupt("a key without a primary version"))?;
+    let record: PrimaryRecord = decode("a key's primary pointer", &pointer.value)?;
+    let primary = VersionNumber::new(record.version)
+        .filter(|_| record.key == name.as_str())
+        .and_then(|number| versions.get(&number).cloned())
+        .ok_or(KeyError::Corrupt("a primary pointer that points nowhere"))?;
+    Ok(KeySnapshot {
+        name,
+        created_at: Timestamp::from_unix_nanos(created_at),
+        primary,
+        primary_revision: pointer.revision,
+        versions,
+    })
+}
+
+fn load_version(
+    keyring: &Keyring,
+    name: &KeyName,
+    revision: u64,
+    bytes: &[u8],
+) -> Result<VersionCell, KeyError> {
+    let record: VersionRecord = decode("a key version's record", bytes)?;
+    let number = VersionNumber::new(record.version)
+        .filter(|_| record.key == name.as_str())
+        .ok_or(KeyError::Corrupt("a key version of another key"))?;
+    let state = records::state(record.state)?;
+    let kek = if state == KeyVersionState::Destroyed {
+        None
+    } else {
+        let id = KekId { installation: keyring.installation(), key: name, version: number };
+        let kek = wrap::unwrap_kek(keyring.root(), &id, &record.wrapped)
+            .map_err(|_| KeyError::Corrupt("a KEK that the root key does not open"))?;
+        Some(kek)
+    };
+    let version = KeyVersion { key: name.clone(), number };
+    let created_at = Timestamp::from_unix_nanos(record.created_at);
+    Ok(VersionCell::new(version, revision, created_at, kek, state))
+}

@@ -1,0 +1,206 @@
+//! The limits of a call: how many at once, and for how long.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use http::{HeaderMap, Request, Response};
+use hyper::body::Incoming;
+use pin_project_lite::pin_project;
+use tokio::time::{Instant, Sleep, sleep_until};
+use tonic::body::Body;
+
+use crate::refusal::{CallRefusal, completed};
+use crate::services::Services;
+
+/// The limits of calls over all connections of a process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallLimits {
+    /// Calls that are being handled at the same time. One more is refused, not queued. Health
+    /// checks pass, so that a busy process is not taken for a dead one.
+    pub in_flight: usize,
+    /// The deadline where the caller sets none.
+    pub deadline: Duration,
+    /// The longest deadline that a caller gets, whatever it asks for.
+    pub longest_deadline: Duration,
+}
+
+impl Default for CallLimits {
+    fn default() -> Self {
+        Self {
+            in_flight: 1_024,
+            deadline: Duration::from_secs(10),
+            longest_deadline: Duration::from_secs(60),
+        }
+    }
+}
+
+/// [`Services`] within [`CallLimits`]. Cheap to clone; clones share one count.
+///
+/// At its deadline the handler is dropped: a call that already has an audit record keeps it. The
+/// deadline covers the request and the handler; the body of a streaming answer ends with its
+/// connection at the latest.
+#[derive(Clone)]
+pub struct LimitedServices {
+    services: Services,
+    limits: CallLimits,
+    running: Arc<AtomicUsize>,
+}
+
+impl LimitedServices {
+    /// Puts the limits around the services.
+    #[must_use]
+    pub fn new(services: Services, limits: CallLimits) -> Self {
+        Self { services, limits, running: Arc::default() }
+    }
+
+    /// How many calls are being handled now.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.running.load(Ordering::Relaxed)
+    }
+
+    fn start(&self, request: Request<Incoming>) -> Result<LimitedCall, CallRefusal> {
+        let place = Place::take(&self.running);
+        if place.number >= self.limits.in_flight && !is_health_check(&request) {
+            return Err(CallRefusal::TooManyCalls);
+        }
+        let asked = timeout(request.headers())?;
+        let granted = asked.map_or(self.limits.deadline, |t| t.min(self.limits.longest_deadline));
+        let deadline = sleep_until(Instant::now() + granted);
+        let answer = hyper::service::Service::call(&self.services, request);
+        Ok(LimitedCall::Running { answer, deadline, place: Some(place) })
+    }
+}
+
+impl hyper::service::Service<Request<Incoming>> for LimitedServices {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = LimitedCall;
+
+    fn call(&self, request: Request<Incoming>) -> LimitedCall {
+        self.start(request).unwrap_or_else(|refusal| LimitedCall::Refused { refusal })
+    }
+}
+
+fn is_health_check<B>(request: &Request<B>) -> bool {
+    request.uri().path().starts_with("/grpc.health.v1.Health/")
+}
+
+/// One call that is being handled.
+struct Place {
+    running: Arc<AtomicUsize>,
+    /// How many were there before it.
+    number: usize,
+}
+
+impl Place {
+    fn take(running: &Arc<AtomicUsize>) -> Self {
+        let number = running.fetch_add(1, Ordering::Relaxed);
+        Self { running: Arc::clone(running), number }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.running.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+pin_project! {
+    /// A call on its way to its answer or its deadline.
+    #[project = LimitedCallProjection]
+    pub enum LimitedCall {
+        #[doc(hidden)]
+        Running {
+            answer: crate::services::Answer,
+            #[pin]
+            deadline: Sleep,
+            place: Option<Place>,
+        },
+        #[doc(hidden)]
+        Refused { refusal: CallRefusal },
+    }
+}
+
+impl Future for LimitedCall {
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project() {
+            LimitedCallProjection::Refused { refusal } => Poll::Ready(Ok(refusal.response())),
+            LimitedCallProjection::Running { answer, deadline, place } => {
+                // The deadline is looked at, and its timer started, only while there is no answer.
+                if let Poll::Ready(answered) = answer.as_mut().poll(cx) {
+                    drop(place.take());
+                    return Poll::Ready(answered.map(completed));
+                }
+                ready!(deadline.poll(cx));
+                *answer = Box::pin(std::future::pending());
+                drop(place.take());
+                Poll::Ready(Ok(CallRefusal::DeadlineExceeded.response()))
+            }
+        }
+    }
+}
+
+/// The `grpc-timeout` header: at most 8 digits and a unit (gRPC over HTTP/2, "Requests").
+fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, CallRefusal> {
+    let Some(value) = headers.get("grpc-timeout") else { return Ok(None) };
+    parse_timeout(value.as_bytes()).map(Some).ok_or(CallRefusal::DeadlineMalformed)
+}
+
+fn parse_timeout(text: &[u8]) -> Option<Duration> {
+    let (unit, digits) = text.split_last()?;
+    if digits.is_empty() || digits.len() > 8 || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let number: u64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    match unit {
+        b'H' => number.checked_mul(3_600).map(Duration::from_secs),
+        b'M' => number.checked_mul(60).map(Duration::from_secs),
+        b'S' => Some(Duration::from_secs(number)),
+        b'm' => Some(Duration::from_millis(number)),
+        b'u' => Some(Duration::from_micros(number)),
+        b'n' => Some(Duration::from_nanos(number)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_are_read_strictly() {
+        for bad in ["", "S", "10", "123456789S", "-1S", "1.5S", "1s", "10 S", " 1S", "+1S", "1SS"] {
+            assert_eq!(parse_timeout(bad.as_bytes()), None, "{bad:?}");
+        }
+        for (good, expected) in [
+            ("2H", Duration::from_secs(7_200)),
+            ("99999999H", Duration::from_secs(99_999_999 * 3_600)),
+            ("3M", Duration::from_secs(180)),
+            ("10S", Duration::from_secs(10)),
+            ("250m", Duration::from_millis(250)),
+            ("7u", Duration::from_micros(7)),
+            ("0n", Duration::ZERO),
+        ] {
+            assert_eq!(parse_timeout(good.as_bytes()), Some(expected), "{good:?}");
+        }
+    }
+
+    #[test]
+    fn places_are_counted_and_given_back() {
+        let running = Arc::default();
+        let first = Place::take(&running);
+        let second = Place::take(&running);
+        assert_eq!((first.number, second.number), (0, 1));
+        drop(first);
+        assert_eq!(running.load(Ordering::Relaxed), 1);
+        drop(second);
+        assert_eq!(running.load(Ordering::Relaxed), 0);
+    }
+}

@@ -1,0 +1,18 @@
+//! Which RPC is which action: the table that a test compares with the service descriptors.
+
+use fieldseal_model::Action;
+
+/// Every RPC of `fieldseal.v1` with the action that policy decides.
+pub const ACTIONS: &[(&str, &str, Action)] = &[
+    ("EncryptionService", "Encrypt", Action::Encrypt),
+    ("EncryptionService", "Decrypt", Action::Decrypt),
+    ("EncryptionService", "BatchEncrypt", Action::BatchEncrypt),
+    ("EncryptionService", "BatchDecrypt", Action::BatchDecrypt),
+    ("KeyService", "CreateKey", Action::CreateKey),
+    ("KeyService", "GetKey", Action::GetKey),
+    ("KeyService", "ListKeys", Action::ListKeys),
+    ("KeyService", "RotateKey", Action::RotateKey),
+    ("AuditService", "QueryAuditEvents", Action::QueryAuditEvents),
+    ("AuditService", "GetCheckpoint", Action::GetCheckpoint),
+    ("SystemService", "GetStatus", Action::GetStatus),
+];

@@ -1,0 +1,18 @@
+//! Who calls, as the transport found out.
+
+use fieldseal_engine::Caller;
+use fieldseal_model::Principal;
+use tonic::{Request, Status};
+
+/// The caller that the transport put into the request.
+///
+/// # Errors
+/// `UNAUTHENTICATED` without one. The transport refuses such connections, so this is never seen
+/// unless the services are mounted without it.
+#[expect(clippy::result_large_err, reason = "tonic's own error type")]
+pub fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
+    match request.extensions().get::<Principal>() {
+        Some(principal) => Ok(Caller { principal: principal.clone() }),
+        None => Err(Status::unauthenticated("no principal")),
+    }
+}

@@ -1,0 +1,220 @@
+//! `EncryptionService`.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use fieldseal_api::v1;
+use fieldseal_api::v1::encryption_service_server::EncryptionService;
+use fieldseal_audit::Receipt;
+use fieldseal_crypto::ContentType;
+use fieldseal_crypto::field::OVERHEAD_BYTES;
+use fieldseal_engine::{
+    Caller, DecryptCall, DecryptItem, DecryptReply, EncryptCall, EncryptItem, EncryptReply, Engine,
+    Refusal,
+};
+use fieldseal_model::{Action, Malformed};
+use tonic::{Request, Response, Status};
+use zeroize::Zeroizing;
+
+use crate::caller::caller;
+use crate::errors::status;
+use crate::parse;
+
+/// Handles `EncryptionService`.
+#[derive(Clone)]
+pub struct EncryptionHandler(Engine);
+
+impl EncryptionHandler {
+    /// Handles calls with this engine.
+    #[must_use]
+    pub fn new(engine: Engine) -> Self {
+        Self(engine)
+    }
+
+    async fn malformed(&self, caller: &Caller, action: Action, what: Malformed) -> Status {
+        status(&self.0.malformed(caller, action, what).await)
+    }
+}
+
+#[tonic::async_trait]
+impl EncryptionService for EncryptionHandler {
+    async fn encrypt(
+        &self,
+        request: Request<v1::EncryptRequest>,
+    ) -> Result<Response<v1::EncryptResponse>, Status> {
+        let caller = caller(&request)?;
+        let wire = request.into_inner();
+        let parsed = parse::field(wire.field).and_then(|field| {
+            let (partition, allow) = (&wire.partition, wire.allow_sealed_plaintext);
+            let input = parse::plain(partition, wire.row, wire.plaintext, allow)?;
+            let items = vec![EncryptItem { field: 0, input: Ok(input) }];
+            Ok(EncryptCall { fields: vec![field], items })
+        });
+        let call = match parsed {
+            Ok(call) => call,
+            Err(what) => return Err(self.malformed(&caller, Action::Encrypt, what).await),
+        };
+        let reply = self.0.encrypt(&caller, Action::Encrypt, call).await.map_err(|r| status(&r))?;
+        let EncryptReply { buffer, mut items } = reply;
+        let item = items.pop().ok_or_else(missing)?.map_err(|r| status(&r))?;
+        Ok(Response::new(v1::EncryptResponse {
+            ciphertext: Bytes::from(buffer),
+            key_version: item.key_version.as_ref().to_owned(),
+        }))
+    }
+
+    async fn decrypt(
+        &self,
+        request: Request<v1::DecryptRequest>,
+    ) -> Result<Response<v1::DecryptResponse>, Status> {
+        let caller = caller(&request)?;
+        let wire = request.into_inner();
+        let parsed = parse::field(wire.field).and_then(|field| {
+            let input = parse::sealed(&wire.partition, wire.row, wire.ciphertext)?;
+            let items = vec![DecryptItem { field: 0, input: Ok(input) }];
+            Ok(DecryptCall { fields: vec![field], items, reason: parse::reason(wire.reason)? })
+        });
+        let call = match parsed {
+            Ok(call) => call,
+            Err(what) => return Err(self.malformed(&caller, Action::Decrypt, what).await),
+        };
+        let reply = self.0.decrypt(&caller, Action::Decrypt, call).await.map_err(|r| status(&r))?;
+        let DecryptReply { buffer, mut items, receipt } = reply;
+        let item = items.pop().ok_or_else(missing)?.map_err(|r| status(&r))?;
+        let buffer = shared(buffer);
+        Ok(Response::new(v1::DecryptResponse {
+            plaintext: Some(value(&buffer, item.content, item.range)?),
+            key_version: item.key_version.as_ref().to_owned(),
+            reencrypt_suggested: item.reencrypt_suggested,
+            receipt: Some(wire_receipt(&receipt)),
+        }))
+    }
+
+    async fn batch_encrypt(
+        &self,
+        request: Request<v1::BatchEncryptRequest>,
+    ) -> Result<Response<v1::BatchEncryptResponse>, Status> {
+        let caller = caller(&request)?;
+        let call = match encrypt_call(request.into_inner()) {
+            Ok(call) => call,
+            Err(what) => return Err(self.malformed(&caller, Action::BatchEncrypt, what).await),
+        };
+        let reply = self.0.encrypt(&caller, Action::BatchEncrypt, call).await;
+        let EncryptReply { buffer, items } = reply.map_err(|r| status(&r))?;
+        let buffer = Bytes::from(buffer);
+        let results = items.into_iter().map(|item| {
+            let result = match item {
+                Ok(item) => v1::encrypt_result::Result::Ok(v1::EncryptedValue {
+                    ciphertext: buffer.slice(item.range),
+                    key_version: item.key_version.as_ref().to_owned(),
+                }),
+                Err(refusal) => v1::encrypt_result::Result::Error(item_status(&refusal)),
+            };
+            v1::EncryptResult { result: Some(result) }
+        });
+        Ok(Response::new(v1::BatchEncryptResponse { results: results.collect() }))
+    }
+
+    async fn batch_decrypt(
+        &self,
+        request: Request<v1::BatchDecryptRequest>,
+    ) -> Result<Response<v1::BatchDecryptResponse>, Status> {
+        let caller = caller(&request)?;
+        let call = match decrypt_call(request.into_inner()) {
+            Ok(call) => call,
+            Err(what) => return Err(self.malformed(&caller, Action::BatchDecrypt, what).await),
+        };
+        let reply = self.0.decrypt(&caller, Action::BatchDecrypt, call).await;
+        let DecryptReply { buffer, items, receipt } = reply.map_err(|r| status(&r))?;
+        let buffer = shared(buffer);
+        let mut results = Vec::with_capacity(items.len());
+        for item in items {
+            let result = match item {
+                Ok(item) => v1::decrypt_result::Result::Ok(v1::DecryptedValue {
+                    plaintext: Some(value(&buffer, item.content, item.range)?),
+                    key_version: item.key_version.as_ref().to_owned(),
+                    reencrypt_suggested: item.reencrypt_suggested,
+                }),
+                Err(refusal) => v1::decrypt_result::Result::Error(item_status(&refusal)),
+            };
+            results.push(v1::DecryptResult { result: Some(result) });
+        }
+        let receipt = Some(wire_receipt(&receipt));
+        Ok(Response::new(v1::BatchDecryptResponse { results, receipt }))
+    }
+}
+
+fn encrypt_call(wire: v1::BatchEncryptRequest) -> Result<EncryptCall, Malformed> {
+    let indices = wire.items.iter().map(|item| item.field_index);
+    parse::batch(wire.items.len(), wire.fields.len(), indices)?;
+    let bytes = wire.items.iter().map(|item| OVERHEAD_BYTES + value_len(item.plaintext.as_ref()));
+    parse::reply_fits(bytes.sum(), wire.items.len())?;
+    let items = wire.items.into_iter().map(parse::encrypt_item).collect();
+    Ok(EncryptCall { fields: parse::fields(wire.fields)?, items })
+}
+
+fn decrypt_call(wire: v1::BatchDecryptRequest) -> Result<DecryptCall, Malformed> {
+    let indices = wire.items.iter().map(|item| item.field_index);
+    parse::batch(wire.items.len(), wire.fields.len(), indices)?;
+    parse::reply_fits(wire.items.iter().map(|i| i.ciphertext.len()).sum(), wire.items.len())?;
+    let reason = parse::reason(wire.reason)?;
+    let items = wire.items.into_iter().map(parse::decrypt_item).collect();
+    Ok(DecryptCall { fields: parse::fields(wire.fields)?, items, reason })
+}
+
+fn value_len(value: Option<&v1::Value>) -> usize {
+    match value.and_then(|v| v.kind.as_ref()) {
+        Some(v1::value::Kind::BytesValue(bytes)) => bytes.len(),
+        Some(v1::value::Kind::StringValue(text)) => text.len(),
+        None => 0,
+    }
+}
+
+/// One buffer, shared by all values of a reply, and wiped when the last is gone.
+fn shared(buffer: Zeroizing<Vec<u8>>) -> Bytes {
+    struct Owner(Zeroizing<Vec<u8>>);
+    impl AsRef<[u8]> for Owner {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+    Bytes::from_owner(Owner(buffer))
+}
+
+#[expect(clippy::result_large_err, reason = "tonic's own error type")]
+fn value(buffer: &Bytes, content: ContentType, range: Range<usize>) -> Result<v1::Value, Status> {
+    let kind = match content {
+        ContentType::Bytes => v1::value::Kind::BytesValue(buffer.slice(range)),
+        ContentType::Text => {
+            let text = buffer.get(range).and_then(|bytes| std::str::from_utf8(bytes).ok());
+            v1::value::Kind::StringValue(text.ok_or_else(missing)?.to_owned())
+        }
+    };
+    Ok(v1::Value { kind: Some(kind) })
+}
+
+pub(crate) fn wire_receipt(receipt: &Receipt) -> v1::AuditReceipt {
+    v1::AuditReceipt {
+        log: receipt.log().to_owned(),
+        index: i64::try_from(receipt.index()).unwrap_or(i64::MAX),
+        leaf_hash: Bytes::copy_from_slice(receipt.leaf_hash()),
+        tree_size: i64::try_from(receipt.tree_size()).unwrap_or(i64::MAX),
+    }
+}
+
+/// An item's error is the status that a unary call would have had.
+fn item_status(refusal: &Refusal) -> tonic_types::Status {
+    let status = status(refusal);
+    let code = status.code() as i32;
+    prost::Message::decode(status.details()).unwrap_or_else(|_| tonic_types::Status {
+        code,
+        message: status.message().to_owned(),
+        details: Vec::new(),
+    })
+}
+
+fn missing() -> Status {
+    let cause = fieldseal_engine::RefusalCause::Internal("an answer without its item");
+    status(&Refusal { cause, event: None })
+}
+

@@ -1,0 +1,157 @@
+//! Wire types become the floors' words, or a typed error.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use fieldseal_api::v1;
+use fieldseal_crypto::ContentType;
+use fieldseal_crypto::field::{self, Header, OVERHEAD_BYTES};
+use fieldseal_engine::{DecryptItem, EncryptItem, PlainInput, SealedInput};
+use fieldseal_model::{
+    AccessReason, Column, ExtraContext, Field, KeyName, Malformed, MalformedReason, Partition,
+    Purpose, Row, Table, Ticket,
+};
+
+use crate::{MAX_BATCH_ITEMS, MAX_MESSAGE_BYTES, MAX_VALUE_BYTES};
+
+/// What one item of a reply takes beside its value, at most: version name, tags and lengths.
+const ITEM_REPLY_BYTES: usize = 128;
+
+pub(crate) fn field(wire: Option<v1::Field>) -> Result<Field, Malformed> {
+    let wire = wire.ok_or_else(|| {
+        Malformed::new(MalformedReason::TableInvalid, "field is required: key, table and column")
+    })?;
+    let pairs = wire.extra_context.iter().map(|p| (p.name.as_str(), p.value.as_str()));
+    Ok(Field {
+        key: KeyName::parse_resource(&wire.key)?,
+        table: Table::parse(&wire.table)?,
+        column: Column::parse(&wire.column)?,
+        extra: ExtraContext::parse(pairs)?,
+    })
+}
+
+pub(crate) fn fields(wire: Vec<v1::Field>) -> Result<Vec<Field>, Malformed> {
+    if wire.is_empty() || wire.len() > MAX_BATCH_ITEMS {
+        return Err(Malformed::new(
+            MalformedReason::BatchSizeInvalid,
+            format!("a batch has 1 to {MAX_BATCH_ITEMS} fields"),
+        ));
+    }
+    wire.into_iter().map(|f| field(Some(f))).collect()
+}
+
+/// A batch's size and field indices: they are a matter of the whole RPC.
+pub(crate) fn batch(
+    items: usize,
+    fields: usize,
+    indices: impl Iterator<Item = u32>,
+) -> Result<(), Malformed> {
+    if items == 0 || items > MAX_BATCH_ITEMS {
+        return Err(Malformed::new(
+            MalformedReason::BatchSizeInvalid,
+            format!("a batch has 1 to {MAX_BATCH_ITEMS} items, and this one has {items}"),
+        ));
+    }
+    for index in indices {
+        if usize::try_from(index).map_or(true, |i| i >= fields) {
+            return Err(Malformed::new(
+                MalformedReason::FieldIndexInvalid,
+                format!("field_index {index} points at none of the {fields} fields"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a batch whose reply would pass the message limit, before anything is opened or sealed.
+pub(crate) fn reply_fits(value_bytes: usize, items: usize) -> Result<(), Malformed> {
+    let reply = items.saturating_mul(ITEM_REPLY_BYTES).saturating_add(value_bytes);
+    if reply > MAX_MESSAGE_BYTES {
+        return Err(Malformed::new(
+            MalformedReason::ReplyTooLarge,
+            format!(
+                "the reply would have about {reply} bytes, and at most {MAX_MESSAGE_BYTES} are \
+                 allowed; send fewer items at a time"
+            ),
+        ));
+    }
+    Ok(())
+}
+
+pub(crate) fn reason(wire: Option<v1::AccessReason>) -> Result<AccessReason, Malformed> {
+    let Some(wire) = wire else { return Ok(AccessReason::default()) };
+    Ok(AccessReason { purpose: Purpose::parse(&wire.purpose)?, ticket: Ticket::parse(&wire.ticket)? })
+}
+
+pub(crate) fn decrypt_item(wire: v1::DecryptItem) -> DecryptItem {
+    DecryptItem {
+        field: usize::try_from(wire.field_index).unwrap_or(usize::MAX),
+        input: sealed(&wire.partition, wire.row, wire.ciphertext),
+    }
+}
+
+pub(crate) fn sealed(
+    partition: &str,
+    row: String,
+    ciphertext: Bytes,
+) -> Result<SealedInput, Malformed> {
+    let partition = parse_partition(partition)?;
+    let row = Row::parse(row)?;
+    if ciphertext.len() > (MAX_VALUE_BYTES + OVERHEAD_BYTES) * 4 / 3 + 8 {
+        return Err(Malformed::new(
+            MalformedReason::ValueTooLong,
+            format!("a ciphertext holds at most {MAX_VALUE_BYTES} bytes"),
+        ));
+    }
+    let ciphertext = match field::decode_text(&ciphertext)? {
+        Cow::Owned(binary) => Bytes::from(binary),
+        Cow::Borrowed(_) => ciphertext,
+    };
+    let key_id = Header::parse(&ciphertext)?.key_id;
+    Ok(SealedInput { partition, row, key_id, ciphertext })
+}
+
+pub(crate) fn encrypt_item(wire: v1::EncryptItem) -> EncryptItem {
+    EncryptItem {
+        field: usize::try_from(wire.field_index).unwrap_or(usize::MAX),
+        input: plain(&wire.partition, wire.row, wire.plaintext, wire.allow_sealed_plaintext),
+    }
+}
+
+pub(crate) fn plain(
+    partition: &str,
+    row: String,
+    plaintext: Option<v1::Value>,
+    allow_sealed: bool,
+) -> Result<PlainInput, Malformed> {
+    let partition = parse_partition(partition)?;
+    let row = Row::parse(row)?;
+    let (content, value) = match plaintext.and_then(|v| v.kind) {
+        Some(v1::value::Kind::BytesValue(bytes)) => (ContentType::Bytes, bytes),
+        Some(v1::value::Kind::StringValue(text)) => (ContentType::Text, Bytes::from(text)),
+        None => {
+            return Err(Malformed::new(
+                MalformedReason::ValueMissing,
+                "plaintext is required; an empty value is set as empty bytes or empty text",
+            ));
+        }
+    };
+    if value.len() > MAX_VALUE_BYTES {
+        return Err(Malformed::new(
+            MalformedReason::ValueTooLong,
+            format!("a value has at most {MAX_VALUE_BYTES} bytes, and this one has {}", value.len()),
+        ));
+    }
+    Ok(PlainInput { partition, row, content, value, allow_sealed })
+}
+
+/// The default partition is so common that it is not made anew each time.
+fn parse_partition(text: &str) -> Result<Partition, Malformed> {
+    thread_local! {
+        static DEFAULT: Partition = Partition::default();
+    }
+    if text.is_empty() {
+        return Ok(DEFAULT.with(Clone::clone));
+    }
+    Partition::parse(text)
+}
