@@ -1,1 +1,40 @@
-//! placeholder
+//! The cryptography, named by its specifications: suite 1, wraps, tokens, records, signatures.
+//!
+//! **For:** sealing and opening fields (docs/ciphertext.md), wrapping keys, naming rows without
+//! showing them, sealing store records, signing the log.
+//! **May use:** `memory`, `model`. No I/O but the operating system's random source; no async.
+//! **Must hold:** a secret has no `Debug`, `Clone` or `Serialize` and lives in a key page; a failure
+//! to open says nothing to a caller; the commitment is compared before the tag is checked; no key
+//! is used for two things.
+
+#[cfg(not(poly1305_backend = "soft"))]
+compile_error!(
+    "build with --cfg poly1305_backend=\"soft\" (see .cargo/config.toml): without it short fields \
+     cost several times as much. An exported RUSTFLAGS replaces the list in that file"
+);
+
+mod derive;
+pub mod field;
+mod keys;
+pub mod pae;
+pub mod random;
+pub mod record;
+pub mod signing;
+pub mod token;
+pub mod wrap;
+
+pub use field::{ContentType, Plaintext};
+pub use keys::{DataKey, Kek, RootKey, ServiceKey, ServiceKeyKind};
+
+use sha2::{Digest, Sha256};
+
+/// SHA-256 (FIPS 180-4) of the parts, one after the other. Use [`pae::encode`] where the borders
+/// between them matter.
+#[must_use]
+pub fn sha256(parts: &[&[u8]]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(part);
+    }
+    hash.finalize().into()
+}

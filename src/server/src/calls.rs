@@ -14,7 +14,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::body::Body;
 
 use crate::refusal::{CallRefusal, completed};
-use crate::services::Services;
+use crate::services::{Answer, Services};
 
 /// The limits of calls over all connections of a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +63,7 @@ impl LimitedServices {
         self.running.load(Ordering::Relaxed)
     }
 
-    fn start(&self, request: Request<Incoming>) -> Result<LimitedCall, CallRefusal> {
+    fn start(&self, request: Request<Incoming>) -> Result<State, CallRefusal> {
         let place = Place::take(&self.running);
         if place.number >= self.limits.in_flight && !is_health_check(&request) {
             return Err(CallRefusal::TooManyCalls);
@@ -72,7 +72,7 @@ impl LimitedServices {
         let granted = asked.map_or(self.limits.deadline, |t| t.min(self.limits.longest_deadline));
         let deadline = sleep_until(Instant::now() + granted);
         let answer = hyper::service::Service::call(&self.services, request);
-        Ok(LimitedCall::Running { answer, deadline, place: Some(place) })
+        Ok(State::Running { answer, deadline, place: Some(place) })
     }
 }
 
@@ -82,7 +82,8 @@ impl hyper::service::Service<Request<Incoming>> for LimitedServices {
     type Future = LimitedCall;
 
     fn call(&self, request: Request<Incoming>) -> LimitedCall {
-        self.start(request).unwrap_or_else(|refusal| LimitedCall::Refused { refusal })
+        let state = self.start(request).unwrap_or_else(|refusal| State::Refused { refusal });
+        LimitedCall { state }
     }
 }
 
@@ -112,16 +113,16 @@ impl Drop for Place {
 
 pin_project! {
     /// A call on its way to its answer or its deadline.
-    #[project = LimitedCallProjection]
-    pub enum LimitedCall {
-        #[doc(hidden)]
-        Running {
-            answer: crate::services::Answer,
-            #[pin]
-            deadline: Sleep,
-            place: Option<Place>,
-        },
-        #[doc(hidden)]
+    pub struct LimitedCall {
+        #[pin]
+        state: State,
+    }
+}
+
+pin_project! {
+    #[project = StateProjection]
+    enum State {
+        Running { answer: Answer, #[pin] deadline: Sleep, place: Option<Place> },
         Refused { refusal: CallRefusal },
     }
 }
@@ -130,9 +131,9 @@ impl Future for LimitedCall {
     type Output = Result<Response<Body>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project() {
-            LimitedCallProjection::Refused { refusal } => Poll::Ready(Ok(refusal.response())),
-            LimitedCallProjection::Running { answer, deadline, place } => {
+        match self.project().state.project() {
+            StateProjection::Refused { refusal } => Poll::Ready(Ok(refusal.response())),
+            StateProjection::Running { answer, deadline, place } => {
                 // The deadline is looked at, and its timer started, only while there is no answer.
                 if let Poll::Ready(answered) = answer.as_mut().poll(cx) {
                     drop(place.take());

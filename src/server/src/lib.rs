@@ -5,11 +5,20 @@
 //! **Must hold:** no call without an authenticated principal, a deadline and a place within the
 //! limits; every connection asks the certificate verifier; no secret reaches a log line.
 
+mod address_file;
 mod calls;
+pub mod config;
+mod health;
 mod refusal;
+mod runtime;
 mod services;
+pub mod telemetry;
 pub mod transport;
 
+pub use address_file::AddressFile;
 pub use calls::{CallLimits, LimitedCall, LimitedServices};
+pub use config::{Config, ConfigError, ConfigErrors};
+pub use health::{Readiness, with_health, with_reflection};
 pub use refusal::CallRefusal;
+pub use runtime::runtime;
 pub use services::Services;

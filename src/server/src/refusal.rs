@@ -60,7 +60,7 @@ impl CallRefusal {
                 "grpc-timeout must be at most 8 digits and one of H, M, S, m, u, n"
             }
             Self::MethodUnknown => "there is no such method; see the services in fieldseal.v1",
-            Self::MessageTooLarge => "the message is larger than 4 MiB; send smaller batches",
+            Self::MessageTooLarge => "the message is larger than the limit; send smaller batches",
             Self::MessageMalformed => "the request is not a message of this method's type",
         }
     }

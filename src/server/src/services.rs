@@ -30,12 +30,8 @@ trait Entry: Send + Sync {
 
 impl<S> Entry for S
 where
-    S: Service<
-            Request<Incoming>,
-            Response = Response<Body>,
-            Error = Infallible,
-            Future = Answer,
-        > + Clone
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future = Answer>
+        + Clone
         + Send
         + Sync,
 {

@@ -170,8 +170,7 @@ async fn serve<S: Answers>(shared: &Shared<S>, accepted: Accepted, peer: SocketA
     let Accepted { stream, principal, seat } = accepted;
     tracing::debug!(event = "connection_opened", %peer, %principal);
     let service = Identified { service: shared.service.clone(), principal: principal.clone() };
-    let mut connection =
-        pin!(shared.http2.serve_connection(TokioIo::new(stream), service));
+    let mut connection = pin!(shared.http2.serve_connection(TokioIo::new(stream), service));
     // The signals have a waker of their own, so that they cost nothing while requests come.
     let mut signals = FuturesUnordered::new();
     signals.push(next_signal(shared, Phase::Serving, peer));

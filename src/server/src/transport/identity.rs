@@ -60,8 +60,9 @@ pub fn principal(certificate: &[u8], kind: PrincipalKind) -> Result<Principal, I
         PrincipalKind::Local => return Err(IdentityError::Kind { kind: kind.prefix() }),
     };
     match names.as_slice() {
-        [name] => Principal::new(kind, name)
-            .map_err(|_| IdentityError::Illegal { kind: kind.prefix() }),
+        [name] => {
+            Principal::new(kind, name).map_err(|_| IdentityError::Illegal { kind: kind.prefix() })
+        }
         _ => Err(IdentityError::Count { found: names.len(), kind: kind.prefix() }),
     }
 }

@@ -107,9 +107,8 @@ impl Tls {
         let provider = Arc::new(provider);
 
         let chain = certificates("tls.certificate", &settings.certificate)?;
-        let key = PrivateKeyDer::from_pem_slice(&settings.private_key).map_err(|_| {
-            TlsError::Pem { setting: "tls.private_key", expected: "private key" }
-        })?;
+        let key = PrivateKeyDer::from_pem_slice(&settings.private_key)
+            .map_err(|_| TlsError::Pem { setting: "tls.private_key", expected: "private key" })?;
         let mut roots = RootCertStore::empty();
         for authority in certificates("tls.client_ca", &settings.client_ca)? {
             roots.add(authority).map_err(|e| unusable("tls.client_ca", &e))?;
@@ -141,9 +140,8 @@ fn certificates(
     pem: &[u8],
 ) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let missing = || TlsError::Pem { setting, expected: "certificate" };
-    let found: Vec<_> = CertificateDer::pem_slice_iter(pem)
-        .collect::<Result<_, _>>()
-        .map_err(|_| missing())?;
+    let found: Vec<_> =
+        CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|_| missing())?;
     if found.is_empty() { Err(missing()) } else { Ok(found) }
 }
 

@@ -1,0 +1,134 @@
+//! A loaded policy.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use sha2::{Digest, Sha256};
+
+use crate::cache::Decisions;
+use crate::cedar::{Outcome, Rules};
+use crate::defaults::SCHEMA;
+use crate::errors::{PolicyErrors, Problem, Source};
+use crate::load::{self, Settings};
+use crate::permit::{Denial, DenialCause, Permit};
+use crate::request::{Asked, Request};
+
+/// The generation that the next loaded policy gets.
+static NEXT_GENERATION: AtomicU64 = AtomicU64::new(1);
+
+/// A loaded and checked policy with its decision cache. It never changes: a reload makes another.
+pub struct Policy {
+    rules: Rules,
+    decisions: Decisions,
+    digest: [u8; 32],
+    generation: u64,
+}
+
+impl Policy {
+    /// Loads the policy of a directory: every `*.cedar` file, `members.toml`, and
+    /// `schema.cedarschema` if there is one.
+    ///
+    /// # Errors
+    /// Everything that is wrong, with file and line: what cannot be read or parsed, what the schema
+    /// does not know, rules without a name of their own, roles that only one side knows, a schema
+    /// file that differs from the schema of this version.
+    pub fn load(settings: &Settings) -> Result<Self, PolicyErrors> {
+        let mut problems = Vec::new();
+        let sources = load::read_dir(&settings.dir, &mut problems)?;
+        Self::build(sources, problems)
+    }
+
+    /// Loads a policy from texts, each with its file name: what [`Policy::load`] would find in a
+    /// directory, or the answer of [`crate::default_files`].
+    ///
+    /// # Errors
+    /// As [`Policy::load`].
+    pub fn from_texts<N: AsRef<str>, T: Into<String>>(
+        files: impl IntoIterator<Item = (N, T)>,
+    ) -> Result<Self, PolicyErrors> {
+        let mut sources: Vec<Source> = files
+            .into_iter()
+            .map(|(name, text)| {
+                let name = name.as_ref().to_owned();
+                Source { shown: name.clone(), name, text: text.into() }
+            })
+            .collect();
+        sources.sort_by(|a, b| a.name.cmp(&b.name));
+        Self::build(sources, Vec::new())
+    }
+
+    fn build(sources: Vec<Source>, mut problems: Vec<Problem>) -> Result<Self, PolicyErrors> {
+        let rules = Rules::parse(&sources, &mut problems);
+        PolicyErrors::check(problems)?;
+        Ok(Self {
+            rules: rules?,
+            decisions: Decisions::new(),
+            digest: digest(&sources),
+            generation: NEXT_GENERATION.fetch_add(1, Ordering::Relaxed),
+        })
+    }
+
+    /// Decides. What no rule permits is denied, a `forbid` beats every `permit`, and if any rule
+    /// cannot be evaluated the answer is a denial whatever the others say.
+    ///
+    /// # Errors
+    /// The denial, with its cause.
+    pub fn decide(&self, request: &Request<'_>) -> Result<Permit, Denial> {
+        if let Some(decision) = self.decisions.get(request) {
+            return decision;
+        }
+        let decision = self.evaluate(request);
+        self.decisions.insert(Asked::new(request), decision.clone());
+        decision
+    }
+
+    /// Decides without the cache.
+    fn evaluate(&self, request: &Request<'_>) -> Result<Permit, Denial> {
+        let asked = Asked::new(request);
+        let denied = |cause, rule| Err(Denial::new(asked.clone(), cause, rule, self.generation));
+        match self.rules.evaluate(request) {
+            Outcome::Permitted(rule) => Ok(Permit::new(asked, rule, self.generation)),
+            Outcome::Forbidden(rule) => denied(DenialCause::Forbidden, Some(rule)),
+            Outcome::NoRule => denied(DenialCause::NoRule, None),
+            Outcome::Failed(rule) => denied(DenialCause::EvaluationError, rule),
+        }
+    }
+
+    /// SHA-256 over the schema and every file's name and text: the same files, the same digest. The
+    /// start record of the audit log holds it.
+    #[must_use]
+    pub const fn digest(&self) -> [u8; 32] {
+        self.digest
+    }
+
+    /// The number of this policy in this process: 1 for the first that was loaded, larger for every
+    /// later one.
+    #[must_use]
+    pub const fn generation(&self) -> u64 {
+        self.generation
+    }
+}
+
+impl fmt::Debug for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Policy").field("generation", &self.generation).finish_non_exhaustive()
+    }
+}
+
+fn digest(sources: &[Source]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    let mut part = |bytes: &[u8]| {
+        hash.update((bytes.len() as u64).to_le_bytes());
+        hash.update(bytes);
+    };
+    part(b"fieldseal/v1/policy");
+    part(SCHEMA.as_bytes());
+    for source in sources {
+        part(source.name.as_bytes());
+        part(source.text.as_bytes());
+    }
+    hash.finalize().into()
+}
+
+#[cfg(test)]
+mod tests;

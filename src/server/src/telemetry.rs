@@ -1,0 +1,105 @@
+//! Log lines: one structured line per event, on standard error.
+//!
+//! Only our own crates are heard below `warn`: what libraries say about the bytes they carry does
+//! not belong into a log.
+
+use std::io::IsTerminal;
+
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// The variable that sets the level: `error`, `warn`, `info` (the default), `debug` or `trace`.
+pub const LEVEL_VARIABLE: &str = "FIELDSEAL_LOG";
+
+/// How lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line, for programs.
+    Json,
+}
+
+impl LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    #[must_use]
+    pub fn for_standard_error() -> Self {
+        if std::io::stderr().is_terminal() { Self::Text } else { Self::Json }
+    }
+}
+
+/// Why there are no log lines.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// The level is none that we know.
+    #[error("FIELDSEAL_LOG must be error, warn, info, debug, trace or off")]
+    Level,
+    /// Logging was set up before.
+    #[error("logging is already set up")]
+    Twice,
+}
+
+/// Sets up logging for the process.
+///
+/// # Errors
+/// [`TelemetryError`] for an unknown level, or if it was set up before.
+pub fn init(format: LogFormat) -> Result<(), TelemetryError> {
+    let level = match std::env::var_os(LEVEL_VARIABLE) {
+        None => LevelFilter::INFO,
+        Some(text) => level(&text.to_string_lossy()).ok_or(TelemetryError::Level)?,
+    };
+    let filter = filter(level);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let registry = tracing_subscriber::registry();
+    match format {
+        LogFormat::Text => {
+            let lines = lines.with_ansi(std::io::stderr().is_terminal()).with_filter(filter);
+            registry.with(lines).try_init()
+        }
+        LogFormat::Json => {
+            let lines = lines.json().flatten_event(true).with_current_span(false);
+            registry.with(lines.with_span_list(false).with_filter(filter)).try_init()
+        }
+    }
+    .map_err(|_| TelemetryError::Twice)
+}
+
+fn level(text: &str) -> Option<LevelFilter> {
+    Some(match text.to_ascii_lowercase().as_str() {
+        "off" => LevelFilter::OFF,
+        "error" => LevelFilter::ERROR,
+        "warn" => LevelFilter::WARN,
+        "" | "info" => LevelFilter::INFO,
+        "debug" => LevelFilter::DEBUG,
+        "trace" => LevelFilter::TRACE,
+        _ => return None,
+    })
+}
+
+fn filter(level: LevelFilter) -> Targets {
+    Targets::new().with_default(level.min(LevelFilter::WARN)).with_target("fieldseal", level)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tracing::Level;
+
+    #[test]
+    fn libraries_are_never_heard_below_warn() {
+        for text in ["info", "debug", "trace"] {
+            let filter = filter(level(text).unwrap());
+            for library in ["h2", "hyper", "tonic", "rustls", "sled"] {
+                assert!(!filter.would_enable(library, &Level::INFO), "{library} at {text}");
+                assert!(filter.would_enable(library, &Level::WARN), "{library} at {text}");
+            }
+        }
+        assert!(level("h2=trace").is_none());
+        assert!(!filter(LevelFilter::OFF).would_enable("hyper", &Level::ERROR));
+        assert!(!filter(LevelFilter::ERROR).would_enable("hyper", &Level::WARN));
+        assert!(filter(LevelFilter::DEBUG).would_enable("fieldseal_server", &Level::DEBUG));
+        assert!(!filter(LevelFilter::INFO).would_enable("fieldseal_server", &Level::DEBUG));
+    }
+}
