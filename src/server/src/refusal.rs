@@ -23,6 +23,8 @@ pub enum CallRefusal {
     DeadlineMalformed,
     /// There is no such service or method.
     MethodUnknown,
+    /// The request is compressed.
+    CompressionUnsupported,
     /// The request message is larger than the limit.
     MessageTooLarge,
     /// The request is not one message of the method's type.
@@ -38,6 +40,7 @@ impl CallRefusal {
             Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
             Self::DeadlineMalformed => "DEADLINE_MALFORMED",
             Self::MethodUnknown => "METHOD_UNKNOWN",
+            Self::CompressionUnsupported => "COMPRESSION_UNSUPPORTED",
             Self::MessageTooLarge => "MESSAGE_TOO_LARGE",
             Self::MessageMalformed => "MESSAGE_MALFORMED",
         }
@@ -48,7 +51,7 @@ impl CallRefusal {
             Self::TooManyCalls | Self::MessageTooLarge => Code::ResourceExhausted,
             Self::DeadlineExceeded => Code::DeadlineExceeded,
             Self::DeadlineMalformed | Self::MessageMalformed => Code::InvalidArgument,
-            Self::MethodUnknown => Code::Unimplemented,
+            Self::MethodUnknown | Self::CompressionUnsupported => Code::Unimplemented,
         }
     }
 
@@ -60,6 +63,7 @@ impl CallRefusal {
                 "grpc-timeout must be at most 8 digits and one of H, M, S, m, u, n"
             }
             Self::MethodUnknown => "there is no such method; see the services in fieldseal.v1",
+            Self::CompressionUnsupported => "send messages without compression",
             Self::MessageTooLarge => "the message is larger than the limit; send smaller batches",
             Self::MessageMalformed => "the request is not a message of this method's type",
         }
@@ -89,6 +93,10 @@ pub(crate) fn completed(response: Response<Body>) -> Response<Body> {
         return response;
     }
     match Code::from_bytes(code.as_bytes()) {
+        // Generated code says nothing else about a method that it does not know.
+        Code::Unimplemented if headers.contains_key(Status::GRPC_MESSAGE) => {
+            CallRefusal::CompressionUnsupported.response()
+        }
         Code::Unimplemented => CallRefusal::MethodUnknown.response(),
         Code::OutOfRange => CallRefusal::MessageTooLarge.response(),
         Code::Internal => CallRefusal::MessageMalformed.response(),
@@ -108,7 +116,7 @@ mod tests {
         };
         let bare = |code| Status::new(code, "bare").into_http::<Body>();
         let cases = [
-            (Code::Unimplemented, Code::Unimplemented, Some("METHOD_UNKNOWN")),
+            (Code::Unimplemented, Code::Unimplemented, Some("COMPRESSION_UNSUPPORTED")),
             (Code::OutOfRange, Code::ResourceExhausted, Some("MESSAGE_TOO_LARGE")),
             (Code::Internal, Code::InvalidArgument, Some("MESSAGE_MALFORMED")),
             (Code::NotFound, Code::NotFound, None),

@@ -149,4 +149,46 @@ async fn messages_that_the_library_refuses_have_a_reason_too() {
     assert_eq!(refused.reason(), "MESSAGE_MALFORMED");
     let huge = request(check, Bytes::from_static(&[0, 0x7f, 0, 0, 0]));
     assert_eq!(connection.send(huge).await.unwrap().reason(), "MESSAGE_TOO_LARGE");
+    let mut compressed = request(check, empty_message());
+    compressed.headers_mut().insert("grpc-encoding", "gzip".parse().unwrap());
+    assert_eq!(connection.send(compressed).await.unwrap().reason(), "COMPRESSION_UNSUPPORTED");
+}
+
+#[tokio::test]
+async fn health_follows_readiness() {
+    let (server, mut connection) = start(CallLimits::default()).await;
+    for (service, known) in [("", true), ("test.Echo", true), ("test.Other", false)] {
+        for (ready, expected) in [(false, 2), (true, 1)] {
+            server.readiness.set(ready);
+            let mut body = vec![0, 0, 0, 0, 0, 0x0a, u8::try_from(service.len()).unwrap()];
+            body[4] = body[6] + 2;
+            body.extend(service.as_bytes());
+            let reached = async {
+                loop {
+                    let check = request("/grpc.health.v1.Health/Check", body.clone().into());
+                    let answer = connection.send(check).await.unwrap();
+                    match answer.status {
+                        Some(status) => break assert_eq!(status.code(), Code::NotFound),
+                        None if answer.body[6] == expected => break,
+                        None => {}
+                    }
+                    assert!(known);
+                }
+            };
+            kit::patient(reached).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn reflection_names_the_services() {
+    let (_server, mut connection) = start(CallLimits::default()).await;
+    // list_services = "", field 7 of ServerReflectionRequest.
+    for version in ["v1", "v1alpha"] {
+        let path = format!("/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo");
+        let list = request(&path, Bytes::from_static(&[0, 0, 0, 0, 2, 0x3a, 0]));
+        let answer = connection.send(list).await.unwrap();
+        let text = String::from_utf8_lossy(&answer.body).into_owned();
+        assert!(text.contains("grpc.health.v1.Health"), "{text}");
+    }
 }

@@ -1,1 +1,24 @@
-//! placeholder
+//! Bytes in, durable bytes out: the store and the committer that seals everything above it.
+//!
+//! **For:** keeping small records so that an acknowledged write survives `kill -9` and power loss,
+//! and so that a stolen directory shows neither names nor values.
+//! **May use:** `crypto`, `model`. It knows nothing of what the records mean.
+//! **Must hold:** one thread commits; guards, revisions and the sum of the whole store belong to
+//! one transaction; nothing is acknowledged before it is synced; after an I/O error nothing is
+//! written any more; every transaction leaves an event in the outbox.
+
+mod backend;
+mod committer;
+mod error;
+mod lock;
+mod path;
+mod store;
+mod txn;
+
+pub use backend::memory::{Faults, MemoryDisk};
+pub use error::{StoreError, TxnError};
+pub use path::{Kind, Path, Prefix};
+pub use store::{
+    BackendSettings, OutboxEntry, RangePage, Secrets, Settings, Store, Sums, Versioned,
+};
+pub use txn::{Event, Txn};

@@ -11,7 +11,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use fieldseal_model::{Principal, PrincipalKind};
 use fieldseal_server::transport::{Drained, Limits, Tls, TlsSettings, serve};
-use fieldseal_server::{CallLimits, LimitedServices, Services};
+use fieldseal_server::{
+    CallLimits, LimitedServices, Readiness, Services, with_health, with_reflection,
+};
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -50,7 +52,12 @@ pub(crate) struct Issued {
 
 impl Ca {
     pub(crate) fn new() -> Self {
+        Self::of("the authority")
+    }
+
+    pub(crate) fn of(name: &str) -> Self {
         let mut params = CertificateParams::default();
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         Self { issuer }
@@ -171,6 +178,7 @@ pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) echo: Echo,
     pub(crate) calls: LimitedServices,
+    pub(crate) readiness: Readiness,
     pub(crate) stop: oneshot::Sender<()>,
     pub(crate) ended: JoinHandle<Drained>,
 }
@@ -190,18 +198,18 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let tls = Tls::new(&ca.tls(kind)).unwrap();
         let echo = Echo { gate: Arc::new(Semaphore::new(0)), waiting: Arc::new(Semaphore::new(0)) };
-        let readiness = fieldseal_server::Readiness::new();
+        let readiness = Readiness::new();
         readiness.set(true);
         let services = Services::new().with(echo.clone());
-        let services = fieldseal_server::with_health(services, readiness.watch()).await;
+        let services = with_health(services, readiness.watch()).await;
+        let services = with_reflection(services, tonic_health::pb::FILE_DESCRIPTOR_SET).unwrap();
         let calls = LimitedServices::new(services, calls);
         let (stop, stopped) = oneshot::channel();
         let shutdown = async move {
             let _ = stopped.await;
-            drop(readiness);
         };
         let ended = tokio::spawn(serve(listener, tls, limits, calls.clone(), shutdown));
-        Self { address, echo, calls, stop, ended }
+        Self { address, echo, calls, readiness, stop, ended }
     }
 
     /// Waits until a `Wait` call has reached its handler.

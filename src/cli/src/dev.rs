@@ -1,0 +1,120 @@
+//! `dev`: a sidecar in the foreground that forgets everything, for an application's developer.
+
+use std::path::Path;
+
+use fieldseal_policy::Role;
+use fieldseal_server::config::Config;
+use serde_json::json;
+
+use crate::address;
+use crate::arguments::DevArguments;
+use crate::connection::{environment, quoted_path};
+use crate::failure::Failure;
+use crate::installation::{self, Created, Plan};
+use crate::output::{Output, Table};
+use crate::serve;
+use crate::signals::StopSignals;
+
+/// The caller of the environment file: it may do everything.
+const DEVELOPER: &str = "developer";
+
+/// Runs `dev` until Ctrl-C or SIGTERM.
+pub(crate) async fn run(arguments: DevArguments, output: &Output) -> Result<(), Failure> {
+    let place = tempfile::Builder::new()
+        .prefix("fieldseal-dev-")
+        .tempdir()
+        .map_err(|e| Failure::io("cannot make a directory in", &std::env::temp_dir(), &e))?;
+    let mut plan = Plan::new(place.path(), arguments.listen)
+        .with_dev_caller(DEVELOPER, &Role::ALL)?
+        .with_dev_caller("app", &[Role::App])?
+        .with_dev_caller("ops", &[Role::Operator])?
+        .with_dev_caller("auditor", &[Role::Auditor])?;
+    plan.in_memory = true;
+    plan.reflection = true;
+    plan.address_file = Some("address".to_owned());
+    plan.settings.push(("segment_mib = 64".to_owned(), "segment_mib = 4".to_owned()));
+    let created = installation::create(&plan).await?;
+    let config = Config::load(&created.config()).map_err(|e| serve::config_failure(&e))?;
+    let stop = StopSignals::listen()?;
+
+    let told = async {
+        let listening = address::appears(&created.dir.join("address")).await;
+        let settings = created.client(DEVELOPER, listening);
+        if let Some(path) = &arguments.env_file {
+            write_environment(path, &environment(&settings))?;
+        }
+        introduce(output, &created, &settings, arguments.env_file.as_deref())?;
+        // The sidecar alone decides when this is over.
+        std::future::pending::<Result<(), Failure>>().await
+    };
+    tokio::select! {
+        ended = serve::run(config, stop) => ended?,
+        failed = told => failed?,
+    }
+    if let Some(path) = &arguments.env_file {
+        remove_stale(path, &created);
+    }
+    Ok(())
+}
+
+fn introduce(
+    output: &Output,
+    created: &Created,
+    settings: &fieldseal_client::Settings,
+    env_file: Option<&Path>,
+) -> Result<(), Failure> {
+    output.show(
+        || json!({
+            "endpoint": settings.endpoint, "ca": settings.ca,
+            "certificate": settings.certificate, "private_key": settings.private_key,
+            "env_file": env_file,
+        }),
+        || {
+            let mut table = Table::bare();
+            table.row(["endpoint", &settings.endpoint]);
+            table.row(["certificates", &created.dir.join("tls").display().to_string()]);
+            table.row(["callers", "developer (every role), app, ops, auditor"]);
+            let environment = match env_file {
+                Some(path) => format!(
+                    "in another terminal\n  . {}\n  fieldseal key create customer-pii",
+                    dotted(path)
+                ),
+                None => environment(settings),
+            };
+            format!(
+                "fieldseal dev: keys in memory, everything is gone after Ctrl-C\n{}\n{environment}",
+                table.text()
+            )
+        },
+    )
+}
+
+/// A path as `.` finds it: without a slash a shell would look in PATH.
+fn dotted(path: &Path) -> String {
+    let text = quoted_path(path);
+    if text.contains('/') { text } else { format!("./{text}") }
+}
+
+/// Written whole or not at all; it names a private key's file, so it is for its owner.
+fn write_environment(path: &Path, text: &str) -> Result<(), Failure> {
+    use std::io::Write as _;
+    let dir = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    let failed = |e: &std::io::Error| Failure::io("cannot write", path, e);
+    let mut staged = tempfile::NamedTempFile::new_in(dir).map_err(|e| failed(&e))?;
+    staged.write_all(text.as_bytes()).map_err(|e| failed(&e))?;
+    staged.persist(path).map_err(|e| failed(&e.error))?;
+    Ok(())
+}
+
+/// What it names is gone. A file that somebody else wrote meanwhile stays.
+fn remove_stale(path: &Path, created: &Created) {
+    let ours = created.dir.display().to_string();
+    if std::fs::read_to_string(path).is_ok_and(|text| text.contains(&ours))
+        && let Err(error) = std::fs::remove_file(path)
+    {
+        crate::output::note(&format!("left behind: {}: {error}", path.display()));
+    }
+}

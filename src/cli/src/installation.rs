@@ -1,0 +1,389 @@
+//! Making an installation, for everybody who makes one: `init`, `quickstart`, `dev`, the yardsticks
+//! and the tests.
+//!
+//! ```text
+//! DIR/
+//!   fieldseal.toml     the configuration; written last, so that a half-made installation has none
+//!   root.key           the root provider's key, outside the state
+//!   policy/            rules and who has which role
+//!   tls/               development certificates, where asked for
+//!   state/             keyring.json, store/, audit/
+//! ```
+
+use std::fs::{DirBuilder, File};
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use fieldseal_keys::keyring::{self, FileProvider, Recovery};
+use fieldseal_model::{InstallationId, Principal};
+use fieldseal_policy::Role;
+use fieldseal_server::config::Config;
+use zeroize::Zeroizing;
+
+use crate::certificates::{Authority, write_private};
+use crate::failure::{Exit, Failure};
+
+/// A caller that gets a development certificate, `tls/{name}.pem` and `tls/{name}.key`.
+#[derive(Debug, Clone)]
+pub struct DevCaller {
+    /// The name of its files.
+    pub name: String,
+    /// Who it is.
+    pub principal: Principal,
+}
+
+/// What to make.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Where; new or empty.
+    pub dir: PathBuf,
+    /// Where `serve` listens. Port 0 takes a free port each time.
+    pub listen: SocketAddr,
+    /// A file, relative to `dir`, that holds the address while the sidecar can serve.
+    pub address_file: Option<String>,
+    /// The data keys live in memory only and are gone when the sidecar stops.
+    pub in_memory: bool,
+    /// Whether gRPC reflection is offered.
+    pub reflection: bool,
+    /// Where the root provider's key file is made, if not at `root.key`.
+    pub root_key_file: Option<PathBuf>,
+    /// The age recipient for the root key, or a new identity.
+    pub recovery_recipient: Option<String>,
+    /// Who has which role.
+    pub members: Vec<(Role, Principal)>,
+    /// Development certificates; none are made if this is empty.
+    pub dev_callers: Vec<DevCaller>,
+    /// More settings, as (line of the default configuration, line to put in its place).
+    pub settings: Vec<(String, String)>,
+}
+
+impl Plan {
+    /// An installation that listens on `listen`, with nothing special.
+    #[must_use]
+    pub fn new(dir: impl Into<PathBuf>, listen: SocketAddr) -> Self {
+        Self {
+            dir: dir.into(),
+            listen,
+            address_file: None,
+            in_memory: false,
+            reflection: false,
+            root_key_file: None,
+            recovery_recipient: None,
+            members: Vec::new(),
+            dev_callers: Vec::new(),
+            settings: Vec::new(),
+        }
+    }
+
+    /// Adds a caller with a development certificate and these roles. Its principal is
+    /// `spiffe://dev.local/{name}`.
+    ///
+    /// # Errors
+    /// If the name is not legal in a SPIFFE id.
+    pub fn with_dev_caller(mut self, name: &str, roles: &[Role]) -> Result<Self, Failure> {
+        let principal = Principal::parse(&format!("spiffe://dev.local/{name}"))?;
+        self.members.extend(roles.iter().map(|role| (*role, principal.clone())));
+        self.dev_callers.push(DevCaller { name: name.to_owned(), principal });
+        Ok(self)
+    }
+}
+
+/// An installation that was made.
+pub struct Created {
+    /// Where it is, as an absolute path.
+    pub dir: PathBuf,
+    /// Its id.
+    pub installation: InstallationId,
+    /// Who can recover the root key.
+    pub recovery_recipient: String,
+    /// The recovery identity, if one was made. It exists nowhere else: show it once and drop it.
+    pub recovery_identity: Option<Zeroizing<String>>,
+}
+
+impl Created {
+    /// The configuration file.
+    #[must_use]
+    pub fn config(&self) -> PathBuf {
+        self.dir.join(CONFIG)
+    }
+
+    /// The audit log's directory.
+    #[must_use]
+    pub fn audit(&self) -> PathBuf {
+        self.dir.join("state/audit")
+    }
+
+    /// How a development caller connects.
+    #[must_use]
+    pub fn client(&self, name: &str, address: SocketAddr) -> fieldseal_client::Settings {
+        fieldseal_client::Settings {
+            endpoint: format!("https://{address}"),
+            ca: self.dir.join("tls/ca.pem"),
+            certificate: self.dir.join(format!("tls/{name}.pem")),
+            private_key: self.dir.join(format!("tls/{name}.key")),
+        }
+    }
+}
+
+/// The configuration file's name.
+pub const CONFIG: &str = "fieldseal.toml";
+
+/// Makes an installation. If something fails, what was made is removed again.
+///
+/// # Errors
+/// `INSTALLATION_EXISTS` if the directory holds anything already; otherwise what could not be made.
+pub async fn create(plan: &Plan) -> Result<Created, Failure> {
+    let config = configuration(plan)?;
+    let dir = claim(&plan.dir)?;
+    let mut undo = Undo { paths: Vec::new() };
+    let made = fill(plan, &dir, &config, &mut undo).await?;
+    undo.paths.clear();
+    Ok(made)
+}
+
+/// Removes what was made, unless everything was.
+struct Undo {
+    paths: Vec<PathBuf>,
+}
+
+impl Undo {
+    fn on_failure(&mut self, path: PathBuf) -> PathBuf {
+        self.paths.push(path.clone());
+        path
+    }
+}
+
+impl Drop for Undo {
+    fn drop(&mut self) {
+        for path in self.paths.iter().rev() {
+            let removed = match path.symlink_metadata() {
+                Ok(found) if found.is_dir() => std::fs::remove_dir_all(path),
+                Ok(_) => std::fs::remove_file(path),
+                Err(_) => continue,
+            };
+            if let Err(error) = removed {
+                crate::output::note(&format!("left behind: {}: {error}", path.display()));
+            }
+        }
+    }
+}
+
+/// The directory, new or empty, as an absolute path.
+fn claim(dir: &Path) -> Result<PathBuf, Failure> {
+    private_dir(dir, true)?;
+    let dir = dir.canonicalize().map_err(|e| Failure::io("cannot use", dir, &e))?;
+    let mut entries = std::fs::read_dir(&dir).map_err(|e| Failure::io("cannot read", &dir, &e))?;
+    // A file system's own directory does not make a volume full.
+    let taken = entries.any(|entry| entry.map_or(true, |e| e.file_name() != "lost+found"));
+    if taken {
+        let what = format!("{} is not empty", dir.display());
+        return Err(Failure::new(Exit::Conflict, "INSTALLATION_EXISTS", what)
+            .advise("name a new directory with --dir; an installation is never made over another"));
+    }
+    Ok(dir)
+}
+
+async fn fill(
+    plan: &Plan,
+    dir: &Path,
+    config: &str,
+    undo: &mut Undo,
+) -> Result<Created, Failure> {
+    let state = undo.on_failure(dir.join("state"));
+    private_dir(&state, false)?;
+    let root = root_key_file(plan, dir)?;
+    refuse_existing(&root)?;
+    let provider = FileProvider::create(&undo.on_failure(root)).map_err(|e| keyring_failure(&e))?;
+    let recovery = match &plan.recovery_recipient {
+        Some(recipient) => Recovery::Recipient(recipient.clone()),
+        None => Recovery::Generate,
+    };
+    let made = keyring::create(&state.join("keyring.json"), &provider, recovery);
+    let made = made.map_err(|e| keyring_failure(&e))?;
+    let installation = made.keyring.installation();
+    let recovery_recipient = made.keyring.recipient().to_owned();
+
+    let policy = undo.on_failure(dir.join("policy"));
+    private_dir(&policy, false)?;
+    for (name, text) in fieldseal_policy::default_files(&plan.members) {
+        write_new(&policy.join(name), &text)?;
+    }
+    if !plan.dev_callers.is_empty() {
+        certificates(plan, &undo.on_failure(dir.join("tls")))?;
+    }
+    let path = dir.join(CONFIG);
+    let parsed = Config::parse(&path, config).map_err(|e| crate::serve::config_failure(&e))?;
+    fieldseal_server::installation(&parsed, made.keyring)
+        .create()
+        .await
+        .map_err(|e| crate::serve::boot_failure(&e))?;
+    write_new(&undo.on_failure(path), config)?;
+    File::open(dir).and_then(|d| d.sync_all()).map_err(|e| Failure::io("cannot sync", dir, &e))?;
+    Ok(Created {
+        dir: dir.to_owned(),
+        installation,
+        recovery_recipient,
+        recovery_identity: made.identity,
+    })
+}
+
+fn keyring_failure(error: &keyring::KeyringError) -> Failure {
+    crate::serve::keyring_failure(error)
+}
+
+/// Where the root provider's key file goes. Relative paths begin where the command was called.
+fn root_key_file(plan: &Plan, dir: &Path) -> Result<PathBuf, Failure> {
+    let Some(stated) = &plan.root_key_file else { return Ok(dir.join("root.key")) };
+    std::path::absolute(stated).map_err(|e| Failure::io("cannot use", stated, &e))
+}
+
+fn refuse_existing(path: &Path) -> Result<(), Failure> {
+    if path.symlink_metadata().is_err() {
+        return Ok(());
+    }
+    let what = format!("{} exists already", path.display());
+    Err(Failure::new(Exit::Conflict, "FILE_EXISTS", what).advise("name another file"))
+}
+
+/// Authority, server and callers. The authority's own key is written nowhere: it signs no more.
+fn certificates(plan: &Plan, tls: &Path) -> Result<(), Failure> {
+    private_dir(tls, false)?;
+    let failed = |e: &dyn std::fmt::Display| {
+        let what = format!("cannot make development certificates: {e}");
+        Failure::new(Exit::Internal, "CERTIFICATE_FAILED", what)
+    };
+    let authority = Authority::new("Fieldseal development CA").map_err(|e| failed(&e))?;
+    write_new(&tls.join("ca.pem"), authority.certificate_pem())?;
+    let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
+    let ip = plan.listen.ip();
+    if !ip.is_unspecified() && !names.contains(&ip.to_string()) {
+        names.push(ip.to_string());
+    }
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let server = authority.server(&names).map_err(|e| failed(&e))?;
+    let callers = plan.dev_callers.iter().map(|caller| {
+        let issued = authority.client(&caller.principal).map_err(|e| failed(&e))?;
+        Ok((caller.name.as_str(), issued))
+    });
+    for pair in std::iter::once(Ok(("server", server))).chain(callers) {
+        let (name, issued) = pair?;
+        write_new(&tls.join(format!("{name}.pem")), &issued.certificate_pem)?;
+        let key = tls.join(format!("{name}.key"));
+        write_private(&key, &issued.private_key_pem)
+            .map_err(|e| Failure::io("cannot write", &key, &e))?;
+    }
+    Ok(())
+}
+
+/// The configuration's text: the commented defaults with this plan's values.
+fn configuration(plan: &Plan) -> Result<String, Failure> {
+    let address_file = plan.address_file.as_deref().unwrap_or_default();
+    let mut text = Config::example_for(plan.listen, address_file);
+    let mut set = |from: &str, to: &str| {
+        let new = text.replacen(&format!("\n{from}\n"), &format!("\n{to}\n"), 1);
+        if new == text && from != to {
+            let what = format!("the default configuration has no line {from:?}");
+            return Err(Failure::new(Exit::Internal, "INTERNAL", what));
+        }
+        text = new;
+        Ok(())
+    };
+    if plan.in_memory {
+        set("backend = \"sled\"", "backend = \"memory\"")?;
+    }
+    if plan.reflection {
+        set("reflection = false", "reflection = true")?;
+    }
+    let kind = principal_kind(&plan.members)?;
+    set("principal = \"spiffe\"", &format!("principal = \"{kind}\""))?;
+    if let Some(stated) = &plan.root_key_file {
+        let path = std::path::absolute(stated).map_err(|e| Failure::io("cannot use", stated, &e))?;
+        let path = path.to_str().ok_or_else(|| {
+            Failure::usage("PATH_INVALID", "the root key file's path must be UTF-8 text")
+        })?;
+        set("file = \"root.key\"", &format!("file = {}", toml::Value::from(path)))?;
+    }
+    for (from, to) in &plan.settings {
+        set(from, to)?;
+    }
+    Ok(text)
+}
+
+/// All members are named alike, because a sidecar takes one kind of name from certificates.
+fn principal_kind(members: &[(Role, Principal)]) -> Result<&str, Failure> {
+    let kind = |principal: &'_ Principal| match principal.as_str().split_once(':') {
+        Some(("dns", _)) => "dns",
+        Some(("cn", _)) => "cn",
+        _ => "spiffe",
+    };
+    let mut kinds = members.iter().map(|(_, principal)| kind(principal));
+    let first = kinds.next().unwrap_or("spiffe");
+    if kinds.all(|other| other == first) {
+        return Ok(first);
+    }
+    Err(Failure::usage(
+        "PRINCIPALS_DIFFER",
+        "all callers must be named by the same kind of name in their certificates: spiffe, dns or cn",
+    ))
+}
+
+/// A directory for its owner alone. One that is there already keeps its mode.
+fn private_dir(path: &Path, may_exist: bool) -> Result<(), Failure> {
+    let mut builder = DirBuilder::new();
+    builder.mode(0o700).recursive(may_exist);
+    builder.create(path).map_err(|e| Failure::io("cannot make", path, &e))
+}
+
+/// A new file for its owner alone, on disk when this returns.
+fn write_new(path: &Path, text: &str) -> Result<(), Failure> {
+    let made = File::options().write(true).create_new(true).mode(0o600).open(path);
+    made.and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
+        .map_err(|e| Failure::io("cannot write", path, &e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan() -> Plan {
+        Plan::new("/nowhere", SocketAddr::from(([127, 0, 0, 1], 0)))
+    }
+
+    #[test]
+    fn callers_of_two_kinds_are_refused() {
+        let mut plan = plan();
+        plan.members = vec![
+            (Role::App, Principal::parse("dns:a").unwrap()),
+            (Role::Auditor, Principal::parse("spiffe://d/b").unwrap()),
+        ];
+        let refused = configuration(&plan).map_err(|f| f.reason().to_owned());
+        assert_eq!(refused, Err("PRINCIPALS_DIFFER".to_owned()));
+    }
+
+    #[test]
+    fn a_directory_with_anything_in_it_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("thing"), "").unwrap();
+        let refused = claim(dir.path()).map_err(|f| (f.exit(), f.reason().to_owned()));
+        assert_eq!(refused, Err((Exit::Conflict, "INSTALLATION_EXISTS".to_owned())));
+        assert!(claim(&dir.path().join("new/deep")).is_ok());
+    }
+
+    #[test]
+    fn the_configuration_says_what_was_planned() {
+        let mut plan = plan();
+        plan.in_memory = true;
+        plan.address_file = Some("address".to_owned());
+        plan.root_key_file = Some("/else\"where/key".into());
+        plan.members = vec![(Role::App, Principal::parse("dns:a").unwrap())];
+        plan.settings = vec![("segment_mib = 64".to_owned(), "segment_mib = 4".to_owned())];
+        let config = Config::parse(Path::new("/x/f.toml"), &configuration(&plan).unwrap()).unwrap();
+        assert_eq!(config.server.address_file, Some("/x/address".into()));
+        assert_eq!(config.tls.principal, fieldseal_model::PrincipalKind::Dns);
+        assert_eq!(config.audit.segment_bytes, 4 << 20);
+        let fieldseal_server::config::RootSettings::File(file) = config.root;
+        assert_eq!(file, Path::new("/else\"where/key"));
+    }
+}

@@ -1,0 +1,169 @@
+//! `key create`, `key show`, `key list` and `key rotate`.
+
+use fieldseal_api::v1;
+use serde_json::{Value, json};
+
+use crate::arguments::{KeyChangeArguments, KeyCommand};
+use crate::connection::{self, failure};
+use crate::failure::{Exit, Failure};
+use crate::output::{Output, Table, counted};
+use crate::times;
+use crate::values;
+
+/// Keys on a page; the sidecar gives no more at a time.
+const PAGE: i32 = 1000;
+
+/// Runs `key …`.
+pub(crate) async fn run(command: KeyCommand, output: &Output) -> Result<(), Failure> {
+    match command {
+        KeyCommand::Create(change) => create(change, output).await,
+        KeyCommand::Show { key } => show(&key, output).await,
+        KeyCommand::List => list(output).await,
+        KeyCommand::Rotate { change, etag } => rotate(change, etag, output).await,
+    }
+}
+
+async fn create(change: KeyChangeArguments, output: &Output) -> Result<(), Failure> {
+    let request = v1::CreateKeyRequest {
+        key_id: change.key,
+        request_id: change.request_id,
+        validate_only: change.validate_only,
+        reason: Some(values::reason(&change.reason)),
+    };
+    let mut client = connection::connect().await?.keys();
+    let created = client.create_key(request).await.map_err(|s| failure(&s))?.into_inner();
+    let key = created.key.ok_or_else(no_key)?;
+    if change.validate_only {
+        return output.show(
+            || json!({ "valid": true, "key": key_json(&key) }),
+            || format!("{} could be created; nothing was changed", key.name),
+        );
+    }
+    output.show(
+        || json!({ "key": key_json(&key), "event": event(created.receipt.as_ref()) }),
+        || format!("created {}, version {}", key.name, number(&key.primary_version)),
+    )
+}
+
+async fn show(name: &str, output: &Output) -> Result<(), Failure> {
+    let mut client = connection::connect().await?.keys();
+    let request = v1::GetKeyRequest { name: format!("keys/{name}") };
+    let found = client.get_key(request).await.map_err(|s| failure(&s))?.into_inner();
+    let key = found.key.ok_or_else(no_key)?;
+    output.show(
+        || json!({ "key": key_json(&key) }),
+        || {
+            let mut table = Table::bare();
+            table.row(["name", &key.name]);
+            table.row(["primary", &number(&key.primary_version)]);
+            table.row(["created", &times::shown(key.create_time.as_ref())]);
+            table.row(["etag", &key.etag]);
+            let mut versions = Table::new(&["VERSION", "STATE", "CREATED"]);
+            for version in &key.versions {
+                let created = times::shown(version.create_time.as_ref());
+                versions.row([number(&version.name), state(version).to_owned(), created]);
+            }
+            format!("{}\n{}", table.text(), versions.text())
+        },
+    )
+}
+
+async fn list(output: &Output) -> Result<(), Failure> {
+    let mut client = connection::connect().await?.keys();
+    let (mut keys, mut page_token) = (Vec::new(), String::new());
+    loop {
+        let request = v1::ListKeysRequest { page_size: PAGE, page_token };
+        let page = client.list_keys(request).await.map_err(|s| failure(&s))?.into_inner();
+        keys.extend(page.keys);
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    output.show(
+        || json!({ "keys": keys.iter().map(key_json).collect::<Vec<_>>() }),
+        || {
+            if keys.is_empty() {
+                return "no keys yet; make one: fieldseal key create NAME".to_owned();
+            }
+            let mut table = Table::new(&["KEY", "PRIMARY", "VERSIONS", "CREATED"]);
+            for key in &keys {
+                table.row([
+                    key.name.clone(),
+                    number(&key.primary_version),
+                    key.versions.len().to_string(),
+                    times::shown(key.create_time.as_ref()),
+                ]);
+            }
+            format!("{}{}", table.text(), counted(keys.len() as u64, "key"))
+        },
+    )
+}
+
+async fn rotate(change: KeyChangeArguments, etag: String, output: &Output) -> Result<(), Failure> {
+    let request = v1::RotateKeyRequest {
+        name: format!("keys/{}", change.key),
+        etag,
+        request_id: change.request_id,
+        validate_only: change.validate_only,
+        reason: Some(values::reason(&change.reason)),
+    };
+    let mut client = connection::connect().await?.keys();
+    let rotated = client.rotate_key(request).await.map_err(|s| failure(&s))?.into_inner();
+    let name = format!("keys/{}", change.key);
+    let (primary, previous) = (&rotated.primary_version, &rotated.previous_primary_version);
+    if change.validate_only {
+        return output.show(
+            || json!({ "valid": true, "primary_version": primary }),
+            || format!("{name} could be rotated; nothing was changed"),
+        );
+    }
+    output.show(
+        || {
+            json!({
+                "primary_version": primary, "previous_primary_version": previous,
+                "etag": rotated.etag, "event": event(rotated.receipt.as_ref()),
+            })
+        },
+        || {
+            format!(
+                "rotated {name}: version {} is primary; what version {} protects still opens",
+                number(primary),
+                number(previous)
+            )
+        },
+    )
+}
+
+fn key_json(key: &v1::Key) -> Value {
+    let version = |version: &v1::KeyVersion| {
+        json!({
+            "name": version.name, "state": state(version),
+            "create_time": times::json(version.create_time.as_ref()),
+        })
+    };
+    json!({
+        "name": key.name, "primary_version": key.primary_version,
+        "versions": key.versions.iter().map(version).collect::<Vec<_>>(),
+        "create_time": times::json(key.create_time.as_ref()), "etag": key.etag,
+    })
+}
+
+fn state(version: &v1::KeyVersion) -> &'static str {
+    let name = version.state().as_str_name();
+    name.strip_prefix("KEY_VERSION_STATE_").unwrap_or(name)
+}
+
+/// The number in `keys/{key}/versions/{n}`.
+pub(crate) fn number(version: &str) -> String {
+    version.rsplit('/').next().unwrap_or_default().to_owned()
+}
+
+/// The audit record that a receipt is for.
+pub(crate) fn event(receipt: Option<&v1::AuditReceipt>) -> Option<String> {
+    receipt.map(|r| format!("{}/events/{}", r.log, r.index))
+}
+
+fn no_key() -> Failure {
+    Failure::new(Exit::Internal, "INTERNAL", "the sidecar answered without a key")
+}

@@ -1,0 +1,93 @@
+//! `status`: how the sidecar is.
+
+use fieldseal_api::v1;
+use serde_json::json;
+
+use crate::connection::{self, failure};
+use crate::failure::{Exit, Failure};
+use crate::output::{Output, Table, grouped};
+use crate::times;
+
+/// Runs `status`. A sidecar that cannot serve ends the command as unavailable, after it is shown.
+pub(crate) async fn run(output: &Output) -> Result<(), Failure> {
+    let mut client = connection::connect().await?.system();
+    let request = v1::GetStatusRequest {};
+    let status = client.get_status(request).await.map_err(|s| failure(&s))?.into_inner();
+    output.show(|| status_json(&status), || table(&status))?;
+    if status.ready {
+        return Ok(());
+    }
+    let health = [status.store_health(), status.audit_health()];
+    let full = health.contains(&v1::HealthState::NoSpace);
+    let exit = if full { Exit::Full } else { Exit::Unavailable };
+    Err(Failure::new(exit, "NOT_READY", format!("it cannot serve: {}", status.health_detail)))
+}
+
+fn table(status: &v1::GetStatusResponse) -> String {
+    let mut table = Table::bare();
+    table.row(["ready", if status.ready { "yes" } else { "no" }]);
+    if !status.health_detail.is_empty() {
+        table.row(["trouble", &status.health_detail]);
+    }
+    table.row(["version", &status.version]);
+    table.row(["installation", &status.installation]);
+    table.row(["started", &times::shown(status.start_time.as_ref())]);
+    table.row(["store", health(status.store_health())]);
+    table.row(["audit log", health(status.audit_health())]);
+    table.row(["log", &status.log_origin]);
+    table.row(["records", &grouped(unsigned(status.log_tree_size))]);
+    table.row(["keys", &grouped(unsigned(status.keys))]);
+    let (cached, limit) = (status.data_keys_cached, status.data_keys_cached_limit);
+    let cached = format!("{} of {} cached", grouped(unsigned(cached)), grouped(unsigned(limit)));
+    table.row(["data keys", &cached]);
+    table.row(["key pages", protection(status)]);
+    table.row(["policy", &status.policy_digest]);
+    if let Some(journal) = &status.journal {
+        let text = format!(
+            "p50 {} µs, p99 {} µs, {:.1} records each",
+            journal.sync_p50_us, journal.sync_p99_us, journal.group_size_mean
+        );
+        table.row(["syncs", &text]);
+    }
+    table.text()
+}
+
+fn status_json(status: &v1::GetStatusResponse) -> serde_json::Value {
+    json!({
+        "version": status.version,
+        "installation": status.installation,
+        "ready": status.ready,
+        "store_health": health(status.store_health()),
+        "audit_health": health(status.audit_health()),
+        "health_detail": status.health_detail,
+        "log_origin": status.log_origin,
+        "log_tree_size": status.log_tree_size,
+        "keys": status.keys,
+        "data_keys_cached": status.data_keys_cached,
+        "data_keys_cached_limit": status.data_keys_cached_limit,
+        "policy_digest": status.policy_digest,
+        "memory_protection": protection(status),
+        "start_time": times::json(status.start_time.as_ref()),
+        "journal": status.journal.as_ref().map(|journal| json!({
+            "syncs": journal.syncs,
+            "records": journal.records,
+            "sync_p50_us": journal.sync_p50_us,
+            "sync_p99_us": journal.sync_p99_us,
+            "group_size_mean": journal.group_size_mean,
+        })),
+    })
+}
+
+fn health(state: v1::HealthState) -> &'static str {
+    let name = state.as_str_name();
+    name.strip_prefix("HEALTH_STATE_").unwrap_or(name)
+}
+
+fn protection(status: &v1::GetStatusResponse) -> &'static str {
+    let name = status.memory_protection().as_str_name();
+    name.strip_prefix("MEMORY_PROTECTION_").unwrap_or(name)
+}
+
+fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}

@@ -1,0 +1,97 @@
+//! sled 0.34.7: the embedded default.
+//!
+//! `flush` of this version ends in `sync_file_range`, which a loss of power does not survive, so
+//! every sync is followed by `fdatasync` of sled's `db` file. Corruption makes sled panic while it
+//! opens; it is opened once, on a thread of its own, where a panic becomes a clear error.
+
+use std::fs::{self, File, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use super::{Backend, RawWrite};
+use crate::error::StoreError;
+
+/// Bytes of sled's page cache.
+const CACHE_BYTES: u64 = 16 * 1024 * 1024;
+
+pub(crate) struct SledBackend {
+    db: ::sled::Db,
+    file: File,
+    directory: PathBuf,
+}
+
+impl SledBackend {
+    /// Opens the database in `directory`, or makes it.
+    pub(crate) fn open(directory: &Path) -> Result<Self, StoreError> {
+        let config =
+            ::sled::Config::new().path(directory).cache_capacity(CACHE_BYTES).flush_every_ms(None);
+        let opening = std::thread::Builder::new().name("store-open".into());
+        let opening = opening.spawn(move || config.open())?;
+        let db = match opening.join() {
+            Ok(Ok(db)) => db,
+            Ok(Err(::sled::Error::Io(error))) => return Err(error.into()),
+            Ok(Err(error)) => return Err(StoreError::Corrupt(error.to_string())),
+            Err(_) => {
+                return Err(StoreError::Corrupt(format!(
+                    "the database in {} cannot be opened; restore it from a backup",
+                    directory.display()
+                )));
+            }
+        };
+        let path = directory.join("db");
+        fs::set_permissions(directory, Permissions::from_mode(0o700))?;
+        fs::set_permissions(&path, Permissions::from_mode(0o600))?;
+        let file = File::open(path)?;
+        Ok(Self { db, file, directory: directory.to_owned() })
+    }
+}
+
+impl Backend for SledBackend {
+    fn get(&self, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
+        Ok(self.db.get(key)?.map(|value| value.to_vec()))
+    }
+
+    fn range(
+        &self,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        use std::ops::Bound;
+        let from = match after {
+            Some(after) => Bound::Excluded(after.to_vec()),
+            None => Bound::Included(prefix.to_vec()),
+        };
+        let mut entries = Vec::new();
+        for entry in self.db.range::<Vec<u8>, _>((from, Bound::Unbounded)).take(limit) {
+            let (key, value) = entry?;
+            if !key.starts_with(prefix) {
+                break;
+            }
+            entries.push((key.to_vec(), value.to_vec()));
+        }
+        Ok(entries)
+    }
+
+    fn apply(&self, writes: Vec<RawWrite>) -> io::Result<()> {
+        let mut batch = ::sled::Batch::default();
+        for write in writes {
+            match write {
+                RawWrite::Put(key, value) => batch.insert(key, value),
+                RawWrite::Delete(key) => batch.remove(key),
+            }
+        }
+        Ok(self.db.apply_batch(batch)?)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.db.flush()?;
+        self.file.sync_data()
+    }
+
+    fn free_bytes(&self) -> io::Result<Option<u64>> {
+        let figures = rustix::fs::statvfs(&self.directory)?;
+        Ok(Some(figures.f_bavail.saturating_mul(figures.f_frsize)))
+    }
+}

@@ -1,0 +1,237 @@
+//! The one thread that writes: guards, revisions, sealing, the sum, the outbox, one sync a group.
+
+use std::collections::{BTreeSet, HashMap};
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+use fieldseal_crypto::record;
+use parking_lot::RwLock;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::backend::{Backend, RawWrite};
+use crate::error::{StoreError, TxnError};
+use crate::path::Path;
+use crate::store::{OutboxEntry, STATE_KEY, Secrets, outbox_key, seal_value, stored_revision};
+use crate::txn::{Guard, Txn, Write};
+
+/// Most transactions of a group.
+const GROUP: usize = 256;
+/// How often free space is looked at.
+const SPACE_CHECK: Duration = Duration::from_millis(100);
+
+pub(crate) enum Order {
+    Txn(Txn, oneshot::Sender<Result<u64, TxnError>>),
+    OutboxDone(u64, oneshot::Sender<Result<(), StoreError>>),
+    Close(oneshot::Sender<()>),
+}
+
+pub(crate) struct Committer {
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) secrets: Arc<Secrets>,
+    /// Held for writing from apply to sync: nobody reads what is not durable yet.
+    pub(crate) applying: Arc<RwLock<()>>,
+    pub(crate) outbox: mpsc::UnboundedSender<OutboxEntry>,
+    pub(crate) pending: BTreeSet<u64>,
+    pub(crate) revision: u64,
+    pub(crate) acc: [u8; 32],
+    pub(crate) reserve_bytes: u64,
+    pub(crate) broken: Option<String>,
+    pub(crate) space: Option<(Instant, bool)>,
+}
+
+/// A group while it is being put together: what it writes so far, on top of the backend.
+#[derive(Default)]
+struct Group {
+    overlay: HashMap<Vec<u8>, Option<Vec<u8>>>,
+    events: Vec<OutboxEntry>,
+    answers: Vec<(oneshot::Sender<Result<u64, TxnError>>, u64)>,
+    done: Vec<oneshot::Sender<Result<(), StoreError>>>,
+}
+
+impl Committer {
+    pub(crate) fn run(mut self, orders: &Receiver<Order>) {
+        while let Ok(first) = orders.recv() {
+            let mut group = Group::default();
+            let mut next = Some(first);
+            let mut taken = 0;
+            while let Some(order) = next {
+                match order {
+                    Order::Txn(txn, answer) => self.take(&mut group, txn, answer),
+                    Order::OutboxDone(up_to, answer) => {
+                        self.empty_outbox(&mut group, up_to);
+                        group.done.push(answer);
+                    }
+                    Order::Close(answer) => {
+                        self.commit(group);
+                        let _nobody_waits = answer.send(());
+                        return;
+                    }
+                }
+                taken += 1;
+                next = if taken < GROUP { orders.try_recv().ok() } else { None };
+            }
+            self.commit(group);
+        }
+    }
+
+    fn take(
+        &mut self,
+        group: &mut Group,
+        txn: Txn,
+        answer: oneshot::Sender<Result<u64, TxnError>>,
+    ) {
+        let result = match &self.broken {
+            Some(why) => Err(TxnError::Broken(why.clone())),
+            None => self.add(group, txn),
+        };
+        match result {
+            Ok(revision) => group.answers.push((answer, revision)),
+            Err(error) => drop(answer.send(Err(error))),
+        }
+    }
+
+    /// Adds a transaction to the group, or refuses it and leaves the group as it was.
+    fn add(&mut self, group: &mut Group, txn: Txn) -> Result<u64, TxnError> {
+        txn.check()?;
+        if !self.has_space() {
+            return Err(TxnError::NoSpace);
+        }
+        for (at, guard) in txn.guards.iter().enumerate() {
+            let (path, wanted) = match guard {
+                Guard::Absent(path) => (path, None),
+                Guard::At(path, revision) => (path, Some(*revision)),
+            };
+            let found = self.current(group, path)?;
+            let found = found.as_deref().map(stored_revision).transpose()?;
+            if found != wanted {
+                return Err(TxnError::Conflict { guard: at });
+            }
+        }
+        let revision = self.revision + 1;
+        let mut acc = self.acc;
+        let mut changes: Vec<(Vec<u8>, Option<Vec<u8>>)> = Vec::new();
+        for write in txn.writes {
+            let (path, value) = match write {
+                Write::Put(path, value) => (path, Some(value)),
+                Write::Delete(path) => (path, None),
+            };
+            let earlier = changes.iter().rposition(|(key, _)| *key == path.0);
+            let old = match earlier.map(|at| changes.swap_remove(at)) {
+                Some((_, old)) => old,
+                None => self.current(group, &path)?,
+            };
+            if let Some(old) = old {
+                record::subtract(&mut acc, &self.term(&path.0, &old)?);
+            }
+            let new = match value {
+                Some(value) => Some(seal_value(&self.secrets, &path.0, revision, &value)?),
+                None => None,
+            };
+            if let Some(new) = &new {
+                record::add(&mut acc, &self.term(&path.0, new)?);
+            }
+            changes.push((path.0, new));
+        }
+        let event = (txn.event)(revision, self.secrets.anchor.mac(&acc));
+        let key = outbox_key(revision);
+        let sealed = seal_value(&self.secrets, &key, revision, &event)?;
+        group.overlay.extend(changes);
+        group.overlay.insert(key, Some(sealed));
+        group.events.push(OutboxEntry { revision, bytes: event });
+        self.pending.insert(revision);
+        self.revision = revision;
+        self.acc = acc;
+        Ok(revision)
+    }
+
+    fn current(&self, group: &Group, path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
+        match group.overlay.get(&path.0) {
+            Some(value) => Ok(value.clone()),
+            None => Ok(self.backend.get(&path.0)?),
+        }
+    }
+
+    /// The term of a stored value: over the sealed bytes, so that a recount opens nothing.
+    fn term(&self, path: &[u8], stored: &[u8]) -> Result<[u8; 32], StoreError> {
+        let revision = stored_revision(stored)?;
+        Ok(self.secrets.anchor.term(path, revision, stored.get(8..).unwrap_or_default()))
+    }
+
+    fn empty_outbox(&mut self, group: &mut Group, up_to: u64) {
+        let later = self.pending.split_off(&up_to.saturating_add(1));
+        let done = std::mem::replace(&mut self.pending, later);
+        for revision in done {
+            group.overlay.insert(outbox_key(revision), None);
+        }
+    }
+
+    fn commit(&mut self, group: Group) {
+        let Group { overlay, events, answers, done } = group;
+        let result = self.write(overlay, !answers.is_empty());
+        match result {
+            Ok(()) => {
+                // The outbox first: whoever is answered finds the event on its way.
+                for event in events {
+                    let _nobody_relays = self.outbox.send(event);
+                }
+                for (answer, revision) in answers {
+                    let _gone = answer.send(Ok(revision));
+                }
+                for answer in done {
+                    let _gone = answer.send(Ok(()));
+                }
+            }
+            Err(error) => {
+                let why = error.to_string();
+                tracing::error!(event = "store_broken", error = why);
+                for (answer, _) in answers {
+                    let _gone = answer.send(Err(TxnError::Indeterminate(why.clone())));
+                }
+                for answer in done {
+                    let _gone = answer.send(Err(StoreError::Io(why.clone())));
+                }
+                self.broken = Some(why);
+            }
+        }
+    }
+
+    fn write(&self, overlay: HashMap<Vec<u8>, Option<Vec<u8>>>, sync: bool) -> io::Result<()> {
+        if overlay.is_empty() {
+            return Ok(());
+        }
+        if let Some(why) = &self.broken {
+            return Err(io::Error::other(why.clone()));
+        }
+        let mut writes: Vec<RawWrite> = overlay
+            .into_iter()
+            .map(|(key, value)| match value {
+                Some(value) => RawWrite::Put(key, value),
+                None => RawWrite::Delete(key),
+            })
+            .collect();
+        if sync {
+            let state = seal_value(&self.secrets, STATE_KEY, self.revision, &self.acc)
+                .map_err(|error| io::Error::other(error.to_string()))?;
+            writes.push(RawWrite::Put(STATE_KEY.to_vec(), state));
+        }
+        let _nobody_reads = self.applying.write();
+        self.backend.apply(writes)?;
+        // Removed outbox entries need no sync: coming back, they are skipped by the journal.
+        if sync { self.backend.sync() } else { Ok(()) }
+    }
+
+    fn has_space(&mut self) -> bool {
+        if let Some((at, enough)) = self.space
+            && at.elapsed() < SPACE_CHECK
+        {
+            return enough;
+        }
+        let free = self.backend.free_bytes();
+        // A disk that does not say how full it is may be written: a real ENOSPC is found then.
+        let enough = !matches!(free, Ok(Some(bytes)) if bytes < self.reserve_bytes);
+        self.space = Some((Instant::now(), enough));
+        enough
+    }
+}

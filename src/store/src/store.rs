@@ -1,0 +1,441 @@
+//! The handle on a store: paths, reads, transactions, the outbox.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+
+use fieldseal_crypto::record::{self, AnchorKey, PathKey, StorageKey};
+use fieldseal_model::InstallationId;
+use parking_lot::RwLock;
+use tokio::sync::{mpsc, oneshot};
+use zeroize::Zeroizing;
+
+use crate::backend::memory::MemoryDisk;
+use crate::backend::sled::SledBackend;
+use crate::backend::{Backend, RawWrite};
+use crate::committer::{Committer, Order};
+use crate::error::{StoreError, TxnError};
+use crate::lock::DirectoryLock;
+use crate::path::{self, Kind, Path, Prefix};
+use crate::txn::Txn;
+
+/// The newest format of a store, and the only one so far.
+const FORMAT: u32 = 1;
+/// The store's own records begin with 0: no class of record does.
+const FORMAT_KEY: &[u8] = b"\0format";
+pub(crate) const STATE_KEY: &[u8] = b"\0state";
+/// The first byte of the outbox: beyond every class of record.
+const OUTBOX: u8 = 0xff;
+/// How many entries one read takes.
+const PAGE: usize = 512;
+
+/// Where a store keeps its bytes.
+#[derive(Clone)]
+pub enum BackendSettings {
+    /// sled, in this directory.
+    Sled(PathBuf),
+    /// In memory.
+    Memory(MemoryDisk),
+}
+
+/// How a store works.
+#[derive(Clone)]
+pub struct Settings {
+    /// Where it keeps its bytes.
+    pub backend: BackendSettings,
+    /// Free bytes of its disk below which writes are refused.
+    pub reserve_bytes: u64,
+    /// Most transactions that wait.
+    pub queue: usize,
+}
+
+impl Settings {
+    /// sled in this directory: 64 MiB in reserve, 4,096 transactions waiting.
+    #[must_use]
+    pub fn sled(directory: PathBuf) -> Self {
+        Self::on(BackendSettings::Sled(directory))
+    }
+
+    /// In memory.
+    #[must_use]
+    pub fn memory() -> Self {
+        Self::on(BackendSettings::Memory(MemoryDisk::default()))
+    }
+
+    /// On this backend, with the defaults.
+    #[must_use]
+    pub fn on(backend: BackendSettings) -> Self {
+        Self { backend, reserve_bytes: 64 * 1024 * 1024, queue: 4096 }
+    }
+}
+
+/// The keys that protect a store.
+pub struct Secrets {
+    /// The installation: a record of another does not open.
+    pub installation: InstallationId,
+    /// Seals values.
+    pub storage: StorageKey,
+    /// Hides names.
+    pub path: PathKey,
+    /// Sums up.
+    pub anchor: AnchorKey,
+}
+
+/// A record as it was found.
+pub struct Versioned {
+    /// The transaction that wrote it last.
+    pub revision: u64,
+    /// The value. Wiped when dropped.
+    pub value: Zeroizing<Vec<u8>>,
+}
+
+/// A page of records.
+pub struct RangePage {
+    /// The records, in the order of their paths.
+    pub entries: Vec<(Path, Versioned)>,
+    /// Where the next page begins (`after`); `None` at the end.
+    pub next: Option<Path>,
+}
+
+/// An event that waits for the journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutboxEntry {
+    /// The transaction it tells of: its id.
+    pub revision: u64,
+    /// The event, as [`crate::Event`] made it.
+    pub bytes: Vec<u8>,
+}
+
+/// The sum of the whole store as it is kept and as it was counted anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sums {
+    /// As the last transaction left it.
+    pub kept: [u8; 32],
+    /// Counted over every record.
+    pub counted: [u8; 32],
+}
+
+struct Inner {
+    backend: Arc<dyn Backend>,
+    secrets: Arc<Secrets>,
+    applying: Arc<RwLock<()>>,
+    orders: SyncSender<Order>,
+    // Given up when the last handle goes.
+    _lock: Option<DirectoryLock>,
+}
+
+/// A store. Clones share it.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+impl Store {
+    /// Makes an empty store and opens it.
+    ///
+    /// # Errors
+    /// `AlreadyInitialized`, `Locked`, or trouble with the directory.
+    pub fn create(
+        settings: Settings,
+        secrets: Secrets,
+        outbox: mpsc::UnboundedSender<OutboxEntry>,
+    ) -> Result<Self, StoreError> {
+        if let BackendSettings::Sled(directory) = &settings.backend {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+            if directory.join("db").exists() {
+                return Err(StoreError::AlreadyInitialized(directory.clone()));
+            }
+        }
+        let (backend, lock) = Self::backend(&settings)?;
+        if backend.get(FORMAT_KEY)?.is_some() {
+            return Err(StoreError::AlreadyInitialized(PathBuf::new()));
+        }
+        let state = seal_value(&secrets, STATE_KEY, 0, &[0; 32])?;
+        backend.apply(vec![
+            RawWrite::Put(FORMAT_KEY.to_vec(), FORMAT.to_le_bytes().to_vec()),
+            RawWrite::Put(STATE_KEY.to_vec(), state),
+        ])?;
+        backend.sync()?;
+        Self::start(&settings, secrets, outbox, backend, lock)
+    }
+
+    /// Opens a store that exists.
+    ///
+    /// # Errors
+    /// `NotInitialized`, `Locked`, `FormatNewer`, `Corrupt`, or trouble with the disk.
+    pub fn open(
+        settings: Settings,
+        secrets: Secrets,
+        outbox: mpsc::UnboundedSender<OutboxEntry>,
+    ) -> Result<Self, StoreError> {
+        if let BackendSettings::Sled(directory) = &settings.backend
+            && !directory.join("db").exists()
+        {
+            return Err(StoreError::NotInitialized(directory.clone()));
+        }
+        let (backend, lock) = Self::backend(&settings)?;
+        Self::start(&settings, secrets, outbox, backend, lock)
+    }
+
+    fn backend(
+        settings: &Settings,
+    ) -> Result<(Arc<dyn Backend>, Option<DirectoryLock>), StoreError> {
+        match &settings.backend {
+            BackendSettings::Sled(directory) => {
+                let lock = DirectoryLock::acquire(directory)?;
+                Ok((Arc::new(SledBackend::open(directory)?), Some(lock)))
+            }
+            BackendSettings::Memory(disk) => Ok((Arc::new(disk.clone()), None)),
+        }
+    }
+
+    fn start(
+        settings: &Settings,
+        secrets: Secrets,
+        outbox: mpsc::UnboundedSender<OutboxEntry>,
+        backend: Arc<dyn Backend>,
+        lock: Option<DirectoryLock>,
+    ) -> Result<Self, StoreError> {
+        let format = backend.get(FORMAT_KEY)?;
+        let format = format.ok_or_else(|| StoreError::Corrupt("no format record".into()))?;
+        let found = format.as_slice().try_into().map(u32::from_le_bytes);
+        let found = found.map_err(|_| StoreError::Corrupt("an unreadable format record".into()))?;
+        if found != FORMAT {
+            return Err(StoreError::FormatNewer { found, known: FORMAT });
+        }
+        let state = backend.get(STATE_KEY)?;
+        let state = state.ok_or_else(|| StoreError::Corrupt("no state record".into()))?;
+        let state = open_value(&secrets, STATE_KEY, &state)?;
+        let acc = state.value.as_slice().try_into();
+        let acc = acc.map_err(|_| StoreError::Corrupt("an unreadable state record".into()))?;
+        let (secrets, applying) = (Arc::new(secrets), Arc::<RwLock<()>>::default());
+        let (orders, queue) = sync_channel(settings.queue);
+        let committer = Committer {
+            backend: Arc::clone(&backend),
+            secrets: Arc::clone(&secrets),
+            applying: Arc::clone(&applying),
+            outbox,
+            pending: pending(&*backend)?,
+            revision: state.revision,
+            acc,
+            reserve_bytes: settings.reserve_bytes,
+            broken: None,
+            space: None,
+        };
+        let thread = std::thread::Builder::new().name("store-commit".into());
+        thread.spawn(move || committer.run(&queue))?;
+        let inner = Inner { backend, secrets, applying, orders, _lock: lock };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The path of a record. The names do not show in it.
+    #[must_use]
+    pub fn path(&self, kind: Kind, parts: &[&[u8]]) -> Path {
+        Path(path::encode(kind, parts, |covered| self.inner.secrets.path.hash(covered)))
+    }
+
+    /// What the paths of all records with these first parts begin with.
+    #[must_use]
+    pub fn prefix(&self, kind: Kind, parts: &[&[u8]]) -> Prefix {
+        Prefix(self.path(kind, parts).0)
+    }
+
+    /// Reads a record.
+    ///
+    /// # Errors
+    /// `Corrupt` for a record that was altered or moved, or the disk's trouble.
+    pub async fn get(&self, path: &Path) -> Result<Option<Versioned>, StoreError> {
+        let path = path.0.clone();
+        self.read(move |inner| {
+            let found = inner.backend.get(&path)?;
+            found.map(|stored| open_value(&inner.secrets, &path, &stored)).transpose()
+        })
+        .await
+    }
+
+    /// Reads at most `limit` records under `prefix`, beyond `after`.
+    ///
+    /// # Errors
+    /// As [`Store::get`].
+    pub async fn range(
+        &self,
+        prefix: &Prefix,
+        after: Option<&Path>,
+        limit: usize,
+    ) -> Result<RangePage, StoreError> {
+        let (prefix, after) = (prefix.0.clone(), after.map(|path| path.0.clone()));
+        self.read(move |inner| {
+            let found = inner.backend.range(&prefix, after.as_deref(), limit)?;
+            let full = found.len() == limit;
+            let mut entries = Vec::with_capacity(found.len());
+            for (key, stored) in found {
+                let value = open_value(&inner.secrets, &key, &stored)?;
+                entries.push((Path(key), value));
+            }
+            let next = entries.last().filter(|_| full).map(|(path, _)| path.clone());
+            Ok(RangePage { entries, next })
+        })
+        .await
+    }
+
+    /// Commits a transaction: durable once this returns its revision. A caller that goes away does
+    /// not undo it.
+    ///
+    /// # Errors
+    /// [`TxnError`]: except for `Indeterminate`, nothing was written.
+    pub async fn txn(&self, txn: Txn) -> Result<u64, TxnError> {
+        let (answer, result) = oneshot::channel();
+        match self.inner.orders.try_send(Order::Txn(txn, answer)) {
+            Ok(()) => result.await.map_err(|_| TxnError::Closed)?,
+            Err(TrySendError::Full(_)) => Err(TxnError::Busy),
+            Err(TrySendError::Disconnected(_)) => Err(TxnError::Closed),
+        }
+    }
+
+    /// The events that the journal may not have yet, oldest first.
+    ///
+    /// # Errors
+    /// As [`Store::get`].
+    pub async fn outbox(&self) -> Result<Vec<OutboxEntry>, StoreError> {
+        self.read(|inner| {
+            let mut entries = Vec::new();
+            each(&*inner.backend, &[OUTBOX], |key, stored| {
+                let found = open_value(&inner.secrets, key, stored)?;
+                let bytes = found.value.to_vec();
+                entries.push(OutboxEntry { revision: found.revision, bytes });
+                Ok(())
+            })?;
+            Ok(entries)
+        })
+        .await
+    }
+
+    /// Removes the events up to this revision: the journal has them.
+    ///
+    /// # Errors
+    /// If the store is closed or broke down.
+    pub async fn outbox_done(&self, up_to: u64) -> Result<(), StoreError> {
+        let (answer, result) = oneshot::channel();
+        let order = Order::OutboxDone(up_to, answer);
+        self.inner.orders.try_send(order).map_err(|_| StoreError::Closed)?;
+        result.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Counts the sum of the whole store anew. Nothing may be written meanwhile for it to agree.
+    ///
+    /// # Errors
+    /// As [`Store::get`].
+    pub async fn recount(&self) -> Result<Sums, StoreError> {
+        self.read(|inner| {
+            let state = inner.backend.get(STATE_KEY)?.unwrap_or_default();
+            let state = open_value(&inner.secrets, STATE_KEY, &state)?;
+            let kept = state.value.as_slice().try_into();
+            let kept = kept.map_err(|_| StoreError::Corrupt("an unreadable state".into()))?;
+            let mut counted = [0; 32];
+            each(&*inner.backend, &[], |key, stored| {
+                if !matches!(key.first(), None | Some(&0 | &OUTBOX)) {
+                    let (revision, sealed) =
+                        (stored_revision(stored)?, stored.get(8..).unwrap_or_default());
+                    let term = inner.secrets.anchor.term(key, revision, sealed);
+                    record::add(&mut counted, &term);
+                }
+                Ok(())
+            })?;
+            Ok(Sums { kept, counted })
+        })
+        .await
+    }
+
+    /// Finishes what waits and takes no more.
+    pub async fn close(&self) {
+        let (answer, closed) = oneshot::channel();
+        let mut order = Order::Close(answer);
+        // The queue may be full for a moment; the committer is emptying it.
+        while let Err(TrySendError::Full(again)) = self.inner.orders.try_send(order) {
+            order = again;
+            tokio::task::yield_now().await;
+        }
+        let _closed_before = closed.await;
+    }
+
+    /// Reads leave the runtime's threads, and wait out a commit that is not durable yet.
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Inner) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let inner = Arc::clone(&self.inner);
+        let task = tokio::task::spawn_blocking(move || {
+            let _durable = inner.applying.read();
+            read(&inner)
+        });
+        task.await.map_err(|_| StoreError::Corrupt("a read did not finish".into()))?
+    }
+}
+
+/// Hands every entry under `prefix` to `see`, a page at a time.
+fn each(
+    backend: &dyn Backend,
+    prefix: &[u8],
+    mut see: impl FnMut(&[u8], &[u8]) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let mut after: Option<Vec<u8>> = None;
+    loop {
+        let page = backend.range(prefix, after.as_deref(), PAGE)?;
+        for (key, stored) in &page {
+            see(key, stored)?;
+        }
+        match page.into_iter().nth(PAGE - 1) {
+            Some((last, _)) => after = Some(last),
+            None => return Ok(()),
+        }
+    }
+}
+
+fn pending(backend: &dyn Backend) -> Result<BTreeSet<u64>, StoreError> {
+    let mut pending = BTreeSet::new();
+    each(backend, &[OUTBOX], |key, _| {
+        let revision = key.get(1..).and_then(|bytes| bytes.try_into().ok());
+        let revision = revision.ok_or_else(|| StoreError::Corrupt("an outbox path".into()))?;
+        pending.insert(u64::from_be_bytes(revision));
+        Ok(())
+    })?;
+    Ok(pending)
+}
+
+pub(crate) fn outbox_key(revision: u64) -> Vec<u8> {
+    let mut key = vec![OUTBOX];
+    key.extend_from_slice(&revision.to_be_bytes());
+    key
+}
+
+/// `revision 8 | sealed`: the revision is authenticated, not secret.
+pub(crate) fn seal_value(
+    secrets: &Secrets,
+    path: &[u8],
+    revision: u64,
+    value: &[u8],
+) -> Result<Vec<u8>, StoreError> {
+    let sealed = secrets.storage.seal(secrets.installation, path, revision, value);
+    let sealed = sealed.map_err(|error| StoreError::Io(error.to_string()))?;
+    let mut stored = revision.to_le_bytes().to_vec();
+    stored.extend_from_slice(&sealed);
+    Ok(stored)
+}
+
+fn open_value(secrets: &Secrets, path: &[u8], stored: &[u8]) -> Result<Versioned, StoreError> {
+    let revision = stored_revision(stored)?;
+    let sealed = stored.get(8..).unwrap_or_default();
+    let value = secrets.storage.open(secrets.installation, path, revision, sealed);
+    let value = value.map_err(|_| {
+        StoreError::Corrupt("a record was altered, moved, or sealed by other keys".into())
+    })?;
+    Ok(Versioned { revision, value })
+}
+
+pub(crate) fn stored_revision(stored: &[u8]) -> Result<u64, StoreError> {
+    let revision = stored.first_chunk::<8>().copied().map(u64::from_le_bytes);
+    revision.ok_or_else(|| StoreError::Corrupt("a record is too short".into()))
+}
