@@ -1,1 +1,32 @@
-//! placeholder
+//! The audit log: who did what to which field, why, by which rule and with which outcome.
+//!
+//! **For:** recording every decrypt before its plaintext leaves, every change of keys, every start
+//! and stop; finding records again; proving that none was altered (docs/audit-log.md).
+//! **May use:** `crypto`, `policy`, `model`. It never sees the store.
+//! **Must hold:** a [`Withheld`] value comes out only with its [`Receipt`], and a receipt exists
+//! only for a record that is on disk; frames are released in the order of the log; an error of a
+//! sync is final; no plaintext and no raw row or partition is ever in a record.
+
+mod checkpoint;
+mod error;
+mod event;
+mod journal;
+pub mod merkle;
+mod proofs;
+mod query;
+mod record;
+mod segment;
+pub mod verify;
+mod wire;
+
+pub use checkpoint::Checkpoint;
+pub use error::{Health, JournalError, QueryError};
+pub use event::{
+    CallEvent, ChangeEvent, ChangeKind, Item, ItemOutcome, SystemEvent, Verdict, VerdictIndex,
+};
+pub use journal::{
+    FreeSpace, Identity, Journal, OpenReport, Relayed, Settings, StatVfs, Statistics,
+};
+pub use proofs::{Receipt, Recorded, Withheld};
+pub use query::{Event, EventItem, Page, Query, Reader};
+pub use record::{Kind, Outcome};

@@ -23,5 +23,6 @@ pub use call::{
     OpenedItem, PlainInput, SealedInput, SealedItem,
 };
 pub use engine::Engine;
-pub use observe::{AuditQuery, Status};
+pub use fieldseal_store::Health as StoreHealth;
+pub use observe::{AuditPage, AuditQuery, Status};
 pub use refusal::{Refusal, RefusalCause};

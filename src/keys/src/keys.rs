@@ -49,6 +49,8 @@ pub struct Statistics {
     pub keys: usize,
     /// Data keys in memory.
     pub cached_data_keys: usize,
+    /// How many data keys can be in memory at most.
+    pub cached_data_keys_limit: usize,
     /// Look-ups of data keys that found one in memory.
     pub cache_hits: u64,
     /// Look-ups that did not.
@@ -182,6 +184,7 @@ impl Keys {
         Statistics {
             keys: self.inner.registry.len(),
             cached_data_keys: self.inner.cache.len(),
+            cached_data_keys_limit: self.inner.settings.cached_data_keys,
             cache_hits,
             cache_misses,
         }

@@ -195,7 +195,7 @@ fn value(buffer: &Bytes, content: ContentType, range: Range<usize>) -> Result<v1
 
 pub(crate) fn wire_receipt(receipt: &Receipt) -> v1::AuditReceipt {
     v1::AuditReceipt {
-        log: receipt.log().to_owned(),
+        log: format!("logs/{}", receipt.log()),
         index: i64::try_from(receipt.index()).unwrap_or(i64::MAX),
         leaf_hash: Bytes::copy_from_slice(receipt.leaf_hash()),
         tree_size: i64::try_from(receipt.tree_size()).unwrap_or(i64::MAX),

@@ -75,6 +75,13 @@ pub fn status(refusal: &Refusal) -> Status {
     Status::with_error_details(code(cause), cause.to_string(), details)
 }
 
+/// The status of a call that names a log of another instance.
+pub(crate) fn log_not_found(own: &str) -> Status {
+    let details = ErrorDetails::with_error_info("LOG_NOT_FOUND", DOMAIN, HashMap::new());
+    let message = format!("this instance has the log {own} and no other");
+    Status::with_error_details(Code::NotFound, message, details)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

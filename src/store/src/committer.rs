@@ -38,6 +38,8 @@ pub(crate) struct Committer {
     pub(crate) acc: [u8; 32],
     pub(crate) reserve_bytes: u64,
     pub(crate) broken: Option<String>,
+    /// The same for everybody to read.
+    pub(crate) trouble: Arc<RwLock<Option<String>>>,
     pub(crate) space: Option<(Instant, bool)>,
 }
 
@@ -192,6 +194,7 @@ impl Committer {
                 for answer in done {
                     let _gone = answer.send(Err(StoreError::Io(why.clone())));
                 }
+                *self.trouble.write() = Some(why.clone());
                 self.broken = Some(why);
             }
         }

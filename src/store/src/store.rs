@@ -109,6 +109,17 @@ pub struct OutboxEntry {
     pub bytes: Vec<u8>,
 }
 
+/// Whether a store takes writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Health {
+    /// It does.
+    Ok,
+    /// Less than the reserve is free. It comes back by itself.
+    NoSpace,
+    /// A write or a sync failed. Only a restart helps.
+    Broken(String),
+}
+
 /// The sum of the whole store as it is kept and as it was counted anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sums {
@@ -122,6 +133,8 @@ struct Inner {
     backend: Arc<dyn Backend>,
     secrets: Arc<Secrets>,
     applying: Arc<RwLock<()>>,
+    trouble: Arc<RwLock<Option<String>>>,
+    reserve_bytes: u64,
     orders: SyncSender<Order>,
     // Given up when the last handle goes.
     _lock: Option<DirectoryLock>,
@@ -212,6 +225,7 @@ impl Store {
         let acc = state.value.as_slice().try_into();
         let acc = acc.map_err(|_| StoreError::Corrupt("an unreadable state record".into()))?;
         let (secrets, applying) = (Arc::new(secrets), Arc::<RwLock<()>>::default());
+        let trouble = Arc::<RwLock<Option<String>>>::default();
         let (orders, queue) = sync_channel(settings.queue);
         let committer = Committer {
             backend: Arc::clone(&backend),
@@ -223,12 +237,27 @@ impl Store {
             acc,
             reserve_bytes: settings.reserve_bytes,
             broken: None,
+            trouble: Arc::clone(&trouble),
             space: None,
         };
         let thread = std::thread::Builder::new().name("store-commit".into());
         thread.spawn(move || committer.run(&queue))?;
-        let inner = Inner { backend, secrets, applying, orders, _lock: lock };
+        let reserve_bytes = settings.reserve_bytes;
+        let inner =
+            Inner { backend, secrets, applying, trouble, reserve_bytes, orders, _lock: lock };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Whether it takes writes. Reads go on in any case.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        if let Some(why) = &*self.inner.trouble.read() {
+            return Health::Broken(why.clone());
+        }
+        match self.inner.backend.free_bytes() {
+            Ok(Some(free)) if free < self.inner.reserve_bytes => Health::NoSpace,
+            _ => Health::Ok,
+        }
     }
 
     /// The path of a record. The names do not show in it.

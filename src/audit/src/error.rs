@@ -1,0 +1,114 @@
+//! What can go wrong with the log.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Why the journal did not do it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum JournalError {
+    /// There is no log.
+    #[error("{} holds no audit log; make an installation with `fieldseal init`", .0.display())]
+    NotInitialized(PathBuf),
+    /// There is a log already.
+    #[error("{} holds an audit log already", .0.display())]
+    Exists(PathBuf),
+    /// Another process writes this log.
+    #[error("{} is in use by process {holder}; stop it first", .directory.display())]
+    Locked {
+        /// The log's directory.
+        directory: PathBuf,
+        /// The process that holds it.
+        holder: String,
+    },
+    /// A newer program wrote this log.
+    #[error("{} has format {format}, and this program knows formats up to 1; use a newer program",
+        .file.display())]
+    FormatNewer {
+        /// The segment.
+        file: PathBuf,
+        /// Its format.
+        format: u32,
+    },
+    /// The log was signed by another key, or names another origin.
+    #[error("{} belongs to another installation or instance: {what}", .file.display())]
+    Foreign {
+        /// The file.
+        file: PathBuf,
+        /// What differs.
+        what: String,
+    },
+    /// The log was altered or damaged where it had been synced.
+    #[error("{} is damaged at byte {offset}: {what}; keep the files as they are", .file.display())]
+    Corrupt {
+        /// The segment.
+        file: PathBuf,
+        /// Where the damage begins.
+        offset: u64,
+        /// What is wrong there.
+        what: &'static str,
+    },
+    /// No space, or the file is gone; it comes back by itself.
+    #[error("the audit log cannot be written now; see the health")]
+    Unavailable,
+    /// Too many records wait.
+    #[error("the audit log's queue is full; try again in a moment")]
+    QueueFull,
+    /// The event did not say as many values as were withheld, or came out of order.
+    #[error("an event does not match what it should release")]
+    Inconsistent,
+    /// The journal is closed.
+    #[error("the audit log is closed")]
+    Closed,
+    /// A write or a sync failed; nothing is written any more until a restart.
+    #[error("the audit log is broken: {0}")]
+    Broken(Arc<str>),
+    /// The operating system said no.
+    #[error("cannot {what} {}: {error}", .file.display())]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// On which file.
+        file: PathBuf,
+        /// Its answer.
+        error: Arc<str>,
+    },
+    /// The operating system has no randomness.
+    #[error("the operating system gave no randomness")]
+    Random,
+}
+
+impl JournalError {
+    pub(crate) fn io(what: &'static str, file: &Path, error: &std::io::Error) -> Self {
+        Self::Io { what, file: file.to_owned(), error: error.to_string().into() }
+    }
+
+    pub(crate) fn corrupt(file: &Path, offset: u64, what: &'static str) -> Self {
+        Self::Corrupt { file: file.to_owned(), offset, what }
+    }
+}
+
+/// Whether records can be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Health {
+    /// They can.
+    Ok,
+    /// There is no space for the next segment. It comes back by itself when there is.
+    NoSpace,
+    /// The open segment was removed or replaced. It comes back by itself if the file does.
+    Missing,
+    /// A write or a sync failed. Only a restart helps.
+    Broken(Arc<str>),
+}
+
+/// Why a query was not answered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum QueryError {
+    /// The page token is none of ours, or belongs to another query.
+    #[error("the page token does not belong to this query; start again without one")]
+    PageToken,
+    /// The log cannot be read.
+    #[error("the audit log cannot be read: {0}")]
+    Unreadable(Arc<str>),
+}

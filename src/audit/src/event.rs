@@ -1,0 +1,362 @@
+//! What the floors above say about a call, a change or the process; made into records here.
+
+use fieldseal_crypto::random;
+use fieldseal_model::{
+    AccessReason, Action, Column, KeyId, KeyName, Malformed, Principal, Table, Timestamp,
+};
+use fieldseal_policy::{Denial, Permit};
+use prost::Message as _;
+
+use crate::error::JournalError;
+use crate::merkle;
+use crate::record::{DetailHead, Encoded, Kind, Outcome, SALT_BYTES, decision};
+use crate::wire;
+
+/// What was decided about a field of a call.
+#[derive(Clone, Copy)]
+pub enum Verdict<'a> {
+    /// Policy allowed it.
+    Permit(&'a Permit),
+    /// Policy refused it.
+    Denial(&'a Denial),
+    /// It could not be parsed, so policy was never asked.
+    Malformed(&'a Malformed),
+}
+
+/// A verdict's place in its event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VerdictIndex(u32);
+
+/// How an item ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ItemOutcome {
+    /// It was done; if the call opens values, one was opened.
+    Ok,
+    /// Policy refused it.
+    Denied,
+    /// It failed for this reason: the true one, which the caller may not know.
+    Failed(&'static str),
+}
+
+/// One field of a call.
+#[derive(Debug, Clone)]
+pub struct Item {
+    /// The partition's token; `None` for the default partition.
+    pub partition: Option<[u8; 16]>,
+    /// The row's token; `None` if no row was stated.
+    pub row: Option<[u8; 16]>,
+    /// The key version that was reached, or 0.
+    pub key_version: u32,
+    /// How it ended.
+    pub outcome: ItemOutcome,
+}
+
+/// The event of one call, unary or batch: one record.
+pub struct CallEvent {
+    public: Vec<u8>,
+    ticket: String,
+    verdicts: u32,
+    /// `salt | length | item` one after the other; the salts are filled in at the end.
+    items: Vec<u8>,
+    /// Where in `items` each one begins, with its length after the salt and the length.
+    places: Vec<(usize, usize)>,
+    ok: usize,
+    denied: usize,
+}
+
+impl CallEvent {
+    /// An event that began at this moment.
+    #[must_use]
+    pub fn new(
+        principal: &Principal,
+        action: Action,
+        reason: &AccessReason,
+        at: Timestamp,
+    ) -> Self {
+        let mut public = Vec::with_capacity(256);
+        wire::number(&mut public, 1, Kind::Call.code().into());
+        wire::fixed(&mut public, 2, at.unix_nanos());
+        wire::bytes(&mut public, 3, principal.as_str().as_bytes());
+        wire::number(&mut public, 4, action.code().into());
+        wire::bytes(&mut public, 6, reason.purpose.as_str().as_bytes());
+        let ticket = reason.ticket.as_str().to_owned();
+        let (items, places) = (Vec::new(), Vec::new());
+        Self { public, ticket, verdicts: 0, items, places, ok: 0, denied: 0 }
+    }
+
+    /// Adds a decision and what it was about: once for each field of the call.
+    pub fn verdict(
+        &mut self,
+        verdict: Verdict<'_>,
+        key: Option<&KeyName>,
+        table: Option<&Table>,
+        column: Option<&Column>,
+    ) -> VerdictIndex {
+        write_verdict(&mut self.public, verdict, key, table, column);
+        let index = VerdictIndex(self.verdicts);
+        self.verdicts = self.verdicts.saturating_add(1);
+        index
+    }
+
+    /// Adds an item.
+    pub fn item(&mut self, verdict: VerdictIndex, item: Item) {
+        let (outcome, cause) = match item.outcome {
+            ItemOutcome::Ok => (Outcome::Ok, ""),
+            ItemOutcome::Denied => (Outcome::Denied, ""),
+            ItemOutcome::Failed(cause) => (Outcome::Failed, cause),
+        };
+        match outcome {
+            Outcome::Ok => self.ok += 1,
+            Outcome::Denied => self.denied += 1,
+            _ => {}
+        }
+        let row = item.row.as_ref().map_or(&[][..], |token| token);
+        let partition = item.partition.as_ref().map_or(&[][..], |token| token);
+        let token = |bytes: &[u8]| if bytes.is_empty() { 0 } else { 2 + bytes.len() };
+        let number = |n: u64| if n == 0 { 0 } else { 1 + wire::varint_len(n) };
+        let len = number(verdict.0.into())
+            + token(row)
+            + token(partition)
+            + number(item.key_version.into())
+            + 2
+            + token(cause.as_bytes());
+        self.places.push((self.items.len(), len));
+        self.items.extend_from_slice(&[0; SALT_BYTES]);
+        wire::varint(&mut self.items, len as u64);
+        wire::number(&mut self.items, 1, verdict.0.into());
+        wire::bytes(&mut self.items, 2, row);
+        wire::bytes(&mut self.items, 3, partition);
+        wire::number(&mut self.items, 4, item.key_version.into());
+        wire::number(&mut self.items, 5, outcome.code().into());
+        wire::bytes(&mut self.items, 6, cause.as_bytes());
+    }
+
+    /// How many items are said to be OK.
+    pub(crate) fn released(&self) -> usize {
+        self.ok
+    }
+
+    fn outcome(&self) -> Outcome {
+        let all = self.places.len();
+        match (self.ok, self.denied) {
+            (ok, _) if ok == all => Outcome::Ok,
+            (0, denied) if denied == all => Outcome::Denied,
+            (0, _) => Outcome::Failed,
+            _ => Outcome::Partial,
+        }
+    }
+
+    /// Salts the items (one call of the operating system), hashes them and makes the record.
+    pub(crate) fn encode(mut self) -> Result<Encoded, JournalError> {
+        let outcome = self.outcome();
+        let count = u32::try_from(self.places.len()).map_err(|_| JournalError::Inconsistent)?;
+        let mut salts = vec![0; SALT_BYTES * (self.places.len() + 1)];
+        random::fill(&mut salts).map_err(|_| JournalError::Random)?;
+        let (salt, salts) = salts.split_first_chunk().ok_or(JournalError::Inconsistent)?;
+        let mut tree = merkle::Frontier::default();
+        for ((start, len), salt) in self.places.iter().zip(salts.chunks_exact(SALT_BYTES)) {
+            let end = start + SALT_BYTES + wire::varint_len(*len as u64) + len;
+            let place = self.items.get_mut(*start..end).ok_or(JournalError::Inconsistent)?;
+            let (to, rest) = place.split_at_mut(SALT_BYTES);
+            to.copy_from_slice(salt);
+            let item = rest.get(rest.len() - len..).ok_or(JournalError::Inconsistent)?;
+            tree.append(fieldseal_crypto::sha256(&[&[0], salt, item]));
+        }
+        wire::number(&mut self.public, 5, outcome.code().into());
+        wire::number(&mut self.public, 8, count.into());
+        let mut head = Vec::with_capacity(48 + self.ticket.len());
+        wire::bytes(&mut head, 1, self.ticket.as_bytes());
+        if count > 0 {
+            wire::bytes(&mut head, 2, &tree.root());
+            wire::number(&mut head, 3, count.into());
+        }
+        Ok(Encoded::new(self.public, salt, &head, &self.items, 0))
+    }
+}
+
+fn write_verdict(
+    out: &mut Vec<u8>,
+    verdict: Verdict<'_>,
+    key: Option<&KeyName>,
+    table: Option<&Table>,
+    column: Option<&Column>,
+) {
+    let (code, rule, cause, generation) = match verdict {
+        Verdict::Permit(permit) => (decision::PERMIT, permit.rule(), "", permit.generation()),
+        Verdict::Denial(denial) => {
+            let rule = denial.rule().unwrap_or_default();
+            (decision::DENIAL, rule, denial.cause().as_str(), denial.generation())
+        }
+        Verdict::Malformed(what) => (decision::MALFORMED, "", what.reason().as_str(), 0),
+    };
+    let key = key.map_or("", KeyName::as_str);
+    let table = table.map_or("", Table::as_str);
+    let column = column.map_or("", Column::as_str);
+    let text = |text: &str| match text.len() {
+        0 => 0,
+        len => 1 + wire::varint_len(len as u64) + len,
+    };
+    let generation_len = if generation == 0 { 0 } else { 1 + wire::varint_len(generation) };
+    let len =
+        2 + text(rule) + text(key) + text(table) + text(column) + text(cause) + generation_len;
+    wire::message(out, 7, len);
+    wire::number(out, 1, code.into());
+    wire::bytes(out, 2, rule.as_bytes());
+    wire::bytes(out, 3, key.as_bytes());
+    wire::bytes(out, 4, table.as_bytes());
+    wire::bytes(out, 5, column.as_bytes());
+    wire::bytes(out, 6, cause.as_bytes());
+    wire::number(out, 7, generation);
+}
+
+/// An event of the process itself. It releases nothing.
+pub struct SystemEvent {
+    public: Vec<u8>,
+}
+
+impl SystemEvent {
+    fn of(kind: Kind, at: Timestamp) -> Self {
+        let mut public = Vec::with_capacity(96);
+        wire::number(&mut public, 1, kind.code().into());
+        wire::fixed(&mut public, 2, at.unix_nanos());
+        wire::number(&mut public, 5, Outcome::Ok.code().into());
+        Self { public }
+    }
+
+    /// The process started: its version, and SHA-256 over schema and policies.
+    #[must_use]
+    pub fn start(at: Timestamp, version: &str, policy_digest: [u8; 32]) -> Self {
+        let mut event = Self::of(Kind::Start, at);
+        wire::bytes(&mut event.public, 13, version.as_bytes());
+        wire::bytes(&mut event.public, 14, &policy_digest);
+        event
+    }
+
+    /// The process stops in an orderly way.
+    #[must_use]
+    pub fn stop(at: Timestamp) -> Self {
+        Self::of(Kind::Stop, at)
+    }
+
+    pub(crate) fn tail_recovered(at: Timestamp, bytes: u64, aside: &str) -> Self {
+        let mut event = Self::of(Kind::TailRecovered, at);
+        let note = format!("{bytes} bytes after the last whole frame are kept in {aside}");
+        wire::bytes(&mut event.public, 13, note.as_bytes());
+        event
+    }
+
+    pub(crate) fn encode(self) -> Encoded {
+        Encoded::new(self.public, &[0; SALT_BYTES], &[], &[], 0)
+    }
+}
+
+/// What was changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ChangeKind {
+    /// A key came into being.
+    KeyCreated,
+    /// A key has a new primary version.
+    KeyRotated,
+    /// A partition has a new data key.
+    DataKeyCreated,
+    /// A data key may seal more values.
+    SealsReserved,
+}
+
+impl ChangeKind {
+    fn kind(self) -> Kind {
+        match self {
+            Self::KeyCreated => Kind::KeyCreated,
+            Self::KeyRotated => Kind::KeyRotated,
+            Self::DataKeyCreated => Kind::DataKeyCreated,
+            Self::SealsReserved => Kind::SealsReserved,
+        }
+    }
+}
+
+/// The event of a change of keys. It waits in the store's outbox, written by the same transaction as
+/// the change, until the journal has it.
+pub struct ChangeEvent {
+    public: Vec<u8>,
+    ticket: String,
+    partition: Option<[u8; 16]>,
+}
+
+impl ChangeEvent {
+    /// A change that this permit allowed.
+    #[must_use]
+    #[expect(clippy::too_many_arguments, reason = "each is one part of one sentence")]
+    pub fn new(
+        permit: &Permit,
+        reason: &AccessReason,
+        at: Timestamp,
+        key: &KeyName,
+        kind: ChangeKind,
+        version: u32,
+        key_id: Option<KeyId>,
+        partition: Option<[u8; 16]>,
+    ) -> Self {
+        let mut public = Vec::with_capacity(256);
+        wire::number(&mut public, 1, kind.kind().code().into());
+        wire::fixed(&mut public, 2, at.unix_nanos());
+        wire::bytes(&mut public, 3, permit.principal().as_str().as_bytes());
+        wire::number(&mut public, 4, permit.action().code().into());
+        wire::number(&mut public, 5, Outcome::Ok.code().into());
+        wire::bytes(&mut public, 6, reason.purpose.as_str().as_bytes());
+        let verdict = Verdict::Permit(permit);
+        write_verdict(&mut public, verdict, Some(key), permit.table(), permit.column());
+        wire::number(&mut public, 11, version.into());
+        if let Some(id) = key_id {
+            wire::bytes(&mut public, 12, id.as_bytes());
+        }
+        Self { public, ticket: reason.ticket.as_str().to_owned(), partition }
+    }
+
+    /// The bytes for the outbox: with the revision that the store gave the change, and the HMAC over
+    /// the sum of the whole store after it.
+    #[must_use]
+    pub fn encode(mut self, revision: u64, anchor: [u8; 32]) -> Vec<u8> {
+        wire::number(&mut self.public, 9, revision);
+        wire::bytes(&mut self.public, 10, &anchor);
+        let partition = self.partition.map_or_else(Vec::new, |token| token.to_vec());
+        Waiting { public: self.public, ticket: self.ticket, partition, revision }.encode_to_vec()
+    }
+}
+
+/// A change's event in the outbox.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Waiting {
+    #[prost(bytes = "vec", tag = "1")]
+    public: Vec<u8>,
+    #[prost(string, tag = "2")]
+    ticket: String,
+    #[prost(bytes = "vec", tag = "3")]
+    partition: Vec<u8>,
+    #[prost(uint64, tag = "4")]
+    pub(crate) revision: u64,
+}
+
+impl Waiting {
+    /// Makes the record. Its one item carries the partition's token.
+    pub(crate) fn into_record(self) -> Result<Encoded, JournalError> {
+        let salts: [u8; 2 * SALT_BYTES] = random::array().map_err(|_| JournalError::Random)?;
+        let (salt, item_salt) = salts.split_first_chunk().ok_or(JournalError::Inconsistent)?;
+        let mut head = DetailHead { ticket: self.ticket, ..DetailHead::default() };
+        let mut items = Vec::new();
+        if !self.partition.is_empty() {
+            let item = crate::record::RecordItem {
+                partition: self.partition,
+                outcome: Outcome::Ok.code(),
+                ..Default::default()
+            }
+            .encode_to_vec();
+            head.items_root = fieldseal_crypto::sha256(&[&[0], item_salt, &item]).to_vec();
+            head.item_count = 1;
+            items.extend_from_slice(item_salt);
+            wire::varint(&mut items, item.len() as u64);
+            items.extend_from_slice(&item);
+        }
+        Ok(Encoded::new(self.public, salt, &head.encode_to_vec(), &items, self.revision))
+    }
+}

@@ -1,0 +1,248 @@
+//! The journal: takes records, writes them in groups, and hands out receipts.
+//!
+//! Nobody is woken to write. The first caller who finds no leader takes the group that waits,
+//! hashes, signs, writes and syncs it on its own worker of the runtime, and wakes the others;
+//! what came meanwhile is the next group, led by a task of its own.
+
+mod queue;
+mod recover;
+mod space;
+mod writer;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use fieldseal_crypto::signing::LogSigningKey;
+use fieldseal_model::{Clock, InstallationId};
+use parking_lot::{Mutex, RwLock};
+use prost::Message as _;
+use tokio::sync::watch;
+
+use crate::checkpoint::Checkpoint;
+use crate::error::{Health, JournalError};
+use crate::event::{CallEvent, SystemEvent, Waiting};
+use crate::proofs::{Receipt, Recorded, Withheld};
+use crate::query::Reader;
+use crate::record::Encoded;
+use queue::{Queue, Ticket};
+use writer::Writer;
+
+pub use recover::OpenReport;
+pub use space::{FreeSpace, StatVfs, Statistics};
+
+/// Where the log is and how large its files are.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The log's directory.
+    pub directory: PathBuf,
+    /// Bytes of a segment file; it is zeroed beforehand.
+    pub segment_bytes: u64,
+    /// Free bytes that must be left after a new segment was made.
+    pub reserve_bytes: u64,
+}
+
+/// Whose log it is.
+pub struct Identity {
+    /// The installation.
+    pub installation: InstallationId,
+    /// The instance, as in `logs/{instance}`.
+    pub instance: String,
+    /// Signs segments and checkpoints.
+    pub signing: LogSigningKey,
+}
+
+impl Identity {
+    /// The log's origin: `fieldseal.dev/{installation}/{instance}`.
+    pub(crate) fn origin(&self) -> String {
+        format!("fieldseal.dev/{}/{}", self.installation, self.instance)
+    }
+}
+
+/// What became of a change's event.
+#[derive(Debug, Clone)]
+pub enum Relayed {
+    /// It is on disk now.
+    Recorded(Receipt),
+    /// It was there already.
+    Already,
+}
+
+/// What everybody may know of the log without waiting for the writer.
+pub(crate) struct Published {
+    pub(crate) tree_size: u64,
+    pub(crate) root: [u8; 32],
+    pub(crate) signature: [u8; 64],
+}
+
+pub(crate) struct Shared {
+    log: Arc<str>,
+    origin: Arc<str>,
+    settings: Settings,
+    signing: LogSigningKey,
+    clock: Arc<dyn Clock>,
+    space: Arc<dyn FreeSpace>,
+    queue: Mutex<Queue>,
+    writer: Mutex<Writer>,
+    published: RwLock<Published>,
+    health: watch::Sender<Health>,
+    statistics: Mutex<space::Measured>,
+}
+
+/// The log of one instance. Cheap to clone.
+#[derive(Clone)]
+pub struct Journal {
+    shared: Arc<Shared>,
+}
+
+impl Journal {
+    /// Records a call, and hands out what it withheld together with its receipt. The record is
+    /// queued when this is first polled: a caller who goes away afterwards is on record.
+    ///
+    /// # Errors
+    /// The value is dropped: `Inconsistent` if the event says of more or fewer items that they are
+    /// OK than were withheld; otherwise why the record could not be written.
+    pub async fn commit<T>(
+        &self,
+        event: CallEvent,
+        withheld: Withheld<T>,
+    ) -> Result<Recorded<T>, JournalError> {
+        if event.released() != withheld.count() {
+            return Err(JournalError::Inconsistent);
+        }
+        let receipt = self.write(event.encode()?).await?;
+        Ok(withheld.release(receipt))
+    }
+
+    /// Records a call that releases nothing.
+    ///
+    /// # Errors
+    /// Why the record could not be written.
+    pub async fn record(&self, event: CallEvent) -> Result<Receipt, JournalError> {
+        self.write(event.encode()?).await
+    }
+
+    /// Records something about the process itself.
+    ///
+    /// # Errors
+    /// Why the record could not be written.
+    pub async fn record_system(&self, event: SystemEvent) -> Result<Receipt, JournalError> {
+        self.write(event.encode()).await
+    }
+
+    /// Records a change from the store's outbox. Call it in the order of the revisions; the record
+    /// is queued when this is first polled.
+    ///
+    /// # Errors
+    /// `Inconsistent` if the bytes are no event or come out of order; otherwise why the record could
+    /// not be written. Relay it again then.
+    pub async fn relay(&self, outbox: &[u8]) -> Result<Relayed, JournalError> {
+        let waiting = Waiting::decode(outbox).map_err(|_| JournalError::Inconsistent)?;
+        if waiting.revision == 0 {
+            return Err(JournalError::Inconsistent);
+        }
+        if waiting.revision <= self.shared.queue.lock().written_revision() {
+            return Ok(Relayed::Already);
+        }
+        self.write(waiting.into_record()?).await.map(Relayed::Recorded)
+    }
+
+    async fn write(&self, record: Encoded) -> Result<Receipt, JournalError> {
+        let leaf_hash = record.leaf_hash;
+        let (ticket, lead) = self.shared.queue.lock().push(record)?;
+        if lead {
+            lead_one(&self.shared);
+        }
+        let (first, tree_size) = ticket.written().await?;
+        let index = first.saturating_add(ticket.place());
+        Ok(Receipt::new(Arc::clone(&self.shared.log), index, leaf_hash, tree_size))
+    }
+
+    /// Whether records can be written now. Cheap.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.shared.health.borrow().clone()
+    }
+
+    /// The health and every change of it.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<Health> {
+        self.shared.health.subscribe()
+    }
+
+    /// The newest checkpoint: everything that was acknowledged.
+    #[must_use]
+    pub fn checkpoint(&self) -> Checkpoint {
+        let published = self.shared.published.read();
+        let (size, root) = (published.tree_size, published.root);
+        let body = crate::checkpoint::body(&self.shared.origin, size, &root);
+        let key = self.shared.signing.public();
+        let note = crate::checkpoint::note(&self.shared.origin, &body, &key, &published.signature);
+        Checkpoint { log: Arc::clone(&self.shared.log), tree_size: size, root, note }
+    }
+
+    /// The log's origin.
+    #[must_use]
+    pub fn origin(&self) -> &str {
+        &self.shared.origin
+    }
+
+    /// The instance that names the log.
+    #[must_use]
+    pub fn log(&self) -> &str {
+        &self.shared.log
+    }
+
+    /// Finds records again.
+    #[must_use]
+    pub fn reader(&self) -> Reader {
+        let directory = self.shared.settings.directory.clone();
+        let log = Arc::clone(&self.shared.log);
+        Reader::new(directory, self.shared.signing.public(), log)
+    }
+
+    /// How the writer does.
+    #[must_use]
+    pub fn statistics(&self) -> Statistics {
+        self.shared.statistics.lock().summary()
+    }
+
+    /// Takes no more records, waits for those that were taken, and says where the log ends.
+    ///
+    /// # Errors
+    /// If the last records could not be written.
+    pub async fn close(&self) -> Result<Checkpoint, JournalError> {
+        let last = self.shared.queue.lock().close();
+        if let Some(last) = last {
+            last.written().await?;
+        }
+        match self.health() {
+            Health::Broken(why) => Err(JournalError::Broken(why)),
+            _ => Ok(self.checkpoint()),
+        }
+    }
+}
+
+/// Writes one group, then hands the lead on. It blocks for as long as the disk takes.
+fn lead_one(shared: &Arc<Shared>) {
+    let Some(batch) = shared.queue.lock().take() else { return };
+    let result = shared.writer.lock().write(shared, &batch);
+    if let Err(error) = &result {
+        // What waits came later, and revisions must not overtake each other.
+        let late = shared.queue.lock().drain();
+        late.iter().for_each(|batch| batch.answer(Err(error.clone())));
+        space::watch_for_return(shared);
+    }
+    let more = shared.queue.lock().end_lead(&batch, result.is_ok());
+    batch.answer(result);
+    if more {
+        let shared = Arc::clone(shared);
+        tokio::spawn(async move { lead_one(&shared) });
+    }
+}
+
+/// A caller's place in a batch.
+impl Ticket {
+    fn place(&self) -> u64 {
+        self.index
+    }
+}

@@ -1,0 +1,191 @@
+//! What waits for the writer.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, OnceLock};
+
+use tokio::sync::Notify;
+
+use crate::error::JournalError;
+use crate::merkle::Hash;
+use crate::record::Encoded;
+use crate::segment::le32;
+
+/// Records that may wait. More are refused.
+const MAX_WAITING: usize = 16 * 1024;
+/// Bytes that may wait. More are refused.
+const MAX_WAITING_BYTES: usize = 32 * 1024 * 1024;
+/// A batch that has so many bytes takes no more.
+const BATCH_BYTES: usize = 1024 * 1024;
+
+/// First index and tree size, or why there are none.
+pub(super) type Written = Result<(u64, u64), JournalError>;
+
+/// Where the callers of a batch learn what became of it.
+#[derive(Default)]
+struct Answer {
+    written: OnceLock<Written>,
+    told: Notify,
+}
+
+/// Records that are written together.
+pub(super) struct Batch {
+    /// `(le32 length | leaf)*`
+    pub leaves: Vec<u8>,
+    /// `(le32 length | detail)*`
+    pub details: Vec<u8>,
+    pub hashes: Vec<Hash>,
+    /// The newest revision of the store among them, or 0.
+    pub revision: u64,
+    answer: Arc<Answer>,
+}
+
+impl Batch {
+    fn new() -> Self {
+        Self {
+            leaves: Vec::new(),
+            details: Vec::new(),
+            hashes: Vec::new(),
+            revision: 0,
+            answer: Arc::default(),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.leaves.len().saturating_add(self.details.len())
+    }
+
+    /// Tells the callers.
+    pub(super) fn answer(&self, written: Written) {
+        // Set once: a batch is written once.
+        let _ = self.answer.written.set(written);
+        self.answer.told.notify_waiters();
+    }
+
+    fn ticket(&self) -> Ticket {
+        let index = (self.hashes.len() as u64).saturating_sub(1);
+        Ticket { index, answer: Arc::clone(&self.answer) }
+    }
+}
+
+/// A caller's place in a batch.
+pub(super) struct Ticket {
+    pub(super) index: u64,
+    answer: Arc<Answer>,
+}
+
+impl Ticket {
+    /// Waits until the batch is on disk or failed.
+    pub(super) async fn written(&self) -> Written {
+        loop {
+            // Made before looking, so that no notification is missed.
+            let told = self.answer.told.notified();
+            if let Some(written) = self.answer.written.get() {
+                return written.clone();
+            }
+            told.await;
+        }
+    }
+}
+
+/// The batches that wait, and who leads.
+pub(super) struct Queue {
+    waiting: VecDeque<Batch>,
+    records: usize,
+    bytes: usize,
+    leading: bool,
+    closed: bool,
+    /// The batch that is being written.
+    current: Option<Ticket>,
+    /// The newest revision on disk, and the newest that was queued.
+    written: u64,
+    queued: u64,
+}
+
+impl Queue {
+    pub(super) fn new(revision: u64) -> Self {
+        Self {
+            waiting: VecDeque::new(),
+            records: 0,
+            bytes: 0,
+            leading: false,
+            closed: false,
+            current: None,
+            written: revision,
+            queued: revision,
+        }
+    }
+
+    /// Queues a record. The second part is true if the caller must lead.
+    pub(super) fn push(&mut self, record: Encoded) -> Result<(Ticket, bool), JournalError> {
+        if self.closed {
+            return Err(JournalError::Closed);
+        }
+        let bytes = record.bytes();
+        if self.records >= MAX_WAITING || self.bytes.saturating_add(bytes) > MAX_WAITING_BYTES {
+            return Err(JournalError::QueueFull);
+        }
+        if record.revision != 0 && record.revision <= self.queued {
+            return Err(JournalError::Inconsistent);
+        }
+        self.queued = self.queued.max(record.revision);
+        if self.waiting.back().is_none_or(|batch| batch.bytes() >= BATCH_BYTES) {
+            self.waiting.push_back(Batch::new());
+        }
+        let Some(batch) = self.waiting.back_mut() else { return Err(JournalError::Inconsistent) };
+        for (to, part) in [(&mut batch.leaves, &record.leaf), (&mut batch.details, &record.detail)]
+        {
+            to.extend_from_slice(&le32(part.len()));
+            to.extend_from_slice(part);
+        }
+        batch.hashes.push(record.leaf_hash);
+        batch.revision = batch.revision.max(record.revision);
+        let ticket = batch.ticket();
+        self.records += 1;
+        self.bytes += bytes;
+        let lead = !std::mem::replace(&mut self.leading, true);
+        Ok((ticket, lead))
+    }
+
+    /// The next batch, for whoever leads.
+    pub(super) fn take(&mut self) -> Option<Batch> {
+        let batch = self.waiting.pop_front();
+        match &batch {
+            None => self.leading = false,
+            Some(batch) => {
+                self.records = self.records.saturating_sub(batch.hashes.len());
+                let bytes = batch.bytes().saturating_add(batch.hashes.len() * 8);
+                self.bytes = self.bytes.saturating_sub(bytes);
+                self.current = Some(batch.ticket());
+            }
+        }
+        batch
+    }
+
+    /// Everything that waits, after a failure.
+    pub(super) fn drain(&mut self) -> Vec<Batch> {
+        (self.records, self.bytes) = (0, 0);
+        self.waiting.drain(..).collect()
+    }
+
+    /// Ends a lead. True if somebody must lead on.
+    pub(super) fn end_lead(&mut self, batch: &Batch, ok: bool) -> bool {
+        if ok {
+            self.written = self.written.max(batch.revision);
+        } else {
+            self.queued = self.written;
+        }
+        self.current = None;
+        self.leading = !self.waiting.is_empty();
+        self.leading
+    }
+
+    pub(super) fn written_revision(&self) -> u64 {
+        self.written
+    }
+
+    /// Refuses everything from now on; gives the last batch that was taken before.
+    pub(super) fn close(&mut self) -> Option<Ticket> {
+        self.closed = true;
+        self.waiting.back().map(Batch::ticket).or_else(|| self.current.take())
+    }
+}

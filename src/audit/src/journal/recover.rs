@@ -1,0 +1,331 @@
+//! Making a log, and opening one: what the last process left behind is checked before anything is
+//! signed again.
+
+use std::fs::{DirBuilder, File};
+use std::io::{self, Write as _};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use fieldseal_crypto::signing::LogPublicKey;
+use fieldseal_model::Clock;
+use parking_lot::{Mutex, RwLock};
+use prost::Message as _;
+use tokio::sync::watch;
+
+use super::queue::Queue;
+use super::space::{self, FreeSpace, Lock, StatVfs};
+use super::writer::{self, OpenSegment, Writer, create_new, sync_directory};
+use super::{Identity, Journal, Published, Settings, Shared};
+use crate::checkpoint;
+use crate::error::{Health, JournalError};
+use crate::event::SystemEvent;
+use crate::merkle::Frontier;
+use crate::record::{COMMITMENT_BYTES, Kind, Record};
+use crate::segment::{self, At, FORMAT, Frame, Segment, SegmentHead};
+
+/// The file with the verifier key, beside the segments.
+pub(crate) const PUBLIC_KEY: &str = "log.pub";
+
+/// What was found when the log was opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenReport {
+    /// Records in the log.
+    pub records: u64,
+    /// True if the last process ended without a stop record.
+    pub unclean: bool,
+    /// Bytes of a torn frame that were kept aside and cut off. Nobody had an answer for them.
+    pub torn_bytes: u64,
+}
+
+impl Journal {
+    /// Makes an empty log: its first segment and its public key.
+    ///
+    /// # Errors
+    /// `Exists` if there is one already; `Unavailable` if there is no space.
+    pub fn create(settings: &Settings, identity: &Identity) -> Result<(), JournalError> {
+        let directory = &settings.directory;
+        let failed = |e: &io::Error| JournalError::io("make", directory, e);
+        DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|e| failed(&e))?;
+        if !segment::list(directory)?.is_empty() {
+            return Err(JournalError::Exists(directory.clone()));
+        }
+        let _lock = Lock::acquire(directory)?;
+        let origin = identity.origin();
+        write_public_key(directory, &origin, &identity.signing.public())?;
+        let spare = space::zeroed(settings, &StatVfs, settings.segment_bytes)?;
+        let head = SegmentHead { format: FORMAT, origin, ..SegmentHead::default() };
+        writer::begin(settings, &spare, &head, |message| identity.signing.sign(message))?;
+        Ok(())
+    }
+
+    /// Opens a log. A torn end is kept aside and cut off; anything that was synced and is damaged is
+    /// refused.
+    ///
+    /// # Errors
+    /// `NotInitialized`, `Locked`, `FormatNewer`, `Foreign`, `Corrupt`, or trouble with the files.
+    pub fn open(
+        settings: Settings,
+        identity: Identity,
+        clock: Arc<dyn Clock>,
+    ) -> Result<(Self, OpenReport), JournalError> {
+        Self::open_with(settings, identity, clock, Arc::new(StatVfs))
+    }
+
+    /// [`Journal::open`] with another source of how much space is left.
+    ///
+    /// # Errors
+    /// As [`Journal::open`].
+    pub fn open_with(
+        settings: Settings,
+        identity: Identity,
+        clock: Arc<dyn Clock>,
+        space: Arc<dyn FreeSpace>,
+    ) -> Result<(Self, OpenReport), JournalError> {
+        let directory = &settings.directory;
+        let segments = segment::list(directory)?;
+        let Some((_, last)) = segments.last() else {
+            return Err(JournalError::NotInitialized(directory.clone()));
+        };
+        let lock = Lock::acquire(directory)?;
+        let origin: Arc<str> = identity.origin().into();
+        let key = identity.signing.public();
+        check_public_key(directory, &origin, &key)?;
+        check_chain(&segments, &origin, &key)?;
+        let end = scan(last, &key)?;
+        let (torn_bytes, aside) = settle(&settings, last, &end)?;
+        let open = OpenSegment::open(last.clone(), end.first, end.offset)
+            .map_err(|e| JournalError::io("open", last, &e))?;
+        let root = end.frontier.root();
+        let signature = end.signature.unwrap_or_else(|| {
+            // Nothing was written into this segment yet: the checkpoint is signed anew.
+            let body = checkpoint::body(&origin, end.frontier.size(), &root);
+            identity.signing.sign(body.as_bytes())
+        });
+        let records = end.frontier.size();
+        let report = OpenReport { records, unclean: !end.stopped, torn_bytes };
+        let writer = Writer {
+            segment: open,
+            frontier: end.frontier,
+            revision: end.revision,
+            spare: None,
+            buffer: Vec::new(),
+            broken: None,
+            watched: false,
+            _lock: lock,
+        };
+        let shared = Shared {
+            log: identity.instance.into(),
+            origin,
+            settings,
+            signing: identity.signing,
+            clock,
+            space,
+            queue: Mutex::new(Queue::new(end.revision)),
+            writer: Mutex::new(writer),
+            published: RwLock::new(Published { tree_size: records, root, signature }),
+            health: watch::Sender::new(Health::Ok),
+            statistics: Mutex::default(),
+        };
+        let journal = Self { shared: Arc::new(shared) };
+        if let Some(aside) = aside {
+            let now = journal.shared.clock.now();
+            journal.record_now(SystemEvent::tail_recovered(now, torn_bytes, &aside))?;
+        }
+        Ok((journal, report))
+    }
+
+    /// Records before anybody else can.
+    fn record_now(&self, event: SystemEvent) -> Result<(), JournalError> {
+        let mut queue = self.shared.queue.lock();
+        let (_ticket, _lead) = queue.push(event.encode())?;
+        let Some(batch) = queue.take() else { return Err(JournalError::Inconsistent) };
+        let written = self.shared.writer.lock().write(&self.shared, &batch);
+        queue.end_lead(&batch, written.is_ok());
+        written.map(|_| ())
+    }
+}
+
+fn write_public_key(
+    directory: &Path,
+    origin: &str,
+    key: &LogPublicKey,
+) -> Result<(), JournalError> {
+    let path = directory.join(PUBLIC_KEY);
+    let text = format!("{}\n", checkpoint::verifier_key(origin, key));
+    let written = File::create(&path).and_then(|mut file| {
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
+    });
+    written.map_err(|e| JournalError::io("write", &path, &e))
+}
+
+fn check_public_key(
+    directory: &Path,
+    origin: &str,
+    key: &LogPublicKey,
+) -> Result<(), JournalError> {
+    let path = directory.join(PUBLIC_KEY);
+    match std::fs::read_to_string(&path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => write_public_key(directory, origin, key),
+        Err(e) => Err(JournalError::io("read", &path, &e)),
+        Ok(text) if text.trim() == checkpoint::verifier_key(origin, key) => Ok(()),
+        Ok(_) => Err(JournalError::Foreign { file: path, what: "another public key".to_owned() }),
+    }
+}
+
+/// Every segment's header is signed for this log, and none is missing between two others.
+fn check_chain(
+    segments: &[(u64, std::path::PathBuf)],
+    origin: &str,
+    key: &LogPublicKey,
+) -> Result<(), JournalError> {
+    let mut previous = 0;
+    for (first, path) in segments {
+        let head = Segment::open(path, key)?.head;
+        if head.origin != origin {
+            let what = format!("it belongs to {}", head.origin);
+            return Err(JournalError::Foreign { file: path.clone(), what });
+        }
+        if head.first != *first || head.previous != previous {
+            return Err(JournalError::corrupt(path, 0, "a segment before it is missing"));
+        }
+        previous = *first;
+    }
+    Ok(())
+}
+
+/// Where the log ends.
+struct End {
+    first: u64,
+    /// After the last whole frame.
+    offset: u64,
+    /// The first byte after it that should not be there, if any.
+    torn: Option<u64>,
+    frontier: Frontier,
+    revision: u64,
+    signature: Option<[u8; 64]>,
+    /// The last record is that of a stop.
+    stopped: bool,
+}
+
+/// Reads the last segment: rebuilds the tree, and verifies the last signature, which covers all.
+fn scan(path: &Path, key: &LogPublicKey) -> Result<End, JournalError> {
+    let segment = Segment::open(path, key)?;
+    let mut end = End {
+        first: segment.head.first,
+        offset: segment.start,
+        torn: None,
+        frontier: segment.frontier()?,
+        revision: segment.head.revision,
+        signature: None,
+        stopped: segment.head.first == 0,
+    };
+    loop {
+        match segment.at(end.offset)? {
+            At::Frame(frame) => take_frame(&segment, &mut end, &frame)?,
+            At::Nothing => {
+                end.torn = segment.first_nonzero(end.offset)?;
+                break;
+            }
+            At::Bad(_) => {
+                end.torn = Some(end.offset);
+                break;
+            }
+        }
+    }
+    if let Some(torn) = end.torn {
+        refuse_if_synced(&segment, torn)?;
+    }
+    if let Some(signature) = &end.signature {
+        let body =
+            checkpoint::body(&segment.head.origin, end.frontier.size(), &end.frontier.root());
+        key.verify(body.as_bytes(), signature).map_err(|_| {
+            JournalError::corrupt(path, end.offset, "the last frame's signature does not verify")
+        })?;
+    }
+    Ok(end)
+}
+
+fn take_frame(segment: &Segment, end: &mut End, frame: &Frame) -> Result<(), JournalError> {
+    let corrupt = |what| JournalError::corrupt(&segment.path, frame.offset, what);
+    if frame.head.first != end.frontier.size() {
+        return Err(corrupt("a frame does not follow the one before"));
+    }
+    let mut last = None;
+    for leaf in frame.leaves() {
+        let leaf = leaf.ok_or(corrupt("a record is cut off"))?;
+        end.frontier.append(crate::merkle::leaf_hash(leaf));
+        let public = leaf.len().checked_sub(COMMITMENT_BYTES).and_then(|len| leaf.get(..len));
+        let record = public.and_then(|public| Record::decode(public).ok());
+        let record = record.ok_or(corrupt("a record is none"))?;
+        end.revision = end.revision.max(record.revision);
+        last = Some(record.kind);
+    }
+    if frame.head.root != end.frontier.root() {
+        return Err(corrupt("a frame's records are not those that were signed"));
+    }
+    end.stopped = last == Some(Kind::Stop.code());
+    end.signature = Some(frame.signature);
+    end.offset = frame.end;
+    Ok(())
+}
+
+/// A frame is written only after everything before it is on disk. So if a whole frame stands after
+/// the bad place, that place was synced once, and its damage is no torn write.
+fn refuse_if_synced(segment: &Segment, torn: u64) -> Result<(), JournalError> {
+    let bytes = segment.bytes(torn, segment.len.saturating_sub(torn))?;
+    for at in (0..bytes.len()).step_by(8).skip(1) {
+        let looks = bytes.get(at..).is_some_and(|rest| rest.starts_with(segment::FRAME_MAGIC));
+        if looks
+            && let At::Frame(frame) = segment.at(torn.next_multiple_of(8) + at as u64)?
+            && frame.head.synced > torn
+        {
+            let what = "it was synced and does not read back";
+            return Err(JournalError::corrupt(&segment.path, torn, what));
+        }
+    }
+    Ok(())
+}
+
+/// After an unclean end the open segment is copied to a new file and synced, because the page cache
+/// may hold what the disk does not; what is torn goes into a file of its own. Returns how many bytes
+/// were torn, and the name of that file.
+fn settle(
+    settings: &Settings,
+    path: &Path,
+    end: &End,
+) -> Result<(u64, Option<String>), JournalError> {
+    if end.stopped && end.torn.is_none() {
+        return Ok((0, None));
+    }
+    let failed = |e: &io::Error| JournalError::io("copy", path, e);
+    let bytes = std::fs::read(path).map_err(|e| failed(&e))?;
+    let kept = usize::try_from(end.offset).unwrap_or(usize::MAX).min(bytes.len());
+    let (kept, rest) = bytes.split_at(kept);
+    let torn = rest.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1);
+    let mut aside = None;
+    if torn > 0 {
+        let name = format!("torn-{:020}.bin", end.frontier.size());
+        let path = settings.directory.join(&name);
+        // A crash between this and the copy leaves the same bytes under the same name.
+        let saved = File::create(&path).and_then(|mut file| {
+            file.write_all(rest.get(..torn).unwrap_or_default())?;
+            file.sync_all()
+        });
+        saved.map_err(|e| failed(&e))?;
+        aside = Some(name);
+    }
+    let copy = settings.directory.join("copy.tmp");
+    let copied = match std::fs::remove_file(&copy) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => create_new(&copy).and_then(|mut file| {
+            file.write_all(kept)?;
+            file.write_all(&vec![0; rest.len()])?;
+            file.sync_all()
+        }),
+    };
+    copied.and_then(|()| std::fs::rename(&copy, path)).map_err(|e| failed(&e))?;
+    sync_directory(&settings.directory)?;
+    Ok((torn as u64, aside))
+}

@@ -1,0 +1,205 @@
+//! Writes one frame at a time at the end of the open segment.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use prost::Message as _;
+
+use super::queue::{Batch, Written};
+use super::space::{self, Lock};
+use super::{Settings, Shared};
+use crate::checkpoint;
+use crate::error::{Health, JournalError};
+use crate::merkle::Frontier;
+use crate::segment::{self, FORMAT, FrameHead, SegmentHead, le32};
+
+/// The segment that is written to.
+pub(super) struct OpenSegment {
+    pub file: File,
+    pub path: PathBuf,
+    /// Device and inode: a file put in its place is another.
+    pub identity: (u64, u64),
+    pub first: u64,
+    /// Where the next frame goes. Everything before is on disk.
+    pub end: u64,
+    pub len: u64,
+}
+
+impl OpenSegment {
+    pub(super) fn open(path: PathBuf, first: u64, end: u64) -> io::Result<Self> {
+        let file = OpenOptions::new().read(true).write(true).open(&path)?;
+        let metadata = file.metadata()?;
+        let identity = (metadata.dev(), metadata.ino());
+        Ok(Self { len: metadata.len(), file, path, identity, first, end })
+    }
+
+    /// True while the name still leads to this file.
+    pub(super) fn is_in_place(&self) -> bool {
+        std::fs::metadata(&self.path).is_ok_and(|m| (m.dev(), m.ino()) == self.identity)
+    }
+}
+
+pub(super) struct Writer {
+    pub segment: OpenSegment,
+    pub frontier: Frontier,
+    pub revision: u64,
+    /// The zeroed file of the next segment, being made.
+    pub spare: Option<JoinHandle<Result<PathBuf, JournalError>>>,
+    pub buffer: Vec<u8>,
+    pub broken: Option<Arc<str>>,
+    /// A task looks whether the log can be written again.
+    pub watched: bool,
+    pub _lock: Lock,
+}
+
+impl Writer {
+    /// Writes a batch as one frame and syncs it.
+    pub(super) fn write(&mut self, shared: &Shared, batch: &Batch) -> Written {
+        if let Some(why) = &self.broken {
+            return Err(JournalError::Broken(Arc::clone(why)));
+        }
+        if !self.segment.is_in_place() {
+            shared.set_health(Health::Missing);
+            return Err(JournalError::Unavailable);
+        }
+        let first = self.frontier.size();
+        let mut frontier = self.frontier.clone();
+        batch.hashes.iter().for_each(|hash| frontier.append(*hash));
+        let root = frontier.root();
+        let body = checkpoint::body(&shared.origin, frontier.size(), &root);
+        let signature = shared.signing.sign(body.as_bytes());
+        self.make_room(shared, batch)?;
+        self.frame(batch, first, root, &signature);
+        let began = Instant::now();
+        if let Err(error) = self.put() {
+            return Err(self.failed(shared, &error));
+        }
+        shared.statistics.lock().synced(began.elapsed(), batch.hashes.len());
+        self.segment.end = self.segment.end.saturating_add(self.buffer.len() as u64);
+        self.revision = self.revision.max(batch.revision);
+        self.frontier = frontier;
+        let tree_size = self.frontier.size();
+        *shared.published.write() = super::Published { tree_size, root, signature };
+        shared.set_health(Health::Ok);
+        if self.spare.is_none() && self.segment.end > self.segment.len / 4 {
+            self.spare = space::prepare(shared).ok();
+        }
+        Ok((first, tree_size))
+    }
+
+    fn frame(&mut self, batch: &Batch, first: u64, root: [u8; 32], signature: &[u8; 64]) {
+        let head = FrameHead {
+            first,
+            count: u32::try_from(batch.hashes.len()).unwrap_or(u32::MAX),
+            root: root.to_vec(),
+            synced: self.segment.end,
+        };
+        let head = head.encode_to_vec();
+        let out = &mut self.buffer;
+        out.clear();
+        out.extend_from_slice(segment::FRAME_MAGIC);
+        for part in [head.len(), batch.leaves.len(), batch.details.len()] {
+            out.extend_from_slice(&le32(part));
+        }
+        out.extend_from_slice(&head);
+        out.extend_from_slice(signature);
+        out.extend_from_slice(&batch.leaves);
+        out.extend_from_slice(&batch.details);
+        segment::finish(out, 0);
+    }
+
+    /// One write and one sync. A sync is never tried again: after a failure nobody knows what is on
+    /// disk.
+    fn put(&self) -> io::Result<()> {
+        self.segment.file.write_all_at(&self.buffer, self.segment.end)?;
+        self.segment.file.sync_data()
+    }
+
+    fn failed(&mut self, shared: &Shared, error: &io::Error) -> JournalError {
+        let why: Arc<str> = format!("{}: {error}", self.segment.path.display()).into();
+        tracing::error!(event = "audit_log_broken", %error, "the audit log cannot be written");
+        self.broken = Some(Arc::clone(&why));
+        shared.set_health(Health::Broken(Arc::clone(&why)));
+        JournalError::Broken(why)
+    }
+
+    /// Begins a new segment if the frame does not fit into this one.
+    fn make_room(&mut self, shared: &Shared, batch: &Batch) -> Result<(), JournalError> {
+        let frame = (batch.leaves.len() + batch.details.len() + 256) as u64;
+        if self.segment.end.saturating_add(frame) <= self.segment.len {
+            return Ok(());
+        }
+        let begun = self.begin_segment(shared, frame);
+        begun.map_err(|error| match error {
+            JournalError::Unavailable => {
+                shared.set_health(Health::NoSpace);
+                error
+            }
+            other => {
+                tracing::error!(error = %other, "cannot begin a segment of the audit log");
+                let why: Arc<str> = other.to_string().into();
+                self.broken = Some(Arc::clone(&why));
+                shared.set_health(Health::Broken(Arc::clone(&why)));
+                JournalError::Broken(why)
+            }
+        })
+    }
+
+    fn begin_segment(&mut self, shared: &Shared, frame: u64) -> Result<(), JournalError> {
+        let settings = &shared.settings;
+        let wanted = settings.segment_bytes.max(frame.saturating_add(8 * 1024));
+        let spare = match self.spare.take().map(JoinHandle::join) {
+            Some(Ok(Ok(spare))) if wanted == settings.segment_bytes => spare,
+            _ => space::zeroed(settings, &*shared.space, wanted)?,
+        };
+        let head = SegmentHead {
+            format: FORMAT,
+            origin: shared.origin.to_string(),
+            first: self.frontier.size(),
+            peaks: self.frontier.peaks().iter().map(|p| p.to_vec()).collect(),
+            revision: self.revision,
+            time: shared.clock.now().unix_nanos(),
+            previous: self.segment.first,
+        };
+        let next = begin(settings, &spare, &head, |message| shared.signing.sign(message))?;
+        let old = std::mem::replace(&mut self.segment, next);
+        // The zeroes after the last frame are not needed any more. If this fails they just stay.
+        if let Err(error) = old.file.set_len(old.end) {
+            tracing::warn!(%error, "cannot shorten a full segment of the audit log");
+        }
+        Ok(())
+    }
+}
+
+/// Turns a zeroed file into the segment of this head: on disk under its name when this returns.
+pub(super) fn begin(
+    settings: &Settings,
+    spare: &Path,
+    head: &SegmentHead,
+    sign: impl Fn(&[u8]) -> [u8; 64],
+) -> Result<OpenSegment, JournalError> {
+    let path = settings.directory.join(segment::file_name(head.first));
+    let failed = |e: &io::Error| JournalError::io("begin", &path, e);
+    let header = segment::encode_header(head, sign);
+    let file = OpenOptions::new().write(true).open(spare).map_err(|e| failed(&e))?;
+    file.write_all_at(&header, 0).and_then(|()| file.sync_all()).map_err(|e| failed(&e))?;
+    std::fs::rename(spare, &path).map_err(|e| failed(&e))?;
+    sync_directory(&settings.directory)?;
+    let end = header.len() as u64;
+    OpenSegment::open(path.clone(), head.first, end).map_err(|e| failed(&e))
+}
+
+pub(super) fn sync_directory(directory: &Path) -> Result<(), JournalError> {
+    let synced = File::open(directory).and_then(|d| d.sync_all());
+    synced.map_err(|e| JournalError::io("sync", directory, &e))
+}
+
+/// A file that must not exist yet, for its owner alone.
+pub(super) fn create_new(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+}

@@ -1,0 +1,251 @@
+//! What stands in a record. `proto/fieldseal/log/v1/log.proto` says the same for other readers.
+
+use fieldseal_crypto::sha256;
+
+use crate::merkle;
+use crate::wire;
+
+/// Bytes of a detail's commitment, the last bytes of every leaf. All zero: there is no detail.
+pub(crate) const COMMITMENT_BYTES: usize = 32;
+/// Bytes of the random salt of a detail and of each item.
+pub(crate) const SALT_BYTES: usize = 16;
+
+macro_rules! codes {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $code:literal, $text:literal;)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum $name { $($(#[$vdoc])* $variant,)* }
+
+        impl $name {
+            /// The number in the log. Never reused.
+            #[must_use]
+            pub const fn code(self) -> u32 { match self { $(Self::$variant => $code,)* } }
+            /// The meaning of a number.
+            #[must_use]
+            pub const fn from_code(code: u32) -> Option<Self> {
+                match code { $($code => Some(Self::$variant),)* _ => None }
+            }
+            /// The name, as it is shown.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str { match self { $(Self::$variant => $text,)* } }
+        }
+    };
+}
+
+codes! {
+    /// What kind of record it is.
+    Kind {
+        /// A call.
+        Call = 1, "CALL";
+        /// A key came into being.
+        KeyCreated = 2, "KEY_CREATED";
+        /// A key has a new primary version.
+        KeyRotated = 3, "KEY_ROTATED";
+        /// A partition has a new data key.
+        DataKeyCreated = 4, "DATA_KEY_CREATED";
+        /// A data key may seal so many more values.
+        SealsReserved = 5, "SEALS_RESERVED";
+        /// The process started.
+        Start = 16, "START";
+        /// The process stopped in an orderly way.
+        Stop = 17, "STOP";
+        /// The torn end of the log, never acknowledged to anybody, was cut off and kept aside.
+        TailRecovered = 18, "TAIL_RECOVERED";
+    }
+}
+
+codes! {
+    /// How a call or an item ended.
+    Outcome {
+        /// It was done.
+        Ok = 1, "OK";
+        /// Policy refused it.
+        Denied = 2, "DENIED";
+        /// It was allowed and failed, or it was malformed.
+        Failed = 3, "FAILED";
+        /// Some items of a batch were done.
+        Partial = 4, "PARTIAL";
+    }
+}
+
+/// What a verdict of a call says.
+pub(crate) mod decision {
+    pub(crate) const PERMIT: u32 = 1;
+    pub(crate) const DENIAL: u32 = 2;
+    pub(crate) const MALFORMED: u32 = 3;
+}
+
+/// The public part of a record.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Record {
+    #[prost(uint32, tag = "1")]
+    pub kind: u32,
+    #[prost(sfixed64, tag = "2")]
+    pub time: i64,
+    #[prost(string, tag = "3")]
+    pub principal: String,
+    #[prost(uint32, tag = "4")]
+    pub action: u32,
+    #[prost(uint32, tag = "5")]
+    pub outcome: u32,
+    #[prost(string, tag = "6")]
+    pub purpose: String,
+    #[prost(message, repeated, tag = "7")]
+    pub verdicts: Vec<RecordVerdict>,
+    #[prost(uint32, tag = "8")]
+    pub item_count: u32,
+    /// Of a change: the store's revision.
+    #[prost(uint64, tag = "9")]
+    pub revision: u64,
+    /// Of a change: the HMAC over the sum of the whole store after it.
+    #[prost(bytes = "vec", tag = "10")]
+    pub anchor: Vec<u8>,
+    /// Of a change: the key's version.
+    #[prost(uint32, tag = "11")]
+    pub key_version: u32,
+    /// Of a data key: its id.
+    #[prost(bytes = "vec", tag = "12")]
+    pub key_id: Vec<u8>,
+    /// Of a start: the program's version. Of a recovered tail: what was done.
+    #[prost(string, tag = "13")]
+    pub note: String,
+    /// Of a start: SHA-256 over schema and policies.
+    #[prost(bytes = "vec", tag = "14")]
+    pub policy_digest: Vec<u8>,
+}
+
+/// One decision, and what it was about.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct RecordVerdict {
+    #[prost(uint32, tag = "1")]
+    pub decision: u32,
+    #[prost(string, tag = "2")]
+    pub rule: String,
+    #[prost(string, tag = "3")]
+    pub key: String,
+    #[prost(string, tag = "4")]
+    pub table: String,
+    #[prost(string, tag = "5")]
+    pub column: String,
+    /// Of a denial its cause, of something malformed its reason.
+    #[prost(string, tag = "6")]
+    pub cause: String,
+    #[prost(uint64, tag = "7")]
+    pub generation: u64,
+}
+
+/// The head of a detail: what the commitment in the leaf covers.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct DetailHead {
+    #[prost(string, tag = "1")]
+    pub ticket: String,
+    /// RFC 6962 root over `salt | item` of every item; empty if there is none.
+    #[prost(bytes = "vec", tag = "2")]
+    pub items_root: Vec<u8>,
+    #[prost(uint32, tag = "3")]
+    pub item_count: u32,
+}
+
+/// One field of a call.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct RecordItem {
+    /// Which of the record's verdicts.
+    #[prost(uint32, tag = "1")]
+    pub verdict: u32,
+    #[prost(bytes = "vec", tag = "2")]
+    pub row: Vec<u8>,
+    #[prost(bytes = "vec", tag = "3")]
+    pub partition: Vec<u8>,
+    #[prost(uint32, tag = "4")]
+    pub key_version: u32,
+    #[prost(uint32, tag = "5")]
+    pub outcome: u32,
+    #[prost(string, tag = "6")]
+    pub cause: String,
+}
+
+/// A record that is ready for the log.
+pub(crate) struct Encoded {
+    /// The public part and the commitment.
+    pub leaf: Vec<u8>,
+    /// `salt | head length | head | (salt | item length | item)*`; empty if there is none.
+    pub detail: Vec<u8>,
+    /// RFC 6962, over the leaf.
+    pub leaf_hash: [u8; 32],
+    /// Of a change: the store's revision, otherwise 0.
+    pub revision: u64,
+}
+
+impl Encoded {
+    /// Puts public part and detail together. `head` is what the commitment covers, `items` follow.
+    pub(crate) fn new(
+        mut leaf: Vec<u8>,
+        salt: &[u8; SALT_BYTES],
+        head: &[u8],
+        items: &[u8],
+        revision: u64,
+    ) -> Self {
+        let mut detail = Vec::new();
+        if head.is_empty() {
+            leaf.extend_from_slice(&[0; COMMITMENT_BYTES]);
+        } else {
+            leaf.extend_from_slice(&sha256(&[salt, head]));
+            let room = SALT_BYTES + wire::varint_len(head.len() as u64) + head.len() + items.len();
+            detail.reserve_exact(room);
+            detail.extend_from_slice(salt);
+            wire::varint(&mut detail, head.len() as u64);
+            detail.extend_from_slice(head);
+            detail.extend_from_slice(items);
+        }
+        let leaf_hash = merkle::leaf_hash(&leaf);
+        Self { leaf, detail, leaf_hash, revision }
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.leaf.len().saturating_add(self.detail.len()).saturating_add(8)
+    }
+}
+
+/// A detail, cut into its parts and not yet checked.
+pub(crate) struct DetailParts<'a> {
+    pub salt: &'a [u8],
+    pub head: &'a [u8],
+    items: &'a [u8],
+}
+
+impl<'a> DetailParts<'a> {
+    /// Cuts a detail; `None` if it is too short.
+    pub(crate) fn cut(detail: &'a [u8]) -> Option<Self> {
+        let (salt, mut rest) = detail.split_at_checked(SALT_BYTES)?;
+        let len = usize::try_from(wire::read_varint(&mut rest)?).ok()?;
+        let (head, items) = rest.split_at_checked(len)?;
+        Some(Self { salt, head, items })
+    }
+
+    /// `salt | item` of every item, with the item alone; `None` instead of one that is cut off.
+    pub(crate) fn items(&self) -> impl Iterator<Item = Option<(Vec<u8>, &'a [u8])>> + use<'a> {
+        let mut rest = self.items;
+        std::iter::from_fn(move || {
+            if rest.is_empty() {
+                return None;
+            }
+            let item = next_item(&mut rest);
+            if item.is_none() {
+                rest = &[];
+            }
+            Some(item)
+        })
+    }
+}
+
+fn next_item<'a>(rest: &mut &'a [u8]) -> Option<(Vec<u8>, &'a [u8])> {
+    let (salt, mut after) = rest.split_at_checked(SALT_BYTES)?;
+    let len = usize::try_from(wire::read_varint(&mut after)?).ok()?;
+    let (item, after) = after.split_at_checked(len)?;
+    *rest = after;
+    let mut salted = Vec::with_capacity(SALT_BYTES.saturating_add(len));
+    salted.extend_from_slice(salt);
+    salted.extend_from_slice(item);
+    Some((salted, item))
+}

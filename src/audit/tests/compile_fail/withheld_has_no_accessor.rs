@@ -1,0 +1,6 @@
+use fieldseal_audit::Withheld;
+
+fn main() {
+    let withheld = Withheld::new(vec![1_u8], 1);
+    let _ = withheld.value;
+}

@@ -1,0 +1,7 @@
+use fieldseal_audit::Withheld;
+
+fn main() {
+    let withheld = Withheld::new(vec![1_u8], 1);
+    let _ = withheld.clone();
+    println!("{withheld:?}");
+}

@@ -1,0 +1,192 @@
+//! Looking at the log and at the process itself.
+
+use fieldseal_audit::{
+    Checkpoint, Health, Item, ItemOutcome, Outcome, Page, Query, Statistics, Verdict,
+};
+use fieldseal_model::{
+    AccessReason, Action, Column, KeyName, Partition, Principal, Row, Table, Timestamp,
+};
+use tokio::sync::watch;
+
+use crate::call::Caller;
+use crate::engine::Engine;
+use crate::refusal::{Refusal, RefusalCause};
+
+/// What an auditor looks for. Lists are OR, fields are AND; what is empty or `None` does not filter.
+#[derive(Debug, Clone, Default)]
+pub struct AuditQuery {
+    /// Inclusive.
+    pub start: Option<Timestamp>,
+    /// Exclusive.
+    pub end: Option<Timestamp>,
+    /// Who called.
+    pub principals: Vec<Principal>,
+    /// What was called.
+    pub actions: Vec<Action>,
+    /// On which key.
+    pub keys: Vec<KeyName>,
+    /// In which table.
+    pub table: Option<Table>,
+    /// In which column.
+    pub column: Option<Column>,
+    /// In which partition; it is turned into its token here.
+    pub partition: Option<Partition>,
+    /// Which row; it is turned into its token here, and needs `table`.
+    pub row: Option<Row>,
+    /// Of the event or of one of its items.
+    pub outcomes: Vec<Outcome>,
+    /// Purposes as stated.
+    pub purposes: Vec<String>,
+    /// Tickets as stated.
+    pub tickets: Vec<String>,
+    /// The oldest first instead of the newest.
+    pub oldest_first: bool,
+}
+
+/// A page of events.
+pub struct AuditPage {
+    /// The events.
+    pub page: Page,
+    /// The snapshot that all pages show; on the first page only.
+    pub checkpoint: Option<Checkpoint>,
+    /// The instance that names the log.
+    pub log: String,
+}
+
+/// How the process is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Status {
+    /// The product's version.
+    pub version: &'static str,
+    /// Whether every call can be served now.
+    pub ready: bool,
+    /// The store.
+    pub store: fieldseal_store::Health,
+    /// The audit log.
+    pub audit: Health,
+    /// The log's origin.
+    pub log_origin: String,
+    /// How many records the log has.
+    pub log_tree_size: u64,
+    /// How many keys there are.
+    pub keys: usize,
+    /// How many data keys are in memory.
+    pub data_keys_cached: usize,
+    /// How many can be.
+    pub data_keys_cached_limit: usize,
+    /// SHA-256 over schema and policies.
+    pub policy_digest: [u8; 32],
+    /// When it started.
+    pub started_at: Timestamp,
+    /// The audit log's writer.
+    pub journal: Statistics,
+}
+
+impl Engine {
+    /// Events that match. The query is itself on record before the answer leaves.
+    ///
+    /// # Errors
+    /// Denied, a page token of another query, or a log that cannot be read or written.
+    pub async fn query_audit(
+        &self,
+        caller: &Caller,
+        query: AuditQuery,
+        page_size: usize,
+        page_token: String,
+        reason: &AccessReason,
+    ) -> Result<AuditPage, Refusal> {
+        self.journal_ready()?;
+        let action = Action::QueryAuditEvents;
+        let permit = match self.decide_key(caller, action, None, reason) {
+            Ok(permit) => permit,
+            Err(denial) => return Err(self.denied(caller, action, None, reason, &denial).await),
+        };
+        let journal = &self.inner.journal;
+        let checkpoint = journal.checkpoint();
+        let now = self.inner.clock.now();
+        let mut event = fieldseal_audit::CallEvent::new(&caller.principal, action, reason, now);
+        let table = query.table.as_ref();
+        let verdict = event.verdict(Verdict::Permit(&permit), query.keys.first(), table, None);
+        let tokens = self.inner.keys.tokens();
+        let partition = query.partition.as_ref();
+        let partition = partition.map(|p| (!p.as_str().is_empty()).then(|| tokens.partition(p)));
+        let row = query.row.as_ref().zip(table).map(|(row, table)| tokens.row(table, row));
+        let outcome = ItemOutcome::Ok;
+        event.item(verdict, Item { partition: partition.flatten(), row, key_version: 0, outcome });
+        journal.record(event).await?;
+        let first = page_token.is_empty();
+        let (reader, log) = (journal.reader(), journal.log().to_owned());
+        let query = words(query, partition, row);
+        let size = checkpoint.tree_size;
+        let found = tokio::task::spawn_blocking(move || {
+            reader.query(&query, page_size, size, &page_token)
+        });
+        let page = found.await.map_err(|_| RefusalCause::Internal("a query was cut off"))??;
+        Ok(AuditPage { page, checkpoint: first.then_some(checkpoint), log })
+    }
+
+    /// The newest checkpoint.
+    ///
+    /// # Errors
+    /// Denied.
+    pub async fn audit_checkpoint(&self, caller: &Caller) -> Result<Checkpoint, Refusal> {
+        self.permit_read(caller, Action::GetCheckpoint, None).await?;
+        Ok(self.inner.journal.checkpoint())
+    }
+
+    /// How the process is.
+    ///
+    /// # Errors
+    /// Denied.
+    pub async fn status(&self, caller: &Caller) -> Result<Status, Refusal> {
+        self.permit_read(caller, Action::GetStatus, None).await?;
+        let inner = &self.inner;
+        let (store, audit) = (inner.store.health(), inner.journal.health());
+        let keys = inner.keys.statistics();
+        Ok(Status {
+            version: env!("CARGO_PKG_VERSION"),
+            ready: store == fieldseal_store::Health::Ok && audit == Health::Ok,
+            store,
+            audit,
+            log_origin: inner.journal.origin().to_owned(),
+            log_tree_size: inner.journal.checkpoint().tree_size,
+            keys: keys.keys,
+            data_keys_cached: keys.cached_data_keys,
+            data_keys_cached_limit: keys.cached_data_keys_limit,
+            policy_digest: inner.policy.digest(),
+            started_at: inner.started_at,
+            journal: inner.journal.statistics(),
+        })
+    }
+
+    /// The audit log's health and every change of it, for the process itself.
+    #[must_use]
+    pub fn audit_health(&self) -> watch::Receiver<Health> {
+        self.inner.journal.watch()
+    }
+
+    /// The newest checkpoint, for the process itself: it goes to the log lines from time to time.
+    #[must_use]
+    pub fn newest_checkpoint(&self) -> Checkpoint {
+        self.inner.journal.checkpoint()
+    }
+}
+
+/// The query in the log's own words.
+fn words(query: AuditQuery, partition: Option<Option<[u8; 16]>>, row: Option<[u8; 16]>) -> Query {
+    Query {
+        start: query.start,
+        end: query.end,
+        principals: query.principals.iter().map(|p| p.as_str().to_owned()).collect(),
+        actions: query.actions,
+        keys: query.keys.iter().map(|k| k.as_str().to_owned()).collect(),
+        table: query.table.map(|t| t.as_str().to_owned()),
+        column: query.column.map(|c| c.as_str().to_owned()),
+        partition,
+        row,
+        outcomes: query.outcomes,
+        purposes: query.purposes,
+        tickets: query.tickets,
+        oldest_first: query.oldest_first,
+    }
+}

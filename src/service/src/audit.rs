@@ -1,0 +1,215 @@
+//! `AuditService`.
+
+use bytes::Bytes;
+use fieldseal_api::v1;
+use fieldseal_api::v1::audit_service_server::AuditService;
+use fieldseal_audit::{Checkpoint, Event, EventItem, Outcome};
+use fieldseal_engine::{AuditPage, AuditQuery, Engine};
+use fieldseal_model::{
+    Action, Column, KeyName, Malformed, MalformedReason, Partition, Principal, Row, Table,
+    Timestamp,
+};
+use tonic::{Request, Response, Status};
+
+use crate::caller::caller;
+use crate::errors::{log_not_found, status};
+use crate::keys::{page_size, wire_time};
+use crate::parse;
+
+/// Most entries in one list of a query.
+const MAX_LIST: usize = 100;
+
+/// Handles `AuditService`.
+#[derive(Clone)]
+pub struct AuditHandler {
+    engine: Engine,
+    log: String,
+}
+
+impl AuditHandler {
+    /// Handles calls with this engine.
+    #[must_use]
+    pub fn new(engine: Engine) -> Self {
+        let log = format!("logs/{}", engine.newest_checkpoint().log);
+        Self { engine, log }
+    }
+
+    /// The log that is asked for must be this instance's.
+    #[expect(clippy::result_large_err, reason = "tonic's own error type")]
+    fn check_log(&self, name: &str) -> Result<(), Status> {
+        if name.is_empty() || name == "logs/-" || name == self.log {
+            return Ok(());
+        }
+        Err(log_not_found(&self.log))
+    }
+}
+
+#[tonic::async_trait]
+impl AuditService for AuditHandler {
+    async fn query_audit_events(
+        &self,
+        request: Request<v1::QueryAuditEventsRequest>,
+    ) -> Result<Response<v1::QueryAuditEventsResponse>, Status> {
+        let caller = caller(&request)?;
+        let wire = request.into_inner();
+        self.check_log(&wire.parent)?;
+        let parsed = query(wire.query.unwrap_or_default(), &wire.order_by)
+            .and_then(|query| Ok((query, page_size(wire.page_size)?, parse::reason(wire.reason)?)));
+        let (query, size, reason) = parsed.map_err(|what| status(&what.into()))?;
+        let token = wire.page_token;
+        let found = self.engine.query_audit(&caller, query, size, token, &reason).await;
+        let AuditPage { page, checkpoint, log } = found.map_err(|r| status(&r))?;
+        let events = page.events.into_iter().map(|e| wire_event(&log, e, wire.include_items));
+        Ok(Response::new(v1::QueryAuditEventsResponse {
+            audit_events: events.collect(),
+            next_page_token: page.next.unwrap_or_default(),
+            total_size: -1,
+            checkpoints: checkpoint.as_ref().map(wire_checkpoint).into_iter().collect(),
+        }))
+    }
+
+    async fn get_checkpoint(
+        &self,
+        request: Request<v1::GetCheckpointRequest>,
+    ) -> Result<Response<v1::GetCheckpointResponse>, Status> {
+        let caller = caller(&request)?;
+        self.check_log(&request.get_ref().log)?;
+        let found = self.engine.audit_checkpoint(&caller).await.map_err(|r| status(&r))?;
+        Ok(Response::new(v1::GetCheckpointResponse { checkpoint: Some(wire_checkpoint(&found)) }))
+    }
+}
+
+fn query(wire: v1::AuditEventQuery, order_by: &str) -> Result<AuditQuery, Malformed> {
+    let invalid = |what: &str| Malformed::new(MalformedReason::QueryInvalid, what.to_owned());
+    let lists = [
+        wire.principals.len(),
+        wire.actions.len(),
+        wire.keys.len(),
+        wire.outcomes.len(),
+        wire.purposes.len(),
+        wire.tickets.len(),
+    ];
+    if lists.iter().any(|len| *len > MAX_LIST) {
+        return Err(invalid("a list of a query has at most 100 entries"));
+    }
+    let oldest_first = match order_by {
+        "" | "event_time desc" => false,
+        "event_time" => true,
+        _ => return Err(invalid("order_by is `event_time` or `event_time desc`")),
+    };
+    if wire.row.is_some() && wire.table.is_empty() {
+        return Err(invalid("row needs table: the row's token depends on it"));
+    }
+    let actions = wire.actions.iter().map(|name| {
+        Action::from_name(name).ok_or_else(|| invalid("actions are names of calls: `Decrypt`"))
+    });
+    let outcomes = wire.outcomes.iter().map(|code| outcome(*code).ok_or_else(|| invalid(
+        "outcomes are AUDIT_OUTCOME_OK, _DENIED, _FAILED and _PARTIAL",
+    )));
+    let time = |at: Option<prost_types::Timestamp>| at.map(|at| moment(&at)).transpose();
+    Ok(AuditQuery {
+        start: time(wire.start_time)?,
+        end: time(wire.end_time)?,
+        principals: wire.principals.iter().map(|p| Principal::parse(p)).collect::<Result<_, _>>()?,
+        actions: actions.collect::<Result<_, _>>()?,
+        keys: wire.keys.iter().map(|k| KeyName::parse_resource(k)).collect::<Result<_, _>>()?,
+        table: named(&wire.table, Table::parse)?,
+        column: named(&wire.column, Column::parse)?,
+        partition: wire.partition.as_deref().map(Partition::parse).transpose()?,
+        row: wire.row.map(Row::parse).transpose()?,
+        outcomes: outcomes.collect::<Result<_, _>>()?,
+        purposes: wire.purposes,
+        tickets: wire.tickets,
+        oldest_first,
+    })
+}
+
+fn named<T>(
+    text: &str,
+    parse: impl Fn(&str) -> Result<T, Malformed>,
+) -> Result<Option<T>, Malformed> {
+    if text.is_empty() { Ok(None) } else { parse(text).map(Some) }
+}
+
+fn moment(at: &prost_types::Timestamp) -> Result<Timestamp, Malformed> {
+    let nanos = at.seconds.checked_mul(1_000_000_000);
+    let nanos = nanos.and_then(|n| n.checked_add(at.nanos.into())).filter(|_| at.nanos >= 0);
+    nanos.map(Timestamp::from_unix_nanos).ok_or_else(|| {
+        Malformed::new(MalformedReason::QueryInvalid, "a time is out of range (1678 to 2262)")
+    })
+}
+
+fn outcome(code: i32) -> Option<Outcome> {
+    match v1::AuditOutcome::try_from(code).ok()? {
+        v1::AuditOutcome::Ok => Some(Outcome::Ok),
+        v1::AuditOutcome::Denied => Some(Outcome::Denied),
+        v1::AuditOutcome::Failed => Some(Outcome::Failed),
+        v1::AuditOutcome::Partial => Some(Outcome::Partial),
+        v1::AuditOutcome::Unspecified => None,
+    }
+}
+
+fn wire_outcome(outcome: Option<Outcome>) -> i32 {
+    let wire = match outcome {
+        Some(Outcome::Ok) => v1::AuditOutcome::Ok,
+        Some(Outcome::Denied) => v1::AuditOutcome::Denied,
+        Some(Outcome::Failed) => v1::AuditOutcome::Failed,
+        Some(Outcome::Partial) => v1::AuditOutcome::Partial,
+        _ => v1::AuditOutcome::Unspecified,
+    };
+    wire.into()
+}
+
+fn wire_event(log: &str, event: Event, include_items: bool) -> v1::AuditEvent {
+    let items = event.items.into_iter();
+    let items = items.filter(|_| include_items || event.item_count <= 1).map(wire_item);
+    v1::AuditEvent {
+        name: format!("logs/{log}/events/{}", event.index),
+        event_time: Some(wire_time(event.time)),
+        principal: event.principal,
+        end_user_token: String::new(),
+        action: event.action.map_or("", Action::as_str).to_owned(),
+        outcome: wire_outcome(event.outcome),
+        purpose: event.purpose,
+        ticket: event.ticket,
+        policy_rule: event.rule,
+        item_count: i32::try_from(event.item_count).unwrap_or(i32::MAX),
+        items: items.collect(),
+        kind: event.kind.map_or("UNKNOWN", fieldseal_audit::Kind::as_str).to_owned(),
+        leaf_hash: Bytes::copy_from_slice(&event.leaf_hash),
+        request_id: String::new(),
+    }
+}
+
+fn wire_item(item: EventItem) -> v1::AuditEventItem {
+    let named = |suffix: String| match item.key.as_str() {
+        "" => String::new(),
+        key => format!("keys/{key}{suffix}"),
+    };
+    v1::AuditEventItem {
+        key_version: match item.key_version {
+            0 => String::new(),
+            version => named(format!("/versions/{version}")),
+        },
+        key: named(String::new()),
+        table: item.table,
+        column: item.column,
+        partition_token: hex(&item.partition),
+        row_token: hex(&item.row),
+        outcome: wire_outcome(item.outcome),
+        error_reason: item.cause,
+        policy_rule: item.rule,
+    }
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+fn wire_checkpoint(checkpoint: &Checkpoint) -> v1::AuditCheckpoint {
+    v1::AuditCheckpoint {
+        log: format!("logs/{}", checkpoint.log),
+        tree_size: i64::try_from(checkpoint.tree_size).unwrap_or(i64::MAX),
+        note: checkpoint.note.clone(),
+    }
+}

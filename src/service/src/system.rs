@@ -1,0 +1,106 @@
+//! `SystemService`.
+
+use fieldseal_api::v1;
+use fieldseal_api::v1::system_service_server::SystemService;
+use fieldseal_engine::Engine;
+use fieldseal_model::InstallationId;
+use tonic::{Request, Response, Status};
+
+use crate::audit::hex;
+use crate::caller::caller;
+use crate::errors::status;
+use crate::keys::wire_time;
+
+/// Handles `SystemService`.
+#[derive(Clone)]
+pub struct SystemHandler {
+    engine: Engine,
+    installation: InstallationId,
+    pages_locked: fn() -> bool,
+}
+
+impl SystemHandler {
+    /// Handles calls with this engine. `pages_locked` says whether all key pages are locked.
+    #[must_use]
+    pub fn new(engine: Engine, installation: InstallationId, pages_locked: fn() -> bool) -> Self {
+        Self { engine, installation, pages_locked }
+    }
+}
+
+#[tonic::async_trait]
+impl SystemService for SystemHandler {
+    async fn get_status(
+        &self,
+        request: Request<v1::GetStatusRequest>,
+    ) -> Result<Response<v1::GetStatusResponse>, Status> {
+        let caller = caller(&request)?;
+        let found = self.engine.status(&caller).await.map_err(|r| status(&r))?;
+        let (store_health, store_detail) = store(&found.store);
+        let (audit_health, audit_detail) = audit(&found.audit);
+        let details = [store_detail, audit_detail].into_iter().flatten().collect::<Vec<_>>();
+        let protection = if (self.pages_locked)() {
+            v1::MemoryProtection::Locked
+        } else {
+            v1::MemoryProtection::Unlocked
+        };
+        let micros = |d: std::time::Duration| i64::try_from(d.as_micros()).unwrap_or(i64::MAX);
+        let journal = v1::JournalStatistics {
+            syncs: signed(found.journal.syncs),
+            records: signed(found.journal.records),
+            sync_p50_us: micros(found.journal.sync_p50),
+            sync_p99_us: micros(found.journal.sync_p99),
+            group_size_mean: found.journal.group_size_mean,
+        };
+        Ok(Response::new(v1::GetStatusResponse {
+            version: found.version.to_owned(),
+            installation: self.installation.to_string(),
+            ready: found.ready,
+            store_health: store_health.into(),
+            audit_health: audit_health.into(),
+            health_detail: details.join("; "),
+            log_origin: found.log_origin,
+            log_tree_size: signed(found.log_tree_size),
+            keys: signed(found.keys as u64),
+            data_keys_cached: signed(found.data_keys_cached as u64),
+            data_keys_cached_limit: signed(found.data_keys_cached_limit as u64),
+            policy_digest: hex(&found.policy_digest),
+            memory_protection: protection.into(),
+            start_time: Some(wire_time(found.started_at)),
+            journal: Some(journal),
+        }))
+    }
+}
+
+fn store(health: &fieldseal_engine::StoreHealth) -> (v1::HealthState, Option<String>) {
+    use fieldseal_engine::StoreHealth as H;
+    match health {
+        H::Ok => (v1::HealthState::Ok, None),
+        H::NoSpace => {
+            let what = "the store takes no writes: free space is below its reserve";
+            (v1::HealthState::NoSpace, Some(what.to_owned()))
+        }
+        H::Broken(why) => (v1::HealthState::Broken, Some(format!("the store is broken: {why}"))),
+    }
+}
+
+fn audit(health: &fieldseal_audit::Health) -> (v1::HealthState, Option<String>) {
+    use fieldseal_audit::Health as H;
+    match health {
+        H::Ok => (v1::HealthState::Ok, None),
+        H::NoSpace => {
+            let what = "the audit log has no space for its next segment";
+            (v1::HealthState::NoSpace, Some(what.to_owned()))
+        }
+        H::Missing => {
+            let what = "the audit log's open segment was removed or replaced; put it back";
+            (v1::HealthState::Broken, Some(what.to_owned()))
+        }
+        H::Broken(why) => {
+            (v1::HealthState::Broken, Some(format!("the audit log is broken: {why}")))
+        }
+    }
+}
+
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
