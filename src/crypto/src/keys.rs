@@ -31,6 +31,10 @@ secret_key!(
     RootKey
 );
 secret_key!(
+    /// The key of a root provider: wraps the root key, and is used for nothing else.
+    ProviderKey
+);
+secret_key!(
     /// The key-encryption key of one key version: wraps data keys.
     Kek
 );
@@ -56,6 +60,34 @@ impl RootKey {
     #[must_use]
     pub fn expose(&self) -> &[u8; 32] {
         self.0.expose()
+    }
+}
+
+impl ProviderKey {
+    /// Takes a provider's key from where it is kept, and wipes where it came from.
+    #[must_use]
+    pub fn from_bytes(bytes: &mut [u8; 32]) -> Self {
+        let key = Self(SecretBox::build(|to| to.copy_from_slice(bytes)));
+        bytes.zeroize();
+        key
+    }
+
+    /// The bytes, for the provider to keep. Do not copy them.
+    #[must_use]
+    pub fn expose(&self) -> &[u8; 32] {
+        self.0.expose()
+    }
+
+    /// Tells two keys apart: the first 8 bytes of `HKDF-Expand-SHA256(key, "fsid", 32)`, from which
+    /// nothing about the key can be learned.
+    #[must_use]
+    pub fn fingerprint(&self) -> [u8; 8] {
+        let mut out = [0; 8];
+        // 8 bytes are within what HKDF can give.
+        if let Ok(hkdf) = hkdf::Hkdf::<sha2::Sha256>::from_prk(self.bytes()) {
+            let _ = hkdf.expand(b"fsid", &mut out);
+        }
+        out
     }
 }
 

@@ -11,7 +11,7 @@ use fieldseal_model::{InstallationId, KeyId, KeyName, Partition, VersionNumber};
 use subtle::ConstantTimeEq;
 
 use crate::derive::{COMMITMENT_BYTES, Expander, SALT_BYTES};
-use crate::keys::{DataKey, Kek, RootKey, ServiceKey, ServiceKeyKind};
+use crate::keys::{DataKey, Kek, ProviderKey, RootKey, ServiceKey, ServiceKeyKind};
 use crate::pae;
 use crate::random::{self, RandomError};
 
@@ -57,6 +57,30 @@ pub struct DataKeyId<'a> {
     pub generation: u32,
     /// Its id.
     pub key_id: KeyId,
+}
+
+/// Wraps the root key with the key of a root provider.
+///
+/// # Errors
+/// [`RandomError`].
+pub fn wrap_root(
+    provider: &ProviderKey,
+    installation: InstallationId,
+    root: &RootKey,
+) -> Result<Wrapped, RandomError> {
+    wrap(provider.bytes(), &root_context(installation), root.bytes())
+}
+
+/// Unwraps the root key.
+///
+/// # Errors
+/// [`UnwrapError`].
+pub fn unwrap_root(
+    provider: &ProviderKey,
+    installation: InstallationId,
+    wrapped: &[u8],
+) -> Result<RootKey, UnwrapError> {
+    unwrap(provider.bytes(), &root_context(installation), wrapped).map(RootKey)
 }
 
 /// Wraps a service key with the root key.
@@ -119,6 +143,10 @@ pub fn unwrap_data_key(
     wrapped: &[u8],
 ) -> Result<DataKey, UnwrapError> {
     unwrap(kek.bytes(), &data_key_context(id), wrapped).map(DataKey)
+}
+
+fn root_context(installation: InstallationId) -> [u8; 32] {
+    context(b"fieldseal/v1/wrap/root", installation, &[], &[], &[], &[], &[])
 }
 
 fn service_context(installation: InstallationId, kind: ServiceKeyKind) -> [u8; 32] {

@@ -50,6 +50,9 @@ pub enum KeyError {
     /// the journal works again, and then the change counts.
     #[error("the change could not be recorded yet; look before you repeat it")]
     Unacknowledged(#[source] JournalError),
+    /// A service key does not open.
+    #[error(transparent)]
+    Keyring(#[from] crate::keyring::KeyringError),
     /// The journal does not work.
     #[error(transparent)]
     Journal(#[from] JournalError),

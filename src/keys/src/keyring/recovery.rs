@@ -1,0 +1,32 @@
+//! The root key, encrypted to a recovery recipient (age-encryption.org/v1, X25519, armored). The
+//! plaintext is the 32 bytes as they are, so that the ordinary `age` program opens it too.
+
+use age::secrecy::ExposeSecret as _;
+use age::x25519::{Identity, Recipient};
+use fieldseal_crypto::RootKey;
+use zeroize::Zeroizing;
+
+use super::error::KeyringError;
+
+/// A new identity and its recipient.
+pub(super) fn generate() -> (String, Zeroizing<String>) {
+    let identity = Identity::generate();
+    let recipient = identity.to_public().to_string();
+    (recipient, Zeroizing::new(identity.to_string().expose_secret().to_owned()))
+}
+
+pub(super) fn seal(recipient: &str, root: &RootKey) -> Result<String, KeyringError> {
+    let recipient: Recipient = recipient.parse().map_err(|_| KeyringError::Recipient)?;
+    age::encrypt_and_armor(&recipient, root.expose()).map_err(|_| KeyringError::Recipient)
+}
+
+/// Opens the wrapper with the text of an identity file: comment lines and one identity.
+pub(super) fn open(identity: &str, wrapped: &str) -> Result<RootKey, KeyringError> {
+    let refused = || KeyringError::Identity("another recipient, or this is no identity".to_owned());
+    let line = identity.lines().map(str::trim).find(|l| !l.is_empty() && !l.starts_with('#'));
+    let identity: Identity = line.ok_or_else(refused)?.parse().map_err(|_| refused())?;
+    let opened = age::decrypt(&identity, wrapped.as_bytes()).map_err(|_| refused())?;
+    let mut opened = Zeroizing::new(opened);
+    let bytes: &mut [u8; 32] = opened.as_mut_slice().try_into().map_err(|_| refused())?;
+    Ok(RootKey::from_bytes(bytes))
+}
