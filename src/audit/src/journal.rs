@@ -169,6 +169,12 @@ impl Journal {
         self.shared.health.subscribe()
     }
 
+    /// True once it takes no more records.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.shared.queue.lock().is_closed()
+    }
+
     /// The newest checkpoint: everything that was acknowledged.
     #[must_use]
     pub fn checkpoint(&self) -> Checkpoint {

@@ -45,10 +45,8 @@ async fn a_forger_who_repairs_the_checksum_is_found_in_every_byte_that_is_signed
     let log = filled(SMALL, 3).await;
     let path = log.segments().remove(0);
     let good = std::fs::read(&path).unwrap();
-    let frames: Vec<usize> = (0..good.len() - 4)
-        .step_by(8)
-        .filter(|at| &good[*at..*at + 4] == b"FSFR")
-        .collect();
+    let frames: Vec<usize> =
+        (0..good.len() - 4).step_by(8).filter(|at| &good[*at..*at + 4] == b"FSFR").collect();
     assert_eq!(frames.len(), 5);
     let length = |at: usize| u32::from_le_bytes(good[at..at + 4].try_into().unwrap()) as usize;
     let mut tried = 0;

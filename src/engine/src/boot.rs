@@ -121,14 +121,9 @@ impl Installation {
         let version = env!("CARGO_PKG_VERSION");
         journal.record_system(SystemEvent::start(now, version, policy.digest())).await?;
         let ledger = Ledger::start(store.clone(), journal.clone(), entries).await?;
-        let keys = Keys::open(
-            self.settings.keys,
-            store.clone(),
-            ledger,
-            self.keyring,
-            Arc::clone(&clock),
-        )
-        .await?;
+        let keys =
+            Keys::open(self.settings.keys, store.clone(), ledger, self.keyring, Arc::clone(&clock))
+                .await?;
         let inner = Inner {
             policy,
             keys,
@@ -180,6 +175,7 @@ impl Engine {
         let recorded = self.inner.journal.record_system(SystemEvent::stop(now)).await;
         let closed = self.inner.journal.close().await;
         self.inner.store.close().await;
+        self.inner.keys.finished().await;
         recorded?;
         closed
     }

@@ -74,8 +74,7 @@ impl<'a> Rulings<'a> {
                 Ok(permit) => Verdict::Permit(permit),
                 Err(denial) => Verdict::Denial(denial),
             };
-            let verdict =
-                event.verdict(verdict, Some(&of.key), Some(&of.table), Some(&of.column));
+            let verdict = event.verdict(verdict, Some(&of.key), Some(&of.table), Some(&of.column));
             Ruling { decision, verdict }
         });
         Ok((&ruling.decision, ruling.verdict))
@@ -166,14 +165,14 @@ impl Engine {
                 (Step::Open { permit, verdict, data_key }, Ok(input)) => {
                     let opened = ready
                         .key(action, permit, data_key, item.field, input)
-                        .and_then(|key| match key {
-                            Ok(key) => Some(opening.open(key, &input.row, &input.ciphertext)),
-                            Err(cause) => {
-                                opening.skip();
-                                Some(Err(cause))
-                            }
-                        })
                         .unwrap_or(Err(OpenCause::NotPermitted));
+                    let opened = match opened {
+                        Ok(key) => opening.open(key, &input.row, &input.ciphertext),
+                        Err(cause) => {
+                            opening.skip();
+                            Err(cause)
+                        }
+                    };
                     let outcome = match opened {
                         Ok(()) => ItemOutcome::Ok,
                         Err(cause) => ItemOutcome::Failed(cause.as_str()),
@@ -278,10 +277,13 @@ fn unavailable(error: KeyError, verdict: VerdictIndex) -> Step {
     Step::Refused { verdict, outcome: ItemOutcome::Failed(cause.reason()), cause, stated: true }
 }
 
+/// The key of one data key and partition, ready for a field's rows, or why it is not.
+type ReadyKey<'a> = (KeyId, &'a Partition, Result<OpeningKey<'a>, OpenCause>);
+
 /// The ready keys of a call: for each field the last one, because rows of a column share it.
 struct ReadyKeys<'a> {
     call: &'a DecryptCall,
-    last: Vec<Option<(KeyId, &'a Partition, Result<OpeningKey<'a>, OpenCause>)>>,
+    last: Vec<Option<ReadyKey<'a>>>,
 }
 
 impl<'a> ReadyKeys<'a> {
@@ -349,10 +351,8 @@ impl<'a> Tokens<'a> {
             return Some(token);
         }
         let keys = &self.engine.inner.keys;
-        let token = *self
-            .partitions
-            .entry(name)
-            .or_insert_with(|| keys.tokens().partition(partition));
+        let token =
+            *self.partitions.entry(name).or_insert_with(|| keys.tokens().partition(partition));
         self.last = Some((name, token));
         Some(token)
     }

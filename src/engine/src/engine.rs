@@ -71,7 +71,8 @@ impl Engine {
         denial: &Denial,
     ) -> Refusal {
         let verdict = Verdict::Denial(denial);
-        let event = self.single(caller, action, reason, verdict, (key, None, None), ItemOutcome::Denied);
+        let event =
+            self.single(caller, action, reason, verdict, (key, None, None), ItemOutcome::Denied);
         match self.inner.journal.record(event).await {
             Ok(receipt) => Refusal::recorded(RefusalCause::Denied, &receipt),
             Err(error) => error.into(),

@@ -118,9 +118,8 @@ impl Engine {
         let (reader, log) = (journal.reader(), journal.log().to_owned());
         let query = words(query, partition, row);
         let size = checkpoint.tree_size;
-        let found = tokio::task::spawn_blocking(move || {
-            reader.query(&query, page_size, size, &page_token)
-        });
+        let found =
+            tokio::task::spawn_blocking(move || reader.query(&query, page_size, size, &page_token));
         let page = found.await.map_err(|_| RefusalCause::Internal("a query was cut off"))??;
         Ok(AuditPage { page, checkpoint: first.then_some(checkpoint), log })
     }
@@ -145,7 +144,7 @@ impl Engine {
         let keys = inner.keys.statistics();
         Ok(Status {
             version: env!("CARGO_PKG_VERSION"),
-            ready: store == fieldseal_store::Health::Ok && audit == Health::Ok,
+            ready: self.can_serve(),
             store,
             audit,
             log_origin: inner.journal.origin().to_owned(),
@@ -157,6 +156,13 @@ impl Engine {
             started_at: inner.started_at,
             journal: inner.journal.statistics(),
         })
+    }
+
+    /// Whether every call can be served now.
+    #[must_use]
+    pub fn can_serve(&self) -> bool {
+        let inner = &self.inner;
+        inner.store.health() == fieldseal_store::Health::Ok && inner.journal.health() == Health::Ok
     }
 
     /// The audit log's health and every change of it, for the process itself.

@@ -55,5 +55,9 @@ pub fn single(
     input: crate::call::SealedInput,
     reason: AccessReason,
 ) -> DecryptCall {
-    DecryptCall { fields: vec![field], items: vec![DecryptItem { field: 0, input: Ok(input) }], reason }
+    DecryptCall {
+        fields: vec![field],
+        items: vec![DecryptItem { field: 0, input: Ok(input) }],
+        reason,
+    }
 }

@@ -117,7 +117,8 @@ impl Inner {
             return self.unchanged(&change, before, number);
         }
         let made = self.make_version(&change.key, number)?;
-        let (committed, cell) = self.write(permit, &change, before.as_deref(), made, request).await?;
+        let (committed, cell) =
+            self.write(permit, &change, before.as_deref(), made, request).await?;
         Ok(self.publish(change, before.as_deref(), cell, committed))
     }
 
@@ -194,10 +195,8 @@ impl Inner {
             None,
             None,
         );
-        let pointer = PrimaryRecord {
-            key: change.key.as_str().to_owned(),
-            version: made.number.get(),
-        };
+        let pointer =
+            PrimaryRecord { key: change.key.as_str().to_owned(), version: made.number.get() };
         let answer = RequestRecord {
             digest: digest(change).to_vec(),
             at: made.created_at.unix_nanos(),

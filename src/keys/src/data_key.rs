@@ -16,7 +16,6 @@ pub(crate) struct DataKeyEntry {
     pub(crate) key_id: KeyId,
     pub(crate) key: KeyName,
     pub(crate) partition: Partition,
-    pub(crate) generation: u32,
     pub(crate) created_at: Timestamp,
     pub(crate) loaded_at: Timestamp,
     pub(crate) version: Arc<VersionCell>,

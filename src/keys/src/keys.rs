@@ -177,6 +177,11 @@ impl Keys {
         }
     }
 
+    /// Lets go of the store, once that is closed.
+    pub async fn finished(&self) {
+        self.inner.ledger.finished().await;
+    }
+
     /// Figures for the status.
     #[must_use]
     pub fn statistics(&self) -> Statistics {
@@ -226,7 +231,6 @@ impl Inner {
             key_id: id,
             key: facts.key,
             partition: facts.partition,
-            generation: facts.generation,
             created_at: facts.created_at,
             loaded_at: self.clock.now(),
             version,

@@ -10,6 +10,8 @@ use fieldseal_store::{OutboxEntry, Store, Txn};
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
 
 use crate::error::KeyError;
 
@@ -32,7 +34,9 @@ enum Slot {
 pub struct Ledger {
     store: Store,
     journal: Journal,
-    slots: Arc<Mutex<HashMap<u64, Slot>>>,
+    /// `None` once nothing is relayed any more.
+    slots: Arc<Mutex<Option<HashMap<u64, Slot>>>>,
+    relay: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
 /// A change that is in the store and in the log.
@@ -60,13 +64,33 @@ impl Ledger {
             tracing::info!(records = pending.len(), "relayed records that waited in the outbox");
             store.outbox_done(last).await?;
         }
-        let ledger = Self { store, journal, slots: Arc::default() };
-        tokio::spawn(ledger.clone().relay(entries));
+        let ledger = Self {
+            store,
+            journal,
+            slots: Arc::new(Mutex::new(Some(HashMap::new()))),
+            relay: Arc::default(),
+        };
+        let relay = tokio::spawn(ledger.clone().relay(entries));
+        *ledger.relay.lock() = Some(relay);
         Ok(ledger)
+    }
+
+    /// Waits until nothing is relayed any more: after the store was closed, which ends the relay.
+    /// What the journal did not take waits in the outbox for the next start.
+    pub(crate) async fn finished(&self) {
+        let relay = self.relay.lock().take();
+        if let Some(relay) = relay
+            && relay.await.is_err()
+        {
+            tracing::error!("the relay of changes to the audit log failed");
+        }
     }
 
     /// Refuses a change while its record could not be written: before anything changes (I1).
     pub(crate) fn ready(&self) -> Result<(), KeyError> {
+        if self.journal.is_closed() {
+            return Err(KeyError::Stopping);
+        }
         match self.journal.health() {
             Health::Ok => Ok(()),
             _ => Err(KeyError::Journal(JournalError::Unavailable)),
@@ -84,7 +108,7 @@ impl Ledger {
         self.ready()?;
         let txn = Txn::new(Box::new(move |revision, anchor| event.encode(revision, anchor)));
         let revision = self.store.txn(fill(txn)).await?;
-        let answer = match self.claim(revision) {
+        let answer = match self.claim(revision)? {
             Ok(done) => done,
             Err(waiting) => waiting.await.map_err(|_| KeyError::Stopping)?,
         };
@@ -92,18 +116,20 @@ impl Ledger {
         Ok(Committed { revision, receipt })
     }
 
-    fn claim(&self, revision: u64) -> Result<Answer, oneshot::Receiver<Answer>> {
+    fn claim(&self, revision: u64) -> Result<Result<Answer, oneshot::Receiver<Answer>>, KeyError> {
         let mut slots = self.slots.lock();
+        let slots = slots.as_mut().ok_or(KeyError::Stopping)?;
         if let Some(Slot::Done(answer)) = slots.remove(&revision) {
-            return Ok(answer);
+            return Ok(Ok(answer));
         }
         let (sender, receiver) = oneshot::channel();
         slots.insert(revision, Slot::Waiting(sender));
-        Err(receiver)
+        Ok(Err(receiver))
     }
 
     fn answer(&self, revision: u64, answer: Answer) {
         let mut slots = self.slots.lock();
+        let Some(slots) = slots.as_mut() else { return };
         match slots.remove(&revision) {
             // A caller that went away needs no answer.
             Some(Slot::Waiting(sender)) => drop(sender.send(answer)),
@@ -111,14 +137,25 @@ impl Ledger {
         }
     }
 
-    async fn relay(self, mut entries: mpsc::UnboundedReceiver<OutboxEntry>) {
+    async fn relay(self, entries: mpsc::UnboundedReceiver<OutboxEntry>) {
+        self.relay_until_closed(entries).await;
+        // Whoever still waits learns that it is over.
+        *self.slots.lock() = None;
+    }
+
+    async fn relay_until_closed(&self, mut entries: mpsc::UnboundedReceiver<OutboxEntry>) {
         let mut group = Vec::with_capacity(GROUP);
+        let mut retry = tokio::time::interval(RETRY);
+        retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while entries.recv_many(&mut group, GROUP).await > 0 {
             let mut told = 0;
             while told < group.len() {
                 told += self.relay_group(group.get(told..).unwrap_or_default()).await;
+                if self.journal.is_closed() {
+                    return;
+                }
                 if told < group.len() {
-                    tokio::time::sleep(RETRY).await;
+                    retry.tick().await;
                 }
             }
             let last = group.last().map(|e| e.revision);
@@ -154,7 +191,8 @@ impl Ledger {
     /// Tells a waiting caller that its change is not acknowledged. The record is tried again.
     fn refuse_waiting(&self, revision: u64, error: JournalError) {
         let mut slots = self.slots.lock();
-        if let Some(Slot::Waiting(sender)) = slots.remove(&revision) {
+        let waiting = slots.as_mut().and_then(|slots| slots.remove(&revision));
+        if let Some(Slot::Waiting(sender)) = waiting {
             drop(sender.send(Err(error)));
         }
     }

@@ -136,9 +136,10 @@ impl Opened {
     /// The buffer and, for each item, where its value stands in it (`None`: it did not open).
     #[must_use]
     pub fn into_parts(self) -> (Zeroizing<Vec<u8>>, Vec<Option<OpenedValue>>) {
-        let values = self.spans.iter().map(|span| {
-            span.map(|s| OpenedValue { content: s.content, range: s.start..s.end })
-        });
+        let values = self
+            .spans
+            .iter()
+            .map(|span| span.map(|s| OpenedValue { content: s.content, range: s.start..s.end }));
         let values = values.collect();
         (self.buffer, values)
     }

@@ -112,7 +112,10 @@ pub(crate) struct RequestRecord {
 }
 
 /// Decodes a record; a record that opened (so it is ours) but does not parse is corruption.
-pub(crate) fn decode<M: Message + Default>(what: &'static str, bytes: &[u8]) -> Result<M, KeyError> {
+pub(crate) fn decode<M: Message + Default>(
+    what: &'static str,
+    bytes: &[u8],
+) -> Result<M, KeyError> {
     M::decode(bytes).map_err(|_| KeyError::Corrupt(what))
 }
 

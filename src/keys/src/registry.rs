@@ -12,7 +12,9 @@ use parking_lot::RwLock;
 
 use crate::error::KeyError;
 use crate::keyring::Keyring;
-use crate::records::{self, KEY, KeyRecord, PRIMARY, PrimaryRecord, VERSION, VersionRecord, decode};
+use crate::records::{
+    self, KEY, KeyRecord, PRIMARY, PrimaryRecord, VERSION, VersionRecord, decode,
+};
 
 /// Most keys of an installation.
 pub(crate) const MAX_KEYS: usize = 10_000;
@@ -164,8 +166,8 @@ impl Registry {
             let page = store.range(&store.prefix(KEY, &[]), after.as_ref(), PAGE).await?;
             for (_, value) in &page.entries {
                 let record: KeyRecord = decode("a key's record", &value.value)?;
-                let name = KeyName::parse(&record.name)
-                    .map_err(|_| KeyError::Corrupt("a key's name"))?;
+                let name =
+                    KeyName::parse(&record.name).map_err(|_| KeyError::Corrupt("a key's name"))?;
                 registry.put(load_key(store, keyring, name, record.created_at).await?);
             }
             after = page.next;

@@ -114,10 +114,11 @@ struct Want {
 
 impl Want {
     fn event(&self, inner: &Inner, kind: ChangeKind, version: u32, id: KeyId) -> ChangeEvent {
-        let token = inner.tokens.partition(&self.of.partition);
+        let partition = &self.of.partition;
+        let token = (!partition.as_str().is_empty()).then(|| inner.tokens.partition(partition));
         let now = inner.clock.now();
         let key = &self.of.key;
-        ChangeEvent::new(&self.permit, &self.reason, now, key, kind, version, Some(id), Some(token))
+        ChangeEvent::new(&self.permit, &self.reason, now, key, kind, version, Some(id), token)
     }
 }
 
@@ -192,10 +193,10 @@ impl Inner {
             }
             Err(error) => return Err(error),
         };
-        if let Some(entry) = entry.filter(|e| self.seals_now(e, snapshot)) {
-            if let Some(slot) = self.reserve(want, entry).await? {
-                return Ok(slot);
-            }
+        if let Some(entry) = entry.filter(|e| self.seals_now(e, snapshot))
+            && let Some(slot) = self.reserve(want, entry).await?
+        {
+            return Ok(slot);
         }
         let generation = record
             .generation
@@ -291,7 +292,6 @@ impl Inner {
             key_id,
             key: want.of.key.clone(),
             partition: want.of.partition.clone(),
-            generation,
             created_at: now,
             loaded_at: now,
             version: Arc::clone(version),

@@ -35,7 +35,6 @@ impl AuditHandler {
     }
 
     /// The log that is asked for must be this instance's.
-    #[expect(clippy::result_large_err, reason = "tonic's own error type")]
     fn check_log(&self, name: &str) -> Result<(), Status> {
         if name.is_empty() || name == "logs/-" || name == self.log {
             return Ok(());
@@ -103,14 +102,19 @@ fn query(wire: v1::AuditEventQuery, order_by: &str) -> Result<AuditQuery, Malfor
     let actions = wire.actions.iter().map(|name| {
         Action::from_name(name).ok_or_else(|| invalid("actions are names of calls: `Decrypt`"))
     });
-    let outcomes = wire.outcomes.iter().map(|code| outcome(*code).ok_or_else(|| invalid(
-        "outcomes are AUDIT_OUTCOME_OK, _DENIED, _FAILED and _PARTIAL",
-    )));
+    let outcomes = wire.outcomes.iter().map(|code| {
+        outcome(*code)
+            .ok_or_else(|| invalid("outcomes are AUDIT_OUTCOME_OK, _DENIED, _FAILED and _PARTIAL"))
+    });
     let time = |at: Option<prost_types::Timestamp>| at.map(|at| moment(&at)).transpose();
     Ok(AuditQuery {
         start: time(wire.start_time)?,
         end: time(wire.end_time)?,
-        principals: wire.principals.iter().map(|p| Principal::parse(p)).collect::<Result<_, _>>()?,
+        principals: wire
+            .principals
+            .iter()
+            .map(|p| Principal::parse(p))
+            .collect::<Result<_, _>>()?,
         actions: actions.collect::<Result<_, _>>()?,
         keys: wire.keys.iter().map(|k| KeyName::parse_resource(k)).collect::<Result<_, _>>()?,
         table: named(&wire.table, Table::parse)?,

@@ -9,7 +9,6 @@ use tonic::{Request, Status};
 /// # Errors
 /// `UNAUTHENTICATED` without one. The transport refuses such connections, so this is never seen
 /// unless the services are mounted without it.
-#[expect(clippy::result_large_err, reason = "tonic's own error type")]
 pub fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
     match request.extensions().get::<Principal>() {
         Some(principal) => Ok(Caller { principal: principal.clone() }),

@@ -18,21 +18,24 @@ use zeroize::Zeroizing;
 
 use crate::caller::caller;
 use crate::errors::status;
-use crate::parse;
+use crate::{WireLimits, parse};
 
 /// Handles `EncryptionService`.
 #[derive(Clone)]
-pub struct EncryptionHandler(Engine);
+pub struct EncryptionHandler {
+    engine: Engine,
+    limits: WireLimits,
+}
 
 impl EncryptionHandler {
     /// Handles calls with this engine.
     #[must_use]
-    pub fn new(engine: Engine) -> Self {
-        Self(engine)
+    pub fn new(engine: Engine, limits: WireLimits) -> Self {
+        Self { engine, limits }
     }
 
     async fn malformed(&self, caller: &Caller, action: Action, what: Malformed) -> Status {
-        status(&self.0.malformed(caller, action, what).await)
+        status(&self.engine.malformed(caller, action, what).await)
     }
 }
 
@@ -54,7 +57,8 @@ impl EncryptionService for EncryptionHandler {
             Ok(call) => call,
             Err(what) => return Err(self.malformed(&caller, Action::Encrypt, what).await),
         };
-        let reply = self.0.encrypt(&caller, Action::Encrypt, call).await.map_err(|r| status(&r))?;
+        let reply =
+            self.engine.encrypt(&caller, Action::Encrypt, call).await.map_err(|r| status(&r))?;
         let EncryptReply { buffer, mut items } = reply;
         let item = items.pop().ok_or_else(missing)?.map_err(|r| status(&r))?;
         Ok(Response::new(v1::EncryptResponse {
@@ -78,7 +82,8 @@ impl EncryptionService for EncryptionHandler {
             Ok(call) => call,
             Err(what) => return Err(self.malformed(&caller, Action::Decrypt, what).await),
         };
-        let reply = self.0.decrypt(&caller, Action::Decrypt, call).await.map_err(|r| status(&r))?;
+        let reply =
+            self.engine.decrypt(&caller, Action::Decrypt, call).await.map_err(|r| status(&r))?;
         let DecryptReply { buffer, mut items, receipt } = reply;
         let item = items.pop().ok_or_else(missing)?.map_err(|r| status(&r))?;
         let buffer = shared(buffer);
@@ -95,11 +100,11 @@ impl EncryptionService for EncryptionHandler {
         request: Request<v1::BatchEncryptRequest>,
     ) -> Result<Response<v1::BatchEncryptResponse>, Status> {
         let caller = caller(&request)?;
-        let call = match encrypt_call(request.into_inner()) {
+        let call = match encrypt_call(self.limits, request.into_inner()) {
             Ok(call) => call,
             Err(what) => return Err(self.malformed(&caller, Action::BatchEncrypt, what).await),
         };
-        let reply = self.0.encrypt(&caller, Action::BatchEncrypt, call).await;
+        let reply = self.engine.encrypt(&caller, Action::BatchEncrypt, call).await;
         let EncryptReply { buffer, items } = reply.map_err(|r| status(&r))?;
         let buffer = Bytes::from(buffer);
         let results = items.into_iter().map(|item| {
@@ -120,11 +125,11 @@ impl EncryptionService for EncryptionHandler {
         request: Request<v1::BatchDecryptRequest>,
     ) -> Result<Response<v1::BatchDecryptResponse>, Status> {
         let caller = caller(&request)?;
-        let call = match decrypt_call(request.into_inner()) {
+        let call = match decrypt_call(self.limits, request.into_inner()) {
             Ok(call) => call,
             Err(what) => return Err(self.malformed(&caller, Action::BatchDecrypt, what).await),
         };
-        let reply = self.0.decrypt(&caller, Action::BatchDecrypt, call).await;
+        let reply = self.engine.decrypt(&caller, Action::BatchDecrypt, call).await;
         let DecryptReply { buffer, items, receipt } = reply.map_err(|r| status(&r))?;
         let buffer = shared(buffer);
         let mut results = Vec::with_capacity(items.len());
@@ -144,22 +149,32 @@ impl EncryptionService for EncryptionHandler {
     }
 }
 
-fn encrypt_call(wire: v1::BatchEncryptRequest) -> Result<EncryptCall, Malformed> {
+fn encrypt_call(
+    limits: WireLimits,
+    wire: v1::BatchEncryptRequest,
+) -> Result<EncryptCall, Malformed> {
     let indices = wire.items.iter().map(|item| item.field_index);
-    parse::batch(wire.items.len(), wire.fields.len(), indices)?;
+    parse::batch(limits, wire.items.len(), wire.fields.len(), indices)?;
     let bytes = wire.items.iter().map(|item| OVERHEAD_BYTES + value_len(item.plaintext.as_ref()));
-    parse::reply_fits(bytes.sum(), wire.items.len())?;
+    parse::reply_fits(limits, bytes.sum(), wire.items.len())?;
     let items = wire.items.into_iter().map(parse::encrypt_item).collect();
-    Ok(EncryptCall { fields: parse::fields(wire.fields)?, items })
+    Ok(EncryptCall { fields: parse::fields(limits, wire.fields)?, items })
 }
 
-fn decrypt_call(wire: v1::BatchDecryptRequest) -> Result<DecryptCall, Malformed> {
+fn decrypt_call(
+    limits: WireLimits,
+    wire: v1::BatchDecryptRequest,
+) -> Result<DecryptCall, Malformed> {
     let indices = wire.items.iter().map(|item| item.field_index);
-    parse::batch(wire.items.len(), wire.fields.len(), indices)?;
-    parse::reply_fits(wire.items.iter().map(|i| i.ciphertext.len()).sum(), wire.items.len())?;
+    parse::batch(limits, wire.items.len(), wire.fields.len(), indices)?;
+    parse::reply_fits(
+        limits,
+        wire.items.iter().map(|i| i.ciphertext.len()).sum(),
+        wire.items.len(),
+    )?;
     let reason = parse::reason(wire.reason)?;
     let items = wire.items.into_iter().map(parse::decrypt_item).collect();
-    Ok(DecryptCall { fields: parse::fields(wire.fields)?, items, reason })
+    Ok(DecryptCall { fields: parse::fields(limits, wire.fields)?, items, reason })
 }
 
 fn value_len(value: Option<&v1::Value>) -> usize {
@@ -181,7 +196,6 @@ fn shared(buffer: Zeroizing<Vec<u8>>) -> Bytes {
     Bytes::from_owner(Owner(buffer))
 }
 
-#[expect(clippy::result_large_err, reason = "tonic's own error type")]
 fn value(buffer: &Bytes, content: ContentType, range: Range<usize>) -> Result<v1::Value, Status> {
     let kind = match content {
         ContentType::Bytes => v1::value::Kind::BytesValue(buffer.slice(range)),
@@ -217,4 +231,3 @@ fn missing() -> Status {
     let cause = fieldseal_engine::RefusalCause::Internal("an answer without its item");
     status(&Refusal { cause, event: None })
 }
-

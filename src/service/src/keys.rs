@@ -118,10 +118,9 @@ pub(crate) fn page_size(asked: i32) -> Result<usize, Malformed> {
     match usize::try_from(asked) {
         Ok(0) => Ok(DEFAULT_PAGE),
         Ok(size) => Ok(size.min(MAX_PAGE)),
-        Err(_) => Err(Malformed::new(
-            MalformedReason::PageInvalid,
-            "page_size must not be negative",
-        )),
+        Err(_) => {
+            Err(Malformed::new(MalformedReason::PageInvalid, "page_size must not be negative"))
+        }
     }
 }
 

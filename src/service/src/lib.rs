@@ -20,9 +20,20 @@ pub use encryption::EncryptionHandler;
 pub use keys::KeyHandler;
 pub use system::SystemHandler;
 
-/// Most items in a batch.
-pub const MAX_BATCH_ITEMS: usize = 1000;
-/// Most bytes of a message, both ways.
-pub const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
+/// What a message may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WireLimits {
+    /// Most items in a batch.
+    pub batch_items: usize,
+    /// Most bytes of a message, both ways.
+    pub message_bytes: usize,
+}
+
+impl Default for WireLimits {
+    fn default() -> Self {
+        Self { batch_items: 1000, message_bytes: 4 * 1024 * 1024 }
+    }
+}
+
 /// Most bytes of one plaintext.
 pub const MAX_VALUE_BYTES: usize = 1024 * 1024;

@@ -12,7 +12,7 @@ use fieldseal_model::{
     Purpose, Row, Table, Ticket,
 };
 
-use crate::{MAX_BATCH_ITEMS, MAX_MESSAGE_BYTES, MAX_VALUE_BYTES};
+use crate::{MAX_VALUE_BYTES, WireLimits};
 
 /// What one item of a reply takes beside its value, at most: version name, tags and lengths.
 const ITEM_REPLY_BYTES: usize = 128;
@@ -30,11 +30,12 @@ pub(crate) fn field(wire: Option<v1::Field>) -> Result<Field, Malformed> {
     })
 }
 
-pub(crate) fn fields(wire: Vec<v1::Field>) -> Result<Vec<Field>, Malformed> {
-    if wire.is_empty() || wire.len() > MAX_BATCH_ITEMS {
+pub(crate) fn fields(limits: WireLimits, wire: Vec<v1::Field>) -> Result<Vec<Field>, Malformed> {
+    let most = limits.batch_items;
+    if wire.is_empty() || wire.len() > most {
         return Err(Malformed::new(
             MalformedReason::BatchSizeInvalid,
-            format!("a batch has 1 to {MAX_BATCH_ITEMS} fields"),
+            format!("a batch has 1 to {most} fields"),
         ));
     }
     wire.into_iter().map(|f| field(Some(f))).collect()
@@ -42,14 +43,16 @@ pub(crate) fn fields(wire: Vec<v1::Field>) -> Result<Vec<Field>, Malformed> {
 
 /// A batch's size and field indices: they are a matter of the whole RPC.
 pub(crate) fn batch(
+    limits: WireLimits,
     items: usize,
     fields: usize,
     indices: impl Iterator<Item = u32>,
 ) -> Result<(), Malformed> {
-    if items == 0 || items > MAX_BATCH_ITEMS {
+    let most = limits.batch_items;
+    if items == 0 || items > most {
         return Err(Malformed::new(
             MalformedReason::BatchSizeInvalid,
-            format!("a batch has 1 to {MAX_BATCH_ITEMS} items, and this one has {items}"),
+            format!("a batch has 1 to {most} items, and this one has {items}"),
         ));
     }
     for index in indices {
@@ -64,14 +67,19 @@ pub(crate) fn batch(
 }
 
 /// Refuses a batch whose reply would pass the message limit, before anything is opened or sealed.
-pub(crate) fn reply_fits(value_bytes: usize, items: usize) -> Result<(), Malformed> {
+pub(crate) fn reply_fits(
+    limits: WireLimits,
+    value_bytes: usize,
+    items: usize,
+) -> Result<(), Malformed> {
+    let most = limits.message_bytes;
     let reply = items.saturating_mul(ITEM_REPLY_BYTES).saturating_add(value_bytes);
-    if reply > MAX_MESSAGE_BYTES {
+    if reply > most {
         return Err(Malformed::new(
             MalformedReason::ReplyTooLarge,
             format!(
-                "the reply would have about {reply} bytes, and at most {MAX_MESSAGE_BYTES} are \
-                 allowed; send fewer items at a time"
+                "the reply would have about {reply} bytes, and at most {most} are allowed; send \
+                 fewer items at a time"
             ),
         ));
     }
@@ -80,7 +88,10 @@ pub(crate) fn reply_fits(value_bytes: usize, items: usize) -> Result<(), Malform
 
 pub(crate) fn reason(wire: Option<v1::AccessReason>) -> Result<AccessReason, Malformed> {
     let Some(wire) = wire else { return Ok(AccessReason::default()) };
-    Ok(AccessReason { purpose: Purpose::parse(&wire.purpose)?, ticket: Ticket::parse(&wire.ticket)? })
+    Ok(AccessReason {
+        purpose: Purpose::parse(&wire.purpose)?,
+        ticket: Ticket::parse(&wire.ticket)?,
+    })
 }
 
 pub(crate) fn decrypt_item(wire: v1::DecryptItem) -> DecryptItem {
@@ -139,7 +150,10 @@ pub(crate) fn plain(
     if value.len() > MAX_VALUE_BYTES {
         return Err(Malformed::new(
             MalformedReason::ValueTooLong,
-            format!("a value has at most {MAX_VALUE_BYTES} bytes, and this one has {}", value.len()),
+            format!(
+                "a value has at most {MAX_VALUE_BYTES} bytes, and this one has {}",
+                value.len()
+            ),
         ));
     }
     Ok(PlainInput { partition, row, content, value, allow_sealed })

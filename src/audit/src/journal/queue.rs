@@ -183,6 +183,10 @@ impl Queue {
         self.written
     }
 
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
     /// Refuses everything from now on; gives the last batch that was taken before.
     pub(super) fn close(&mut self) -> Option<Ticket> {
         self.closed = true;

@@ -74,9 +74,7 @@ impl Lock {
 }
 
 /// Makes a zeroed file on a thread of its own, long before it is needed.
-pub(super) fn prepare(
-    shared: &Shared,
-) -> io::Result<JoinHandle<Result<PathBuf, JournalError>>> {
+pub(super) fn prepare(shared: &Shared) -> io::Result<JoinHandle<Result<PathBuf, JournalError>>> {
     let (settings, space) = (shared.settings.clone(), Arc::clone(&shared.space));
     std::thread::Builder::new()
         .name("audit-segment".to_owned())
@@ -127,11 +125,7 @@ fn fill(path: &Path, bytes: u64) -> io::Result<()> {
     file.sync_all()
 }
 
-fn has_space(
-    settings: &Settings,
-    space: &dyn FreeSpace,
-    bytes: u64,
-) -> Result<bool, JournalError> {
+fn has_space(settings: &Settings, space: &dyn FreeSpace, bytes: u64) -> Result<bool, JournalError> {
     let directory = &settings.directory;
     let free = space.free_bytes(directory);
     let free = free.map_err(|e| JournalError::io("look at", directory, &e))?;

@@ -136,7 +136,11 @@ pub(crate) fn decrypt(policy: &Policy, rows: &[u8], ticket: &str) -> CallEvent {
 }
 
 /// Records one decrypt and gives what was withheld back.
-pub(crate) async fn commit(journal: &Journal, policy: &Policy, row: u8) -> Result<u64, JournalError> {
+pub(crate) async fn commit(
+    journal: &Journal,
+    policy: &Policy,
+    row: u8,
+) -> Result<u64, JournalError> {
     let event = decrypt(policy, &[row], "T-1");
     let recorded = journal.commit(event, Withheld::new(row, 1)).await?;
     let (value, receipt) = recorded.into_parts();

@@ -70,11 +70,7 @@ impl FileProvider {
     ///
     /// # Errors
     /// `Unsafe` says what is wrong and what to do.
-    pub fn open(
-        path: &Path,
-        state: &Path,
-        allow_inside_state: bool,
-    ) -> Result<Self, KeyringError> {
+    pub fn open(path: &Path, state: &Path, allow_inside_state: bool) -> Result<Self, KeyringError> {
         let failed = |e: io::Error| KeyringError::io("open", path, e);
         let wrong = |what: String| KeyringError::unsafe_file(path, what);
         let no_follow = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
@@ -90,7 +86,8 @@ impl FileProvider {
             return Err(wrong("is not a plain file".to_owned()));
         }
         if found.uid() != user {
-            let what = format!("belongs to user {}, and this is user {user}; chown it", found.uid());
+            let what =
+                format!("belongs to user {}, and this is user {user}; chown it", found.uid());
             return Err(wrong(what));
         }
         if found.mode() & 0o077 != 0 {

@@ -1,0 +1,180 @@
+//! An installation in a directory of its own, and calls in few words.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use fieldseal_crypto::ContentType;
+use fieldseal_crypto::field::Header;
+use fieldseal_engine::{
+    Caller, DecryptCall, DecryptItem, DecryptReply, EncryptCall, EncryptItem, Engine, Installation,
+    PlainInput, Refusal, SealedInput, Settings, StoreBackend,
+};
+use fieldseal_keys::KeyChange;
+use fieldseal_keys::keyring::{self, FileProvider, Keyring, Recovery};
+use fieldseal_model::{
+    AccessReason, Action, Column, ExtraContext, Field, KeyName, ManualClock, Partition, Principal,
+    Purpose, Row, Table, Ticket, Timestamp,
+};
+use fieldseal_policy::Role;
+
+pub(crate) struct Place {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) identity: String,
+}
+
+impl Place {
+    /// Makes an installation with sled.
+    pub(crate) async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let provider = FileProvider::create(&dir.path().join("root.key")).unwrap();
+        let path = dir.path().join("keyring.json");
+        let made = keyring::create(&path, &provider, Recovery::Generate).unwrap();
+        let policy = dir.path().join("policy");
+        std::fs::create_dir(&policy).unwrap();
+        let members = [
+            (Role::App, caller("app").principal),
+            (Role::Operator, caller("ops").principal),
+            (Role::Auditor, caller("auditor").principal),
+        ];
+        for (name, text) in fieldseal_policy::default_files(&members) {
+            std::fs::write(policy.join(name), text).unwrap();
+        }
+        let clock = ManualClock::at(Timestamp::from_unix_nanos(1_700_000_000_000_000_000));
+        let identity = made.identity.unwrap().to_string();
+        let place = Self { dir, clock: Arc::new(clock), identity };
+        Installation::new(place.settings(), made.keyring).create().await.unwrap();
+        place
+    }
+
+    pub(crate) fn settings(&self) -> Settings {
+        Settings {
+            store: StoreBackend::Sled(self.path("store")),
+            reserve_bytes: 0,
+            audit: fieldseal_audit::Settings {
+                directory: self.path("audit"),
+                segment_bytes: 256 * 1024,
+                reserve_bytes: 0,
+            },
+            instance: "main".to_owned(),
+            policy: fieldseal_policy::Settings { dir: self.path("policy") },
+            keys: fieldseal_keys::Settings { cached_data_keys: 64, ..Default::default() },
+        }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub(crate) fn keyring(&self) -> Keyring {
+        let state: &Path = &self.path("state");
+        let provider = FileProvider::open(&self.path("root.key"), state, false).unwrap();
+        keyring::open(&self.path("keyring.json"), &provider).unwrap()
+    }
+
+    pub(crate) async fn start(&self) -> Engine {
+        let installation = Installation::new(self.settings(), self.keyring());
+        installation.start(self.clock.clone()).await.unwrap()
+    }
+
+    /// Started, with the key `pii`.
+    pub(crate) async fn with_key() -> (Self, Engine) {
+        let place = Self::new().await;
+        let engine = place.start().await;
+        engine.create_key(&caller("ops"), change("pii")).await.unwrap();
+        (place, engine)
+    }
+}
+
+pub(crate) fn caller(name: &str) -> Caller {
+    Caller { principal: Principal::parse(&format!("spiffe://test/{name}")).unwrap() }
+}
+
+pub(crate) fn change(key: &str) -> KeyChange {
+    KeyChange {
+        key: KeyName::parse(key).unwrap(),
+        etag: String::new(),
+        request_id: None,
+        validate_only: false,
+        reason: AccessReason::default(),
+    }
+}
+
+pub(crate) fn field(key: &str, column: &str) -> Field {
+    Field {
+        key: KeyName::parse(key).unwrap(),
+        table: Table::parse("users").unwrap(),
+        column: Column::parse(column).unwrap(),
+        extra: ExtraContext::default(),
+    }
+}
+
+pub(crate) fn plain(partition: &str, row: &str, value: &str) -> EncryptItem {
+    let input = PlainInput {
+        partition: Partition::parse(partition).unwrap(),
+        row: Row::parse(row.to_owned()).unwrap(),
+        content: ContentType::Text,
+        value: Bytes::copy_from_slice(value.as_bytes()),
+        allow_sealed: false,
+    };
+    EncryptItem { field: 0, input: Ok(input) }
+}
+
+/// Seals one value of `users.email`.
+pub(crate) async fn seal(
+    engine: &Engine,
+    partition: &str,
+    row: &str,
+    value: &str,
+) -> Result<(Bytes, String), Refusal> {
+    let call = EncryptCall {
+        fields: vec![field("pii", "email")],
+        items: vec![plain(partition, row, value)],
+    };
+    let reply = engine.encrypt(&caller("app"), Action::Encrypt, call).await?;
+    let mut items = reply.items;
+    let item = items.pop().unwrap()?;
+    Ok((Bytes::from(reply.buffer).slice(item.range), item.key_version.to_string()))
+}
+
+pub(crate) fn sealed(partition: &str, row: &str, ciphertext: &Bytes) -> DecryptItem {
+    let input = SealedInput {
+        partition: Partition::parse(partition).unwrap(),
+        row: Row::parse(row.to_owned()).unwrap(),
+        key_id: Header::parse(ciphertext).unwrap().key_id,
+        ciphertext: ciphertext.clone(),
+    };
+    DecryptItem { field: 0, input: Ok(input) }
+}
+
+pub(crate) fn reason() -> AccessReason {
+    AccessReason {
+        purpose: Purpose::parse("support").unwrap(),
+        ticket: Ticket::parse("CASE-1").unwrap(),
+    }
+}
+
+/// Opens one value.
+pub(crate) async fn open_as(
+    engine: &Engine,
+    who: &str,
+    of: Field,
+    item: DecryptItem,
+) -> Result<String, Refusal> {
+    let call = DecryptCall { fields: vec![of], items: vec![item], reason: reason() };
+    let reply = engine.decrypt(&caller(who), Action::Decrypt, call).await?;
+    let DecryptReply { buffer, mut items, .. } = reply;
+    let item = items.pop().unwrap()?;
+    Ok(String::from_utf8(buffer[item.range].to_vec()).unwrap())
+}
+
+pub(crate) async fn open(
+    engine: &Engine,
+    partition: &str,
+    row: &str,
+    ciphertext: &Bytes,
+) -> Result<String, Refusal> {
+    open_as(engine, "app", field("pii", "email"), sealed(partition, row, ciphertext)).await
+}

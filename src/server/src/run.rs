@@ -1,0 +1,343 @@
+//! From a configuration to a running sidecar, and back into nothing.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fieldseal_api::v1::audit_service_server::AuditServiceServer;
+use fieldseal_api::v1::encryption_service_server::EncryptionServiceServer;
+use fieldseal_api::v1::key_service_server::KeyServiceServer;
+use fieldseal_api::v1::system_service_server::SystemServiceServer;
+use fieldseal_audit::{Health, JournalError};
+use fieldseal_engine::{BootError, Engine, Installation, StoreBackend};
+use fieldseal_keys::keyring::{self, FileProvider, KeyringError};
+use fieldseal_memory::Protection;
+use fieldseal_model::{InstallationId, SystemClock};
+use fieldseal_service::{AuditHandler, EncryptionHandler, KeyHandler, SystemHandler, WireLimits};
+use fieldseal_store::StoreError;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::address_file::AddressFile;
+use crate::calls::LimitedServices;
+use crate::config::{Backend, Config, RootSettings};
+use crate::health::{Readiness, with_health, with_reflection};
+use crate::services::Services;
+use crate::transport::{self, Tls, TlsError, TlsSettings};
+
+/// How often the newest checkpoint goes to the log lines, where whoever collects them holds it.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(300);
+/// How often the store's space is looked at for readiness.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// Why the sidecar did not start, or ended by itself.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// The keyring or its root provider.
+    #[error(transparent)]
+    Keyring(#[from] KeyringError),
+    /// Policy, store, audit log or keys.
+    #[error(transparent)]
+    Boot(#[from] BootError),
+    /// Certificates.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The address cannot be used.
+    #[error("cannot listen on {address}: {error}")]
+    Listen {
+        /// The address of the configuration.
+        address: std::net::SocketAddr,
+        /// What the operating system says.
+        error: std::io::Error,
+    },
+    /// The address file cannot be written.
+    #[error("cannot write the address file: {0}")]
+    AddressFile(std::io::Error),
+    /// Reflection cannot be offered.
+    #[error("cannot offer reflection: {0}")]
+    Reflection(String),
+    /// The audit log cannot be written any more: the process ends, and its supervisor starts it
+    /// again.
+    #[error("{0}")]
+    Audit(JournalError),
+}
+
+/// What kind of trouble a [`ServeError`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServeErrorKind {
+    /// The configuration, the policy or a file that it names cannot be used.
+    Usage,
+    /// There is no installation.
+    NotFound,
+    /// It cannot be served now.
+    Unavailable,
+    /// Something else holds what is needed.
+    Conflict,
+    /// No space.
+    Full,
+    /// Store, log or keyring are damaged.
+    Corrupt,
+    /// Anything else.
+    Internal,
+}
+
+impl ServeError {
+    /// What kind of trouble it is.
+    #[must_use]
+    pub fn kind(&self) -> ServeErrorKind {
+        self.classify().0
+    }
+
+    /// The stable reason.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        self.classify().1
+    }
+
+    fn classify(&self) -> (ServeErrorKind, &'static str) {
+        use ServeErrorKind as K;
+        match self {
+            Self::Keyring(error) | Self::Boot(BootError::Keyring(error)) => keyring_kind(error),
+            Self::Boot(BootError::Policy(_)) => (K::Usage, "POLICY_INVALID"),
+            Self::Boot(BootError::Store(error)) => store_kind(error),
+            Self::Boot(BootError::Audit(error)) | Self::Audit(error) => journal_kind(error),
+            Self::Boot(BootError::Keys(error)) => keys_kind(error),
+            Self::Boot(_) => (K::Internal, "INTERNAL"),
+            Self::Tls(_) => (K::Usage, "TLS_INVALID"),
+            Self::Listen { .. } => (K::Conflict, "ADDRESS_UNAVAILABLE"),
+            Self::AddressFile(_) => (K::Usage, "ADDRESS_FILE_UNWRITABLE"),
+            Self::Reflection(_) => (K::Internal, "INTERNAL"),
+        }
+    }
+}
+
+fn keyring_kind(error: &KeyringError) -> (ServeErrorKind, &'static str) {
+    use ServeErrorKind as K;
+    match error {
+        KeyringError::NotInitialized(_) => (K::NotFound, "STORE_NOT_INITIALIZED"),
+        KeyringError::Exists(_) => (K::Conflict, "INSTALLATION_EXISTS"),
+        KeyringError::FormatNewer { .. } => (K::Usage, "FORMAT_NEWER"),
+        KeyringError::Corrupt { .. } => (K::Corrupt, "KEYRING_CORRUPT"),
+        KeyringError::WrongProvider { .. } | KeyringError::WrongRootKey => {
+            (K::Usage, "ROOT_KEY_WRONG")
+        }
+        KeyringError::Unsafe { .. } => (K::Usage, "ROOT_KEY_UNSAFE"),
+        KeyringError::Recipient => (K::Usage, "RECIPIENT_INVALID"),
+        KeyringError::Identity(_) => (K::Usage, "IDENTITY_WRONG"),
+        KeyringError::Io { .. } => (K::Usage, "ROOT_KEY_UNREADABLE"),
+        _ => (K::Internal, "INTERNAL"),
+    }
+}
+
+fn store_kind(error: &StoreError) -> (ServeErrorKind, &'static str) {
+    use ServeErrorKind as K;
+    match error {
+        StoreError::NotInitialized(_) => (K::NotFound, "STORE_NOT_INITIALIZED"),
+        StoreError::AlreadyInitialized(_) => (K::Conflict, "INSTALLATION_EXISTS"),
+        StoreError::Locked { .. } => (K::Conflict, "STORE_LOCKED"),
+        StoreError::FormatNewer { .. } => (K::Usage, "FORMAT_NEWER"),
+        StoreError::Corrupt(_) => (K::Corrupt, "STORE_CORRUPT"),
+        _ => (K::Unavailable, "STORE_UNAVAILABLE"),
+    }
+}
+
+fn journal_kind(error: &JournalError) -> (ServeErrorKind, &'static str) {
+    use ServeErrorKind as K;
+    match error {
+        JournalError::NotInitialized(_) => (K::NotFound, "AUDIT_LOG_NOT_INITIALIZED"),
+        JournalError::Exists(_) => (K::Conflict, "INSTALLATION_EXISTS"),
+        JournalError::Locked { .. } => (K::Conflict, "AUDIT_LOG_LOCKED"),
+        JournalError::FormatNewer { .. } => (K::Usage, "FORMAT_NEWER"),
+        JournalError::Foreign { .. } => (K::Corrupt, "AUDIT_LOG_FOREIGN"),
+        JournalError::Corrupt { .. } => (K::Corrupt, "AUDIT_LOG_CORRUPT"),
+        JournalError::Unavailable => (K::Full, "AUDIT_LOG_NO_SPACE"),
+        _ => (K::Unavailable, "AUDIT_UNAVAILABLE"),
+    }
+}
+
+fn keys_kind(error: &fieldseal_keys::KeyError) -> (ServeErrorKind, &'static str) {
+    use fieldseal_keys::KeyError;
+    match error {
+        KeyError::Keyring(error) => keyring_kind(error),
+        KeyError::Store(error) => store_kind(error),
+        KeyError::Journal(error) | KeyError::Unacknowledged(error) => journal_kind(error),
+        KeyError::Corrupt(_) => (ServeErrorKind::Corrupt, "STORE_CORRUPT"),
+        _ => (ServeErrorKind::Unavailable, "STORE_UNAVAILABLE"),
+    }
+}
+
+/// The engine's settings of a configuration.
+#[must_use]
+pub fn engine_settings(config: &Config) -> fieldseal_engine::Settings {
+    let store = match config.state.backend {
+        Backend::Sled => StoreBackend::Sled(config.state.store()),
+        Backend::Memory => StoreBackend::Memory,
+    };
+    fieldseal_engine::Settings {
+        store,
+        reserve_bytes: config.audit.reserve_bytes,
+        audit: fieldseal_audit::Settings {
+            directory: config.state.audit(),
+            segment_bytes: config.audit.segment_bytes,
+            reserve_bytes: config.audit.reserve_bytes,
+        },
+        instance: config.audit.instance.clone(),
+        policy: fieldseal_policy::Settings { dir: config.policy_directory.clone() },
+        keys: fieldseal_keys::Settings {
+            cached_data_keys: config.cached_data_keys,
+            ..fieldseal_keys::Settings::default()
+        },
+    }
+}
+
+/// Opens the root provider that the configuration names.
+///
+/// # Errors
+/// If its file is missing or others could use it.
+pub fn provider(config: &Config) -> Result<FileProvider, ServeError> {
+    let RootSettings::File(path) = &config.root;
+    Ok(FileProvider::open(path, &config.state.directory, false)?)
+}
+
+/// Runs the sidecar until `stop` is ready, then drains, records the stop and signs the last
+/// checkpoint. It is ready, and says so, only when it can serve.
+///
+/// # Errors
+/// What keeps it from starting, before it listens; `Audit` if the log broke while it ran.
+pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
+    let path = config.state.keyring();
+    if !is_file(&path) {
+        return Err(KeyringError::NotInitialized(path).into());
+    }
+    let keyring = keyring::open(&path, &provider(&config)?)?;
+    let installation = keyring.installation();
+    let tls = Tls::new(&TlsSettings::from_files(
+        &config.tls.certificate,
+        &config.tls.private_key,
+        &config.tls.client_ca,
+        config.tls.principal,
+    )?)?;
+    let engine = Installation::new(engine_settings(&config), keyring);
+    let engine = engine.start(Arc::new(SystemClock)).await?;
+    let served = serve(&config, tls, &engine, installation, stop).await;
+    let stopped = engine.stop().await;
+    if let Ok(checkpoint) = &stopped {
+        checkpoint_line(checkpoint);
+    }
+    served?;
+    stopped.map(|_| ()).map_err(ServeError::Audit)
+}
+
+fn is_file(path: &Path) -> bool {
+    path.metadata().is_ok_and(|found| found.is_file())
+}
+
+async fn serve(
+    config: &Config,
+    tls: Tls,
+    engine: &Engine,
+    installation: InstallationId,
+    stop: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let address = config.server.listen;
+    let failed = |error| ServeError::Listen { address, error };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    let readiness = Readiness::new();
+    let services = services(config, engine, installation, &readiness).await?;
+    let ending = CancellationToken::new();
+    let limited = LimitedServices::new(services, config.calls.clone());
+    let ended = ending.clone().cancelled_owned();
+    let serving = transport::serve(listener, tls, config.listener.clone(), limited, ended);
+    let file = config.server.address_file.as_deref();
+    readiness.set(true);
+    let file = file.map(|path| AddressFile::write(path, address)).transpose();
+    let file = file.map_err(ServeError::AddressFile)?;
+    if fieldseal_memory::protection() == Protection::Unlocked {
+        tracing::warn!(
+            event = "keys_not_locked",
+            "key pages are not locked in memory; raise \
+            RLIMIT_MEMLOCK so that keys are never swapped out"
+        );
+    }
+    tracing::info!(event = "ready", %address, %installation, "ready");
+    let watching = watch(engine, &readiness);
+    let mut broken = None;
+    let stopping = async {
+        tokio::select! {
+            () = stop => tracing::info!(event = "stopping", "stopping"),
+            error = watching => broken = Some(error),
+        }
+        readiness.set(false);
+        drop(file);
+        ending.cancel();
+    };
+    let (drained, ()) = tokio::join!(serving, stopping);
+    tracing::info!(event = "drained", cut_off = drained.cut_off, "drained");
+    broken.map_or(Ok(()), |error| Err(ServeError::Audit(error)))
+}
+
+async fn services(
+    config: &Config,
+    engine: &Engine,
+    installation: InstallationId,
+    readiness: &Readiness,
+) -> Result<Services, ServeError> {
+    let limits =
+        WireLimits { batch_items: config.batch_items, message_bytes: config.message_bytes };
+    let bytes = config.message_bytes;
+    let locked = || fieldseal_memory::protection() == Protection::Locked;
+    macro_rules! limited {
+        ($server:ident, $handler:expr) => {
+            $server::new($handler).max_decoding_message_size(bytes).max_encoding_message_size(bytes)
+        };
+    }
+    let encryption = EncryptionHandler::new(engine.clone(), limits);
+    let system = SystemHandler::new(engine.clone(), installation, locked);
+    let services = Services::new()
+        .with(limited!(EncryptionServiceServer, encryption))
+        .with(limited!(KeyServiceServer, KeyHandler::new(engine.clone())))
+        .with(limited!(AuditServiceServer, AuditHandler::new(engine.clone())))
+        .with(limited!(SystemServiceServer, system));
+    let services = with_health(services, readiness.watch()).await;
+    if !config.server.reflection {
+        return Ok(services);
+    }
+    with_reflection(services, fieldseal_api::FILE_DESCRIPTOR_SET)
+        .map_err(|error| ServeError::Reflection(error.to_string()))
+}
+
+/// Keeps readiness true to the health of store and log, and sends the newest checkpoint to the log
+/// lines from time to time. Ends when the log is broken for good.
+async fn watch(engine: &Engine, readiness: &Readiness) -> JournalError {
+    let mut audit = engine.audit_health();
+    let mut looks = tokio::time::interval(LOOK_EVERY);
+    let mut checkpoints = tokio::time::interval(CHECKPOINT_EVERY);
+    checkpoints.reset();
+    loop {
+        let broken = match &*audit.borrow_and_update() {
+            Health::Broken(why) => Some(Arc::clone(why)),
+            _ => None,
+        };
+        if let Some(why) = broken {
+            return JournalError::Broken(why);
+        }
+        readiness.set(engine.can_serve());
+        tokio::select! {
+            changed = audit.changed() => if changed.is_err() { return JournalError::Closed },
+            _ = looks.tick() => {}
+            _ = checkpoints.tick() => checkpoint_line(&engine.newest_checkpoint()),
+        }
+    }
+}
+
+/// One structured line: whoever collects the log lines holds a checkpoint outside this machine.
+fn checkpoint_line(checkpoint: &fieldseal_audit::Checkpoint) {
+    tracing::info!(
+        event = "audit_checkpoint",
+        tree_size = checkpoint.tree_size,
+        note = checkpoint.note,
+        "newest checkpoint of the audit log"
+    );
+}
