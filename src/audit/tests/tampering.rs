@@ -1,5 +1,7 @@
 //! What nobody can do to a log unnoticed, and what a killed process leaves behind.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
+
 mod kit;
 
 use fieldseal_audit::{JournalError, verify::VerifyError};

@@ -265,7 +265,7 @@ fn certificates(plan: &Plan, tls: &Path) -> Result<(), Failure> {
     let server = authority.server(&names).map_err(|e| failed(&e))?;
     let callers = plan.dev_callers.iter().map(|caller| {
         let issued = authority.client(&caller.principal).map_err(|e| failed(&e))?;
-        Ok((caller.name.as_str(), issued))
+        Ok::<_, Failure>((caller.name.as_str(), issued))
     });
     for pair in std::iter::once(Ok(("server", server))).chain(callers) {
         let (name, issued) = pair?;

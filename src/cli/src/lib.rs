@@ -1,1 +1,81 @@
-//! placeholder
+//! The `fieldseal` command.
+//!
+//! **For:** people at a terminal and scripts: showing the whole job once, making and running an
+//! installation, every call of the wire, verifying the log.
+//! **May use:** every floor below; what runs against a sidecar goes through `client`.
+//! **Must hold:** no plaintext, key or token is ever an argument; results go to standard output and
+//! everything else to standard error; the exit code says what kind of trouble it was.
+
+mod address;
+mod arguments;
+mod audit;
+mod certificates;
+mod connection;
+mod csv;
+mod dev;
+mod failure;
+mod init;
+mod installation;
+mod keys;
+mod output;
+mod recover;
+mod serve;
+mod signals;
+mod status;
+mod times;
+mod values;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use arguments::{Arguments, AuditCommand, Command};
+use failure::{Exit, Failure};
+use output::Output;
+
+/// Runs the command that the process was started with.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return usage(&error),
+    };
+    let output = Output::new(arguments.output);
+    let ended = fieldseal_server::runtime()
+        .map_err(|e| Failure::new(Exit::Internal, "IO_ERROR", format!("no runtime: {e}")))
+        .and_then(|runtime| runtime.block_on(run(arguments.command, &output)));
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            output.error(&failure);
+            ExitCode::from(failure.exit() as u8)
+        }
+    }
+}
+
+/// Help and version are answers; everything else is a mistake in the command line.
+fn usage(error: &clap::Error) -> ExitCode {
+    let printed = error.print();
+    match (error.use_stderr(), printed) {
+        (false, Ok(())) => ExitCode::SUCCESS,
+        _ => ExitCode::from(Exit::Usage as u8),
+    }
+}
+
+async fn run(command: Command, output: &Output) -> Result<(), Failure> {
+    match command {
+        Command::Quickstart(_) => Err(Failure::new(Exit::Internal, "INTERNAL", "not there yet")),
+        Command::Dev(arguments) => dev::run(arguments, output).await,
+        Command::Init(arguments) => init::run(arguments, output).await,
+        Command::Serve(arguments) => serve::command(arguments).await,
+        Command::Recover(arguments) => recover::run(arguments, output).await,
+        Command::Key(command) => keys::run(command, output).await,
+        Command::Encrypt(arguments) => values::encrypt(arguments, output).await,
+        Command::Decrypt(arguments) => values::decrypt(arguments, output).await,
+        Command::Csv(command) => csv::run(command, output).await,
+        Command::Audit(AuditCommand::List(arguments)) => audit::list(*arguments, output).await,
+        Command::Audit(AuditCommand::Verify(arguments)) => verify::run(&arguments, output),
+        Command::Status => status::run(output).await,
+    }
+}

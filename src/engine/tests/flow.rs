@@ -1,5 +1,7 @@
 //! What an engine promises its callers, on sled and a real log.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
+
 mod kit;
 
 use std::collections::HashSet;

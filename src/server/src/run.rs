@@ -10,7 +10,7 @@ use fieldseal_api::v1::key_service_server::KeyServiceServer;
 use fieldseal_api::v1::system_service_server::SystemServiceServer;
 use fieldseal_audit::{Health, JournalError};
 use fieldseal_engine::{BootError, Engine, Installation, StoreBackend};
-use fieldseal_keys::keyring::{self, FileProvider, KeyringError};
+use fieldseal_keys::keyring::{self, FileProvider, Keyring, KeyringError};
 use fieldseal_memory::Protection;
 use fieldseal_model::{InstallationId, SystemClock};
 use fieldseal_service::{AuditHandler, EncryptionHandler, KeyHandler, SystemHandler, WireLimits};
@@ -98,12 +98,9 @@ impl ServeError {
     fn classify(&self) -> (ServeErrorKind, &'static str) {
         use ServeErrorKind as K;
         match self {
-            Self::Keyring(error) | Self::Boot(BootError::Keyring(error)) => keyring_kind(error),
-            Self::Boot(BootError::Policy(_)) => (K::Usage, "POLICY_INVALID"),
-            Self::Boot(BootError::Store(error)) => store_kind(error),
-            Self::Boot(BootError::Audit(error)) | Self::Audit(error) => journal_kind(error),
-            Self::Boot(BootError::Keys(error)) => keys_kind(error),
-            Self::Boot(_) => (K::Internal, "INTERNAL"),
+            Self::Keyring(error) => keyring_kind(error),
+            Self::Boot(error) => boot_kind(error),
+            Self::Audit(error) => journal_kind(error),
             Self::Tls(_) => (K::Usage, "TLS_INVALID"),
             Self::Listen { .. } => (K::Conflict, "ADDRESS_UNAVAILABLE"),
             Self::AddressFile(_) => (K::Usage, "ADDRESS_FILE_UNWRITABLE"),
@@ -112,7 +109,22 @@ impl ServeError {
     }
 }
 
-fn keyring_kind(error: &KeyringError) -> (ServeErrorKind, &'static str) {
+/// What kind of trouble keeps an installation from being made or started, and its stable reason.
+#[must_use]
+pub fn boot_kind(error: &BootError) -> (ServeErrorKind, &'static str) {
+    match error {
+        BootError::Keyring(error) => keyring_kind(error),
+        BootError::Policy(_) => (ServeErrorKind::Usage, "POLICY_INVALID"),
+        BootError::Store(error) => store_kind(error),
+        BootError::Audit(error) => journal_kind(error),
+        BootError::Keys(error) => keys_kind(error),
+        _ => (ServeErrorKind::Internal, "INTERNAL"),
+    }
+}
+
+/// What kind of trouble a keyring is in, and its stable reason.
+#[must_use]
+pub fn keyring_kind(error: &KeyringError) -> (ServeErrorKind, &'static str) {
     use ServeErrorKind as K;
     match error {
         KeyringError::NotInitialized(_) => (K::NotFound, "STORE_NOT_INITIALIZED"),
@@ -191,6 +203,12 @@ pub fn engine_settings(config: &Config) -> fieldseal_engine::Settings {
     }
 }
 
+/// An installation of this configuration and keyring, at rest.
+#[must_use]
+pub fn installation(config: &Config, keyring: Keyring) -> Installation {
+    Installation::new(engine_settings(config), keyring)
+}
+
 /// Opens the root provider that the configuration names.
 ///
 /// # Errors
@@ -218,7 +236,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), S
         &config.tls.client_ca,
         config.tls.principal,
     )?)?;
-    let engine = Installation::new(engine_settings(&config), keyring);
+    let engine = self::installation(&config, keyring);
     let engine = engine.start(Arc::new(SystemClock)).await?;
     let served = serve(&config, tls, &engine, installation, stop).await;
     let stopped = engine.stop().await;

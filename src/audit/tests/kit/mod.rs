@@ -1,5 +1,11 @@
 //! What the tests of the log share: a log in a directory of its own, and events for it.
 #![allow(dead_code, reason = "each test file uses its part")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot be set up fails"
+)]
 #![allow(missing_docs, reason = "a test's own")]
 
 use std::io;

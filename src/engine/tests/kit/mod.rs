@@ -1,5 +1,11 @@
 //! An installation in a directory of its own, and calls in few words.
 #![allow(dead_code, reason = "each test file uses its part")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot be set up fails"
+)]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -1,0 +1,56 @@
+//! `serve`: the sidecar itself.
+
+use fieldseal_engine::BootError;
+use fieldseal_keys::keyring::KeyringError;
+use fieldseal_server::{Config, ConfigErrors, ServeError, ServeErrorKind, telemetry};
+
+use crate::arguments::ServeArguments;
+use crate::failure::{Exit, Failure};
+use crate::signals::StopSignals;
+
+/// Runs `serve` until SIGTERM or Ctrl-C.
+pub(crate) async fn command(arguments: ServeArguments) -> Result<(), Failure> {
+    let config = Config::load(&arguments.config).map_err(|e| config_failure(&e))?;
+    run(config, StopSignals::listen()?).await
+}
+
+/// Runs a sidecar until a signal stops it. Its log lines go to standard error.
+pub(crate) async fn run(config: Config, stop: StopSignals) -> Result<(), Failure> {
+    telemetry::init(telemetry::LogFormat::for_standard_error())
+        .map_err(|e| Failure::usage("LOG_LEVEL_INVALID", e.to_string()))?;
+    fieldseal_server::run(config, stop.received()).await.map_err(|e| serve_failure(&e))
+}
+
+pub(crate) fn config_failure(errors: &ConfigErrors) -> Failure {
+    Failure::usage("CONFIG_INVALID", errors.to_string())
+}
+
+pub(crate) fn keyring_failure(error: &KeyringError) -> Failure {
+    let (kind, reason) = fieldseal_server::keyring_kind(error);
+    Failure::new(exit(kind), reason, error.to_string())
+}
+
+pub(crate) fn boot_failure(error: &BootError) -> Failure {
+    let (kind, reason) = fieldseal_server::boot_kind(error);
+    Failure::new(exit(kind), reason, error.to_string())
+}
+
+pub(crate) fn serve_failure(error: &ServeError) -> Failure {
+    let failure = Failure::new(exit(error.kind()), error.reason(), error.to_string());
+    match error.kind() {
+        ServeErrorKind::NotFound => failure.advise("make one with `fieldseal init --dir DIR`"),
+        _ => failure,
+    }
+}
+
+fn exit(kind: ServeErrorKind) -> Exit {
+    match kind {
+        ServeErrorKind::Usage => Exit::Usage,
+        ServeErrorKind::NotFound => Exit::NotFound,
+        ServeErrorKind::Unavailable => Exit::Unavailable,
+        ServeErrorKind::Conflict => Exit::Conflict,
+        ServeErrorKind::Full => Exit::Full,
+        ServeErrorKind::Corrupt => Exit::Corrupt,
+        ServeErrorKind::Internal => Exit::Internal,
+    }
+}

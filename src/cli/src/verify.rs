@@ -1,0 +1,59 @@
+//! `audit verify`: a log with nothing but its files and its public key.
+
+use std::path::Path;
+
+use fieldseal_audit::verify::{self, Verified, VerifyError};
+use serde_json::json;
+
+use crate::arguments::AuditVerifyArguments;
+use crate::failure::{Exit, Failure};
+use crate::output::{Output, Table, grouped};
+
+/// Runs `audit verify`.
+pub(crate) fn run(arguments: &AuditVerifyArguments, output: &Output) -> Result<(), Failure> {
+    let found = verified(&arguments.log, &arguments.public_key)?;
+    output.show(|| json(&found), || table(&found))
+}
+
+/// Verifies a log.
+pub(crate) fn verified(log: &Path, public_key: &Path) -> Result<Verified, Failure> {
+    let text = std::fs::read_to_string(public_key)
+        .map_err(|e| Failure::io("cannot read", public_key, &e))?;
+    let key = verify::public_key(&text).map_err(|e| failure(&e))?;
+    verify::log(log, &key, |_| {}).map_err(|e| failure(&e))
+}
+
+fn failure(error: &VerifyError) -> Failure {
+    let exit = match error {
+        VerifyError::Tampered { .. } | VerifyError::Torn { .. } | VerifyError::Foreign { .. } => {
+            Exit::Tampered
+        }
+        VerifyError::PublicKey => Exit::Usage,
+        _ => Exit::NotFound,
+    };
+    Failure::new(exit, error.reason(), error.to_string())
+}
+
+fn table(found: &Verified) -> String {
+    let mut table = Table::bare();
+    table.row(["verified", "every record, signature and detail is as it was signed"]);
+    table.row(["log", &found.origin]);
+    table.row(["records", &grouped(found.records)]);
+    table.row(["signatures", &grouped(found.checkpoints)]);
+    table.row(["details", &grouped(found.details)]);
+    table.row(["files", &grouped(found.segments)]);
+    table.row(["root", &hex(&found.root)]);
+    table.text()
+}
+
+fn json(found: &Verified) -> serde_json::Value {
+    json!({
+        "origin": found.origin, "records": found.records, "signatures": found.checkpoints,
+        "details": found.details, "segments": found.segments, "root": hex(&found.root),
+        "checkpoint": found.checkpoint_note,
+    })
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
