@@ -21,7 +21,7 @@ const RECORD_BYTES: usize = 200;
 /// Records that the file holds before the next one overwrites the first: 64 MiB of them.
 const FILE_RECORDS: usize = 64 * 1024 * 1024 / RECORD_BYTES;
 /// What zeroing writes at a time.
-const ZEROES: [u8; 64 * 1024] = [0; 64 * 1024];
+static ZEROES: [u8; 64 * 1024] = [0; 64 * 1024];
 
 /// The log. Cheap to clone.
 #[derive(Clone)]

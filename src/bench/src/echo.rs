@@ -4,7 +4,7 @@
 //! A "ciphertext" is the value with so many zero bytes before and after it as suite 1 adds. So what
 //! this encrypts it also decrypts, and the load that drives it is the one that drives the sidecar.
 
-use std::future::{self, Future};
+use std::future;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -28,8 +28,8 @@ use crate::error::BenchError;
 const BEFORE_BYTES: usize = 58;
 const AFTER_BYTES: usize = 16;
 pub(crate) const OVERHEAD_BYTES: usize = BEFORE_BYTES + AFTER_BYTES;
-/// As long as the name of a sidecar's log.
-const LOG: &str = "fieldseal.dev/00000000000000000000000000000000/main";
+/// The name of a sidecar's log.
+const LOG: &str = "logs/main";
 
 #[derive(Clone)]
 struct Echo {
@@ -118,7 +118,6 @@ impl EncryptionService for Echo {
     }
 }
 
-#[expect(clippy::result_large_err, reason = "tonic's own error type")]
 fn bytes_of(value: Option<v1::Value>) -> Result<Bytes, Status> {
     match value.and_then(|value| value.kind) {
         Some(Kind::BytesValue(bytes)) => Ok(bytes),
@@ -135,7 +134,6 @@ fn wrap(buffer: &mut BytesMut, value: &[u8]) -> Bytes {
     buffer.split().freeze()
 }
 
-#[expect(clippy::result_large_err, reason = "tonic's own error type")]
 fn unwrap(ciphertext: &Bytes) -> Result<v1::Value, Status> {
     if ciphertext.len() < OVERHEAD_BYTES {
         return Err(Status::invalid_argument("the ciphertext is too short"));
@@ -184,17 +182,15 @@ pub(crate) async fn run(
     Ok(())
 }
 
-fn end_of_input() -> impl Future<Output = ()> {
-    async {
-        let mut input = tokio::io::stdin();
-        let mut bytes = [0; 64];
-        loop {
-            match input.read(&mut bytes).await {
-                Ok(0) => return,
-                Ok(_) => {}
-                // Whoever started this has no standard input to close, and stops it otherwise.
-                Err(_) => return future::pending().await,
-            }
+async fn end_of_input() {
+    let mut input = tokio::io::stdin();
+    let mut bytes = [0; 64];
+    loop {
+        match input.read(&mut bytes).await {
+            Ok(0) => return,
+            Ok(_) => {}
+            // Whoever started this has no standard input to close, and stops it otherwise.
+            Err(_) => return future::pending().await,
         }
     }
 }

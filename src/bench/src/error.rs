@@ -13,7 +13,7 @@ pub(crate) enum BenchError {
     #[error(transparent)]
     Connect(#[from] ClientError),
     #[error("{server}: {failure}")]
-    Call { server: &'static str, failure: Failure },
+    Call { server: &'static str, failure: Box<Failure> },
     #[error("{server}: {what}")]
     Wrong { server: &'static str, what: &'static str },
     #[error("`{0}` failed; see above")]
@@ -26,8 +26,6 @@ pub(crate) enum BenchError {
     Shape { server: &'static str, call: &'static str, found: usize, expected: usize },
     #[error("an unoptimised build measures nothing: run it with `cargo run --release`")]
     Unoptimised,
-    #[error("a task of the load generator ended early")]
-    Task,
     #[error("interrupted")]
     Interrupted,
 }

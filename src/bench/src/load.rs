@@ -65,13 +65,14 @@ pub(crate) struct Samples {
     batches: Vec<BatchSample>,
 }
 
-/// Six parts: key, table, column and one further pair here, partition and row with each value.
+/// Six parts: table, column and two further pairs here, partition and row with each value.
 fn field() -> v1::Field {
+    let pair = |name: &str, value: &str| v1::ContextPair { name: name.into(), value: value.into() };
     v1::Field {
         key: format!("keys/{KEY_ID}"),
         table: "customers".into(),
         column: "email".into(),
-        extra_context: vec![v1::ContextPair { name: "region".into(), value: "eu-central".into() }],
+        extra_context: vec![pair("region", "eu-central"), pair("schema", "2")],
     }
 }
 

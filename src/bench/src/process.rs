@@ -18,13 +18,13 @@ const START_WITHIN: Duration = Duration::from_secs(60);
 /// shows to user space (USER_HZ).
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// A running server. It is killed when this is dropped.
+/// A running server. It is killed when this is dropped; [`Server::stop`] also waits until it is gone.
 pub(crate) struct Server {
     pub(crate) name: &'static str,
     endpoint: String,
     tls: PathBuf,
     pid: u32,
-    _child: Child,
+    child: Child,
 }
 
 impl Server {
@@ -57,7 +57,12 @@ impl Server {
             }
         };
         let endpoint = format!("https://{}", address.trim_end());
-        Ok(Self { name, endpoint, tls: tls.to_owned(), pid, _child: child })
+        Ok(Self { name, endpoint, tls: tls.to_owned(), pid, child })
+    }
+
+    /// Ends it and waits until it is gone.
+    pub(crate) async fn stop(mut self) -> io::Result<()> {
+        self.child.kill().await
     }
 
     /// A new connection.

@@ -27,10 +27,12 @@ pub(crate) async fn list(arguments: AuditListArguments, output: &Output) -> Resu
     let mut client = connection::connect().await?.audit();
     let listed = query(&mut client, &arguments).await?;
     output.show(
-        || json!({
-            "audit_events": listed.events.iter().map(event_json).collect::<Vec<_>>(),
-            "total_size": listed.total,
-        }),
+        || {
+            json!({
+                "audit_events": listed.events.iter().map(event_json).collect::<Vec<_>>(),
+                "total_size": listed.total,
+            })
+        },
         || {
             let shown = listed.events.len() as u64;
             let foot = match u64::try_from(listed.total) {
@@ -106,7 +108,16 @@ fn wire_query(arguments: &AuditListArguments) -> Result<v1::AuditEventQuery, Fai
 /// Events, one a line; with `items` every item of a batch has a line of its own.
 pub(crate) fn table(events: &[v1::AuditEvent], items: bool) -> Table {
     let mut table = Table::new(&[
-        "TIME", "EVENT", "WHO", "WHAT", "KEY", "FIELD", "ROW TOKEN", "WHY", "RULE", "OUTCOME",
+        "TIME",
+        "EVENT",
+        "WHO",
+        "WHAT",
+        "KEY",
+        "FIELD",
+        "ROW TOKEN",
+        "WHY",
+        "RULE",
+        "OUTCOME",
     ]);
     for event in events {
         let lines: Vec<Option<&v1::AuditEventItem>> = match event.items.as_slice() {
@@ -124,6 +135,7 @@ pub(crate) fn table(events: &[v1::AuditEvent], items: bool) -> Table {
 fn line(event: &v1::AuditEvent, item: Option<&v1::AuditEventItem>, items: bool) -> [String; 10] {
     let alone = event.item_count <= 1;
     let what = match event.action.as_str() {
+        _ if !matches!(event.kind.as_str(), "" | "CALL") => event.kind.clone(),
         "" => event.kind.clone(),
         action if alone => action.to_owned(),
         action => format!("{action} ×{}", event.item_count),

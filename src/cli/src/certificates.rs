@@ -14,13 +14,13 @@ use rcgen::{
 use zeroize::Zeroizing;
 
 /// Issues certificates for as long as it lives. Its key is written nowhere.
-pub struct Authority {
+pub(crate) struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     certificate_pem: String,
 }
 
 /// A certificate and its key.
-pub struct Issued {
+pub(crate) struct Issued {
     /// In PEM form.
     pub certificate_pem: String,
     /// PKCS #8 in PEM form.
@@ -32,7 +32,7 @@ impl Authority {
     ///
     /// # Errors
     /// If the operating system gives no randomness.
-    pub fn new(name: &str) -> Result<Self, rcgen::Error> {
+    pub(crate) fn new(name: &str) -> Result<Self, rcgen::Error> {
         let mut params = named(name);
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -44,7 +44,7 @@ impl Authority {
 
     /// The authority's own certificate in PEM form.
     #[must_use]
-    pub fn certificate_pem(&self) -> &str {
+    pub(crate) fn certificate_pem(&self) -> &str {
         &self.certificate_pem
     }
 
@@ -52,7 +52,7 @@ impl Authority {
     ///
     /// # Errors
     /// If one of them is not legal.
-    pub fn server(&self, names: &[&str]) -> Result<Issued, rcgen::Error> {
+    pub(crate) fn server(&self, names: &[&str]) -> Result<Issued, rcgen::Error> {
         let mut params = named("fieldseal");
         let names = names.iter().map(|name| match name.parse() {
             Ok(address) => Ok(SanType::IpAddress(address)),
@@ -67,7 +67,7 @@ impl Authority {
     ///
     /// # Errors
     /// If the name is not legal in a certificate.
-    pub fn client(&self, principal: &Principal) -> Result<Issued, rcgen::Error> {
+    pub(crate) fn client(&self, principal: &Principal) -> Result<Issued, rcgen::Error> {
         let text = principal.as_str();
         let (params, name) = match text.split_once(':') {
             Some(("dns", name)) => (named("client"), Some(SanType::DnsName(name.try_into()?))),
@@ -107,7 +107,7 @@ fn named(name: &str) -> CertificateParams {
 ///
 /// # Errors
 /// If there is a file already, or it cannot be written.
-pub fn write_private(path: &Path, pem: &str) -> io::Result<()> {
+pub(crate) fn write_private(path: &Path, pem: &str) -> io::Result<()> {
     let mut file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(pem.as_bytes())?;
     file.sync_all()

@@ -67,8 +67,9 @@ fn broken(status: &Status) -> Failure {
     let rejected = ["CertificateRequired", "BadCertificate", "UnknownCA", "CertificateUnknown"];
     if rejected.iter().any(|alert| message.contains(alert)) || message.contains("AccessDenied") {
         let what = format!("the sidecar refused the certificate: {message}");
-        return Failure::new(Exit::Denied, "CERTIFICATE_REFUSED", what)
-            .advise("check FIELDSEAL_CLIENT_CERT; the sidecar's tls.client_ca must have issued it");
+        return Failure::new(Exit::Denied, "CERTIFICATE_REFUSED", what).advise(
+            "check FIELDSEAL_CLIENT_CERT; the sidecar's tls.client_ca must have issued it",
+        );
     }
     match status.code() {
         Code::Unknown | Code::Unavailable | Code::Cancelled | Code::Internal => {

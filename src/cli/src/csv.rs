@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use fieldseal_api::v1;
 use tempfile::NamedTempFile;
 
-use crate::arguments::{CsvArguments, CsvCommand, ReasonArguments};
+use crate::arguments::{CsvArguments, CsvCommand};
 use crate::connection::{self, Encryption};
 use crate::failure::{Exit, Failure};
 use crate::output::{Output, counted, grouped, note};
@@ -23,7 +23,8 @@ use batch::Batch;
 pub(crate) use batch::{Direction, Summary};
 use columns::Columns;
 pub(crate) use progress::Progress;
-use records::{Reader, RecordError};
+use records::Reader;
+pub(crate) use records::RecordError;
 
 /// Bytes that are read and written at a time.
 const BUFFER_BYTES: usize = 256 * 1024;
@@ -215,7 +216,42 @@ fn publish(job: &Job, staged: NamedTempFile) -> Result<(), Failure> {
     dir.map_err(|e| writing(&e))
 }
 
-/// The reason of a decrypt, as the wire has it.
-pub(crate) fn decrypt_for(reason: &ReasonArguments) -> Direction {
-    Direction::Decrypt(values::reason(reason))
+/// A record with the names of its fields.
+pub(crate) struct Row {
+    header: std::rc::Rc<Vec<String>>,
+    record: records::Record,
+}
+
+impl Row {
+    /// The field under this header.
+    pub(crate) fn get(&self, header: &str) -> Option<String> {
+        let place = self.header.iter().position(|name| name == header)?;
+        let value = self.record.value(place)?;
+        Some(String::from_utf8_lossy(&value).into_owned())
+    }
+}
+
+/// The records of a file with a header line, one after another.
+pub(crate) fn rows(
+    input: impl BufRead,
+    delimiter: u8,
+) -> impl Iterator<Item = Result<Row, RecordError>> {
+    let mut reader = Reader::new(input, delimiter);
+    let mut header: Option<std::rc::Rc<Vec<String>>> = None;
+    std::iter::from_fn(move || {
+        loop {
+            let mut record = records::Record::default();
+            match reader.read(&mut record) {
+                Err(error) => return Some(Err(error)),
+                Ok(false) => return None,
+                Ok(true) => {}
+            }
+            if let Some(header) = &header {
+                return Some(Ok(Row { header: header.clone(), record }));
+            }
+            let names = (0..record.len()).filter_map(|at| record.value(at));
+            let names = names.map(|name| String::from_utf8_lossy(&name).into_owned()).collect();
+            header = Some(std::rc::Rc::new(names));
+        }
+    })
 }

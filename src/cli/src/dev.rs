@@ -64,11 +64,13 @@ fn introduce(
     env_file: Option<&Path>,
 ) -> Result<(), Failure> {
     output.show(
-        || json!({
-            "endpoint": settings.endpoint, "ca": settings.ca,
-            "certificate": settings.certificate, "private_key": settings.private_key,
-            "env_file": env_file,
-        }),
+        || {
+            json!({
+                "endpoint": settings.endpoint, "ca": settings.ca,
+                "certificate": settings.certificate, "private_key": settings.private_key,
+                "env_file": env_file,
+            })
+        },
         || {
             let mut table = Table::bare();
             table.row(["endpoint", &settings.endpoint]);

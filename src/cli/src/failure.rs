@@ -11,7 +11,7 @@ use fieldseal_model::Malformed;
 /// How the command ended. The numbers are stable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
-pub enum Exit {
+pub(crate) enum Exit {
     /// Something inside is wrong.
     Internal = 1,
     /// The command, its settings or its input cannot be understood.
@@ -42,7 +42,7 @@ impl From<Exit> for std::process::ExitCode {
 
 /// A command that failed. It holds no secret.
 #[derive(Debug)]
-pub struct Failure {
+pub(crate) struct Failure {
     exit: Exit,
     what: String,
     reason: Cow<'static, str>,
@@ -53,19 +53,19 @@ pub struct Failure {
 impl Failure {
     /// A failure with a stable reason in upper case.
     #[must_use]
-    pub fn new(exit: Exit, reason: &'static str, what: impl Into<String>) -> Self {
+    pub(crate) fn new(exit: Exit, reason: &'static str, what: impl Into<String>) -> Self {
         Self { exit, what: what.into(), reason: reason.into(), event: None, advice: None }
     }
 
     /// The command's arguments contradict each other or its input is not what it should be.
     #[must_use]
-    pub fn usage(reason: &'static str, what: impl Into<String>) -> Self {
+    pub(crate) fn usage(reason: &'static str, what: impl Into<String>) -> Self {
         Self::new(Exit::Usage, reason, what)
     }
 
     /// A file or stream that cannot be read or written. `doing` is for example `cannot read`.
     #[must_use]
-    pub fn io(doing: &str, path: &Path, error: &std::io::Error) -> Self {
+    pub(crate) fn io(doing: &str, path: &Path, error: &std::io::Error) -> Self {
         use std::io::ErrorKind;
         let (exit, reason) = match error.kind() {
             ErrorKind::NotFound => (Exit::NotFound, "FILE_NOT_FOUND"),
@@ -79,51 +79,45 @@ impl Failure {
 
     /// What to do about it.
     #[must_use]
-    pub fn advise(mut self, advice: impl Into<String>) -> Self {
+    pub(crate) fn advise(mut self, advice: impl Into<String>) -> Self {
         self.advice = Some(advice.into());
         self
     }
 
     /// Puts in front where it happened.
     #[must_use]
-    pub fn at(mut self, place: impl fmt::Display) -> Self {
+    pub(crate) fn at(mut self, place: impl fmt::Display) -> Self {
         self.what = format!("{place}: {}", self.what);
         self
     }
 
     /// How the process ends.
     #[must_use]
-    pub const fn exit(&self) -> Exit {
+    pub(crate) const fn exit(&self) -> Exit {
         self.exit
     }
 
     /// The stable reason.
     #[must_use]
-    pub fn reason(&self) -> &str {
+    pub(crate) fn reason(&self) -> &str {
         &self.reason
     }
 
     /// What happened, for people.
     #[must_use]
-    pub fn what(&self) -> &str {
+    pub(crate) fn what(&self) -> &str {
         &self.what
     }
 
     /// The audit record of the failed call, `logs/{log}/events/{index}`.
     #[must_use]
-    pub fn event(&self) -> Option<&str> {
+    pub(crate) fn event(&self) -> Option<&str> {
         self.event.as_deref()
-    }
-
-    /// What to do.
-    #[must_use]
-    pub fn advice(&self) -> Option<&str> {
-        self.advice.as_deref()
     }
 
     /// The error as a JSON document.
     #[must_use]
-    pub fn json(&self) -> serde_json::Value {
+    pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::json!({ "error": {
             "message": self.what,
             "reason": self.reason,
@@ -136,7 +130,7 @@ impl Failure {
     /// A refusal of the server: its gRPC code, its stable reason (empty if it gave none), its
     /// message and the audit record.
     #[must_use]
-    pub fn refused(code: Code, reason: &str, message: &str, event: Option<&str>) -> Self {
+    pub(crate) fn refused(code: Code, reason: &str, message: &str, event: Option<&str>) -> Self {
         let reason = match reason {
             "" => Cow::Borrowed(code_name(code)),
             known => Cow::Owned(known.to_owned()),

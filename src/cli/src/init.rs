@@ -31,11 +31,13 @@ pub(crate) async fn run(arguments: InitArguments, output: &Output) -> Result<(),
     }
     let created = installation::create(&plan).await?;
     output.show(
-        || json!({
-            "installation": created.installation.to_string(),
-            "config": created.config(),
-            "recovery_recipient": created.recovery_recipient,
-        }),
+        || {
+            json!({
+                "installation": created.installation.to_string(),
+                "config": created.config(),
+                "recovery_recipient": created.recovery_recipient,
+            })
+        },
         || summary(&plan, &created),
     )?;
     show_identity(&created);
@@ -50,7 +52,9 @@ fn summary(plan: &Plan, created: &Created) -> String {
     let mut text = table.text();
     let mut next = Vec::new();
     if plan.dev_callers.is_empty() {
-        next.push("put the server's certificate, its key and the client CA where [tls] says".into());
+        next.push(
+            "put the server's certificate, its key and the client CA where [tls] says".into(),
+        );
     }
     if plan.members.is_empty() {
         next.push(format!(
@@ -71,9 +75,13 @@ fn show_identity(created: &Created) {
     let Some(identity) = &created.recovery_identity else { return };
     note("");
     note("RECOVERY IDENTITY, shown once and stored nowhere. Without it and without the root key");
-    note("file, everything that was sealed is lost. Keep it off this machine, on paper or in a safe:");
+    note(
+        "file, everything that was sealed is lost. Keep it off this machine, on paper or in a safe:",
+    );
     note("");
     note(identity.trim_end());
     note("");
-    note("It opens the root key in state/keyring.json (`fieldseal recover`, or the `age` program).");
+    note(
+        "It opens the root key in state/keyring.json (`fieldseal recover`, or the `age` program).",
+    );
 }

@@ -27,7 +27,7 @@ use crate::failure::{Exit, Failure};
 
 /// A caller that gets a development certificate, `tls/{name}.pem` and `tls/{name}.key`.
 #[derive(Debug, Clone)]
-pub struct DevCaller {
+pub(crate) struct DevCaller {
     /// The name of its files.
     pub name: String,
     /// Who it is.
@@ -36,7 +36,7 @@ pub struct DevCaller {
 
 /// What to make.
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// Where; new or empty.
     pub dir: PathBuf,
     /// Where `serve` listens. Port 0 takes a free port each time.
@@ -62,7 +62,7 @@ pub struct Plan {
 impl Plan {
     /// An installation that listens on `listen`, with nothing special.
     #[must_use]
-    pub fn new(dir: impl Into<PathBuf>, listen: SocketAddr) -> Self {
+    pub(crate) fn new(dir: impl Into<PathBuf>, listen: SocketAddr) -> Self {
         Self {
             dir: dir.into(),
             listen,
@@ -82,7 +82,7 @@ impl Plan {
     ///
     /// # Errors
     /// If the name is not legal in a SPIFFE id.
-    pub fn with_dev_caller(mut self, name: &str, roles: &[Role]) -> Result<Self, Failure> {
+    pub(crate) fn with_dev_caller(mut self, name: &str, roles: &[Role]) -> Result<Self, Failure> {
         let principal = Principal::parse(&format!("spiffe://dev.local/{name}"))?;
         self.members.extend(roles.iter().map(|role| (*role, principal.clone())));
         self.dev_callers.push(DevCaller { name: name.to_owned(), principal });
@@ -91,7 +91,7 @@ impl Plan {
 }
 
 /// An installation that was made.
-pub struct Created {
+pub(crate) struct Created {
     /// Where it is, as an absolute path.
     pub dir: PathBuf,
     /// Its id.
@@ -105,19 +105,19 @@ pub struct Created {
 impl Created {
     /// The configuration file.
     #[must_use]
-    pub fn config(&self) -> PathBuf {
+    pub(crate) fn config(&self) -> PathBuf {
         self.dir.join(CONFIG)
     }
 
     /// The audit log's directory.
     #[must_use]
-    pub fn audit(&self) -> PathBuf {
+    pub(crate) fn audit(&self) -> PathBuf {
         self.dir.join("state/audit")
     }
 
     /// How a development caller connects.
     #[must_use]
-    pub fn client(&self, name: &str, address: SocketAddr) -> fieldseal_client::Settings {
+    pub(crate) fn client(&self, name: &str, address: SocketAddr) -> fieldseal_client::Settings {
         fieldseal_client::Settings {
             endpoint: format!("https://{address}"),
             ca: self.dir.join("tls/ca.pem"),
@@ -128,13 +128,13 @@ impl Created {
 }
 
 /// The configuration file's name.
-pub const CONFIG: &str = "fieldseal.toml";
+pub(crate) const CONFIG: &str = "fieldseal.toml";
 
 /// Makes an installation. If something fails, what was made is removed again.
 ///
 /// # Errors
 /// `INSTALLATION_EXISTS` if the directory holds anything already; otherwise what could not be made.
-pub async fn create(plan: &Plan) -> Result<Created, Failure> {
+pub(crate) async fn create(plan: &Plan) -> Result<Created, Failure> {
     let config = configuration(plan)?;
     let dir = claim(&plan.dir)?;
     let mut undo = Undo { paths: Vec::new() };
@@ -179,18 +179,14 @@ fn claim(dir: &Path) -> Result<PathBuf, Failure> {
     let taken = entries.any(|entry| entry.map_or(true, |e| e.file_name() != "lost+found"));
     if taken {
         let what = format!("{} is not empty", dir.display());
-        return Err(Failure::new(Exit::Conflict, "INSTALLATION_EXISTS", what)
-            .advise("name a new directory with --dir; an installation is never made over another"));
+        return Err(Failure::new(Exit::Conflict, "INSTALLATION_EXISTS", what).advise(
+            "name a new directory with --dir; an installation is never made over another",
+        ));
     }
     Ok(dir)
 }
 
-async fn fill(
-    plan: &Plan,
-    dir: &Path,
-    config: &str,
-    undo: &mut Undo,
-) -> Result<Created, Failure> {
+async fn fill(plan: &Plan, dir: &Path, config: &str, undo: &mut Undo) -> Result<Created, Failure> {
     let state = undo.on_failure(dir.join("state"));
     private_dir(&state, false)?;
     let root = root_key_file(plan, dir)?;
@@ -299,7 +295,8 @@ fn configuration(plan: &Plan) -> Result<String, Failure> {
     let kind = principal_kind(&plan.members)?;
     set("principal = \"spiffe\"", &format!("principal = \"{kind}\""))?;
     if let Some(stated) = &plan.root_key_file {
-        let path = std::path::absolute(stated).map_err(|e| Failure::io("cannot use", stated, &e))?;
+        let path =
+            std::path::absolute(stated).map_err(|e| Failure::io("cannot use", stated, &e))?;
         let path = path.to_str().ok_or_else(|| {
             Failure::usage("PATH_INVALID", "the root key file's path must be UTF-8 text")
         })?;

@@ -18,6 +18,7 @@ mod init;
 mod installation;
 mod keys;
 mod output;
+mod quickstart;
 mod recover;
 mod serve;
 mod signals;
@@ -65,7 +66,7 @@ fn usage(error: &clap::Error) -> ExitCode {
 
 async fn run(command: Command, output: &Output) -> Result<(), Failure> {
     match command {
-        Command::Quickstart(_) => Err(Failure::new(Exit::Internal, "INTERNAL", "not there yet")),
+        Command::Quickstart(arguments) => quickstart::run(arguments, output).await,
         Command::Dev(arguments) => dev::run(arguments, output).await,
         Command::Init(arguments) => init::run(arguments, output).await,
         Command::Serve(arguments) => serve::command(arguments).await,

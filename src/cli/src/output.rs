@@ -119,7 +119,9 @@ pub(crate) fn visible(text: &str) -> String {
     for character in text.chars() {
         match character {
             '\n' => shown.push_str("\\n"),
-            c if c.is_control() || matches!(c, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') => {
+            c if c.is_control()
+                || matches!(c, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') =>
+            {
                 shown.extend(c.escape_unicode());
             }
             c => shown.push(c),
@@ -174,10 +176,7 @@ mod tests {
         let mut table = Table::new(&["NAME", "STATE"]);
         table.row(["Zoë 🦊", "ENABLED"]);
         table.row(["a-longer-name", ""]);
-        assert_eq!(
-            table.text(),
-            "NAME           STATE\nZoë 🦊         ENABLED\na-longer-name\n"
-        );
+        assert_eq!(table.text(), "NAME           STATE\nZoë 🦊         ENABLED\na-longer-name\n");
     }
 
     #[test]

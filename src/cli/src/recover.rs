@@ -24,8 +24,7 @@ use crate::values::{ciphertext, show_value, standard_input};
 pub(crate) async fn run(arguments: RecoverArguments, output: &Output) -> Result<(), Failure> {
     let config = Config::load(&arguments.config).map_err(|e| serve::config_failure(&e))?;
     let identity = std::fs::read_to_string(&arguments.identity).map(Zeroizing::new);
-    let identity =
-        identity.map_err(|e| Failure::io("cannot read", &arguments.identity, &e))?;
+    let identity = identity.map_err(|e| Failure::io("cannot read", &arguments.identity, &e))?;
     let keyring = keyring::open_with_identity(&config.state.keyring(), &identity);
     let keyring = keyring.map_err(|e| serve::keyring_failure(&e))?;
     let value = ciphertext(&standard_input("the ciphertext")?);

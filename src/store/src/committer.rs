@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
@@ -12,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::backend::{Backend, RawWrite};
 use crate::error::{StoreError, TxnError};
+use crate::lock::Hold;
 use crate::path::Path;
 use crate::store::{OutboxEntry, STATE_KEY, Secrets, outbox_key, seal_value, stored_revision};
 use crate::txn::{Guard, Txn, Write};
@@ -41,6 +43,8 @@ pub(crate) struct Committer {
     /// The same for everybody to read.
     pub(crate) trouble: Arc<RwLock<Option<String>>>,
     pub(crate) space: Option<(Instant, bool)>,
+    /// The directory belongs to this process until the backend above is closed here too.
+    pub(crate) _lock: Hold,
 }
 
 /// A group while it is being put together: what it writes so far, on top of the backend.
@@ -49,11 +53,22 @@ struct Group {
     overlay: HashMap<Vec<u8>, Option<Vec<u8>>>,
     events: Vec<OutboxEntry>,
     answers: Vec<(oneshot::Sender<Result<u64, TxnError>>, u64)>,
+    refused: Vec<(oneshot::Sender<Result<u64, TxnError>>, TxnError)>,
     done: Vec<oneshot::Sender<Result<(), StoreError>>>,
 }
 
 impl Committer {
+    /// Commits until the store is closed or forgotten. Then the backend is no longer held here, and
+    /// whoever closed the store is told.
     pub(crate) fn run(mut self, orders: &Receiver<Order>) {
+        let closed = self.serve(orders);
+        drop(self);
+        if let Some(answer) = closed {
+            let _nobody_waits = answer.send(());
+        }
+    }
+
+    fn serve(&mut self, orders: &Receiver<Order>) -> Option<oneshot::Sender<()>> {
         while let Ok(first) = orders.recv() {
             let mut group = Group::default();
             let mut next = Some(first);
@@ -67,8 +82,7 @@ impl Committer {
                     }
                     Order::Close(answer) => {
                         self.commit(group);
-                        let _nobody_waits = answer.send(());
-                        return;
+                        return Some(answer);
                     }
                 }
                 taken += 1;
@@ -76,6 +90,7 @@ impl Committer {
             }
             self.commit(group);
         }
+        None
     }
 
     fn take(
@@ -86,11 +101,18 @@ impl Committer {
     ) {
         let result = match &self.broken {
             Some(why) => Err(TxnError::Broken(why.clone())),
-            None => self.add(group, txn),
+            // A panic of the database, or of the maker of an event, leaves the group as it was, but
+            // nobody knows what else it left.
+            None => catch_unwind(AssertUnwindSafe(|| self.add(group, txn))).unwrap_or_else(|_| {
+                let why = "a transaction was given up half way".to_owned();
+                self.give_up(why.clone());
+                Err(TxnError::Broken(why))
+            }),
         };
+        // A refusal waits for the group as well: whoever lost a race then finds what won it.
         match result {
             Ok(revision) => group.answers.push((answer, revision)),
-            Err(error) => drop(answer.send(Err(error))),
+            Err(error) => group.refused.push((answer, error)),
         }
     }
 
@@ -170,8 +192,10 @@ impl Committer {
     }
 
     fn commit(&mut self, group: Group) {
-        let Group { overlay, events, answers, done } = group;
-        let result = self.write(overlay, !answers.is_empty());
+        let Group { overlay, events, answers, refused, done } = group;
+        let write = AssertUnwindSafe(|| self.write(overlay, !answers.is_empty()));
+        let result = catch_unwind(write)
+            .unwrap_or_else(|_| Err(io::Error::other("the database gave up half way")));
         match result {
             Ok(()) => {
                 // The outbox first: whoever is answered finds the event on its way.
@@ -187,16 +211,26 @@ impl Committer {
             }
             Err(error) => {
                 let why = error.to_string();
-                tracing::error!(event = "store_broken", error = why);
+                self.give_up(why.clone());
                 for (answer, _) in answers {
                     let _gone = answer.send(Err(TxnError::Indeterminate(why.clone())));
                 }
                 for answer in done {
                     let _gone = answer.send(Err(StoreError::Io(why.clone())));
                 }
-                *self.trouble.write() = Some(why.clone());
-                self.broken = Some(why);
             }
+        }
+        for (answer, error) in refused {
+            let _gone = answer.send(Err(error));
+        }
+    }
+
+    /// Writes nothing any more.
+    fn give_up(&mut self, why: String) {
+        if self.broken.is_none() {
+            tracing::error!(event = "store_broken", error = why);
+            *self.trouble.write() = Some(why.clone());
+            self.broken = Some(why);
         }
     }
 

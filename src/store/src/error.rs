@@ -37,14 +37,20 @@ pub enum StoreError {
     /// Reading or writing failed.
     #[error("the store's disk failed: {0}")]
     Io(String),
-    /// The store was closed or broke down.
+    /// Too many changes wait; nothing was written.
+    #[error("too many changes wait for the store; try again in a moment")]
+    Busy,
+    /// The store was closed.
     #[error("the store is closed")]
     Closed,
 }
 
 impl From<std::io::Error> for StoreError {
     fn from(error: std::io::Error) -> Self {
-        Self::Io(error.to_string())
+        match error.kind() {
+            std::io::ErrorKind::InvalidData => Self::Corrupt(error.to_string()),
+            _ => Self::Io(error.to_string()),
+        }
     }
 }
 
@@ -74,7 +80,8 @@ pub enum TxnError {
     /// Too many transactions wait; nothing was written.
     #[error("too many changes wait for the store; try again in a moment")]
     Busy,
-    /// The disk failed while this was written: it may have happened or not. Read again.
+    /// The disk failed while this was written: it may have happened or not. Only reading it after a
+    /// restart tells; before that, a read may show what the disk then does not have.
     #[error("the store's disk failed; it is not known whether the change happened: {0}")]
     Indeterminate(String),
     /// The store took no more writes after an error of its disk.

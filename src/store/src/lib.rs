@@ -18,7 +18,7 @@ mod txn;
 pub use backend::memory::{Faults, MemoryDisk};
 pub use error::{StoreError, TxnError};
 pub use path::{Kind, Path, Prefix};
-pub use store::{Health, 
-    BackendSettings, OutboxEntry, RangePage, Secrets, Settings, Store, Sums, Versioned,
+pub use store::{
+    BackendSettings, Health, OutboxEntry, RangePage, Secrets, Settings, Store, Sums, Versioned,
 };
 pub use txn::{Event, Txn};

@@ -4,10 +4,15 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use rustix::fs::{FlockOperation, flock};
 
 use crate::error::StoreError;
+
+/// What keeps other processes out of a store, shared by its handles and its committer; a store in
+/// memory needs nothing.
+pub(crate) type Hold = Option<Arc<DirectoryLock>>;
 
 /// Holds the directory for as long as it lives. The file names the holder.
 #[derive(Debug)]

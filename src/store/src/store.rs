@@ -18,7 +18,7 @@ use crate::backend::sled::SledBackend;
 use crate::backend::{Backend, RawWrite};
 use crate::committer::{Committer, Order};
 use crate::error::{StoreError, TxnError};
-use crate::lock::DirectoryLock;
+use crate::lock::{DirectoryLock, Hold};
 use crate::path::{self, Kind, Path, Prefix};
 use crate::txn::Txn;
 
@@ -50,6 +50,16 @@ pub struct Settings {
     pub reserve_bytes: u64,
     /// Most transactions that wait.
     pub queue: usize,
+}
+
+impl BackendSettings {
+    /// The place as an error names it.
+    fn place(&self) -> PathBuf {
+        match self {
+            Self::Sled(directory) => directory.clone(),
+            Self::Memory(_) => PathBuf::from("memory"),
+        }
+    }
 }
 
 impl Settings {
@@ -136,8 +146,8 @@ struct Inner {
     trouble: Arc<RwLock<Option<String>>>,
     reserve_bytes: u64,
     orders: SyncSender<Order>,
-    // Given up when the last handle goes.
-    _lock: Option<DirectoryLock>,
+    // Given up when the last handle and the committer are gone: after the backend, so it stands last.
+    _lock: Hold,
 }
 
 /// A store. Clones share it.
@@ -158,13 +168,17 @@ impl Store {
     ) -> Result<Self, StoreError> {
         if let BackendSettings::Sled(directory) = &settings.backend {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+            if let Some(parent) = directory.parent().filter(|p| !p.as_os_str().is_empty()) {
+                // The directory's own name must survive a loss of power too.
+                fs::File::open(parent)?.sync_all()?;
+            }
             if directory.join("db").exists() {
                 return Err(StoreError::AlreadyInitialized(directory.clone()));
             }
         }
         let (backend, lock) = Self::backend(&settings)?;
         if backend.get(FORMAT_KEY)?.is_some() {
-            return Err(StoreError::AlreadyInitialized(PathBuf::new()));
+            return Err(StoreError::AlreadyInitialized(settings.backend.place()));
         }
         let state = seal_value(&secrets, STATE_KEY, 0, &[0; 32])?;
         backend.apply(vec![
@@ -190,16 +204,19 @@ impl Store {
             return Err(StoreError::NotInitialized(directory.clone()));
         }
         let (backend, lock) = Self::backend(&settings)?;
+        if let BackendSettings::Memory(_) = &settings.backend
+            && backend.range(&[], None, 1)?.is_empty()
+        {
+            return Err(StoreError::NotInitialized(settings.backend.place()));
+        }
         Self::start(&settings, secrets, outbox, backend, lock)
     }
 
-    fn backend(
-        settings: &Settings,
-    ) -> Result<(Arc<dyn Backend>, Option<DirectoryLock>), StoreError> {
+    fn backend(settings: &Settings) -> Result<(Arc<dyn Backend>, Hold), StoreError> {
         match &settings.backend {
             BackendSettings::Sled(directory) => {
                 let lock = DirectoryLock::acquire(directory)?;
-                Ok((Arc::new(SledBackend::open(directory)?), Some(lock)))
+                Ok((Arc::new(SledBackend::open(directory)?), Some(Arc::new(lock))))
             }
             BackendSettings::Memory(disk) => Ok((Arc::new(disk.clone()), None)),
         }
@@ -210,7 +227,7 @@ impl Store {
         secrets: Secrets,
         outbox: mpsc::UnboundedSender<OutboxEntry>,
         backend: Arc<dyn Backend>,
-        lock: Option<DirectoryLock>,
+        lock: Hold,
     ) -> Result<Self, StoreError> {
         let format = backend.get(FORMAT_KEY)?;
         let format = format.ok_or_else(|| StoreError::Corrupt("no format record".into()))?;
@@ -239,6 +256,7 @@ impl Store {
             broken: None,
             trouble: Arc::clone(&trouble),
             space: None,
+            _lock: lock.clone(),
         };
         let thread = std::thread::Builder::new().name("store-commit".into());
         thread.spawn(move || committer.run(&queue))?;
@@ -345,11 +363,15 @@ impl Store {
     /// Removes the events up to this revision: the journal has them.
     ///
     /// # Errors
-    /// If the store is closed or broke down.
+    /// `Busy` if too much waits: they stay, and a later call removes them too. `Closed`, or the
+    /// trouble of the disk.
     pub async fn outbox_done(&self, up_to: u64) -> Result<(), StoreError> {
         let (answer, result) = oneshot::channel();
         let order = Order::OutboxDone(up_to, answer);
-        self.inner.orders.try_send(order).map_err(|_| StoreError::Closed)?;
+        self.inner.orders.try_send(order).map_err(|refused| match refused {
+            TrySendError::Full(_) => StoreError::Busy,
+            TrySendError::Disconnected(_) => StoreError::Closed,
+        })?;
         result.await.map_err(|_| StoreError::Closed)?
     }
 
@@ -378,7 +400,8 @@ impl Store {
         .await
     }
 
-    /// Finishes what waits and takes no more.
+    /// Finishes what waits and takes no more. The directory is free once the last handle is dropped
+    /// as well.
     pub async fn close(&self) {
         let (answer, closed) = oneshot::channel();
         let mut order = Order::Close(answer);

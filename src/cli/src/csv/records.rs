@@ -285,13 +285,8 @@ mod tests {
         let rows = read_all(text.as_bytes()).unwrap();
         let shown: Vec<Vec<_>> =
             rows.iter().map(|r| r.iter().map(|f| String::from_utf8_lossy(f)).collect()).collect();
-        let expected: [[&str; 2]; 5] = [
-            ["id", "note"],
-            ["1", "two\nlines, \"quoted\""],
-            ["2", ""],
-            ["3", ""],
-            ["4", "a\"b"],
-        ];
+        let expected: [[&str; 2]; 5] =
+            [["id", "note"], ["1", "two\nlines, \"quoted\""], ["2", ""], ["3", ""], ["4", "a\"b"]];
         assert_eq!(shown, expected);
     }
 

@@ -30,8 +30,7 @@ impl SledBackend {
         let opening = opening.spawn(move || config.open())?;
         let db = match opening.join() {
             Ok(Ok(db)) => db,
-            Ok(Err(::sled::Error::Io(error))) => return Err(error.into()),
-            Ok(Err(error)) => return Err(StoreError::Corrupt(error.to_string())),
+            Ok(Err(error)) => return Err(failure(error).into()),
             Err(_) => {
                 return Err(StoreError::Corrupt(format!(
                     "the database in {} cannot be opened; restore it from a backup",
@@ -42,14 +41,28 @@ impl SledBackend {
         let path = directory.join("db");
         fs::set_permissions(directory, Permissions::from_mode(0o700))?;
         fs::set_permissions(&path, Permissions::from_mode(0o600))?;
+        // sled syncs its files but not their names.
+        File::open(directory)?.sync_all()?;
         let file = File::open(path)?;
         Ok(Self { db, file, directory: directory.to_owned() })
     }
 }
 
+/// What sled says, in our words: damage is `InvalidData`.
+fn failure(error: ::sled::Error) -> io::Error {
+    match error {
+        ::sled::Error::Io(error) => error,
+        ::sled::Error::Corruption { .. } => io::Error::new(
+            io::ErrorKind::InvalidData,
+            "the database is damaged; restore it from a backup",
+        ),
+        other => io::Error::other(other.to_string()),
+    }
+}
+
 impl Backend for SledBackend {
     fn get(&self, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
-        Ok(self.db.get(key)?.map(|value| value.to_vec()))
+        Ok(self.db.get(key).map_err(failure)?.map(|value| value.to_vec()))
     }
 
     fn range(
@@ -65,7 +78,7 @@ impl Backend for SledBackend {
         };
         let mut entries = Vec::new();
         for entry in self.db.range::<Vec<u8>, _>((from, Bound::Unbounded)).take(limit) {
-            let (key, value) = entry?;
+            let (key, value) = entry.map_err(failure)?;
             if !key.starts_with(prefix) {
                 break;
             }
@@ -82,11 +95,11 @@ impl Backend for SledBackend {
                 RawWrite::Delete(key) => batch.remove(key),
             }
         }
-        Ok(self.db.apply_batch(batch)?)
+        self.db.apply_batch(batch).map_err(failure)
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.db.flush()?;
+        self.db.flush().map_err(failure)?;
         self.file.sync_data()
     }
 

@@ -1,0 +1,123 @@
+//! The yardsticks: what the sidecar does, beside what the same machine does without it.
+//!
+//! **For:** `ratios`, which runs the shipped binary against a bare echo and a durable echo in the
+//! same minutes on the same machine, with the same messages and the same TLS.
+//! **May use:** `client`, `api`, `model`, and the listener of `server` for the echoes.
+//! **Must hold:** the echoes and their log are frozen; a call that fails fails the run; every
+//! process that was started is gone when this one ends.
+
+mod bars;
+mod certificates;
+mod durable;
+mod echo;
+mod error;
+mod load;
+mod process;
+mod ratios;
+mod sidecar;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::error::BenchError;
+
+/// A quick allocator for the load and the echoes, so that they are no easy yardsticks. The sidecar
+/// brings its own, which wipes.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Measures a sidecar against a gRPC echo.
+#[derive(Debug, Parser)]
+#[command(name = "fieldseal-bench", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the shipped binary and both echoes round by round, and compare them
+    Ratios(RatiosArguments),
+    /// The bare echo, until standard input ends (`ratios` starts it)
+    Echo(EchoArguments),
+    /// The durable echo, until standard input ends (`ratios` starts it)
+    DurableEcho(EchoArguments),
+}
+
+#[derive(Debug, Args)]
+struct RatiosArguments {
+    /// Print one JSON line a bar, and one with statistics
+    #[arg(long)]
+    json: bool,
+    /// How often each server is measured; the median counts
+    #[arg(long, value_name = "N", default_value_t = 5,
+        value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+    /// How long each measurement takes, in seconds
+    #[arg(long, value_name = "S", default_value_t = 2,
+        value_parser = clap::value_parser!(u32).range(1..=60))]
+    seconds: u32,
+    /// Where all logs are written; its file system is what is measured [default: beside the binary]
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Measure this binary instead of building the shipped one
+    #[arg(long, value_name = "PATH")]
+    binary: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct EchoArguments {
+    /// Where the log is made
+    #[arg(long, value_name = "DIR")]
+    dir: PathBuf,
+    /// Where the certificates are
+    #[arg(long, value_name = "DIR")]
+    tls: PathBuf,
+    /// Where the address is written
+    #[arg(long, value_name = "PATH")]
+    address_file: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let ended = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(BenchError::from)
+        .and_then(|runtime| runtime.block_on(run(arguments.command)));
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nothing is left to do if standard error is gone.
+            let _ = writeln!(std::io::stderr(), "error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: Command) -> Result<(), BenchError> {
+    match command {
+        Command::Ratios(arguments) => {
+            let plan = ratios::Plan {
+                rounds: arguments.rounds,
+                measured: Duration::from_secs(arguments.seconds.into()),
+                dir: arguments.dir,
+                binary: arguments.binary,
+            };
+            // What was started is killed when the run is dropped.
+            let report = tokio::select! {
+                report = ratios::run(&plan) => report?,
+                _ = tokio::signal::ctrl_c() => return Err(BenchError::Interrupted),
+            };
+            let text = if arguments.json { report.json() } else { report.table() };
+            std::io::stdout().write_all(text.as_bytes())?;
+            Ok(())
+        }
+        Command::Echo(a) => echo::run(false, &a.dir, &a.tls, &a.address_file).await,
+        Command::DurableEcho(a) => echo::run(true, &a.dir, &a.tls, &a.address_file).await,
+    }
+}

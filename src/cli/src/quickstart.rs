@@ -1,0 +1,112 @@
+//! `quickstart`: the whole job once, with a real sidecar in a process of its own. Every value that
+//! is shown was computed in this run.
+
+mod place;
+mod proof;
+mod sidecar;
+mod steps;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use fieldseal_policy::Role;
+
+use crate::arguments::QuickstartArguments;
+use crate::connection::{environment, quoted_path};
+use crate::failure::{Exit, Failure};
+use crate::installation::{self, Created, Plan};
+use crate::output::{self, Output};
+
+use place::Place;
+use sidecar::Sidecar;
+use steps::Callers;
+
+/// How long the sidecar may take until it can serve.
+const START_WITHIN: Duration = Duration::from_secs(60);
+
+/// Runs `quickstart`.
+pub(crate) async fn run(arguments: QuickstartArguments, output: &Output) -> Result<(), Failure> {
+    if output.is_json() {
+        let what = "quickstart is for people and has no JSON form";
+        return Err(Failure::usage("OUTPUT_FORM_UNSUPPORTED", what));
+    }
+    let place = Place::claim(&arguments.dir)?;
+    say(&format!("fieldseal quickstart, in {}", place.dir.display()))?;
+    let made = make(&place).await?;
+    let mut sidecar = Sidecar::start(&place, &made).await?;
+    say(&format!(
+        "\n2  The sidecar runs\n   process     {}\n   address     {}\n   log lines   {}",
+        sidecar.pid(),
+        sidecar.address(),
+        place.log().display()
+    ))?;
+    let address = sidecar.address();
+    let shown = tokio::select! {
+        shown = show(&place, &made, address) => shown,
+        ended = sidecar.ended() => Err(ended),
+        _ = tokio::signal::ctrl_c() => {
+            Err(Failure::new(Exit::Interrupted, "INTERRUPTED", "interrupted"))
+        }
+    };
+    let stopped = sidecar.stop().await;
+    shown?;
+    say(&format!("\n8  The sidecar stopped cleanly\n   exit code   {}", stopped?))?;
+    say(&farewell(&place, &made))
+}
+
+fn say(text: &str) -> Result<(), Failure> {
+    output::bytes(format!("{text}\n").as_bytes())
+}
+
+/// Step 1: development certificates, installation, configuration, policy, and the table to seal.
+async fn make(place: &Place) -> Result<Created, Failure> {
+    let mut plan = Plan::new(place.installation(), sidecar::free_address()?)
+        .with_dev_caller("app", &[Role::App])?
+        .with_dev_caller("ops", &[Role::Operator])?
+        .with_dev_caller("auditor", &[Role::Auditor])?;
+    plan.address_file = Some("address".to_owned());
+    plan.settings.push(("segment_mib = 64".to_owned(), "segment_mib = 4".to_owned()));
+    let made = installation::create(&plan).await?;
+    place.write_table()?;
+    for caller in Callers::NAMES {
+        let settings = made.client(caller, plan.listen);
+        place.write_environment(caller, &environment(&settings))?;
+    }
+    say(&format!(
+        "\n1  An installation\n   id          {}\n   config      {}\n   policy      {}\n   callers     \
+         app, ops, auditor: ECDSA P-256 certificates of a development CA\n   recovery    {} (its \
+         identity was made for this run and dropped)",
+        made.installation,
+        made.config().display(),
+        made.dir.join("policy").display(),
+        made.recovery_recipient,
+    ))?;
+    Ok(made)
+}
+
+/// Steps 3 to 7.
+async fn show(place: &Place, made: &Created, address: SocketAddr) -> Result<(), Failure> {
+    let mut callers = Callers::connect(made, address).await?;
+    say(&callers.create_key().await?)?;
+    say(&callers.seal_table(place).await?)?;
+    let (text, sealed) = callers.read_and_rotate(place).await?;
+    say(&text)?;
+    say(&callers.refusals(made, address, &sealed).await?)?;
+    let listed = callers.list_decrypts().await?;
+    say(&listed)?;
+    say(&proof::verify_and_tamper(place, made)?)
+}
+
+fn farewell(place: &Place, made: &Created) -> String {
+    let program = std::env::current_exe().unwrap_or_else(|_| "fieldseal".into());
+    let program = quoted_path(&program);
+    let env = |caller: &str| quoted_path(&place.environment(caller));
+    format!(
+        "\nGo on with\n  {program} serve --config {} &\n  . {} && printf 'ada@example.com' | {program} \
+         encrypt --key customer-pii --table customers --column email --row 1\n  . {} && {program} \
+         audit list",
+        quoted_path(&made.config()),
+        env("app"),
+        env("auditor"),
+    )
+}
