@@ -50,7 +50,25 @@ struct Journal {
     sync_p99_us: i64,
 }
 
-/// Runs it all. The directory of the run is removed at the end, but stays after an error.
+/// The directory of a run. It is removed when a run is over or given up, and stays after an error,
+/// because the logs of the servers are in it.
+struct Place {
+    dir: PathBuf,
+    keep: bool,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if self.keep {
+            return;
+        }
+        if let Err(error) = fs::remove_dir_all(&self.dir) {
+            tell(&format!("left behind: {}: {error}", self.dir.display()));
+        }
+    }
+}
+
+/// Runs it all.
 ///
 /// # Errors
 /// If a server does not start, or any call fails.
@@ -69,13 +87,20 @@ pub(crate) async fn run(plan: &Plan) -> Result<Report, BenchError> {
     };
     let dir = parent.join(format!("ratios-{}", std::process::id()));
     fs::create_dir_all(&dir)?;
+    let mut place = Place { dir, keep: false };
+    let ended = run_in(&place.dir, &own, &binary, plan).await;
+    place.keep = ended.is_err();
+    ended
+}
+
+async fn run_in(dir: &Path, own: &Path, binary: &Path, plan: &Plan) -> Result<Report, BenchError> {
     let tls = dir.join("tls");
     certificates::make(&tls)?;
 
-    let ours = sidecar::start(&binary, &dir, &tls).await?;
+    let ours = sidecar::start(binary, dir, &tls).await?;
     create_key(&ours).await?;
-    let durable = start_echo(&own, "durable-echo", &dir, &tls).await?;
-    let bare = start_echo(&own, "echo", &dir, &tls).await?;
+    let durable = start_echo(own, "durable-echo", dir, &tls).await?;
+    let bare = start_echo(own, "echo", dir, &tls).await?;
     let mut contenders =
         [Contender::new(ours).await?, Contender::new(durable).await?, Contender::new(bare).await?];
     same_shapes(&contenders).await?;
@@ -89,7 +114,6 @@ pub(crate) async fn run(plan: &Plan) -> Result<Report, BenchError> {
     for contender in contenders {
         contender.server.stop().await?;
     }
-    fs::remove_dir_all(&dir)?;
     Ok(report)
 }
 

@@ -14,7 +14,7 @@ use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{sleep, timeout};
@@ -38,6 +38,10 @@ const FRAME_BYTES: u32 = 64 * 1024;
 /// How many bytes of answers one call keeps waiting for a slow reader.
 const SEND_BUFFER_BYTES: usize = 1024 * 1024;
 
+/// How long a refused peer may take to read why.
+const LINGER: Duration = Duration::from_millis(500);
+/// Reads of 1 KiB after which a refused peer is not listened to any more.
+const LINGER_READS: usize = 64;
 /// RFC 9113, section 3.4.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -131,7 +135,13 @@ pub(super) async fn run<S: Answers>(
 async fn accept<S: Answers>(shared: &Shared<S>, stream: TcpStream) -> Result<Accepted, Refusal> {
     stream.set_nodelay(true).map_err(Refusal::Handshake)?;
     let acceptor = TlsAcceptor::from(Arc::clone(&shared.tls.config));
-    let mut stream = acceptor.accept(stream).await.map_err(Refusal::Handshake)?;
+    let mut stream = match acceptor.accept(stream).into_fallible().await {
+        Ok(stream) => stream,
+        Err((error, stream)) => {
+            linger(stream).await;
+            return Err(Refusal::Handshake(error));
+        }
+    };
     match begin(shared, &mut stream).await {
         Ok((principal, seat)) => Ok(Accepted { stream, principal, seat }),
         Err(refusal) => {
@@ -140,6 +150,23 @@ async fn accept<S: Answers>(shared: &Shared<S>, stream: TcpStream) -> Result<Acc
             Err(refusal)
         }
     }
+}
+
+/// Lets a refused peer read the alert that says why: a socket that is closed while the peer still
+/// sends is reset, and the alert is lost with it (RFC 9293, section 3.10.4; RFC 8446, section 6.2).
+async fn linger(mut stream: TcpStream) {
+    let heard = timeout(LINGER, async {
+        stream.shutdown().await?;
+        let mut rest = [0; 1024];
+        for _ in 0..LINGER_READS {
+            if stream.read(&mut rest).await? == 0 {
+                break;
+            }
+        }
+        Ok::<_, std::io::Error>(())
+    });
+    // Whether the peer listened is its own affair.
+    let _ = heard.await;
 }
 
 /// What must be true after the handshake.
