@@ -56,10 +56,7 @@ pub struct CallEvent {
     public: Vec<u8>,
     ticket: String,
     verdicts: u32,
-    /// `salt | length | item` one after the other; the salts are filled in at the end.
-    items: Vec<u8>,
-    /// Where in `items` each one begins, with its length after the salt and the length.
-    places: Vec<(usize, usize)>,
+    items: Vec<(VerdictIndex, Item)>,
     ok: usize,
     denied: usize,
 }
@@ -80,8 +77,12 @@ impl CallEvent {
         wire::number(&mut public, 4, action.code().into());
         wire::bytes(&mut public, 6, reason.purpose.as_str().as_bytes());
         let ticket = reason.ticket.as_str().to_owned();
-        let (items, places) = (Vec::new(), Vec::new());
-        Self { public, ticket, verdicts: 0, items, places, ok: 0, denied: 0 }
+        Self { public, ticket, verdicts: 0, items: Vec::new(), ok: 0, denied: 0 }
+    }
+
+    /// Makes room for so many items.
+    pub fn reserve(&mut self, items: usize) {
+        self.items.reserve(items);
     }
 
     /// Adds a decision and what it was about: once for each field of the call.
@@ -100,35 +101,12 @@ impl CallEvent {
 
     /// Adds an item.
     pub fn item(&mut self, verdict: VerdictIndex, item: Item) {
-        let (outcome, cause) = match item.outcome {
-            ItemOutcome::Ok => (Outcome::Ok, ""),
-            ItemOutcome::Denied => (Outcome::Denied, ""),
-            ItemOutcome::Failed(cause) => (Outcome::Failed, cause),
-        };
-        match outcome {
-            Outcome::Ok => self.ok += 1,
-            Outcome::Denied => self.denied += 1,
-            _ => {}
+        match item.outcome {
+            ItemOutcome::Ok => self.ok += 1,
+            ItemOutcome::Denied => self.denied += 1,
+            ItemOutcome::Failed(_) => {}
         }
-        let row = item.row.as_ref().map_or(&[][..], |token| token);
-        let partition = item.partition.as_ref().map_or(&[][..], |token| token);
-        let token = |bytes: &[u8]| if bytes.is_empty() { 0 } else { 2 + bytes.len() };
-        let number = |n: u64| if n == 0 { 0 } else { 1 + wire::varint_len(n) };
-        let len = number(verdict.0.into())
-            + token(row)
-            + token(partition)
-            + number(item.key_version.into())
-            + 2
-            + token(cause.as_bytes());
-        self.places.push((self.items.len(), len));
-        self.items.extend_from_slice(&[0; SALT_BYTES]);
-        wire::varint(&mut self.items, len as u64);
-        wire::number(&mut self.items, 1, verdict.0.into());
-        wire::bytes(&mut self.items, 2, row);
-        wire::bytes(&mut self.items, 3, partition);
-        wire::number(&mut self.items, 4, item.key_version.into());
-        wire::number(&mut self.items, 5, outcome.code().into());
-        wire::bytes(&mut self.items, 6, cause.as_bytes());
+        self.items.push((verdict, item));
     }
 
     /// How many items are said to be OK.
@@ -137,7 +115,7 @@ impl CallEvent {
     }
 
     fn outcome(&self) -> Outcome {
-        let all = self.places.len();
+        let all = self.items.len();
         match (self.ok, self.denied) {
             (ok, _) if ok == all => Outcome::Ok,
             (0, denied) if denied == all => Outcome::Denied,
@@ -146,32 +124,66 @@ impl CallEvent {
         }
     }
 
+    /// The partition of every item, if they all have the same and it is a named one: it stands once
+    /// in the detail's head then.
+    fn shared_partition(&self) -> Option<[u8; 16]> {
+        let (_, first) = self.items.first()?;
+        let same = self.items.iter().all(|(_, item)| item.partition == first.partition);
+        first.partition.filter(|_| same)
+    }
+
     /// Salts the items (one call of the operating system), hashes them and makes the record.
     pub(crate) fn encode(mut self) -> Result<Encoded, JournalError> {
         let outcome = self.outcome();
-        let count = u32::try_from(self.places.len()).map_err(|_| JournalError::Inconsistent)?;
-        let mut salts = vec![0; SALT_BYTES * (self.places.len() + 1)];
+        let count = u32::try_from(self.items.len()).map_err(|_| JournalError::Inconsistent)?;
+        let mut salts = vec![0; SALT_BYTES * (self.items.len() + 1)];
         random::fill(&mut salts).map_err(|_| JournalError::Random)?;
         let (salt, salts) = salts.split_first_chunk().ok_or(JournalError::Inconsistent)?;
+        let shared = self.shared_partition();
         let mut tree = merkle::Frontier::default();
-        for ((start, len), salt) in self.places.iter().zip(salts.chunks_exact(SALT_BYTES)) {
-            let end = start + SALT_BYTES + wire::varint_len(*len as u64) + len;
-            let place = self.items.get_mut(*start..end).ok_or(JournalError::Inconsistent)?;
-            let (to, rest) = place.split_at_mut(SALT_BYTES);
-            to.copy_from_slice(salt);
-            let item = rest.get(rest.len() - len..).ok_or(JournalError::Inconsistent)?;
-            tree.append(fieldseal_crypto::sha256(&[&[0], salt, item]));
+        let mut items = Vec::with_capacity(self.items.len() * ITEM_BYTES);
+        let mut one = Vec::with_capacity(128);
+        for ((verdict, item), salt) in self.items.iter().zip(salts.chunks_exact(SALT_BYTES)) {
+            // The leaf's domain byte, the salt and the item in one piece: one call of the hash.
+            one.clear();
+            one.push(0);
+            one.extend_from_slice(salt);
+            write_item(&mut one, *verdict, item, shared.is_some());
+            tree.append(fieldseal_crypto::sha256(&[&one]));
+            items.extend_from_slice(salt);
+            let written = one.get(1 + SALT_BYTES..).unwrap_or_default();
+            wire::varint(&mut items, written.len() as u64);
+            items.extend_from_slice(written);
         }
         wire::number(&mut self.public, 5, outcome.code().into());
         wire::number(&mut self.public, 8, count.into());
-        let mut head = Vec::with_capacity(48 + self.ticket.len());
+        let mut head = Vec::with_capacity(80 + self.ticket.len());
         wire::bytes(&mut head, 1, self.ticket.as_bytes());
         if count > 0 {
             wire::bytes(&mut head, 2, &tree.root());
             wire::number(&mut head, 3, count.into());
         }
-        Ok(Encoded::new(self.public, salt, &head, &self.items, 0))
+        wire::bytes(&mut head, 4, shared.as_ref().map_or(&[][..], |token| token));
+        Ok(Encoded::new(self.public, salt, &head, items, 0))
     }
+}
+
+/// What an item takes with its salt and its row, about.
+const ITEM_BYTES: usize = 48;
+
+fn write_item(out: &mut Vec<u8>, verdict: VerdictIndex, item: &Item, shared_partition: bool) {
+    let (outcome, cause) = match item.outcome {
+        ItemOutcome::Ok => (Outcome::Ok, ""),
+        ItemOutcome::Denied => (Outcome::Denied, ""),
+        ItemOutcome::Failed(cause) => (Outcome::Failed, cause),
+    };
+    let own = item.partition.as_ref().filter(|_| !shared_partition);
+    wire::number(out, 1, verdict.0.into());
+    wire::bytes(out, 2, item.row.as_ref().map_or(&[][..], |token| token));
+    wire::bytes(out, 3, own.map_or(&[][..], |token| token));
+    wire::number(out, 4, item.key_version.into());
+    wire::number(out, 5, outcome.code().into());
+    wire::bytes(out, 6, cause.as_bytes());
 }
 
 fn write_verdict(
@@ -246,7 +258,7 @@ impl SystemEvent {
     }
 
     pub(crate) fn encode(self) -> Encoded {
-        Encoded::new(self.public, &[0; SALT_BYTES], &[], &[], 0)
+        Encoded::new(self.public, &[0; SALT_BYTES], &[], Vec::new(), 0)
     }
 }
 
@@ -357,6 +369,6 @@ impl Waiting {
             wire::varint(&mut items, item.len() as u64);
             items.extend_from_slice(&item);
         }
-        Ok(Encoded::new(self.public, salt, &head.encode_to_vec(), &items, self.revision))
+        Ok(Encoded::new(self.public, salt, &head.encode_to_vec(), items, self.revision))
     }
 }

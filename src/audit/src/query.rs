@@ -304,7 +304,12 @@ pub(crate) fn read(index: u64, leaf: &[u8], detail: &[u8]) -> Option<Event> {
         _ => {
             let parts = DetailParts::cut(detail)?;
             let items = parts.items().map(|item| RecordItem::decode(item?.1).ok());
-            (DetailHead::decode(parts.head).ok()?, items.collect::<Option<Vec<_>>>()?)
+            let head = DetailHead::decode(parts.head).ok()?;
+            let mut items = items.collect::<Option<Vec<_>>>()?;
+            if !head.partition.is_empty() {
+                items.iter_mut().for_each(|item| item.partition.clone_from(&head.partition));
+            }
+            (head, items)
         }
     };
     let rule = one_rule(&record.verdicts);

@@ -145,6 +145,9 @@ pub(crate) struct DetailHead {
     pub items_root: Vec<u8>,
     #[prost(uint32, tag = "3")]
     pub item_count: u32,
+    /// The partition of every item, if they all have the same named one; items have none then.
+    #[prost(bytes = "vec", tag = "4")]
+    pub partition: Vec<u8>,
 }
 
 /// One field of a call.
@@ -169,8 +172,10 @@ pub(crate) struct RecordItem {
 pub(crate) struct Encoded {
     /// The public part and the commitment.
     pub leaf: Vec<u8>,
-    /// `salt | head length | head | (salt | item length | item)*`; empty if there is none.
+    /// `salt | head length | head`; empty if there is no detail.
     pub detail: Vec<u8>,
+    /// `(salt | item length | item)*`, which follow.
+    pub items: Vec<u8>,
     /// RFC 6962, over the leaf.
     pub leaf_hash: [u8; 32],
     /// Of a change: the store's revision, otherwise 0.
@@ -183,7 +188,7 @@ impl Encoded {
         mut leaf: Vec<u8>,
         salt: &[u8; SALT_BYTES],
         head: &[u8],
-        items: &[u8],
+        items: Vec<u8>,
         revision: u64,
     ) -> Self {
         let mut detail = Vec::new();
@@ -191,19 +196,17 @@ impl Encoded {
             leaf.extend_from_slice(&[0; COMMITMENT_BYTES]);
         } else {
             leaf.extend_from_slice(&sha256(&[salt, head]));
-            let room = SALT_BYTES + wire::varint_len(head.len() as u64) + head.len() + items.len();
-            detail.reserve_exact(room);
+            detail.reserve_exact(SALT_BYTES + wire::varint_len(head.len() as u64) + head.len());
             detail.extend_from_slice(salt);
             wire::varint(&mut detail, head.len() as u64);
             detail.extend_from_slice(head);
-            detail.extend_from_slice(items);
         }
         let leaf_hash = merkle::leaf_hash(&leaf);
-        Self { leaf, detail, leaf_hash, revision }
+        Self { leaf, detail, items, leaf_hash, revision }
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.leaf.len().saturating_add(self.detail.len()).saturating_add(8)
+        self.leaf.len() + self.detail.len() + self.items.len() + 8
     }
 }
 

@@ -8,10 +8,10 @@
 //! is used for two things.
 
 // The compile-fail tests build without our flags, and nothing that they build runs.
-#[cfg(not(any(poly1305_backend = "soft", trybuild)))]
+#[cfg(not(any(all(poly1305_backend = "soft", chacha20_backend = "soft"), trybuild)))]
 compile_error!(
-    "build with --cfg poly1305_backend=\"soft\" (see .cargo/config.toml): without it short fields \
-     cost several times as much. An exported RUSTFLAGS replaces the list in that file"
+    "build with the flags of .cargo/config.toml: without them short fields cost several times as \
+     much. An exported RUSTFLAGS replaces the list in that file"
 );
 
 mod derive;

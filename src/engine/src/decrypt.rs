@@ -101,6 +101,7 @@ impl Engine {
         self.journal_ready()?;
         let now = self.inner.clock.now();
         let mut event = CallEvent::new(&caller.principal, action, &call.reason, now);
+        event.reserve(call.items.len());
         let steps = self.look_up(caller, action, &call, &mut event).await;
         let (opening, outcomes) = self.open(action, &call, &steps, &mut event).await;
         let recorded = self.inner.journal.commit(event, opening.into_withheld()).await?;
@@ -207,15 +208,25 @@ impl Engine {
     ) -> (zeroize::Zeroizing<Vec<u8>>, Vec<Result<OpenedItem, Refusal>>) {
         let (buffer, values) = opened.into_parts();
         let mut count = 0;
+        // Neighbours mostly have the same key version.
+        let mut last: Option<(Arc<str>, bool)> = None;
         let items = steps.into_iter().zip(outcomes).zip(values).map(|((step, outcome), value)| {
             match (step, outcome, value) {
                 (Step::Open { data_key, .. }, Ok(()), Some(value)) => {
                     count += 1;
+                    let name = data_key.version_name();
+                    let is_old = match &last {
+                        Some((of, is_old)) if Arc::ptr_eq(of, name) => *is_old,
+                        _ => self.inner.keys.is_old(&data_key),
+                    };
+                    if last.as_ref().is_none_or(|(of, _)| !Arc::ptr_eq(of, name)) {
+                        last = Some((Arc::clone(name), is_old));
+                    }
                     Ok(OpenedItem {
                         content: value.content,
                         range: value.range,
-                        key_version: Arc::clone(data_key.version_name()),
-                        reencrypt_suggested: self.inner.keys.is_old(&data_key),
+                        key_version: Arc::clone(name),
+                        reencrypt_suggested: is_old,
                     })
                 }
                 (Step::Refused { cause, .. }, _, _) => Err(Refusal::new(cause).at(event)),

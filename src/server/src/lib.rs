@@ -22,7 +22,8 @@ pub use config::{Config, ConfigError, ConfigErrors};
 pub use health::{Readiness, with_health, with_reflection};
 pub use refusal::CallRefusal;
 pub use run::{
-    ServeError, ServeErrorKind, boot_kind, engine_settings, installation, keyring_kind, provider, run,
+    ServeError, ServeErrorKind, boot_kind, engine_settings, installation, keyring_kind, provider,
+    run,
 };
 pub use runtime::runtime;
 pub use services::Services;
