@@ -132,11 +132,11 @@ impl Queue {
             self.waiting.push_back(Batch::new());
         }
         let Some(batch) = self.waiting.back_mut() else { return Err(JournalError::Inconsistent) };
-        for (to, part) in [(&mut batch.leaves, &record.leaf), (&mut batch.details, &record.detail)]
-        {
-            to.extend_from_slice(&le32(part.len()));
-            to.extend_from_slice(part);
-        }
+        batch.leaves.extend_from_slice(&le32(record.leaf.len()));
+        batch.leaves.extend_from_slice(&record.leaf);
+        batch.details.extend_from_slice(&le32(record.detail.len() + record.items.len()));
+        batch.details.extend_from_slice(&record.detail);
+        batch.details.extend_from_slice(&record.items);
         batch.hashes.push(record.leaf_hash);
         batch.revision = batch.revision.max(record.revision);
         let ticket = batch.ticket();
@@ -153,8 +153,7 @@ impl Queue {
             None => self.leading = false,
             Some(batch) => {
                 self.records = self.records.saturating_sub(batch.hashes.len());
-                let bytes = batch.bytes().saturating_add(batch.hashes.len() * 8);
-                self.bytes = self.bytes.saturating_sub(bytes);
+                self.bytes = self.bytes.saturating_sub(batch.bytes());
                 self.current = Some(batch.ticket());
             }
         }
