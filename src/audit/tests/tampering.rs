@@ -89,11 +89,8 @@ async fn removed_reordered_and_repeated_segments_are_found() {
     log.verify().unwrap();
     // A segment that was cut at the end of a frame: the next one does not follow.
     let bytes = std::fs::read(first).unwrap();
-    let last_frame = (0..bytes.len() - 4)
-        .step_by(8)
-        .filter(|at| &bytes[*at..*at + 4] == b"FSFR")
-        .next_back()
-        .unwrap();
+    let last_frame =
+        (0..bytes.len() - 4).step_by(8).rfind(|at| &bytes[*at..*at + 4] == b"FSFR").unwrap();
     std::fs::write(first, &bytes[..last_frame]).unwrap();
     assert!(matches!(log.verify(), Err(VerifyError::Tampered { .. })));
 }

@@ -7,8 +7,8 @@
 //! to open says nothing to a caller; the commitment is compared before the tag is checked; no key
 //! is used for two things.
 
-// The compile-fail tests build without our flags, and nothing that they build runs.
-#[cfg(not(any(all(poly1305_backend = "soft", chacha20_backend = "soft"), trybuild)))]
+// The compile-fail tests and rustdoc build without our flags, and nothing that they build runs.
+#[cfg(not(any(all(poly1305_backend = "soft", chacha20_backend = "soft"), trybuild, doc)))]
 compile_error!(
     "build with the flags of .cargo/config.toml: without them short fields cost several times as \
      much. An exported RUSTFLAGS replaces the list in that file"

@@ -165,6 +165,12 @@ impl Engine {
         inner.store.health() == fieldseal_store::Health::Ok && inner.journal.health() == Health::Ok
     }
 
+    /// The store's health, for the process itself.
+    #[must_use]
+    pub fn store_health(&self) -> fieldseal_store::Health {
+        self.inner.store.health()
+    }
+
     /// The audit log's health and every change of it, for the process itself.
     #[must_use]
     pub fn audit_health(&self) -> watch::Receiver<Health> {

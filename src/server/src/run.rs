@@ -9,7 +9,7 @@ use fieldseal_api::v1::encryption_service_server::EncryptionServiceServer;
 use fieldseal_api::v1::key_service_server::KeyServiceServer;
 use fieldseal_api::v1::system_service_server::SystemServiceServer;
 use fieldseal_audit::{Health, JournalError};
-use fieldseal_engine::{BootError, Engine, Installation, StoreBackend};
+use fieldseal_engine::{BootError, Engine, Installation, StoreBackend, StoreHealth};
 use fieldseal_keys::keyring::{self, FileProvider, Keyring, KeyringError};
 use fieldseal_memory::Protection;
 use fieldseal_model::{InstallationId, SystemClock};
@@ -61,6 +61,9 @@ pub enum ServeError {
     /// again.
     #[error("{0}")]
     Audit(JournalError),
+    /// The store cannot be written any more: the process ends, and its supervisor starts it again.
+    #[error("the store is broken: {0}")]
+    Store(String),
 }
 
 /// What kind of trouble a [`ServeError`] is.
@@ -101,6 +104,8 @@ impl ServeError {
             Self::Keyring(error) => keyring_kind(error),
             Self::Boot(error) => boot_kind(error),
             Self::Audit(error) => journal_kind(error),
+            Self::Store(why) if why.contains("No space left") => (K::Full, "STORE_FULL"),
+            Self::Store(_) => (K::Unavailable, "STORE_BROKEN"),
             Self::Tls(_) => (K::Usage, "TLS_INVALID"),
             Self::Listen { .. } => (K::Conflict, "ADDRESS_UNAVAILABLE"),
             Self::AddressFile(_) => (K::Usage, "ADDRESS_FILE_UNWRITABLE"),
@@ -293,7 +298,7 @@ async fn serve(
     };
     let (drained, ()) = tokio::join!(serving, stopping);
     tracing::info!(event = "drained", cut_off = drained.cut_off, "drained");
-    broken.map_or(Ok(()), |error| Err(ServeError::Audit(error)))
+    broken.map_or(Ok(()), Err)
 }
 
 async fn services(
@@ -327,8 +332,8 @@ async fn services(
 }
 
 /// Keeps readiness true to the health of store and log, and sends the newest checkpoint to the log
-/// lines from time to time. Ends when the log is broken for good.
-async fn watch(engine: &Engine, readiness: &Readiness) -> JournalError {
+/// lines from time to time. Ends when the log or the store is broken for good.
+async fn watch(engine: &Engine, readiness: &Readiness) -> ServeError {
     let mut audit = engine.audit_health();
     let mut looks = tokio::time::interval(LOOK_EVERY);
     let mut checkpoints = tokio::time::interval(CHECKPOINT_EVERY);
@@ -339,11 +344,16 @@ async fn watch(engine: &Engine, readiness: &Readiness) -> JournalError {
             _ => None,
         };
         if let Some(why) = broken {
-            return JournalError::Broken(why);
+            return ServeError::Audit(JournalError::Broken(why));
+        }
+        if let StoreHealth::Broken(why) = engine.store_health() {
+            return ServeError::Store(why);
         }
         readiness.set(engine.can_serve());
         tokio::select! {
-            changed = audit.changed() => if changed.is_err() { return JournalError::Closed },
+            changed = audit.changed() => if changed.is_err() {
+                return ServeError::Audit(JournalError::Closed);
+            },
             _ = looks.tick() => {}
             _ = checkpoints.tick() => checkpoint_line(&engine.newest_checkpoint()),
         }

@@ -103,7 +103,6 @@ pub(crate) fn reason(ticket: &str) -> AccessReason {
     AccessReason {
         purpose: Purpose::parse("support").unwrap(),
         ticket: Ticket::parse(ticket).unwrap(),
-        ..AccessReason::default()
     }
 }
 

@@ -73,8 +73,10 @@ impl FileProvider {
     pub fn open(path: &Path, state: &Path, allow_inside_state: bool) -> Result<Self, KeyringError> {
         let failed = |e: io::Error| KeyringError::io("open", path, e);
         let wrong = |what: String| KeyringError::unsafe_file(path, what);
-        let no_follow = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
-        let file = match OpenOptions::new().read(true).custom_flags(no_follow).open(path) {
+        // Without blocking: a named pipe in its place must not hang the start.
+        let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+        let flags = flags.bits().cast_signed();
+        let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
             Err(e) if path.is_symlink() => {
                 return Err(wrong(format!("is a symbolic link; name the file itself ({e})")));
             }
