@@ -208,7 +208,7 @@ fn the_main_job_from_init_to_a_clean_stop() {
         ("auditor", place("decrypt", &["--row", "42"]), &sealed[..], 4, "PERMISSION_DENIED"),
         ("app", vec!["key", "rotate", "customer-pii"], &b""[..], 4, "PERMISSION_DENIED"),
         ("ops", vec!["key", "show", "missing"], &b""[..], 3, "KEY_NOT_FOUND"),
-        ("ops", vec!["key", "create", "customer-pii"], &b""[..], 6, "KEY_ALREADY_EXISTS"),
+        ("ops", vec!["key", "create", "customer-pii"], &b""[..], 6, "KEY_EXISTS"),
         ("app", vec!["audit", "list"], &b""[..], 4, "PERMISSION_DENIED"),
     ] {
         let output = i.run(caller, &arguments, input);

@@ -23,9 +23,12 @@ pub enum Verdict<'a> {
     Malformed(&'a Malformed),
 }
 
-/// A verdict's place in its event.
+/// A verdict's place in its event, and whether it is a permit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct VerdictIndex(u32);
+pub struct VerdictIndex {
+    place: u32,
+    permits: bool,
+}
 
 /// How an item ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +62,8 @@ pub struct CallEvent {
     items: Vec<(VerdictIndex, Item)>,
     ok: usize,
     denied: usize,
+    /// False once an item is said to be OK without a permit.
+    permitted: bool,
 }
 
 impl CallEvent {
@@ -77,7 +82,7 @@ impl CallEvent {
         wire::number(&mut public, 4, action.code().into());
         wire::bytes(&mut public, 6, reason.purpose.as_str().as_bytes());
         let ticket = reason.ticket.as_str().to_owned();
-        Self { public, ticket, verdicts: 0, items: Vec::new(), ok: 0, denied: 0 }
+        Self { public, ticket, verdicts: 0, items: Vec::new(), ok: 0, denied: 0, permitted: true }
     }
 
     /// Makes room for so many items.
@@ -94,7 +99,8 @@ impl CallEvent {
         column: Option<&Column>,
     ) -> VerdictIndex {
         write_verdict(&mut self.public, verdict, key, table, column);
-        let index = VerdictIndex(self.verdicts);
+        let permits = matches!(verdict, Verdict::Permit(_));
+        let index = VerdictIndex { place: self.verdicts, permits };
         self.verdicts = self.verdicts.saturating_add(1);
         index
     }
@@ -102,16 +108,19 @@ impl CallEvent {
     /// Adds an item.
     pub fn item(&mut self, verdict: VerdictIndex, item: Item) {
         match item.outcome {
-            ItemOutcome::Ok => self.ok += 1,
+            ItemOutcome::Ok => {
+                self.ok += 1;
+                self.permitted &= verdict.permits;
+            }
             ItemOutcome::Denied => self.denied += 1,
             ItemOutcome::Failed(_) => {}
         }
         self.items.push((verdict, item));
     }
 
-    /// How many items are said to be OK.
-    pub(crate) fn released(&self) -> usize {
-        self.ok
+    /// How many items are said to be OK; `None` if one of them has no permit.
+    pub(crate) fn released(&self) -> Option<usize> {
+        self.permitted.then_some(self.ok)
     }
 
     fn outcome(&self) -> Outcome {
@@ -178,7 +187,7 @@ fn write_item(out: &mut Vec<u8>, verdict: VerdictIndex, item: &Item, shared_part
         ItemOutcome::Failed(cause) => (Outcome::Failed, cause),
     };
     let own = item.partition.as_ref().filter(|_| !shared_partition);
-    wire::number(out, 1, verdict.0.into());
+    wire::number(out, 1, verdict.place.into());
     wire::bytes(out, 2, item.row.as_ref().map_or(&[][..], |token| token));
     wire::bytes(out, 3, own.map_or(&[][..], |token| token));
     wire::number(out, 4, item.key_version.into());

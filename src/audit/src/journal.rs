@@ -9,6 +9,7 @@ mod recover;
 mod space;
 mod writer;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -100,13 +101,14 @@ impl Journal {
     ///
     /// # Errors
     /// The value is dropped: `Inconsistent` if the event says of more or fewer items that they are
-    /// OK than were withheld; otherwise why the record could not be written.
+    /// OK than were withheld, or of one that has no permit; otherwise why the record could not be
+    /// written.
     pub async fn commit<T>(
         &self,
         event: CallEvent,
         withheld: Withheld<T>,
     ) -> Result<Recorded<T>, JournalError> {
-        if event.released() != withheld.count() {
+        if event.released() != Some(withheld.count()) {
             return Err(JournalError::Inconsistent);
         }
         let receipt = self.write(event.encode()?).await?;
@@ -157,10 +159,24 @@ impl Journal {
         Ok(Receipt::new(Arc::clone(&self.shared.log), index, leaf_hash, tree_size))
     }
 
-    /// Whether records can be written now. Cheap.
+    /// Whether records can be written, as far as the last write showed. Cheap.
     #[must_use]
     pub fn health(&self) -> Health {
         self.shared.health.borrow().clone()
+    }
+
+    /// Looks whether records can be written now: the open segment is in its place and has room, or
+    /// the next one can be made. A few system calls; where somebody writes, that write shows it.
+    #[must_use]
+    pub fn look(&self) -> Health {
+        let found = match self.shared.writer.try_lock() {
+            Some(mut writer) => writer.look(&self.shared),
+            None => return self.health(),
+        };
+        if found != Health::Ok {
+            space::watch_for_return(&self.shared);
+        }
+        found
     }
 
     /// The health and every change of it.
@@ -231,7 +247,10 @@ impl Journal {
 /// Writes one group, then hands the lead on. It blocks for as long as the disk takes.
 fn lead_one(shared: &Arc<Shared>) {
     let Some(batch) = shared.queue.lock().take() else { return };
-    let result = shared.writer.lock().write(shared, &batch);
+    // A panic half way would leave everybody waiting for a leader that is gone.
+    let write = AssertUnwindSafe(|| shared.writer.lock().write(shared, &batch));
+    let result = catch_unwind(write)
+        .unwrap_or_else(|_| Err(shared.writer.lock().give_up(shared, "the writer panicked")));
     if let Err(error) = &result {
         // What waits came later, and revisions must not overtake each other.
         let late = shared.queue.lock().drain();

@@ -12,7 +12,7 @@ use chacha20poly1305::aead::inout::InOutBuf;
 use chacha20poly1305::{AeadInOut, ChaCha20Poly1305, KeyInit};
 use fieldseal_model::{Field, KeyId, Malformed, MalformedReason, Partition, Row};
 use subtle::ConstantTimeEq;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroize;
 
 use crate::derive::{COMMITMENT_BYTES, Expander};
 use crate::keys::DataKey;
@@ -43,38 +43,6 @@ pub enum ContentType {
     Bytes = 1,
     /// UTF-8 text.
     Text = 2,
-}
-
-/// An opened value. Wiped when dropped; it has no `Debug`, `Clone` or `Serialize`.
-pub struct Plaintext {
-    content: ContentType,
-    value: Zeroizing<Vec<u8>>,
-}
-
-impl Plaintext {
-    /// A value.
-    #[must_use]
-    pub fn new(content: ContentType, value: Vec<u8>) -> Self {
-        Self { content, value: Zeroizing::new(value) }
-    }
-
-    /// Bytes or text.
-    #[must_use]
-    pub const fn content_type(&self) -> ContentType {
-        self.content
-    }
-
-    /// The value.
-    #[must_use]
-    pub fn expose(&self) -> &[u8] {
-        &self.value
-    }
-
-    /// Type and value.
-    #[must_use]
-    pub fn into_parts(self) -> (ContentType, Zeroizing<Vec<u8>>) {
-        (self.content, self.value)
-    }
 }
 
 /// The part of a ciphertext that can be read without a key.

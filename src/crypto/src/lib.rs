@@ -24,7 +24,7 @@ pub mod signing;
 pub mod token;
 pub mod wrap;
 
-pub use field::{ContentType, Plaintext};
+pub use field::ContentType;
 pub use keys::{DataKey, Kek, ProviderKey, RootKey, ServiceKey, ServiceKeyKind};
 
 use sha2::{Digest, Sha256};

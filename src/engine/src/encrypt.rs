@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use fieldseal_audit::{CallEvent, Item, ItemOutcome};
-use fieldseal_crypto::field::{self, FieldKey, Header, OVERHEAD_BYTES, SALT_BYTES};
+use fieldseal_crypto::field::{self, Header, OVERHEAD_BYTES, SALT_BYTES};
 use fieldseal_crypto::random;
-use fieldseal_keys::Sealer;
+use fieldseal_keys::{Sealer, SealingKey};
 use fieldseal_model::{AccessReason, Action, Context, Malformed, MalformedReason, Partition};
 use fieldseal_policy::Permit;
 use futures_util::future::join_all;
@@ -180,7 +180,7 @@ impl Engine {
         let mut salts = vec![0; SALT_BYTES * call.items.len()];
         random::fill(&mut salts)?;
         let mut buffer = Vec::with_capacity(bytes);
-        let mut ready: Vec<Option<(usize, FieldKey<'_>)>> =
+        let mut ready: Vec<Option<(usize, SealingKey<'_>)>> =
             call.fields.iter().map(|_| None).collect();
         let mut items = Vec::with_capacity(call.items.len());
         let mut sealed = 0;
@@ -195,7 +195,7 @@ impl Engine {
                 let slot = ready.get_mut(item.field).ok_or(LOST)?;
                 if slot.as_ref().is_none_or(|(of, _)| of != place) {
                     let field = call.fields.get(item.field).ok_or(LOST)?;
-                    *slot = Some((*place, sealer.field_key(field)));
+                    *slot = Some((*place, sealer.sealing_key(field)?));
                 }
                 let (_, key) = slot.as_ref().ok_or(LOST)?;
                 let salt = salts.chunks_exact(SALT_BYTES).nth(at);

@@ -146,7 +146,7 @@ impl RefusalCause {
             Self::Internal(_) => "INTERNAL",
             Self::Key(error) => match &**error {
                 K::KeyNotFound => "KEY_NOT_FOUND",
-                K::KeyExists => "KEY_ALREADY_EXISTS",
+                K::KeyExists => "KEY_EXISTS",
                 K::TooMany { .. } => "LIMIT_REACHED",
                 K::DataKeyNotFound => "DATA_KEY_NOT_FOUND",
                 K::VersionDisabled => "KEY_VERSION_DISABLED",
@@ -155,7 +155,7 @@ impl RefusalCause {
                 K::RequestIdReused => "REQUEST_ID_REUSED",
                 K::Conflict => "CONFLICT",
                 K::Corrupt(_) => "STORE_CORRUPT",
-                K::Unacknowledged(_) => "CHANGE_NOT_ACKNOWLEDGED",
+                K::Unacknowledged => "CHANGE_UNACKNOWLEDGED",
                 K::Store(_) | K::Txn(_) => "STORE_UNAVAILABLE",
                 K::Stopping => "STOPPING",
                 _ => "INTERNAL",

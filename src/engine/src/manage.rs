@@ -89,7 +89,7 @@ impl Engine {
         match result {
             Ok(changed) => Ok(changed),
             // These say themselves what stands in the log, or that nothing can.
-            Err(error @ (KeyError::Unacknowledged(_) | KeyError::Journal(_))) => Err(error.into()),
+            Err(error @ (KeyError::Unacknowledged | KeyError::Journal(_))) => Err(error.into()),
             Err(error) => {
                 let cause = RefusalCause::from(error);
                 Err(self.failed(caller, permit, reason, cause).await)

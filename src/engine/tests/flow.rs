@@ -140,7 +140,7 @@ async fn a_request_id_makes_a_change_once() {
     engine.rotate_key(&caller("ops"), only).await.unwrap();
     let key = engine.key(&caller("ops"), &change("pii").key).await.unwrap();
     assert_eq!(key.versions.len(), 2);
-    assert_eq!(why(engine.create_key(&caller("ops"), change("pii")).await), "KEY_ALREADY_EXISTS");
+    assert_eq!(why(engine.create_key(&caller("ops"), change("pii")).await), "KEY_EXISTS");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]

@@ -96,6 +96,8 @@ impl Inner {
         action: Action,
         change: KeyChange,
     ) -> Result<Changed, KeyError> {
+        // A change before this one may wait for the log to come back: nobody need queue for that.
+        self.ledger.ready()?;
         let _one_at_a_time = self.changes.lock().await;
         let request = match &change.request_id {
             None => None,

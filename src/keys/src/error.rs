@@ -46,10 +46,10 @@ pub enum KeyError {
     /// A record in the store does not parse, or its parts contradict each other.
     #[error("the store is corrupt: {0}")]
     Corrupt(&'static str),
-    /// The change is in the store, but its audit record could not be written yet; it will be when
-    /// the journal works again, and then the change counts.
-    #[error("the change could not be recorded yet; look before you repeat it")]
-    Unacknowledged(#[source] JournalError),
+    /// The change is in the store, but the process ends before its audit record is written; the
+    /// next start writes it, and from then on the change counts.
+    #[error("the sidecar stops before the change is recorded; its next start does it: look first")]
+    Unacknowledged,
     /// A service key does not open.
     #[error(transparent)]
     Keyring(#[from] crate::keyring::KeyringError),

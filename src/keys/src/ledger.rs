@@ -20,13 +20,14 @@ const GROUP: usize = 256;
 /// How long the relay waits before it tries again what the journal refused.
 const RETRY: Duration = Duration::from_millis(500);
 
-type Answer = Result<Option<Receipt>, JournalError>;
+/// The receipt; `None` if the record was in the log already.
+type Recorded = Option<Receipt>;
 
 enum Slot {
-    /// A caller waits for its record.
-    Waiting(oneshot::Sender<Answer>),
-    /// The record was written before its caller asked.
-    Done(Answer),
+    /// A change waits for its record.
+    Waiting(oneshot::Sender<Recorded>),
+    /// The record was written before its change asked.
+    Done(Recorded),
 }
 
 /// Commits changes to the store and relays their records to the journal, in revision order.
@@ -86,20 +87,24 @@ impl Ledger {
         }
     }
 
-    /// Refuses a change while its record could not be written: before anything changes (I1).
+    /// Refuses a change while its record could not be written: before anything changes (I1). It
+    /// looks at the log's file itself, because the first to notice may be a change.
     pub(crate) fn ready(&self) -> Result<(), KeyError> {
         if self.journal.is_closed() {
             return Err(KeyError::Stopping);
         }
-        match self.journal.health() {
+        match self.journal.look() {
             Health::Ok => Ok(()),
             _ => Err(KeyError::Journal(JournalError::Unavailable)),
         }
     }
 
-    /// Commits `txn` together with `event` and waits until both are durable.
+    /// Commits `txn` together with `event` and waits until both are durable. If the log goes away
+    /// in between, it waits until the log is back: a change that is in the store is made visible
+    /// when its record is written, and never without it.
     ///
-    /// INVARIANT: runs inside a spawned task, so that a cancelled caller leaves no half state.
+    /// INVARIANT: runs inside a spawned task, so that a caller that is cancelled, or that gives up
+    /// waiting, leaves no half state.
     pub(crate) async fn commit(
         &self,
         event: ChangeEvent,
@@ -108,32 +113,33 @@ impl Ledger {
         self.ready()?;
         let txn = Txn::new(Box::new(move |revision, anchor| event.encode(revision, anchor)));
         let revision = self.store.txn(fill(txn)).await?;
-        let answer = match self.claim(revision)? {
-            Ok(done) => done,
-            Err(waiting) => waiting.await.map_err(|_| KeyError::Stopping)?,
-        };
-        let receipt = answer.map_err(KeyError::Unacknowledged)?;
+        // It is in the store from here on: if nothing is relayed any more, the next start does it.
+        let receipt = self.recorded(revision).await.ok_or(KeyError::Unacknowledged)?;
         Ok(Committed { revision, receipt })
     }
 
-    fn claim(&self, revision: u64) -> Result<Result<Answer, oneshot::Receiver<Answer>>, KeyError> {
-        let mut slots = self.slots.lock();
-        let slots = slots.as_mut().ok_or(KeyError::Stopping)?;
-        if let Some(Slot::Done(answer)) = slots.remove(&revision) {
-            return Ok(Ok(answer));
-        }
-        let (sender, receiver) = oneshot::channel();
-        slots.insert(revision, Slot::Waiting(sender));
-        Ok(Err(receiver))
+    /// Waits for the record of a revision; `None` if nothing is relayed any more.
+    async fn recorded(&self, revision: u64) -> Option<Recorded> {
+        let waiting = {
+            let mut slots = self.slots.lock();
+            let slots = slots.as_mut()?;
+            if let Some(Slot::Done(recorded)) = slots.remove(&revision) {
+                return Some(recorded);
+            }
+            let (sender, waiting) = oneshot::channel();
+            slots.insert(revision, Slot::Waiting(sender));
+            waiting
+        };
+        waiting.await.ok()
     }
 
-    fn answer(&self, revision: u64, answer: Answer) {
+    fn tell(&self, revision: u64, recorded: Recorded) {
         let mut slots = self.slots.lock();
         let Some(slots) = slots.as_mut() else { return };
         match slots.remove(&revision) {
-            // A caller that went away needs no answer.
-            Some(Slot::Waiting(sender)) => drop(sender.send(answer)),
-            Some(Slot::Done(_)) | None => drop(slots.insert(revision, Slot::Done(answer))),
+            // A process that ends takes its tasks along; nobody needs the answer then.
+            Some(Slot::Waiting(sender)) => drop(sender.send(recorded)),
+            Some(Slot::Done(_)) | None => drop(slots.insert(revision, Slot::Done(recorded))),
         }
     }
 
@@ -175,25 +181,16 @@ impl Ledger {
         let mut done = 0;
         for (entry, result) in group.iter().zip(results) {
             match result {
-                Ok(Relayed::Recorded(receipt)) => self.answer(entry.revision, Ok(Some(receipt))),
-                Ok(Relayed::Already) => self.answer(entry.revision, Ok(None)),
+                Ok(Relayed::Recorded(receipt)) => self.tell(entry.revision, Some(receipt)),
+                Ok(Relayed::Already) => self.tell(entry.revision, None),
                 Err(error) => {
-                    tracing::error!(revision = entry.revision, %error, "a change is not recorded");
-                    self.refuse_waiting(entry.revision, error);
+                    tracing::error!(revision = entry.revision, %error,
+                        "a change is not recorded yet; it is tried again");
                     return done;
                 }
             }
             done += 1;
         }
         done
-    }
-
-    /// Tells a waiting caller that its change is not acknowledged. The record is tried again.
-    fn refuse_waiting(&self, revision: u64, error: JournalError) {
-        let mut slots = self.slots.lock();
-        let waiting = slots.as_mut().and_then(|slots| slots.remove(&revision));
-        if let Some(Slot::Waiting(sender)) = waiting {
-            drop(sender.send(Err(error)));
-        }
     }
 }

@@ -26,4 +26,4 @@ pub use keys::{Keys, Settings, Statistics};
 pub use ledger::Ledger;
 pub use opening::{OpenCause, Opened, OpenedValue, Opening, OpeningKey};
 pub use registry::{KeyView, VersionView};
-pub use sealing::Sealer;
+pub use sealing::{Sealer, SealingKey};

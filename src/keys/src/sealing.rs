@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use fieldseal_audit::{ChangeEvent, ChangeKind};
-use fieldseal_crypto::field::FieldKey;
+use fieldseal_crypto::field::{FieldKey, SALT_BYTES};
 use fieldseal_crypto::wrap::{self, DataKeyId};
-use fieldseal_crypto::{DataKey, random};
-use fieldseal_model::{AccessReason, Action, Field, KeyId, KeyVersion, Partition};
+use fieldseal_crypto::{ContentType, DataKey, random};
+use fieldseal_model::{AccessReason, Action, ActionKind, Field, KeyId, KeyVersion, Partition, Row};
 use fieldseal_policy::Permit;
 use prost::Message;
 
@@ -46,26 +46,56 @@ impl SealSlot {
     }
 }
 
-/// A data key that may seal values of one key and partition, with the seals set aside for it.
-pub struct Sealer(Arc<DataKeyEntry>);
+/// A data key that a permit allows to seal values of one field and partition, with the seals set
+/// aside for it.
+pub struct Sealer {
+    entry: Arc<DataKeyEntry>,
+    permit: Permit,
+}
+
+/// A data key ready to seal the values of one field. It cannot open them.
+pub struct SealingKey<'a>(FieldKey<'a>);
+
+impl SealingKey<'_> {
+    /// Seals a value and appends its ciphertext to `out`.
+    pub fn seal(
+        &self,
+        row: &Row,
+        salt: &[u8; SALT_BYTES],
+        content: ContentType,
+        value: &[u8],
+        out: &mut Vec<u8>,
+    ) {
+        self.0.seal(row, salt, content, value, out);
+    }
+}
 
 impl Sealer {
     /// The key version under which it seals.
     #[must_use]
     pub fn key_version(&self) -> &KeyVersion {
-        &self.0.version.version
+        &self.entry.version.version
     }
 
     /// The key version's name, `keys/{key}/versions/{n}`.
     #[must_use]
     pub fn version_name(&self) -> &Arc<str> {
-        &self.0.version.name
+        &self.entry.version.name
     }
 
-    /// What seals the values of `field`, which must be of this sealer's key.
-    #[must_use]
-    pub fn field_key<'a>(&'a self, field: &Field) -> FieldKey<'a> {
-        FieldKey::new(&self.0.data_key, self.0.key_id, field, &self.0.partition)
+    /// What seals the values of `field`: the one that the permit covers.
+    ///
+    /// # Errors
+    /// `NotPermitted` for another field.
+    pub fn sealing_key<'a>(&'a self, field: &Field) -> Result<SealingKey<'a>, KeyError> {
+        let Self { entry, permit } = self;
+        if entry.key != field.key
+            || !permit.covers_kind(ActionKind::Encrypt, field, &entry.partition)
+        {
+            return Err(KeyError::NotPermitted);
+        }
+        let key = FieldKey::new(&entry.data_key, entry.key_id, field, &entry.partition);
+        Ok(SealingKey(key))
     }
 }
 
@@ -90,7 +120,7 @@ impl Keys {
         let snapshot = self.inner.registry.key(&field.key)?;
         let of = PartitionRef { key: &field.key, partition };
         if let Some(entry) = self.inner.take(&of, &snapshot, count)? {
-            return Ok(Sealer(entry));
+            return Ok(Sealer { entry, permit: permit.clone() });
         }
         let want = Want {
             permit: permit.clone(),
@@ -101,7 +131,8 @@ impl Keys {
         let inner = Arc::clone(&self.inner);
         // Spawned: a data key that was begun is finished even if its caller goes away.
         let task = tokio::spawn(async move { inner.prepare(want).await });
-        task.await.map_err(|_| KeyError::Stopping)?.map(Sealer)
+        let entry = task.await.map_err(|_| KeyError::Stopping)??;
+        Ok(Sealer { entry, permit: permit.clone() })
     }
 }
 
@@ -146,6 +177,8 @@ impl Inner {
     }
 
     async fn prepare(&self, want: Want) -> Result<Arc<DataKeyEntry>, KeyError> {
+        // One before this may wait for the log to come back: nobody need queue for that.
+        self.ledger.ready()?;
         let _one_at_a_time = match self.stripe(&want.of) {
             Some(stripe) => Some(stripe.lock().await),
             None => None,

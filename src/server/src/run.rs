@@ -178,7 +178,7 @@ fn keys_kind(error: &fieldseal_keys::KeyError) -> (ServeErrorKind, &'static str)
     match error {
         KeyError::Keyring(error) => keyring_kind(error),
         KeyError::Store(error) => store_kind(error),
-        KeyError::Journal(error) | KeyError::Unacknowledged(error) => journal_kind(error),
+        KeyError::Journal(error) => journal_kind(error),
         KeyError::Corrupt(_) => (ServeErrorKind::Corrupt, "STORE_CORRUPT"),
         _ => (ServeErrorKind::Unavailable, "STORE_UNAVAILABLE"),
     }

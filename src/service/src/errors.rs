@@ -38,7 +38,7 @@ fn key_code(error: &KeyError) -> Code {
         KeyError::VersionDisabled | KeyError::VersionDestroyed => Code::FailedPrecondition,
         KeyError::EtagMismatch | KeyError::Conflict => Code::Aborted,
         KeyError::Corrupt(_) => Code::DataLoss,
-        KeyError::Unacknowledged(_) => Code::Unknown,
+        KeyError::Unacknowledged => Code::Unknown,
         KeyError::Journal(_) | KeyError::Store(_) | KeyError::Txn(_) | KeyError::Stopping => {
             Code::Unavailable
         }

@@ -125,7 +125,11 @@ fn fill(path: &Path, bytes: u64) -> io::Result<()> {
     file.sync_all()
 }
 
-fn has_space(settings: &Settings, space: &dyn FreeSpace, bytes: u64) -> Result<bool, JournalError> {
+pub(super) fn has_space(
+    settings: &Settings,
+    space: &dyn FreeSpace,
+    bytes: u64,
+) -> Result<bool, JournalError> {
     let directory = &settings.directory;
     let free = space.free_bytes(directory);
     let free = free.map_err(|e| JournalError::io("look at", directory, &e))?;
@@ -177,23 +181,9 @@ pub(super) fn watch_for_return(shared: &Arc<Shared>) {
 /// True if there is nothing left to wait for.
 fn returned(shared: &Arc<Shared>) -> bool {
     let mut writer = shared.writer.lock();
-    let works = match &*shared.health.borrow() {
-        Health::Ok | Health::Broken(_) => {
-            writer.watched = false;
-            return true;
-        }
-        Health::Missing => writer.segment.is_in_place(),
-        Health::NoSpace => {
-            let (settings, space) = (&shared.settings, &*shared.space);
-            writer.spare.is_some()
-                || has_space(settings, space, settings.segment_bytes).unwrap_or(false)
-        }
-    };
-    if works {
-        writer.watched = false;
-        shared.set_health(Health::Ok);
-    }
-    works
+    let over = matches!(writer.look(shared), Health::Ok | Health::Broken(_));
+    writer.watched = !over;
+    over
 }
 
 /// How the writer does, since the journal was opened.

@@ -18,6 +18,9 @@ use crate::error::{Health, JournalError};
 use crate::merkle::Frontier;
 use crate::segment::{self, FORMAT, FrameHead, SegmentHead, le32};
 
+/// Bytes of a frame that a change of keys needs, and more.
+const ROOM_BYTES: u64 = 4096;
+
 /// The segment that is written to.
 pub(super) struct OpenSegment {
     pub file: File,
@@ -121,11 +124,36 @@ impl Writer {
     }
 
     fn failed(&mut self, shared: &Shared, error: &io::Error) -> JournalError {
-        let why: Arc<str> = format!("{}: {error}", self.segment.path.display()).into();
-        tracing::error!(event = "audit_log_broken", %error, "the audit log cannot be written");
+        self.give_up(shared, &format!("{}: {error}", self.segment.path.display()))
+    }
+
+    /// Writes nothing any more.
+    pub(super) fn give_up(&mut self, shared: &Shared, why: &str) -> JournalError {
+        tracing::error!(event = "audit_log_broken", error = why, "the audit log is given up");
+        let why: Arc<str> = why.into();
         self.broken = Some(Arc::clone(&why));
         shared.set_health(Health::Broken(Arc::clone(&why)));
         JournalError::Broken(why)
+    }
+
+    /// Whether the next record could be written.
+    pub(super) fn look(&mut self, shared: &Shared) -> Health {
+        let health = match &self.broken {
+            Some(why) => Health::Broken(Arc::clone(why)),
+            None if !self.segment.is_in_place() => Health::Missing,
+            None if self.has_room(shared) => Health::Ok,
+            None => Health::NoSpace,
+        };
+        shared.set_health(health.clone());
+        health
+    }
+
+    /// A record fits into this segment, or there is or can be a next one.
+    fn has_room(&self, shared: &Shared) -> bool {
+        self.segment.end.saturating_add(ROOM_BYTES) <= self.segment.len
+            || self.spare.is_some()
+            || space::has_space(&shared.settings, &*shared.space, shared.settings.segment_bytes)
+                .unwrap_or(false)
     }
 
     /// Begins a new segment if the frame does not fit into this one.
@@ -140,13 +168,7 @@ impl Writer {
                 shared.set_health(Health::NoSpace);
                 error
             }
-            other => {
-                tracing::error!(error = %other, "cannot begin a segment of the audit log");
-                let why: Arc<str> = other.to_string().into();
-                self.broken = Some(Arc::clone(&why));
-                shared.set_health(Health::Broken(Arc::clone(&why)));
-                JournalError::Broken(why)
-            }
+            other => self.give_up(shared, &other.to_string()),
         })
     }
 
