@@ -6,6 +6,7 @@
 
 mod queue;
 mod recover;
+mod settle;
 mod space;
 mod writer;
 
@@ -131,12 +132,12 @@ impl Journal {
         self.write(event.encode()).await
     }
 
-    /// Records a change from the store's outbox. Call it in the order of the revisions; the record
-    /// is queued when this is first polled.
+    /// Records a change from the store's outbox. Every revision has its record, so they come one
+    /// after the other; the record is queued when this is first polled.
     ///
     /// # Errors
-    /// `Inconsistent` if the bytes are no event or come out of order; otherwise why the record could
-    /// not be written. Relay it again then.
+    /// `Inconsistent` if the bytes are no event or if it is not the next revision; otherwise why the
+    /// record could not be written. Relay it again then.
     pub async fn relay(&self, outbox: &[u8]) -> Result<Relayed, JournalError> {
         let waiting = Waiting::decode(outbox).map_err(|_| JournalError::Inconsistent)?;
         if waiting.revision == 0 {
@@ -222,6 +223,12 @@ impl Journal {
         Reader::new(directory, self.shared.signing.public(), log)
     }
 
+    /// The newest revision of the store whose record is on disk, or 0.
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        self.shared.queue.lock().written_revision()
+    }
+
     /// How the writer does.
     #[must_use]
     pub fn statistics(&self) -> Statistics {
@@ -237,10 +244,14 @@ impl Journal {
         if let Some(last) = last {
             last.written().await?;
         }
-        match self.health() {
-            Health::Broken(why) => Err(JournalError::Broken(why)),
-            _ => Ok(self.checkpoint()),
+        if let Health::Broken(why) = self.health() {
+            return Err(JournalError::Broken(why));
         }
+        let checkpoint = self.checkpoint();
+        // Everything is on disk. Without the mark the next start only works a little more.
+        let (writer, directory) = (self.shared.writer.lock(), &self.shared.settings.directory);
+        settle::mark_closed(&writer.lock, directory, checkpoint.tree_size)?;
+        Ok(checkpoint)
     }
 }
 
@@ -251,13 +262,13 @@ fn lead_one(shared: &Arc<Shared>) {
     let write = AssertUnwindSafe(|| shared.writer.lock().write(shared, &batch));
     let result = catch_unwind(write)
         .unwrap_or_else(|_| Err(shared.writer.lock().give_up(shared, "the writer panicked")));
+    // What waits after a failure came later, and changes must not overtake each other: it fails
+    // with it, and nobody can queue in between.
+    let (late, more) = shared.queue.lock().end_lead(&batch, result.is_ok());
     if let Err(error) = &result {
-        // What waits came later, and revisions must not overtake each other.
-        let late = shared.queue.lock().drain();
         late.iter().for_each(|batch| batch.answer(Err(error.clone())));
         space::watch_for_return(shared);
     }
-    let more = shared.queue.lock().end_lead(&batch, result.is_ok());
     batch.answer(result);
     if more {
         let shared = Arc::clone(shared);

@@ -26,10 +26,12 @@ const SEGMENT_MAGIC: &[u8; 8] = b"FSLOGSEG";
 pub(crate) const FRAME_MAGIC: &[u8; 4] = b"FSFR";
 const SIGNATURE_BYTES: usize = 64;
 /// Bytes of a frame before its head.
-pub(crate) const FRAME_PREFIX: usize = 16;
+const FRAME_PREFIX: usize = 16;
 /// The longest header, and the longest parts of a frame, that a reader believes in.
 const MAX_HEADER: usize = 64 * 1024;
 const MAX_PART: usize = 1 << 30;
+/// Bytes that a search for frames reads at a time: a multiple of 8.
+const SCAN_BYTES: u64 = 64 * 1024;
 pub(crate) const FORMAT: u32 = 1;
 
 /// What stands at the beginning of a segment.
@@ -255,9 +257,25 @@ impl Segment {
         Ok(None)
     }
 
-    /// Some bytes as they are.
-    pub(crate) fn bytes(&self, offset: u64, len: u64) -> Result<Vec<u8>, JournalError> {
-        read(&self.file, &self.path, offset, len)
+    /// True if what stands at `offset`, where a frame should begin, had been on disk once: a whole
+    /// frame behind it says so. A frame is written only after everything before it was synced, so a
+    /// bad place without such a frame is the torn end of the last write.
+    pub(crate) fn was_synced(&self, offset: u64) -> Result<bool, JournalError> {
+        let mut from = offset.saturating_add(8);
+        while from < self.len {
+            let bytes = read(&self.file, &self.path, from, (self.len - from).min(SCAN_BYTES))?;
+            // Frames begin at multiples of 8, and so does every chunk.
+            for (at, place) in bytes.chunks(8).zip((from..).step_by(8)) {
+                if at.starts_with(FRAME_MAGIC)
+                    && let At::Frame(frame) = self.at(place)?
+                    && frame.head.synced > offset
+                {
+                    return Ok(true);
+                }
+            }
+            from = from.saturating_add(bytes.len() as u64);
+        }
+        Ok(false)
     }
 
     /// Where the next frame would begin, without reading this one's records.

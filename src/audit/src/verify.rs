@@ -195,29 +195,30 @@ impl State<'_> {
                     }
                 }
                 At::Nothing => break,
-                At::Bad(_) if is_last && self.is_torn(segment, offset)? => {
-                    return Err(VerifyError::Torn { file: segment.path.clone(), offset });
-                }
-                At::Bad(what) => return Err(self.wrong(&segment.path, offset, what)),
+                At::Bad(what) => return Err(self.bad_end(segment, offset, is_last, what)),
             }
         }
         match segment.first_nonzero(offset).map_err(|e| self.unreadable(e))? {
             None => Ok(()),
-            Some(at) if is_last => {
-                Err(VerifyError::Torn { file: segment.path.clone(), offset: at })
+            Some(_) => {
+                let what = "bytes where zeroes should be";
+                Err(self.bad_end(segment, offset, is_last, what))
             }
-            Some(at) => Err(self.wrong(&segment.path, at, "bytes where zeroes should be")),
         }
     }
 
-    /// True if nothing that reads like a frame follows: then it may be the end of a killed process.
-    fn is_torn(&self, segment: &Segment, offset: u64) -> Result<bool, VerifyError> {
-        match segment.skip(offset).map_err(|e| self.unreadable(e))? {
-            None => Ok(true),
-            Some((_, end)) => match segment.at(end).map_err(|e| self.unreadable(e))? {
-                At::Frame(_) => Ok(false),
-                _ => Ok(true),
-            },
+    /// What stands after the last frame that could be read: perhaps the end of a killed process.
+    fn bad_end(
+        &self,
+        segment: &Segment,
+        offset: u64,
+        is_last: bool,
+        what: &'static str,
+    ) -> VerifyError {
+        match segment.was_synced(offset) {
+            Ok(false) if is_last => VerifyError::Torn { file: segment.path.clone(), offset },
+            Ok(_) => self.wrong(&segment.path, offset, what),
+            Err(error) => self.unreadable(error),
         }
     }
 

@@ -138,9 +138,16 @@ async fn a_change_is_recorded_once_and_in_order() {
         let (journal, bytes) = (journal.clone(), change(&policy, revision));
         async move { journal.relay(&bytes).await }
     };
-    assert!(matches!(relay(&journal, 4).await, Ok(Relayed::Recorded(_))));
+    for early in [0, 2, 9] {
+        let refused = relay(&journal, early).await.err();
+        assert_eq!(refused, Some(JournalError::Inconsistent), "{early} before 1");
+    }
+    for revision in 1..=4 {
+        assert!(matches!(relay(&journal, revision).await, Ok(Relayed::Recorded(_))));
+    }
     assert!(matches!(relay(&journal, 4).await, Ok(Relayed::Already)));
     assert!(matches!(relay(&journal, 3).await, Ok(Relayed::Already)));
+    assert_eq!(relay(&journal, 6).await.err(), Some(JournalError::Inconsistent), "5 is left out");
     for bad in [&b"not an event"[..], &[]] {
         assert_eq!(journal.relay(bad).await.err(), Some(JournalError::Inconsistent));
     }
@@ -148,7 +155,9 @@ async fn a_change_is_recorded_once_and_in_order() {
     let journal = log.open();
     assert!(matches!(relay(&journal, 4).await, Ok(Relayed::Already)), "known after a restart");
     assert!(matches!(relay(&journal, 5).await, Ok(Relayed::Recorded(_))));
-    let page = journal.reader().query(&Query::default(), 9, 2, "").unwrap();
+    assert_eq!(journal.revision(), 5);
+    let page = journal.reader().query(&Query::default(), 9, 5, "").unwrap();
+    assert_eq!(page.events.len(), 5);
     let change = page.events.first().unwrap();
     assert_eq!(change.kind, Some(Kind::KeyRotated));
     assert_eq!((change.items[0].key.as_str(), change.items[0].key_version), ("customer-pii", 2));

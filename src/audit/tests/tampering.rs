@@ -4,7 +4,8 @@
 
 mod kit;
 
-use fieldseal_audit::{JournalError, verify::VerifyError};
+use fieldseal_audit::{JournalError, Kind, Query, SystemEvent, verify::VerifyError};
+use fieldseal_model::Timestamp;
 use kit::{Log, commit, decrypt, policy, stop};
 
 const SMALL: u64 = 32 * 1024;
@@ -152,6 +153,8 @@ async fn a_torn_end_is_kept_aside_and_cut_off_wherever_it_is_torn() {
     assert!(torn >= 50, "{torn} of 60 left something torn");
 }
 
+/// A flipped bit, a lost piece that ends anywhere, a lost frame: a frame behind it says that it had
+/// been on disk.
 #[tokio::test]
 async fn damage_where_the_log_was_synced_is_no_torn_end() {
     let policy = policy();
@@ -162,17 +165,76 @@ async fn damage_where_the_log_was_synced_is_no_torn_end() {
     }
     drop(journal);
     let path = log.segments().remove(0);
+    let good = std::fs::read(&path).unwrap();
+    let frames: Vec<usize> =
+        (0..good.len() - 4).step_by(8).filter(|at| &good[*at..*at + 4] == b"FSFR").collect();
+    let (second, third) = (frames[1], frames[2]);
+    let lost = |from: usize, to: usize| {
+        let mut bytes = good.clone();
+        bytes[from..to].fill(0);
+        bytes
+    };
+    let mut flipped = good.clone();
+    flipped[second + 100] ^= 1;
+    let mut damages = vec![flipped, lost(second, third), lost(second + 64, third + 1)];
+    damages.extend((1..40).map(|bytes| lost(second, second + bytes)));
+    for bytes in damages {
+        std::fs::write(&path, &bytes).unwrap();
+        let refused = log.try_open().err();
+        assert!(matches!(refused, Some(JournalError::Corrupt { .. })), "{refused:?}");
+        assert!(matches!(log.verify(), Err(VerifyError::Tampered { .. })));
+        assert_eq!(std::fs::read(&path).unwrap(), bytes, "nothing was touched");
+    }
+}
+
+/// A start that is killed after it cut the torn end off, and before it recorded that.
+#[tokio::test]
+async fn what_was_cut_off_is_on_record_even_if_the_start_that_cut_it_was_killed() {
+    let policy = policy();
+    let log = Log::new(SMALL);
+    let journal = log.open();
+    commit(&journal, &policy, 1).await.unwrap();
+    drop(journal);
+    let path = log.segments().remove(0);
     let mut bytes = std::fs::read(&path).unwrap();
-    let second = (0..bytes.len() - 4)
-        .step_by(8)
-        .filter(|at| &bytes[*at..*at + 4] == b"FSFR")
-        .nth(1)
-        .unwrap();
-    bytes[second + 100] ^= 1;
+    let end = bytes.iter().rposition(|b| *b != 0).unwrap() + 1;
+    let torn = end.next_multiple_of(8);
+    bytes[torn..torn + 20].fill(7);
     std::fs::write(&path, &bytes).unwrap();
-    let refused = log.try_open().err();
-    assert!(matches!(refused, Some(JournalError::Corrupt { .. })), "{refused:?}");
-    assert_eq!(std::fs::read(&path).unwrap(), bytes, "nothing was touched");
+    let (journal, report) = log.try_open().unwrap();
+    assert_eq!((report.torn_bytes, journal.checkpoint().tree_size), (20, 2));
+    drop(journal);
+    let name = format!("torn-{:020}.bin", 1);
+    assert_eq!(std::fs::read(log.path().join(&name)).unwrap(), [7; 20]);
+    // As it was before the record: the torn bytes are aside, and nothing speaks of them.
+    let aside = log.path().join(format!("torn-{:020}.unrecorded", 2));
+    std::fs::write(&aside, [9; 30]).unwrap();
+    let journal = log.open();
+    let page = journal.reader().query(&Query::default(), 9, 3, "").unwrap();
+    let kinds: Vec<_> = page.events.iter().map(|e| e.kind).collect();
+    let cut = Some(Kind::TailRecovered);
+    assert_eq!(kinds, [cut, cut, Some(Kind::Call)]);
+    assert!(!aside.exists());
+    stop(&journal).await;
+    drop(journal);
+    assert_eq!(log.verify().unwrap().records, 4);
+}
+
+#[tokio::test]
+async fn only_a_log_that_was_closed_is_clean() {
+    let policy = policy();
+    let log = Log::new(SMALL);
+    let (journal, report) = log.try_open().unwrap();
+    assert!(report.unclean, "nobody closed it yet");
+    commit(&journal, &policy, 1).await.unwrap();
+    stop(&journal).await;
+    drop(journal);
+    let (journal, report) = log.try_open().unwrap();
+    assert!(!report.unclean);
+    // A stop record alone says nothing about its own sync.
+    journal.record_system(SystemEvent::stop(Timestamp::default())).await.unwrap();
+    drop(journal);
+    assert!(log.try_open().unwrap().1.unclean);
 }
 
 #[tokio::test]

@@ -124,7 +124,9 @@ impl Queue {
         if self.records >= MAX_WAITING || self.bytes.saturating_add(bytes) > MAX_WAITING_BYTES {
             return Err(JournalError::QueueFull);
         }
-        if record.revision != 0 && record.revision <= self.queued {
+        // INVARIANT: every revision has one record, and none overtakes another. One that was left
+        // out would be taken for one that is in the log already.
+        if record.revision != 0 && record.revision != self.queued.saturating_add(1) {
             return Err(JournalError::Inconsistent);
         }
         self.queued = self.queued.max(record.revision);
@@ -160,22 +162,19 @@ impl Queue {
         batch
     }
 
-    /// Everything that waits, after a failure.
-    pub(super) fn drain(&mut self) -> Vec<Batch> {
-        (self.records, self.bytes) = (0, 0);
-        self.waiting.drain(..).collect()
-    }
-
-    /// Ends a lead. True if somebody must lead on.
-    pub(super) fn end_lead(&mut self, batch: &Batch, ok: bool) -> bool {
+    /// Ends a lead. After a failure everything that waits comes out, for its callers to be told.
+    /// The second part is true if somebody must lead on.
+    pub(super) fn end_lead(&mut self, batch: &Batch, ok: bool) -> (Vec<Batch>, bool) {
+        let mut late = Vec::new();
         if ok {
             self.written = self.written.max(batch.revision);
         } else {
-            self.queued = self.written;
+            late = self.waiting.drain(..).collect();
+            (self.records, self.bytes, self.queued) = (0, 0, self.written);
         }
         self.current = None;
         self.leading = !self.waiting.is_empty();
-        self.leading
+        (late, self.leading)
     }
 
     pub(super) fn written_revision(&self) -> u64 {
@@ -190,5 +189,56 @@ impl Queue {
     pub(super) fn close(&mut self) -> Option<Ticket> {
         self.closed = true;
         self.waiting.back().map(Batch::ticket).or_else(|| self.current.take())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::SALT_BYTES;
+
+    fn record(revision: u64, bytes: usize) -> Encoded {
+        Encoded::new(vec![8; bytes], &[0; SALT_BYTES], &[], Vec::new(), revision)
+    }
+
+    fn refused(queue: &mut Queue, record: Encoded) -> Option<JournalError> {
+        queue.push(record).err()
+    }
+
+    #[test]
+    fn a_full_queue_refuses_and_has_room_again_when_its_batch_is_taken() {
+        for (bytes, most) in [(10, MAX_WAITING), (1 << 20, 31)] {
+            let mut queue = Queue::new(0);
+            for _ in 0..most {
+                assert_eq!(refused(&mut queue, record(0, bytes)), None);
+            }
+            assert_eq!(refused(&mut queue, record(0, bytes)), Some(JournalError::QueueFull));
+            queue.take().unwrap();
+            assert_eq!(refused(&mut queue, record(0, bytes)), None);
+        }
+    }
+
+    #[test]
+    fn a_change_that_did_not_fit_is_not_overtaken_by_the_next() {
+        let mut queue = Queue::new(4);
+        while refused(&mut queue, record(0, 1 << 20)).is_none() {}
+        assert_eq!(refused(&mut queue, record(5, 1 << 20)), Some(JournalError::QueueFull));
+        assert_eq!(refused(&mut queue, record(6, 1)), Some(JournalError::Inconsistent));
+        queue.take().unwrap();
+        assert_eq!(refused(&mut queue, record(5, 1)), None);
+        assert_eq!(refused(&mut queue, record(6, 1)), None);
+    }
+
+    #[test]
+    fn after_a_failed_batch_the_changes_behind_it_come_again_from_the_first() {
+        let mut queue = Queue::new(0);
+        assert_eq!(refused(&mut queue, record(1, 1)), None);
+        let first = queue.take().unwrap();
+        assert_eq!(refused(&mut queue, record(2, 1)), None);
+        let (late, more) = queue.end_lead(&first, false);
+        assert_eq!((late.len(), more), (1, false));
+        assert_eq!(refused(&mut queue, record(2, 1)), Some(JournalError::Inconsistent));
+        assert_eq!(refused(&mut queue, record(1, 1)), None);
+        assert_eq!(queue.written_revision(), 0);
     }
 }

@@ -14,14 +14,15 @@ use prost::Message as _;
 use tokio::sync::watch;
 
 use super::queue::Queue;
+use super::settle;
 use super::space::{self, FreeSpace, Lock, StatVfs};
-use super::writer::{self, OpenSegment, Writer, create_new, sync_directory};
+use super::writer::{self, OpenSegment, Writer};
 use super::{Identity, Journal, Published, Settings, Shared};
 use crate::checkpoint;
 use crate::error::{Health, JournalError};
 use crate::event::SystemEvent;
 use crate::merkle::Frontier;
-use crate::record::{COMMITMENT_BYTES, Kind, Record};
+use crate::record::{COMMITMENT_BYTES, Record};
 use crate::segment::{self, At, FORMAT, Frame, Segment, SegmentHead};
 
 /// The file with the verifier key, beside the segments.
@@ -32,7 +33,7 @@ pub(crate) const PUBLIC_KEY: &str = "log.pub";
 pub struct OpenReport {
     /// Records in the log.
     pub records: u64,
-    /// True if the last process ended without a stop record.
+    /// True if the last process ended without closing the log.
     pub unclean: bool,
     /// Bytes of a torn frame that were kept aside and cut off. Nobody had an answer for them.
     pub torn_bytes: u64,
@@ -47,15 +48,15 @@ impl Journal {
         let directory = &settings.directory;
         let failed = |e: &io::Error| JournalError::io("make", directory, e);
         DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|e| failed(&e))?;
+        let lock = Lock::acquire(directory)?;
         if !segment::list(directory)?.is_empty() {
             return Err(JournalError::Exists(directory.clone()));
         }
-        let _lock = Lock::acquire(directory)?;
         let origin = identity.origin();
         write_public_key(directory, &origin, &identity.signing.public())?;
         let spare = space::zeroed(settings, &StatVfs, settings.segment_bytes)?;
         let head = SegmentHead { format: FORMAT, origin, ..SegmentHead::default() };
-        writer::begin(settings, &spare, &head, |message| identity.signing.sign(message))?;
+        writer::begin(&lock, settings, &spare, &head, |message| identity.signing.sign(message))?;
         Ok(())
     }
 
@@ -83,17 +84,22 @@ impl Journal {
         space: Arc<dyn FreeSpace>,
     ) -> Result<(Self, OpenReport), JournalError> {
         let directory = &settings.directory;
+        if segment::list(directory)?.is_empty() {
+            return Err(JournalError::NotInitialized(directory.clone()));
+        }
+        let lock = Lock::acquire(directory)?;
+        // Looked at again: whoever held the lock may have begun another one.
         let segments = segment::list(directory)?;
         let Some((_, last)) = segments.last() else {
             return Err(JournalError::NotInitialized(directory.clone()));
         };
-        let lock = Lock::acquire(directory)?;
         let origin: Arc<str> = identity.origin().into();
         let key = identity.signing.public();
         check_public_key(directory, &origin, &key)?;
         check_chain(&segments, &origin, &key)?;
         let end = scan(last, &key)?;
-        let (torn_bytes, aside) = settle(&settings, last, &end)?;
+        let size = end.frontier.size();
+        let settled = settle::settle(&lock, directory, last, (end.offset, size, end.torn))?;
         let open = OpenSegment::open(last.clone(), end.first, end.offset)
             .map_err(|e| JournalError::io("open", last, &e))?;
         let root = end.frontier.root();
@@ -103,7 +109,8 @@ impl Journal {
             identity.signing.sign(body.as_bytes())
         });
         let records = end.frontier.size();
-        let report = OpenReport { records, unclean: !end.stopped, torn_bytes };
+        let unclean = !settled.clean;
+        let report = OpenReport { records, unclean, torn_bytes: settled.torn_bytes };
         let writer = Writer {
             segment: open,
             frontier: end.frontier,
@@ -112,7 +119,7 @@ impl Journal {
             buffer: Vec::new(),
             broken: None,
             watched: false,
-            _lock: lock,
+            lock,
         };
         let shared = Shared {
             log: identity.instance.into(),
@@ -128,11 +135,19 @@ impl Journal {
             statistics: Mutex::default(),
         };
         let journal = Self { shared: Arc::new(shared) };
-        if let Some(aside) = aside {
-            let now = journal.shared.clock.now();
-            journal.record_now(SystemEvent::tail_recovered(now, torn_bytes, &aside))?;
-        }
+        journal.record_torn()?;
         Ok((journal, report))
+    }
+
+    /// Records what was cut off, by this start or by one that did not come so far.
+    fn record_torn(&self) -> Result<(), JournalError> {
+        let directory = &self.shared.settings.directory;
+        for torn in settle::unrecorded(directory)? {
+            let now = self.shared.clock.now();
+            self.record_now(SystemEvent::tail_recovered(now, torn.bytes, &torn.name))?;
+            torn.recorded(&self.shared.writer.lock().lock, directory)?;
+        }
+        Ok(())
     }
 
     /// Records before anybody else can.
@@ -180,17 +195,22 @@ fn check_chain(
     origin: &str,
     key: &LogPublicKey,
 ) -> Result<(), JournalError> {
-    let mut previous = 0;
+    let mut previous = None;
     for (first, path) in segments {
         let head = Segment::open(path, key)?.head;
         if head.origin != origin {
             let what = format!("it belongs to {}", head.origin);
             return Err(JournalError::Foreign { file: path.clone(), what });
         }
-        if head.first != *first || head.previous != previous {
+        // The first one begins with the first record, and names itself as the one before.
+        let follows = match previous {
+            None => head.first == 0,
+            Some(previous) => head.previous == previous,
+        };
+        if head.first != *first || !follows {
             return Err(JournalError::corrupt(path, 0, "a segment before it is missing"));
         }
-        previous = *first;
+        previous = Some(*first);
     }
     Ok(())
 }
@@ -200,13 +220,11 @@ struct End {
     first: u64,
     /// After the last whole frame.
     offset: u64,
-    /// The first byte after it that should not be there, if any.
-    torn: Option<u64>,
+    /// True if something stands there that is no frame.
+    torn: bool,
     frontier: Frontier,
     revision: u64,
     signature: Option<[u8; 64]>,
-    /// The last record is that of a stop.
-    stopped: bool,
 }
 
 /// Reads the last segment: rebuilds the tree, and verifies the last signature, which covers all.
@@ -215,27 +233,27 @@ fn scan(path: &Path, key: &LogPublicKey) -> Result<End, JournalError> {
     let mut end = End {
         first: segment.head.first,
         offset: segment.start,
-        torn: None,
+        torn: false,
         frontier: segment.frontier()?,
         revision: segment.head.revision,
         signature: None,
-        stopped: segment.head.first == 0,
     };
     loop {
         match segment.at(end.offset)? {
             At::Frame(frame) => take_frame(&segment, &mut end, &frame)?,
             At::Nothing => {
-                end.torn = segment.first_nonzero(end.offset)?;
+                end.torn = segment.first_nonzero(end.offset)?.is_some();
                 break;
             }
             At::Bad(_) => {
-                end.torn = Some(end.offset);
+                end.torn = true;
                 break;
             }
         }
     }
-    if let Some(torn) = end.torn {
-        refuse_if_synced(&segment, torn)?;
+    if end.torn && segment.was_synced(end.offset)? {
+        let what = "it was synced and does not read back";
+        return Err(JournalError::corrupt(path, end.offset, what));
     }
     if let Some(signature) = &end.signature {
         let body =
@@ -252,7 +270,6 @@ fn take_frame(segment: &Segment, end: &mut End, frame: &Frame) -> Result<(), Jou
     if frame.head.first != end.frontier.size() {
         return Err(corrupt("a frame does not follow the one before"));
     }
-    let mut last = None;
     for leaf in frame.leaves() {
         let leaf = leaf.ok_or(corrupt("a record is cut off"))?;
         end.frontier.append(crate::merkle::leaf_hash(leaf));
@@ -260,72 +277,11 @@ fn take_frame(segment: &Segment, end: &mut End, frame: &Frame) -> Result<(), Jou
         let record = public.and_then(|public| Record::decode(public).ok());
         let record = record.ok_or(corrupt("a record is none"))?;
         end.revision = end.revision.max(record.revision);
-        last = Some(record.kind);
     }
     if frame.head.root != end.frontier.root() {
         return Err(corrupt("a frame's records are not those that were signed"));
     }
-    end.stopped = last == Some(Kind::Stop.code());
     end.signature = Some(frame.signature);
     end.offset = frame.end;
     Ok(())
-}
-
-/// A frame is written only after everything before it is on disk. So if a whole frame stands after
-/// the bad place, that place was synced once, and its damage is no torn write.
-fn refuse_if_synced(segment: &Segment, torn: u64) -> Result<(), JournalError> {
-    let bytes = segment.bytes(torn, segment.len.saturating_sub(torn))?;
-    for at in (0..bytes.len()).step_by(8).skip(1) {
-        let looks = bytes.get(at..).is_some_and(|rest| rest.starts_with(segment::FRAME_MAGIC));
-        if looks
-            && let At::Frame(frame) = segment.at(torn.next_multiple_of(8) + at as u64)?
-            && frame.head.synced > torn
-        {
-            let what = "it was synced and does not read back";
-            return Err(JournalError::corrupt(&segment.path, torn, what));
-        }
-    }
-    Ok(())
-}
-
-/// After an unclean end the open segment is copied to a new file and synced, because the page cache
-/// may hold what the disk does not; what is torn goes into a file of its own. Returns how many bytes
-/// were torn, and the name of that file.
-fn settle(
-    settings: &Settings,
-    path: &Path,
-    end: &End,
-) -> Result<(u64, Option<String>), JournalError> {
-    if end.stopped && end.torn.is_none() {
-        return Ok((0, None));
-    }
-    let failed = |e: &io::Error| JournalError::io("copy", path, e);
-    let bytes = std::fs::read(path).map_err(|e| failed(&e))?;
-    let kept = usize::try_from(end.offset).unwrap_or(usize::MAX).min(bytes.len());
-    let (kept, rest) = bytes.split_at(kept);
-    let torn = rest.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1);
-    let mut aside = None;
-    if torn > 0 {
-        let name = format!("torn-{:020}.bin", end.frontier.size());
-        let path = settings.directory.join(&name);
-        // A crash between this and the copy leaves the same bytes under the same name.
-        let saved = File::create(&path).and_then(|mut file| {
-            file.write_all(rest.get(..torn).unwrap_or_default())?;
-            file.sync_all()
-        });
-        saved.map_err(|e| failed(&e))?;
-        aside = Some(name);
-    }
-    let copy = settings.directory.join("copy.tmp");
-    let copied = match std::fs::remove_file(&copy) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-        _ => create_new(&copy).and_then(|mut file| {
-            file.write_all(kept)?;
-            file.write_all(&vec![0; rest.len()])?;
-            file.sync_all()
-        }),
-    };
-    copied.and_then(|()| std::fs::rename(&copy, path)).map_err(|e| failed(&e))?;
-    sync_directory(&settings.directory)?;
-    Ok((torn as u64, aside))
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock, statvfs};
 
-use super::writer::create_new;
+use super::writer::{create_new, is_shortage};
 use super::{Settings, Shared};
 use crate::error::{Health, JournalError};
 
@@ -45,6 +45,8 @@ impl FreeSpace for StatVfs {
 /// Holds the directory for as long as it lives. The file names the holder.
 pub(super) struct Lock {
     _file: File,
+    /// Kept open, so that a process that may open no more files can still sync the names in it.
+    directory: File,
 }
 
 impl Lock {
@@ -69,7 +71,13 @@ impl Lock {
         let written = file.set_len(0).and_then(|()| file.rewind());
         let written = written.and_then(|()| writeln!(file, "{}", std::process::id()));
         written.map_err(|e| failed(&e))?;
-        Ok(Self { _file: file })
+        let directory = File::open(directory).map_err(|e| failed(&e))?;
+        Ok(Self { _file: file, directory })
+    }
+
+    /// Makes the names in the directory durable.
+    pub(super) fn sync_directory(&self) -> io::Result<()> {
+        self.directory.sync_all()
     }
 }
 
@@ -107,6 +115,7 @@ pub(super) fn zeroed(
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                     Err(JournalError::Unavailable)
                 }
+                _ if is_shortage(&error) => Err(JournalError::Unavailable),
                 _ => Err(JournalError::io("make", &path, &error)),
             }
         }
@@ -138,20 +147,19 @@ pub(super) fn has_space(
 
 impl Shared {
     pub(super) fn set_health(&self, health: Health) {
-        self.health.send_if_modified(|now| {
+        let changed = self.health.send_if_modified(|now| {
             let changed = *now != health;
             if changed {
-                match &health {
-                    Health::Ok => tracing::info!(event = "audit_log_ok", "the audit log works"),
-                    other => {
-                        tracing::error!(event = "audit_log_trouble", health = ?other,
-                            "the audit log cannot be written; decrypts and changes are refused");
-                    }
-                }
-                *now = health;
+                now.clone_from(&health);
             }
             changed
         });
+        match &health {
+            _ if !changed => {}
+            Health::Ok => tracing::info!(event = "audit_log_ok", "the audit log works"),
+            other => tracing::error!(event = "audit_log_trouble", health = ?other,
+                "the audit log cannot be written; decrypts and changes are refused"),
+        }
     }
 }
 

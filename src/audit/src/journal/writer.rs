@@ -9,6 +9,8 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use prost::Message as _;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 
 use super::queue::{Batch, Written};
 use super::space::{self, Lock};
@@ -36,6 +38,10 @@ pub(super) struct OpenSegment {
 impl OpenSegment {
     pub(super) fn open(path: PathBuf, first: u64, end: u64) -> io::Result<Self> {
         let file = OpenOptions::new().read(true).write(true).open(&path)?;
+        Self::of(file, path, first, end)
+    }
+
+    fn of(file: File, path: PathBuf, first: u64, end: u64) -> io::Result<Self> {
         let metadata = file.metadata()?;
         let identity = (metadata.dev(), metadata.ino());
         Ok(Self { len: metadata.len(), file, path, identity, first, end })
@@ -57,7 +63,7 @@ pub(super) struct Writer {
     pub broken: Option<Arc<str>>,
     /// A task looks whether the log can be written again.
     pub watched: bool,
-    pub _lock: Lock,
+    pub lock: Lock,
 }
 
 impl Writer {
@@ -188,7 +194,8 @@ impl Writer {
             time: shared.clock.now().unix_nanos(),
             previous: self.segment.first,
         };
-        let next = begin(settings, &spare, &head, |message| shared.signing.sign(message))?;
+        let sign = |message: &[u8]| shared.signing.sign(message);
+        let next = begin(&self.lock, settings, &spare, &head, sign)?;
         let old = std::mem::replace(&mut self.segment, next);
         // The zeroes after the last frame are not needed any more. If this fails they just stay.
         if let Err(error) = old.file.set_len(old.end) {
@@ -200,6 +207,7 @@ impl Writer {
 
 /// Turns a zeroed file into the segment of this head: on disk under its name when this returns.
 pub(super) fn begin(
+    lock: &Lock,
     settings: &Settings,
     spare: &Path,
     head: &SegmentHead,
@@ -208,17 +216,23 @@ pub(super) fn begin(
     let path = settings.directory.join(segment::file_name(head.first));
     let failed = |e: &io::Error| JournalError::io("begin", &path, e);
     let header = segment::encode_header(head, sign);
-    let file = OpenOptions::new().write(true).open(spare).map_err(|e| failed(&e))?;
+    let file = match OpenOptions::new().read(true).write(true).open(spare) {
+        // No file descriptor or memory is left for the moment, and nothing has happened yet.
+        Err(e) if is_shortage(&e) => return Err(JournalError::Unavailable),
+        other => other.map_err(|e| failed(&e))?,
+    };
     file.write_all_at(&header, 0).and_then(|()| file.sync_all()).map_err(|e| failed(&e))?;
-    std::fs::rename(spare, &path).map_err(|e| failed(&e))?;
-    sync_directory(&settings.directory)?;
+    // Never over a segment that is there.
+    renameat_with(CWD, spare, CWD, &path, RenameFlags::NOREPLACE).map_err(|e| failed(&e.into()))?;
+    lock.sync_directory().map_err(|e| failed(&e))?;
     let end = header.len() as u64;
-    OpenSegment::open(path.clone(), head.first, end).map_err(|e| failed(&e))
+    OpenSegment::of(file, path.clone(), head.first, end).map_err(|e| failed(&e))
 }
 
-pub(super) fn sync_directory(directory: &Path) -> Result<(), JournalError> {
-    let synced = File::open(directory).and_then(|d| d.sync_all());
-    synced.map_err(|e| JournalError::io("sync", directory, &e))
+/// Whether the operating system has too little of something that comes back.
+pub(super) fn is_shortage(error: &io::Error) -> bool {
+    let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];
+    Errno::from_io_error(error).is_some_and(|errno| shortages.contains(&errno))
 }
 
 /// A file that must not exist yet, for its owner alone.
