@@ -1,29 +1,44 @@
 //! The log's signatures: Ed25519 (RFC 8032).
 
-use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+use ed25519_dalek::hazmat::{ExpandedSecretKey, raw_sign};
+use ed25519_dalek::{Signature, SigningKey, VerifyingKey};
+use fieldseal_memory::SecretBox;
+use sha2::{Digest, Sha512};
+use zeroize::Zeroize;
 
 use crate::keys::ServiceKey;
 
-/// Signs the log. The seed is a service key; the expanded key is made once and wiped on drop.
-pub struct LogSigningKey(Box<SigningKey>);
+/// Signs the log. The seed is a service key. What RFC 8032 (section 5.1.5, step 1) makes of it stays
+/// in a key page; a signature borrows it for as long as it takes.
+pub struct LogSigningKey {
+    expanded: SecretBox<64>,
+    public: VerifyingKey,
+}
 
 impl LogSigningKey {
     /// The key of this seed.
     #[must_use]
     pub fn new(seed: ServiceKey) -> Self {
-        Self(Box::new(SigningKey::from_bytes(seed.bytes())))
+        let public = SigningKey::from_bytes(seed.bytes()).verifying_key();
+        let expanded = SecretBox::build(|to| {
+            let mut hash = Sha512::digest(seed.bytes());
+            to.copy_from_slice(&hash);
+            hash.zeroize();
+        });
+        Self { expanded, public }
     }
 
     /// Signs a message.
     #[must_use]
     pub fn sign(&self, message: &[u8]) -> [u8; 64] {
-        self.0.sign(message).to_bytes()
+        let key = ExpandedSecretKey::from_bytes(self.expanded.expose());
+        raw_sign::<Sha512>(&key, message, &self.public).to_bytes()
     }
 
     /// The public half.
     #[must_use]
     pub fn public(&self) -> LogPublicKey {
-        LogPublicKey(self.0.verifying_key().to_bytes())
+        LogPublicKey(self.public.to_bytes())
     }
 }
 

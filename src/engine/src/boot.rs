@@ -12,7 +12,7 @@ use fieldseal_keys::keyring::{Keyring, KeyringError};
 use fieldseal_keys::{KeyError, Keys, Ledger};
 use fieldseal_model::Clock;
 use fieldseal_policy::{Policy, PolicyErrors};
-use fieldseal_store::{Secrets, Store, StoreError};
+use fieldseal_store::{OutboxEntry, Secrets, Store, StoreError};
 use tokio::sync::mpsc;
 
 use crate::engine::{Engine, Inner};
@@ -64,6 +64,15 @@ pub enum BootError {
     Keys(#[from] KeyError),
 }
 
+/// What an installation is started for.
+pub(crate) enum For {
+    /// Everything.
+    Serving,
+    /// Opening values of a damaged installation. Nothing is changed, and what waits in the outbox
+    /// goes on waiting.
+    Recovery,
+}
+
 /// An installation at rest.
 pub struct Installation {
     settings: Settings,
@@ -98,29 +107,31 @@ impl Installation {
     /// The first thing that is wrong, by name.
     pub async fn start(self, clock: Arc<dyn Clock>) -> Result<Engine, BootError> {
         let policy = Policy::load(&self.settings.policy)?;
-        let engine = self.start_with(policy, clock).await?;
-        Ok(engine)
+        self.start_for(For::Serving, policy, clock).await
     }
 
-    pub(crate) async fn start_with(
+    pub(crate) async fn start_for(
         self,
+        purpose: For,
         policy: Policy,
         clock: Arc<dyn Clock>,
     ) -> Result<Engine, BootError> {
         let (outbox, entries) = mpsc::unbounded_channel();
-        let (settings, secrets) = (self.store_settings(), self.store_secrets()?);
-        let store = match self.settings.store {
-            StoreBackend::Sled(_) => Store::open(settings, secrets, outbox)?,
-            StoreBackend::Memory => Store::create(settings, secrets, outbox)?,
-        };
-        let identity = self.identity()?;
-        let (journal, report) =
-            Journal::open(self.settings.audit.clone(), identity, Arc::clone(&clock))?;
-        tracing::info!(?report, "opened the audit log");
+        let (store, journal) = self.open(outbox, &clock)?;
+        let consistent = Ledger::check(&store, &journal).await;
+        match (&purpose, &consistent) {
+            (_, Ok(())) => {}
+            (For::Serving, Err(_)) => consistent?,
+            // What a recovery is for may be just this.
+            (For::Recovery, Err(error)) => tracing::warn!(%error, "recovering all the same"),
+        }
         let now = clock.now();
         let version = env!("CARGO_PKG_VERSION");
         journal.record_system(SystemEvent::start(now, version, policy.digest())).await?;
-        let ledger = Ledger::start(store.clone(), journal.clone(), entries).await?;
+        let ledger = match purpose {
+            For::Serving => Ledger::start(store.clone(), journal.clone(), entries).await?,
+            For::Recovery => Ledger::idle(store.clone(), journal.clone()),
+        };
         let keys =
             Keys::open(self.settings.keys, store.clone(), ledger, self.keyring, Arc::clone(&clock))
                 .await?;
@@ -135,6 +146,33 @@ impl Installation {
             opened: AtomicU64::new(0),
         };
         Ok(Engine { inner: Arc::new(inner) })
+    }
+
+    /// Opens store and log. A store in memory begins where the log has come to: every revision has
+    /// one record in a log.
+    fn open(
+        &self,
+        outbox: mpsc::UnboundedSender<OutboxEntry>,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<(Store, Journal), BootError> {
+        let (mut settings, secrets) = (self.store_settings(), self.store_secrets()?);
+        let journal = || -> Result<Journal, BootError> {
+            let (audit, identity) = (self.settings.audit.clone(), self.identity()?);
+            let (journal, report) = Journal::open(audit, identity, Arc::clone(clock))?;
+            tracing::info!(?report, "opened the audit log");
+            Ok(journal)
+        };
+        match self.settings.store {
+            StoreBackend::Sled(_) => {
+                let store = Store::open(settings, secrets, outbox)?;
+                Ok((store, journal()?))
+            }
+            StoreBackend::Memory => {
+                let journal = journal()?;
+                settings.first_revision = journal.revision();
+                Ok((Store::create(settings, secrets, outbox)?, journal))
+            }
+        }
     }
 
     fn identity(&self) -> Result<Identity, KeyringError> {

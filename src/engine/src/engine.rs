@@ -158,6 +158,7 @@ impl RefusalCause {
                 K::Unacknowledged => "CHANGE_UNACKNOWLEDGED",
                 K::Store(_) | K::Txn(_) => "STORE_UNAVAILABLE",
                 K::Stopping => "STOPPING",
+                K::Busy => "KEYS_BUSY",
                 _ => "INTERNAL",
             },
         }

@@ -158,11 +158,11 @@ impl Engine {
         })
     }
 
-    /// Whether every call can be served now.
+    /// Whether every call can be served now. It looks at the log's file and at free space.
     #[must_use]
     pub fn can_serve(&self) -> bool {
         let inner = &self.inner;
-        inner.store.health() == fieldseal_store::Health::Ok && inner.journal.health() == Health::Ok
+        inner.store.health() == fieldseal_store::Health::Ok && inner.journal.look() == Health::Ok
     }
 
     /// The store's health, for the process itself.

@@ -6,7 +6,7 @@ use fieldseal_keys::keyring::Keyring;
 use fieldseal_model::{AccessReason, Action, Clock, Principal};
 use fieldseal_policy::Policy;
 
-use crate::boot::{BootError, Installation, Settings};
+use crate::boot::{BootError, For, Installation, Settings};
 use crate::call::{Caller, DecryptCall, DecryptItem, DecryptReply};
 use crate::refusal::Refusal;
 
@@ -39,7 +39,7 @@ pub async fn recover(
     // lost. They have no members, so they allow the local user's `Recover` and nothing else.
     let policy = Policy::from_texts(fieldseal_policy::default_files(&[]));
     let policy = policy.map_err(BootError::from)?;
-    let engine = installation.start_with(policy, clock).await?;
+    let engine = installation.start_for(For::Recovery, policy, clock).await?;
     let caller = Caller { principal: uid };
     let result = engine.decrypt(&caller, Action::Recover, call).await;
     if let Err(error) = engine.stop().await {

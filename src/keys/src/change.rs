@@ -83,9 +83,7 @@ impl Keys {
             return Err(KeyError::NotPermitted);
         }
         let (inner, permit) = (Arc::clone(&self.inner), permit.clone());
-        // Spawned: once begun, a change is finished even if its caller goes away.
-        let task = tokio::spawn(async move { inner.change(&permit, action, change).await });
-        task.await.map_err(|_| KeyError::Stopping)?
+        self.inner.finish(async move { inner.change(&permit, action, change).await }).await
     }
 }
 
@@ -269,7 +267,7 @@ impl Inner {
             key,
             primary,
             previous: before.map(|s| s.primary.version.number),
-            receipt: committed.receipt,
+            receipt: Some(committed.receipt),
         }
     }
 

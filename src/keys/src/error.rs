@@ -50,6 +50,20 @@ pub enum KeyError {
     /// next start writes it, and from then on the change counts.
     #[error("the sidecar stops before the change is recorded; its next start does it: look first")]
     Unacknowledged,
+    /// Store and audit log do not tell of the same changes.
+    #[error(
+        "the store is at revision {store} and the audit log at {log}: one of them is from another \
+         time; put both back from the same backup"
+    )]
+    Rollback {
+        /// The store's newest revision.
+        store: u64,
+        /// The newest one with a record in the log.
+        log: u64,
+    },
+    /// Too many data keys and changes are being made at the same time.
+    #[error("too many data keys and changes are being made; try again in a moment")]
+    Busy,
     /// A service key does not open.
     #[error(transparent)]
     Keyring(#[from] crate::keyring::KeyringError),

@@ -9,6 +9,7 @@ use fieldseal_crypto::wrap::{self, DataKeyId};
 use fieldseal_model::{Action, Clock, KeyId, KeyName};
 use fieldseal_policy::Permit;
 use fieldseal_store::Store;
+use tokio::sync::Semaphore;
 
 use crate::cache::DataKeyCache;
 use crate::data_key::{DataKeyEntry, DataKeyHandle};
@@ -20,6 +21,9 @@ use crate::registry::{KeyView, Registry};
 
 /// Partitions are made one at a time within each of so many groups.
 const STRIPES: usize = 256;
+/// Data keys and changes that may be on their way at the same time. They go on when their callers
+/// are gone, so the limits of calls do not hold them back.
+const UNDERWAY: usize = 4096;
 
 /// How keys are kept.
 #[derive(Debug, Clone)]
@@ -69,6 +73,7 @@ pub(crate) struct Inner {
     /// Changes of keys happen one at a time.
     pub(crate) changes: tokio::sync::Mutex<()>,
     pub(crate) stripes: Vec<tokio::sync::Mutex<()>>,
+    underway: Arc<Semaphore>,
 }
 
 /// The keys of an installation. Cheap to clone.
@@ -105,6 +110,7 @@ impl Keys {
             cache,
             changes,
             stripes,
+            underway: Arc::new(Semaphore::new(UNDERWAY)),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -197,6 +203,19 @@ impl Keys {
 }
 
 impl Inner {
+    /// Runs what is finished even if its caller goes away.
+    pub(crate) async fn finish<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, KeyError>> + Send + 'static,
+    ) -> Result<T, KeyError> {
+        let place = Arc::clone(&self.underway).try_acquire_owned().map_err(|_| KeyError::Busy)?;
+        let task = tokio::spawn(async move {
+            let _place = place;
+            work.await
+        });
+        task.await.map_err(|_| KeyError::Stopping)?
+    }
+
     pub(crate) async fn entry(&self, id: KeyId) -> Result<Arc<DataKeyEntry>, KeyError> {
         if let Some(entry) = self.cache.by_id(id, self.clock.now()) {
             return Ok(entry);

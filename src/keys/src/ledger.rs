@@ -20,14 +20,11 @@ const GROUP: usize = 256;
 /// How long the relay waits before it tries again what the journal refused.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// The receipt; `None` if the record was in the log already.
-type Recorded = Option<Receipt>;
-
 enum Slot {
     /// A change waits for its record.
-    Waiting(oneshot::Sender<Recorded>),
+    Waiting(oneshot::Sender<Receipt>),
     /// The record was written before its change asked.
-    Done(Recorded),
+    Done(Receipt),
 }
 
 /// Commits changes to the store and relays their records to the journal, in revision order.
@@ -43,12 +40,12 @@ pub struct Ledger {
 /// A change that is in the store and in the log.
 pub(crate) struct Committed {
     pub(crate) revision: u64,
-    pub(crate) receipt: Option<Receipt>,
+    pub(crate) receipt: Receipt,
 }
 
 impl Ledger {
     /// Relays what waits in the outbox since the last run, then relays for as long as `entries`
-    /// is open.
+    /// is open. [`Ledger::check`] comes before.
     ///
     /// # Errors
     /// If the store cannot be read or the journal does not take the records.
@@ -76,6 +73,30 @@ impl Ledger {
         Ok(ledger)
     }
 
+    /// A ledger for an installation that is only read: it refuses every change, and leaves what
+    /// waits in the outbox for the next start.
+    #[must_use]
+    pub fn idle(store: Store, journal: Journal) -> Self {
+        Self { store, journal, slots: Arc::default(), relay: Arc::default() }
+    }
+
+    /// Whether store and log tell of the same changes: each has its record in the log, or waits for
+    /// it in the outbox. If one of them was put back to an earlier time, a change would be taken
+    /// for recorded that is not.
+    ///
+    /// # Errors
+    /// `Rollback`, or if the store cannot be read.
+    pub async fn check(store: &Store, journal: &Journal) -> Result<(), KeyError> {
+        let (in_store, recorded) = (store.opened_at(), journal.revision());
+        let outbox = store.outbox().await?;
+        let waiting = outbox.iter().map(|entry| entry.revision).filter(|r| *r > recorded);
+        let all_there = waiting.eq(recorded.saturating_add(1)..=in_store);
+        if recorded > in_store || !all_there {
+            return Err(KeyError::Rollback { store: in_store, log: recorded });
+        }
+        Ok(())
+    }
+
     /// Waits until nothing is relayed any more: after the store was closed, which ends the relay.
     /// What the journal did not take waits in the outbox for the next start.
     pub(crate) async fn finished(&self) {
@@ -90,7 +111,7 @@ impl Ledger {
     /// Refuses a change while its record could not be written: before anything changes (I1). It
     /// looks at the log's file itself, because the first to notice may be a change.
     pub(crate) fn ready(&self) -> Result<(), KeyError> {
-        if self.journal.is_closed() {
+        if self.journal.is_closed() || self.slots.lock().is_none() {
             return Err(KeyError::Stopping);
         }
         match self.journal.look() {
@@ -119,12 +140,12 @@ impl Ledger {
     }
 
     /// Waits for the record of a revision; `None` if nothing is relayed any more.
-    async fn recorded(&self, revision: u64) -> Option<Recorded> {
+    async fn recorded(&self, revision: u64) -> Option<Receipt> {
         let waiting = {
             let mut slots = self.slots.lock();
             let slots = slots.as_mut()?;
-            if let Some(Slot::Done(recorded)) = slots.remove(&revision) {
-                return Some(recorded);
+            if let Some(Slot::Done(receipt)) = slots.remove(&revision) {
+                return Some(receipt);
             }
             let (sender, waiting) = oneshot::channel();
             slots.insert(revision, Slot::Waiting(sender));
@@ -133,13 +154,13 @@ impl Ledger {
         waiting.await.ok()
     }
 
-    fn tell(&self, revision: u64, recorded: Recorded) {
+    fn tell(&self, revision: u64, receipt: Receipt) {
         let mut slots = self.slots.lock();
         let Some(slots) = slots.as_mut() else { return };
         match slots.remove(&revision) {
             // A process that ends takes its tasks along; nobody needs the answer then.
-            Some(Slot::Waiting(sender)) => drop(sender.send(recorded)),
-            Some(Slot::Done(_)) | None => drop(slots.insert(revision, Slot::Done(recorded))),
+            Some(Slot::Waiting(sender)) => drop(sender.send(receipt)),
+            Some(Slot::Done(_)) | None => drop(slots.insert(revision, Slot::Done(receipt))),
         }
     }
 
@@ -181,8 +202,12 @@ impl Ledger {
         let mut done = 0;
         for (entry, result) in group.iter().zip(results) {
             match result {
-                Ok(Relayed::Recorded(receipt)) => self.tell(entry.revision, Some(receipt)),
-                Ok(Relayed::Already) => self.tell(entry.revision, None),
+                Ok(Relayed::Recorded(receipt)) => self.tell(entry.revision, receipt),
+                // Impossible once `check` was passed; whoever waits must not be told that it counts.
+                Ok(Relayed::Already) => {
+                    tracing::error!(revision = entry.revision, "a change has another's record");
+                    return done;
+                }
                 Err(error) => {
                     tracing::error!(revision = entry.revision, %error,
                         "a change is not recorded yet; it is tried again");

@@ -129,9 +129,7 @@ impl Keys {
             count,
         };
         let inner = Arc::clone(&self.inner);
-        // Spawned: a data key that was begun is finished even if its caller goes away.
-        let task = tokio::spawn(async move { inner.prepare(want).await });
-        let entry = task.await.map_err(|_| KeyError::Stopping)??;
+        let entry = self.inner.finish(async move { inner.prepare(want).await }).await?;
         Ok(Sealer { entry, permit: permit.clone() })
     }
 }
@@ -226,16 +224,29 @@ impl Inner {
             }
             Err(error) => return Err(error),
         };
-        if let Some(entry) = entry.filter(|e| self.seals_now(e, snapshot))
-            && let Some(slot) = self.reserve(want, entry).await?
-        {
-            return Ok(slot);
+        if let Some(entry) = entry.filter(|e| self.seals_now(e, snapshot)) {
+            if let Some(left) = self.left_over(want, id) {
+                return Ok(Arc::new(SealSlot { entry, left: AtomicI64::new(left) }));
+            }
+            if let Some(slot) = self.reserve(want, entry).await? {
+                return Ok(slot);
+            }
         }
         let generation = record
             .generation
             .checked_add(1)
             .ok_or(KeyError::TooMany { what: "generations of a partition", limit: 1 << 32 })?;
         self.make(want, &snapshot.primary, generation, Some(found.revision)).await
+    }
+
+    /// What a remembered slot of this data key still has in reserve, if that is enough: its entry
+    /// was in memory for too long and is read again, and its seals are not lost with it.
+    fn left_over(&self, want: &Want, id: KeyId) -> Option<i64> {
+        let of = PartitionRef { key: &want.of.key, partition: &want.of.partition };
+        let slot = self.cache.newest(&of).filter(|slot| slot.entry.key_id == id)?;
+        // Taken out whole: whoever still holds the old slot takes nothing from it any more.
+        let left = slot.left.swap(0, Ordering::Relaxed);
+        (left >= i64::from(want.count)).then_some(left)
     }
 
     /// Reserves another block of seals; `None` if the data key has none left.

@@ -22,7 +22,9 @@ impl AddressFile {
         let mut name = path.file_name().unwrap_or_default().to_owned();
         name.push(format!(".{}.tmp", std::process::id()));
         let temporary = path.with_file_name(name);
-        let written = std::fs::File::create(&temporary)
+        // What stands under this name is no business of ours: a link must not be followed.
+        let _ = std::fs::remove_file(&temporary);
+        let written = std::fs::File::create_new(&temporary)
             .and_then(|mut file| file.write_all(text.as_bytes()))
             .and_then(|()| std::fs::rename(&temporary, path));
         if let Err(error) = written {

@@ -180,6 +180,10 @@ fn keys_kind(error: &fieldseal_keys::KeyError) -> (ServeErrorKind, &'static str)
         KeyError::Store(error) => store_kind(error),
         KeyError::Journal(error) => journal_kind(error),
         KeyError::Corrupt(_) => (ServeErrorKind::Corrupt, "STORE_CORRUPT"),
+        KeyError::Rollback { store, log } if store < log => {
+            (ServeErrorKind::Corrupt, "STORE_BEHIND_LOG")
+        }
+        KeyError::Rollback { .. } => (ServeErrorKind::Corrupt, "LOG_BEHIND_STORE"),
         _ => (ServeErrorKind::Unavailable, "STORE_UNAVAILABLE"),
     }
 }
@@ -230,7 +234,7 @@ pub fn provider(config: &Config) -> Result<FileProvider, ServeError> {
 /// What keeps it from starting, before it listens; `Audit` if the log broke while it ran.
 pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
     let path = config.state.keyring();
-    if !is_file(&path) {
+    if is_missing(&path) {
         return Err(KeyringError::NotInitialized(path).into());
     }
     let keyring = keyring::open(&path, &provider(&config)?)?;
@@ -252,8 +256,9 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), S
     stopped.map(|_| ()).map_err(ServeError::Audit)
 }
 
-fn is_file(path: &Path) -> bool {
-    path.metadata().is_ok_and(|found| found.is_file())
+/// Only what is not there is missing: what cannot be looked at is opened, and says why not.
+fn is_missing(path: &Path) -> bool {
+    path.metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
 }
 
 async fn serve(
@@ -274,16 +279,9 @@ async fn serve(
     let ended = ending.clone().cancelled_owned();
     let serving = transport::serve(listener, tls, config.listener.clone(), limited, ended);
     let file = config.server.address_file.as_deref();
-    readiness.set(true);
+    readiness.set(engine.can_serve());
     let file = file.map(|path| AddressFile::write(path, address)).transpose();
     let file = file.map_err(ServeError::AddressFile)?;
-    if fieldseal_memory::protection() == Protection::Unlocked {
-        tracing::warn!(
-            event = "keys_not_locked",
-            "key pages are not locked in memory; raise \
-            RLIMIT_MEMLOCK so that keys are never swapped out"
-        );
-    }
     tracing::info!(event = "ready", %address, %installation, "ready");
     let watching = watch(engine, &readiness);
     let mut broken = None;
@@ -338,7 +336,17 @@ async fn watch(engine: &Engine, readiness: &Readiness) -> ServeError {
     let mut looks = tokio::time::interval(LOOK_EVERY);
     let mut checkpoints = tokio::time::interval(CHECKPOINT_EVERY);
     checkpoints.reset();
+    let mut locked = true;
     loop {
+        // More keys, more pages: the first that is not locked may come at any time.
+        if locked && fieldseal_memory::protection() == Protection::Unlocked {
+            locked = false;
+            tracing::warn!(
+                event = "keys_not_locked",
+                "key pages are not locked in memory; raise RLIMIT_MEMLOCK so that keys are never \
+                 swapped out"
+            );
+        }
         let broken = match &*audit.borrow_and_update() {
             Health::Broken(why) => Some(Arc::clone(why)),
             _ => None,

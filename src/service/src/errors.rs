@@ -34,7 +34,7 @@ fn key_code(error: &KeyError) -> Code {
     match error {
         KeyError::KeyNotFound | KeyError::DataKeyNotFound => Code::NotFound,
         KeyError::KeyExists | KeyError::RequestIdReused => Code::AlreadyExists,
-        KeyError::TooMany { .. } => Code::ResourceExhausted,
+        KeyError::TooMany { .. } | KeyError::Busy => Code::ResourceExhausted,
         KeyError::VersionDisabled | KeyError::VersionDestroyed => Code::FailedPrecondition,
         KeyError::EtagMismatch | KeyError::Conflict => Code::Aborted,
         KeyError::Corrupt(_) => Code::DataLoss,
@@ -51,7 +51,8 @@ fn retry_after(cause: &RefusalCause) -> Option<Duration> {
     match cause {
         RefusalCause::AuditBusy | RefusalCause::AuditUnavailable => Some(RETRY_AFTER),
         RefusalCause::Key(error) => {
-            matches!(**error, KeyError::Conflict | KeyError::Stopping).then_some(RETRY_AFTER)
+            matches!(**error, KeyError::Conflict | KeyError::Stopping | KeyError::Busy)
+                .then_some(RETRY_AFTER)
         }
         _ => None,
     }

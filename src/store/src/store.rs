@@ -50,6 +50,9 @@ pub struct Settings {
     pub reserve_bytes: u64,
     /// Most transactions that wait.
     pub queue: usize,
+    /// The revision that a store begins with when it is created: 0, or what an audit log that
+    /// outlives a store in memory has reached.
+    pub first_revision: u64,
 }
 
 impl BackendSettings {
@@ -78,7 +81,7 @@ impl Settings {
     /// On this backend, with the defaults.
     #[must_use]
     pub fn on(backend: BackendSettings) -> Self {
-        Self { backend, reserve_bytes: 64 * 1024 * 1024, queue: 4096 }
+        Self { backend, reserve_bytes: 64 * 1024 * 1024, queue: 4096, first_revision: 0 }
     }
 }
 
@@ -145,6 +148,7 @@ struct Inner {
     applying: Arc<RwLock<()>>,
     trouble: Arc<RwLock<Option<String>>>,
     reserve_bytes: u64,
+    opened_at: u64,
     orders: SyncSender<Order>,
     // Given up when the last handle and the committer are gone: after the backend, so it stands last.
     _lock: Hold,
@@ -172,7 +176,7 @@ impl Store {
                 // The directory's own name must survive a loss of power too.
                 fs::File::open(parent)?.sync_all()?;
             }
-            if directory.join("db").exists() {
+            if directory.join("db").try_exists()? {
                 return Err(StoreError::AlreadyInitialized(directory.clone()));
             }
         }
@@ -180,7 +184,7 @@ impl Store {
         if backend.get(FORMAT_KEY)?.is_some() {
             return Err(StoreError::AlreadyInitialized(settings.backend.place()));
         }
-        let state = seal_value(&secrets, STATE_KEY, 0, &[0; 32])?;
+        let state = seal_value(&secrets, STATE_KEY, settings.first_revision, &[0; 32])?;
         backend.apply(vec![
             RawWrite::Put(FORMAT_KEY.to_vec(), FORMAT.to_le_bytes().to_vec()),
             RawWrite::Put(STATE_KEY.to_vec(), state),
@@ -199,7 +203,7 @@ impl Store {
         outbox: mpsc::UnboundedSender<OutboxEntry>,
     ) -> Result<Self, StoreError> {
         if let BackendSettings::Sled(directory) = &settings.backend
-            && !directory.join("db").exists()
+            && !directory.join("db").try_exists()?
         {
             return Err(StoreError::NotInitialized(directory.clone()));
         }
@@ -260,10 +264,24 @@ impl Store {
         };
         let thread = std::thread::Builder::new().name("store-commit".into());
         thread.spawn(move || committer.run(&queue))?;
-        let reserve_bytes = settings.reserve_bytes;
-        let inner =
-            Inner { backend, secrets, applying, trouble, reserve_bytes, orders, _lock: lock };
+        let inner = Inner {
+            backend,
+            secrets,
+            applying,
+            trouble,
+            reserve_bytes: settings.reserve_bytes,
+            opened_at: state.revision,
+            orders,
+            _lock: lock,
+        };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The revision of the last transaction before this store was opened. Its event, and that of
+    /// every one before it, is in the audit log or in the outbox.
+    #[must_use]
+    pub fn opened_at(&self) -> u64 {
+        self.inner.opened_at
     }
 
     /// Whether it takes writes. Reads go on in any case.

@@ -1,0 +1,101 @@
+//! What a start refuses, and what it goes on with.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
+
+mod kit;
+
+use std::time::Duration;
+
+use fieldseal_audit::Kind;
+use fieldseal_engine::{AuditQuery, BootError, Engine, Installation, StoreBackend};
+use fieldseal_keys::KeyError;
+use fieldseal_model::AccessReason;
+use kit::{Place, caller, change, open, seal};
+
+async fn kinds(engine: &Engine) -> Vec<Kind> {
+    let (auditor, reason) = (caller("auditor"), AccessReason::default());
+    let query = AuditQuery { oldest_first: true, ..AuditQuery::default() };
+    let found = engine.query_audit(&auditor, query, 1000, String::new(), &reason).await.unwrap();
+    found.page.events.iter().filter_map(|event| event.kind).collect()
+}
+
+/// Copies a directory of files.
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        if entry.path().is_dir() {
+            copy(&entry.path(), &to.join(entry.file_name()));
+        } else {
+            std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_was_put_back_under_a_newer_log_is_refused_before_anything_is_recorded() {
+    let (place, engine) = Place::with_key().await;
+    engine.stop().await.unwrap();
+    drop(engine);
+    copy(&place.path("store"), &place.path("older"));
+    let engine = place.start().await;
+    engine.rotate_key(&caller("ops"), change("pii")).await.unwrap();
+    let (value, _) = seal(&engine, "", "1", "x").await.unwrap();
+    engine.stop().await.unwrap();
+    drop(engine);
+    let records = || std::fs::read(place.path("audit/closed")).unwrap();
+    let before = records();
+    std::fs::rename(place.path("store"), place.path("newer")).unwrap();
+    std::fs::rename(place.path("older"), place.path("store")).unwrap();
+    let installation = Installation::new(place.settings(), place.keyring());
+    let refused = installation.start(place.clock.clone()).await.err();
+    let rollback =
+        matches!(refused, Some(BootError::Keys(KeyError::Rollback { store: 1, log: 3 })));
+    assert!(rollback, "{refused:?}");
+    assert_eq!(records(), before);
+    std::fs::rename(place.path("store"), place.path("older")).unwrap();
+    std::fs::rename(place.path("newer"), place.path("store")).unwrap();
+    let engine = place.start().await;
+    assert_eq!(open(&engine, "", "1", &value).await.unwrap(), "x");
+}
+
+#[tokio::test]
+async fn a_store_in_memory_goes_on_where_its_log_has_come_to() {
+    let place = Place::new().await;
+    let start = || async {
+        let mut settings = place.settings();
+        settings.store = StoreBackend::Memory;
+        let installation = Installation::new(settings, place.keyring());
+        installation.start(place.clock.clone()).await.unwrap()
+    };
+    for run in 1..=3 {
+        let engine = start().await;
+        let created = engine.create_key(&caller("ops"), change("pii")).await.unwrap();
+        assert!(created.receipt.is_some(), "run {run}");
+        seal(&engine, "", "1", "x").await.unwrap();
+        let made = kinds(&engine).await;
+        let count = |kind| made.iter().filter(|k| **k == kind).count();
+        assert_eq!((count(Kind::KeyCreated), count(Kind::DataKeyCreated)), (run, run));
+        engine.stop().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_data_key_that_is_read_again_goes_on_with_the_seals_it_had() {
+    let (place, engine) = Place::with_key().await;
+    let (first, _) = seal(&engine, "t", "1", "x").await.unwrap();
+    for _ in 0..3 {
+        // Longer than a data key stays in memory, and shorter than it seals.
+        place.clock.advance(Duration::from_secs(2 * 3600));
+        let (later, _) = seal(&engine, "t", "1", "x").await.unwrap();
+        assert_eq!(first[1..9], later[1..9]);
+    }
+    let reserved = kinds(&engine).await.into_iter().filter(|k| *k == Kind::SealsReserved).count();
+    assert_eq!(reserved, 0);
+    // What a process had in reserve ends with it.
+    engine.stop().await.unwrap();
+    drop(engine);
+    let engine = place.start().await;
+    seal(&engine, "t", "1", "x").await.unwrap();
+    let reserved = kinds(&engine).await.into_iter().filter(|k| *k == Kind::SealsReserved).count();
+    assert_eq!(reserved, 1);
+}
