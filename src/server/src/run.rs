@@ -15,6 +15,7 @@ use fieldseal_memory::Protection;
 use fieldseal_model::{InstallationId, SystemClock};
 use fieldseal_service::{AuditHandler, EncryptionHandler, KeyHandler, SystemHandler, WireLimits};
 use fieldseal_store::StoreError;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -27,6 +28,8 @@ use crate::transport::{self, Tls, TlsError, TlsSettings};
 
 /// How often the newest checkpoint goes to the log lines, where whoever collects them holds it.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(300);
+/// Files that are open beside the connections, and more.
+const OTHER_FILES: u64 = 128;
 /// How often the store's space is looked at for readiness.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
@@ -233,6 +236,7 @@ pub fn provider(config: &Config) -> Result<FileProvider, ServeError> {
 /// # Errors
 /// What keeps it from starting, before it listens; `Audit` if the log broke while it ran.
 pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
+    raise_file_limit(config.listener.connections);
     let path = config.state.keyring();
     if is_missing(&path) {
         return Err(KeyringError::NotInitialized(path).into());
@@ -254,6 +258,27 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), S
     }
     served?;
     stopped.map(|_| ()).map_err(ServeError::Audit)
+}
+
+/// Every connection is a file, and a log that may open none cannot go on. The usual soft limit of
+/// 1,024 is older than that; the hard one is what the operator means.
+fn raise_file_limit(connections: usize) {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let current = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    };
+    let wanted = OTHER_FILES.saturating_add(connections as u64);
+    if current.is_some_and(|files| files < wanted) {
+        tracing::warn!(
+            event = "few_files",
+            limit = current,
+            wanted,
+            "the process may not have a file for every connection; raise RLIMIT_NOFILE or lower \
+             limits.connections"
+        );
+    }
 }
 
 /// Only what is not there is missing: what cannot be looked at is opened, and says why not.
