@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use fieldseal_audit::JournalError;
 use fieldseal_audit::verify::{self, Verified, VerifyError};
 use serde_json::json;
 
@@ -29,7 +30,11 @@ fn failure(error: &VerifyError) -> Failure {
             Exit::Tampered
         }
         VerifyError::PublicKey => Exit::Usage,
-        _ => Exit::NotFound,
+        VerifyError::Unreadable(JournalError::NotInitialized(_)) => Exit::NotFound,
+        VerifyError::Unreadable(JournalError::FormatNewer { .. }) => Exit::Usage,
+        // It is there, and may be whole: whoever asks cannot read it.
+        VerifyError::Unreadable(JournalError::Io { .. }) => Exit::Denied,
+        _ => Exit::Internal,
     };
     Failure::new(exit, error.reason(), error.to_string())
 }
@@ -56,4 +61,19 @@ fn json(found: &Verified) -> serde_json::Value {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_that_cannot_be_read_is_not_a_log_that_is_missing() {
+        let file = std::path::PathBuf::from("/log");
+        let io = JournalError::Io { what: "read", file: file.clone(), error: "denied".into() };
+        let shown = failure(&VerifyError::Unreadable(io));
+        assert_eq!((shown.exit(), shown.reason()), (Exit::Denied, "AUDIT_LOG_UNREADABLE"));
+        let none = failure(&VerifyError::Unreadable(JournalError::NotInitialized(file)));
+        assert_eq!((none.exit(), none.reason()), (Exit::NotFound, "LOG_NOT_FOUND"));
+    }
 }
