@@ -82,11 +82,14 @@ fn broken(status: &Status) -> Failure {
 
 /// The server's alert is the only word of it that a refused caller gets (RFC 8446, section 6.2).
 fn certificate_refused(message: &str) -> Option<Failure> {
-    const ALERTS: [&str; 5] = [
+    const ALERTS: [&str; 8] = [
         "CertificateRequired",
         "BadCertificate",
-        "UnknownCA",
+        "UnsupportedCertificate",
+        "CertificateRevoked",
+        "CertificateExpired",
         "CertificateUnknown",
+        "UnknownCA",
         "AccessDenied",
     ];
     if !ALERTS.iter().any(|alert| message.contains(&format!("alert: {alert}"))) {

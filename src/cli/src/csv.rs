@@ -28,7 +28,7 @@ use columns::Columns;
 pub(crate) use progress::Progress;
 use records::Reader;
 pub(crate) use records::RecordError;
-use source::{Access, Source};
+use source::Source;
 
 /// Bytes that are read and written at a time.
 const BUFFER_BYTES: usize = 256 * 1024;
@@ -177,12 +177,13 @@ pub(crate) async fn transform(
 fn stage(job: &Job) -> Result<NamedTempFile, Failure> {
     let dir = directory(&job.output);
     let failed = |e: &std::io::Error| Failure::io("cannot write in", dir, e);
-    let input = match job.direction {
-        Direction::Encrypt => source::access(&job.arguments.input),
-        Direction::Decrypt(_) => Some(Access { mode: 0, group: 0 }),
-    };
+    let input = source::access(&job.arguments.input);
     // The umask may take away from this.
-    let mode = input.map_or(0o666, |access| access.mode & 0o666 | 0o600);
+    let (mode, group) = match (&job.direction, input) {
+        (Direction::Decrypt(_), _) => (0o600, None),
+        (Direction::Encrypt, None) => (0o666, None),
+        (Direction::Encrypt, Some(access)) => (access.mode & 0o666 | 0o600, Some(access.group)),
+    };
     let staged = tempfile::Builder::new()
         .prefix(PARTIAL.0)
         .suffix(PARTIAL.1)
@@ -190,7 +191,7 @@ fn stage(job: &Job) -> Result<NamedTempFile, Failure> {
         .tempfile_in(dir)
         .map_err(|e| failed(&e))?;
     let made = staged.as_file().metadata().map_err(|e| failed(&e))?;
-    if input.is_some_and(|access| access.group != made.gid()) {
+    if group.is_some_and(|group| group != made.gid()) {
         // The bits were for another group.
         let mode = std::fs::Permissions::from_mode(made.mode() & 0o707);
         staged.as_file().set_permissions(mode).map_err(|e| failed(&e))?;

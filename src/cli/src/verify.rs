@@ -32,11 +32,16 @@ fn failure(error: &VerifyError) -> Failure {
         VerifyError::PublicKey => Exit::Usage,
         VerifyError::Unreadable(JournalError::NotInitialized(_)) => Exit::NotFound,
         VerifyError::Unreadable(JournalError::FormatNewer { .. }) => Exit::Usage,
-        // It is there, and may be whole: whoever asks cannot read it.
-        VerifyError::Unreadable(JournalError::Io { .. }) => Exit::Denied,
+        // It is there, and may be whole: whoever asks may not read it.
+        VerifyError::Unreadable(JournalError::Io { error, .. }) if is_denied(error) => Exit::Denied,
         _ => Exit::Internal,
     };
     Failure::new(exit, error.reason(), error.to_string())
+}
+
+/// EACCES, as the journal passes it on.
+fn is_denied(error: &str) -> bool {
+    error.contains("Permission denied")
 }
 
 fn table(found: &Verified) -> String {
@@ -70,9 +75,15 @@ mod tests {
     #[test]
     fn a_log_that_cannot_be_read_is_not_a_log_that_is_missing() {
         let file = std::path::PathBuf::from("/log");
-        let io = JournalError::Io { what: "read", file: file.clone(), error: "denied".into() };
-        let shown = failure(&VerifyError::Unreadable(io));
-        assert_eq!((shown.exit(), shown.reason()), (Exit::Denied, "AUDIT_LOG_UNREADABLE"));
+        let denied = std::io::Error::from_raw_os_error(rustix::io::Errno::ACCESS.raw_os_error());
+        for (error, exit) in
+            [(denied, Exit::Denied), (std::io::Error::other("torn"), Exit::Internal)]
+        {
+            let error = error.to_string().into();
+            let io = JournalError::Io { what: "read", file: file.clone(), error };
+            let shown = failure(&VerifyError::Unreadable(io));
+            assert_eq!((shown.exit(), shown.reason()), (exit, "AUDIT_LOG_UNREADABLE"));
+        }
         let none = failure(&VerifyError::Unreadable(JournalError::NotInitialized(file)));
         assert_eq!((none.exit(), none.reason()), (Exit::NotFound, "LOG_NOT_FOUND"));
     }
