@@ -4,7 +4,9 @@ use std::fs::File;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::process::{Running, ended, program, refused, text};
+use rustix::process::Signal;
+
+use crate::process::{Lines, Running, ended, program, refused, text};
 
 fn init(dir: &Path) -> Command {
     let mut command = program();
@@ -76,5 +78,24 @@ fn of_several_at_once_one_makes_the_installation_and_no_other_takes_it_away() {
     assert!(late.iter().all(|end| **end == refused(6, "INSTALLATION_EXISTS")), "{ends:?}");
     for part in ["fieldseal.toml", "root.key", "state/keyring.json", "policy", "tls/server.key"] {
         assert!(home.join(part).exists(), "{part}");
+    }
+}
+
+#[test]
+fn an_init_that_is_interrupted_is_whole_or_nothing() {
+    for signal in [Signal::INT, Signal::TERM] {
+        let dir = tempfile::tempdir().unwrap();
+        let home = dir.path().join("home");
+        let mut command = init(&home);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut running = Running::new(&mut command);
+        let mut lines = Lines::of(running.child().stderr.take().unwrap());
+        lines.until(|| home.join("state").exists().then_some(()));
+        running.signal(signal);
+        let (code, said) = (running.code(), lines.all());
+        let whole = code == 0 && said.contains("AGE-SECRET-KEY-1");
+        let nothing = code == 130 && said.contains("INTERRUPTED") && is_empty(&home);
+        assert!(whole || nothing, "{signal:?}: {code}: {said}");
+        assert_eq!(whole, home.join("fieldseal.toml").exists());
     }
 }

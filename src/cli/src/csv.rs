@@ -19,7 +19,7 @@ use crate::arguments::{CsvArguments, CsvCommand};
 use crate::connection::{self, Encryption};
 use crate::failure::{Exit, Failure};
 use crate::output::{Output, counted, grouped, note};
-use crate::signals::StopSignals;
+use crate::signals::{StopSignals, interrupted};
 use crate::values;
 
 use batch::Batch;
@@ -82,15 +82,11 @@ pub(crate) async fn run(command: CsvCommand, output: &Output) -> Result<(), Fail
     };
     let summary = tokio::select! {
         biased;
-        () = signals.received() => return Err(interrupted()),
+        () = signals.received() => return Err(interrupted("nothing was written")),
         ended = work => ended?,
     };
     progress.end();
     report(output, &job, done, &summary)
-}
-
-fn interrupted() -> Failure {
-    Failure::new(Exit::Interrupted, "INTERRUPTED", "interrupted; nothing was written")
 }
 
 /// A file appears whole or not at all, which standard output cannot.

@@ -14,6 +14,7 @@ use crate::connection::quoted_path;
 use crate::failure::{Exit, Failure};
 use crate::installation::{self, Created, Plan};
 use crate::output::{Output, Table};
+use crate::signals::{StopSignals, interrupted};
 
 /// Runs `init`.
 pub(crate) async fn run(arguments: InitArguments, output: &Output) -> Result<(), Failure> {
@@ -36,7 +37,13 @@ pub(crate) async fn run(arguments: InitArguments, output: &Output) -> Result<(),
     }
     refuse_unseen(&plan)?;
     // The identity exists nowhere else: an installation whose identity nobody saw is taken back.
-    let prepared = installation::prepare(&plan).await?;
+    // So is one that a signal interrupts; a later signal waits until the identity is shown.
+    let mut signals = StopSignals::listen_with_hangup()?;
+    let prepared = tokio::select! {
+        biased;
+        () = signals.received() => return Err(interrupted("nothing was kept")),
+        prepared = installation::prepare(&plan) => prepared?,
+    };
     show_identity(prepared.created())?;
     let created = prepared.keep();
     let shown = output.show(

@@ -13,10 +13,10 @@ use fieldseal_policy::Role;
 
 use crate::arguments::QuickstartArguments;
 use crate::connection::{environment, quoted_path};
-use crate::failure::{Exit, Failure};
+use crate::failure::Failure;
 use crate::installation::{self, Created, Plan};
 use crate::output::{self, Output};
-use crate::signals::StopSignals;
+use crate::signals::{StopSignals, interrupted};
 
 use place::Place;
 use sidecar::Sidecar;
@@ -25,6 +25,8 @@ use steps::Callers;
 /// How long the sidecar may take until it can serve.
 const START_WITHIN: Duration = Duration::from_secs(60);
 
+/// What is left when a signal ends it.
+const STOPPED: &str = "the sidecar does not run any more";
 /// Times that a port is looked for, if another process takes it first.
 const PORTS: usize = 5;
 
@@ -39,14 +41,14 @@ pub(crate) async fn run(arguments: QuickstartArguments, output: &Output) -> Resu
     say(&format!("fieldseal quickstart, in {}", place.dir.display()))?;
     let (made, mut sidecar) = tokio::select! {
         biased;
-        () = signals.received() => return Err(interrupted()),
+        () = signals.received() => return Err(interrupted(STOPPED)),
         begun = begin(&place) => begun?,
     };
     let (pid, address) = (sidecar.pid(), sidecar.address());
     // Whoever interrupts it may reach the sidecar too; that the sidecar ended is not the news then.
     let shown = tokio::select! {
         biased;
-        () = signals.received() => Err(interrupted()),
+        () = signals.received() => Err(interrupted(STOPPED)),
         shown = show(&place, &made, pid, address) => shown,
         ended = sidecar.ended() => Err(ended),
     };
@@ -54,10 +56,6 @@ pub(crate) async fn run(arguments: QuickstartArguments, output: &Output) -> Resu
     shown?;
     say(&format!("\n8  The sidecar stopped cleanly\n   exit code   {}", stopped?))?;
     say(&farewell(&place, &made))
-}
-
-fn interrupted() -> Failure {
-    Failure::new(Exit::Interrupted, "INTERRUPTED", "interrupted")
 }
 
 fn say(text: &str) -> Result<(), Failure> {

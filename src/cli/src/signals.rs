@@ -54,6 +54,11 @@ impl StopSignals {
     }
 }
 
+/// A command that one of them ended. `left` says what became of its work.
+pub(crate) fn interrupted(left: &str) -> Failure {
+    Failure::new(Exit::Interrupted, "INTERRUPTED", format!("interrupted; {left}"))
+}
+
 fn hangup_is_ignored(status: &str) -> bool {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok());
