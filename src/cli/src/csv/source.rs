@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::{FileType, fstat, stat};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
@@ -120,7 +120,7 @@ pub(super) struct Access {
 }
 
 /// Who may read the input, if it is a file: `-` may be one too.
-pub(super) fn access(path: &PathBuf) -> Option<Access> {
+pub(super) fn access(path: &Path) -> Option<Access> {
     let found = if is_standard(path) { fstat(std::io::stdin()) } else { stat(path) }.ok()?;
     let is_file = FileType::from_raw_mode(found.st_mode) == FileType::RegularFile;
     is_file.then_some(Access { mode: found.st_mode & 0o777, group: found.st_gid })
