@@ -10,7 +10,7 @@ use fieldseal_model::Principal;
 /// Exit codes, shown at the end of the help.
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 internal, 2 usage, 3 not found, 4 denied, \
     5 unavailable, 6 conflict, 7 decryption failed or tampering found, 8 store full, \
-    9 store corrupt.\n\n\
+    9 store corrupt, 130 interrupted, or nobody read the output to its end.\n\n\
     Client commands read FIELDSEAL_CLIENT_ENDPOINT, FIELDSEAL_CLIENT_CA, FIELDSEAL_CLIENT_CERT \
     and FIELDSEAL_CLIENT_KEY.";
 
@@ -255,7 +255,7 @@ pub(crate) enum CsvCommand {
 pub(crate) struct CsvArguments {
     /// The file to read, with a header line; `-` is standard input
     pub input: PathBuf,
-    /// The file to write; it appears when it is complete
+    /// The file to write, not `-`; it appears when it is complete
     pub destination: PathBuf,
     #[command(flatten)]
     pub field: FieldArguments,
@@ -393,6 +393,25 @@ mod tests {
     #[test]
     fn the_definitions_are_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_lists_every_exit_code() {
+        use crate::failure::Exit;
+        for exit in [
+            Exit::Internal,
+            Exit::Usage,
+            Exit::NotFound,
+            Exit::Denied,
+            Exit::Unavailable,
+            Exit::Conflict,
+            Exit::Tampered,
+            Exit::Full,
+            Exit::Corrupt,
+            Exit::Interrupted,
+        ] {
+            assert!(EXIT_CODES.contains(&format!(" {} ", exit as u8)), "{exit:?}");
+        }
     }
 
     #[test]

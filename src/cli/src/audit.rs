@@ -8,7 +8,8 @@ use crate::arguments::{AuditListArguments, Outcome};
 use crate::connection::{self, failure};
 use crate::failure::Failure;
 use crate::keys::number;
-use crate::output::{Output, Table, counted};
+use crate::output::{Output, Table, counted, note};
+use crate::pages::Pages;
 use crate::times;
 
 /// Events on a page; the sidecar gives no more at a time.
@@ -16,9 +17,11 @@ const PAGE: u32 = 1000;
 /// Digits of a token that are shown: enough to tell rows apart. JSON has them all.
 const TOKEN_DIGITS: usize = 12;
 
-/// Events of the log, and how many match in all (-1: not counted).
+/// Events of the log, whether there are more that match, and how many match in all (-1: not
+/// counted).
 pub(crate) struct Listed {
     pub(crate) events: Vec<v1::AuditEvent>,
+    pub(crate) more: bool,
     pub(crate) total: i64,
 }
 
@@ -30,23 +33,22 @@ pub(crate) async fn list(arguments: AuditListArguments, output: &Output) -> Resu
         || {
             json!({
                 "audit_events": listed.events.iter().map(event_json).collect::<Vec<_>>(),
+                "more": listed.more,
                 "total_size": listed.total,
             })
         },
         || {
-            let shown = listed.events.len() as u64;
-            let foot = match u64::try_from(listed.total) {
-                Ok(total) if total > shown => {
-                    format!("{shown} of {}; --limit shows more", counted(total, "event"))
-                }
-                _ => counted(shown, "event"),
-            };
-            format!("{}{foot}", table(&listed.events, arguments.items).text())
+            let shown = counted(listed.events.len() as u64, "event");
+            format!("{}{shown}", table(&listed.events, arguments.items).text())
         },
-    )
+    )?;
+    if listed.more {
+        note("more match; raise --limit or narrow the query");
+    }
+    Ok(())
 }
 
-/// Asks for events, page by page up to the limit.
+/// Asks for events, page by page up to the limit, and for one more to know whether there is one.
 pub(crate) async fn query(
     client: &mut AuditClient,
     arguments: &AuditListArguments,
@@ -54,13 +56,11 @@ pub(crate) async fn query(
     let query = wire_query(arguments)?;
     let order = if arguments.oldest_first { "event_time" } else { "event_time desc" };
     let limit = usize::try_from(arguments.limit).unwrap_or(usize::MAX);
-    let mut listed = Listed { events: Vec::new(), total: -1 };
-    let mut page_token = String::new();
-    loop {
-        let wanted = limit.saturating_sub(listed.events.len());
-        if wanted == 0 {
-            return Ok(listed);
-        }
+    let mut listed = Listed { events: Vec::new(), more: false, total: -1 };
+    let mut pages = Pages::default();
+    let mut next = Some(String::new());
+    while let Some(page_token) = next {
+        let wanted = limit.saturating_add(1).saturating_sub(listed.events.len());
         let page_size = u32::try_from(wanted).unwrap_or(PAGE).min(PAGE);
         let request = v1::QueryAuditEventsRequest {
             parent: String::new(),
@@ -73,12 +73,15 @@ pub(crate) async fn query(
         };
         let page = client.query_audit_events(request).await.map_err(|s| failure(&s))?.into_inner();
         listed.total = page.total_size;
-        listed.events.extend(page.audit_events.into_iter().take(wanted));
-        page_token = page.next_page_token;
-        if page_token.is_empty() {
-            return Ok(listed);
+        listed.events.extend(page.audit_events);
+        if listed.events.len() > limit {
+            listed.events.truncate(limit);
+            listed.more = true;
+            break;
         }
+        next = pages.next(page.next_page_token)?;
     }
+    Ok(listed)
 }
 
 fn wire_query(arguments: &AuditListArguments) -> Result<v1::AuditEventQuery, Failure> {
@@ -120,33 +123,30 @@ pub(crate) fn table(events: &[v1::AuditEvent], items: bool) -> Table {
         "OUTCOME",
     ]);
     for event in events {
-        let lines: Vec<Option<&v1::AuditEventItem>> = match event.items.as_slice() {
-            [] => vec![None],
-            many if items => many.iter().map(Some).collect(),
-            [first, ..] => vec![Some(first)],
-        };
-        for item in lines {
-            table.row(line(event, item, items));
+        if items && !event.items.is_empty() {
+            for item in &event.items {
+                table.row(line(event, std::slice::from_ref(item)));
+            }
+        } else {
+            table.row(line(event, &event.items));
         }
     }
     table
 }
 
-fn line(event: &v1::AuditEvent, item: Option<&v1::AuditEventItem>, items: bool) -> [String; 10] {
-    let alone = event.item_count <= 1;
+/// A line for these items together: what all have, and where they differ each once.
+fn line(event: &v1::AuditEvent, items: &[v1::AuditEventItem]) -> [String; 10] {
     let what = match event.action.as_str() {
         _ if !matches!(event.kind.as_str(), "" | "CALL") => event.kind.clone(),
         "" => event.kind.clone(),
-        action if alone => action.to_owned(),
+        action if event.item_count <= 1 => action.to_owned(),
         action => format!("{action} ×{}", event.item_count),
     };
-    let of = |get: fn(&v1::AuditEventItem) -> String| item.map(get).unwrap_or_default();
-    let field = of(|i| match (i.table.as_str(), i.column.as_str()) {
-        ("", "") => String::new(),
-        (table, column) => format!("{table}.{column}"),
-    });
-    let row = if alone || items { of(|i| token(&i.row_token)) } else { String::new() };
-    let rule = match of(|i| i.policy_rule.clone()) {
+    let alone = match items {
+        [only] => Some(only),
+        _ => None,
+    };
+    let rule = match each_once(items, |i| i.policy_rule.clone()) {
         none if none.is_empty() => event.policy_rule.clone(),
         rule => rule,
     };
@@ -155,13 +155,32 @@ fn line(event: &v1::AuditEvent, item: Option<&v1::AuditEventItem>, items: bool) 
         event.name.rsplit('/').next().unwrap_or_default().to_owned(),
         event.principal.clone(),
         what,
-        of(key),
-        field,
-        row,
+        each_once(items, key),
+        each_once(items, field),
+        alone.map(|i| token(&i.row_token)).unwrap_or_default(),
         why(event),
         if rule.is_empty() { "-".to_owned() } else { rule },
-        ended(event, item.filter(|_| alone || items)),
+        ended(event, alone),
     ]
+}
+
+/// What the items say, each once, in their order.
+fn each_once(items: &[v1::AuditEventItem], say: fn(&v1::AuditEventItem) -> String) -> String {
+    let mut said: Vec<String> = Vec::new();
+    for text in items.iter().map(say).filter(|text| !text.is_empty()) {
+        if !said.contains(&text) {
+            said.push(text);
+        }
+    }
+    said.join(",")
+}
+
+/// `customers.email`: table and column.
+fn field(item: &v1::AuditEventItem) -> String {
+    match (item.table.as_str(), item.column.as_str()) {
+        ("", "") => String::new(),
+        (table, column) => format!("{table}.{column}"),
+    }
 }
 
 /// `customer-pii/2`: the key and the version that was reached.
@@ -274,6 +293,10 @@ mod tests {
         assert_eq!(one.lines().count(), 2);
         assert!(one.contains("Decrypt ×2") && one.contains("PARTIAL"), "{one}");
         assert!(!one.contains("0123456789ab"), "a token of one item is not the batch's: {one}");
+        batch.items[1].column = "phone".into();
+        batch.items[1].key_version = "keys/pii/versions/1".into();
+        let both = table(std::slice::from_ref(&batch), false).text();
+        assert!(both.contains("pii/2,pii/1  users.email,users.phone"), "{both}");
         let each = table(&[batch], true).text();
         assert_eq!(each.lines().count(), 3);
     }

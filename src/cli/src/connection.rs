@@ -20,7 +20,11 @@ pub(crate) async fn connect_with(settings: Settings) -> Result<Client, Failure> 
     Client::connect(settings).await.map_err(|e| refused(&e))
 }
 
-fn refused(error: &ClientError) -> Failure {
+/// Why there is no connection.
+pub(crate) fn refused(error: &ClientError) -> Failure {
+    if let Some(rejected) = certificate_refused(&error.to_string()) {
+        return rejected;
+    }
     let (exit, reason, advice) = match error {
         ClientError::Environment(_) => (
             Exit::Usage,
@@ -63,13 +67,8 @@ fn broken(status: &Status) -> Failure {
         message = error.to_string();
         source = error.source();
     }
-    // The server's alert is the only word of it that a refused caller gets (RFC 8446, section 6.2).
-    let rejected = ["CertificateRequired", "BadCertificate", "UnknownCA", "CertificateUnknown"];
-    if rejected.iter().any(|alert| message.contains(alert)) || message.contains("AccessDenied") {
-        let what = format!("the sidecar refused the certificate: {message}");
-        return Failure::new(Exit::Denied, "CERTIFICATE_REFUSED", what).advise(
-            "check FIELDSEAL_CLIENT_CERT; the sidecar's tls.client_ca must have issued it",
-        );
+    if let Some(rejected) = certificate_refused(&message) {
+        return rejected;
     }
     match status.code() {
         Code::Unknown | Code::Unavailable | Code::Cancelled | Code::Internal => {
@@ -79,6 +78,28 @@ fn broken(status: &Status) -> Failure {
         }
         code => Failure::refused(code, "", &message, None),
     }
+}
+
+/// The server's alert is the only word of it that a refused caller gets (RFC 8446, section 6.2).
+fn certificate_refused(message: &str) -> Option<Failure> {
+    const ALERTS: [&str; 8] = [
+        "CertificateRequired",
+        "BadCertificate",
+        "UnsupportedCertificate",
+        "CertificateRevoked",
+        "CertificateExpired",
+        "CertificateUnknown",
+        "UnknownCA",
+        "AccessDenied",
+    ];
+    if !ALERTS.iter().any(|alert| message.contains(&format!("alert: {alert}"))) {
+        return None;
+    }
+    let what = format!("the sidecar refused the certificate: {message}");
+    Some(
+        Failure::new(Exit::Denied, "CERTIFICATE_REFUSED", what)
+            .advise("check FIELDSEAL_CLIENT_CERT; the sidecar's tls.client_ca must have issued it"),
+    )
 }
 
 /// Why an item of a batch failed.

@@ -5,9 +5,11 @@ mod batch;
 mod columns;
 mod progress;
 mod records;
+mod source;
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, BufWriter, Read, Write as _};
+use std::io::{BufRead, BufWriter, Write as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use fieldseal_api::v1;
@@ -17,6 +19,7 @@ use crate::arguments::{CsvArguments, CsvCommand};
 use crate::connection::{self, Encryption};
 use crate::failure::{Exit, Failure};
 use crate::output::{Output, counted, grouped, note};
+use crate::signals::{StopSignals, interrupted};
 use crate::values;
 
 use batch::Batch;
@@ -25,9 +28,12 @@ use columns::Columns;
 pub(crate) use progress::Progress;
 use records::Reader;
 pub(crate) use records::RecordError;
+use source::Source;
 
 /// Bytes that are read and written at a time.
 const BUFFER_BYTES: usize = 256 * 1024;
+/// How a file is called that is not complete.
+const PARTIAL: (&str, &str) = (".fieldseal-", ".partial");
 
 /// What is to be done with a file.
 pub(crate) struct Job {
@@ -66,24 +72,44 @@ pub(crate) async fn run(command: CsvCommand, output: &Output) -> Result<(), Fail
         Direction::Decrypt(_) => "decrypted",
     };
     let job = Job::new(arguments, direction);
-    let mut client = connection::connect().await?.encryption();
+    refuse_destination(&job)?;
+    // Before anything is written: a signal that ends the process would leave half a file behind.
+    let mut signals = StopSignals::listen_with_hangup()?;
     let mut progress = Progress::begin(&job.arguments.input, done);
+    let work = async {
+        let mut client = connection::connect().await?.encryption();
+        transform(&job, &mut client, &mut progress).await
+    };
     let summary = tokio::select! {
-        ended = transform(&job, &mut client, &mut progress) => ended?,
-        interrupted = tokio::signal::ctrl_c() => return Err(stopped(interrupted.err())),
+        biased;
+        () = signals.received() => return Err(interrupted("nothing was written")),
+        ended = work => ended?,
     };
     progress.end();
     report(output, &job, done, &summary)
 }
 
-fn stopped(error: Option<std::io::Error>) -> Failure {
-    match error {
-        None => Failure::new(Exit::Interrupted, "INTERRUPTED", "interrupted; nothing was written"),
-        Some(error) => {
-            let what = format!("signals cannot be received: {error}");
-            Failure::new(Exit::Internal, "IO_ERROR", what)
-        }
+/// A file appears whole or not at all, which standard output cannot.
+fn refuse_destination(job: &Job) -> Result<(), Failure> {
+    if is_standard(&job.output) {
+        let what = "the result cannot be written to standard output: it must be complete first";
+        return Err(Failure::usage("DESTINATION_INVALID", what)
+            .advise("name a file; one that is called `-` is written ./-"));
     }
+    if !job.arguments.force && job.output.symlink_metadata().is_ok() {
+        return Err(exists(job));
+    }
+    Ok(())
+}
+
+fn is_standard(path: &Path) -> bool {
+    path == Path::new("-")
+}
+
+/// Whether a file of this name is what a killed process left of one that was not complete.
+pub(crate) fn is_partial(name: &str) -> bool {
+    let (prefix, suffix) = PARTIAL;
+    name.starts_with(prefix) && name.ends_with(suffix)
 }
 
 fn report(output: &Output, job: &Job, done: &str, summary: &Summary) -> Result<(), Failure> {
@@ -116,74 +142,57 @@ pub(crate) async fn transform(
     client: &mut Encryption,
     progress: &mut Progress,
 ) -> Result<Summary, Failure> {
-    let input = open(&job.arguments.input)?;
+    let mut source = Source::open(&job.arguments.input, job.delimiter)?;
+    let Some(header) = source.next().await? else {
+        return Err(Failure::usage("CSV_INVALID", "the file is empty and has no header line"));
+    };
+    let columns = Columns::find(&header, &job.arguments)?;
     let mut staged = stage(job)?;
     let mut out = BufWriter::with_capacity(BUFFER_BYTES, staged.as_file_mut());
-    let summary = copy(job, client, input, &mut out, progress).await?;
     let writing = |e: &std::io::Error| Failure::io("cannot write", &job.output, e);
+    header.write(&mut out, |_| None).map_err(|e| writing(&e))?;
+    let mut batch = Batch::new(job, &columns);
+    while let Some(record) = source.next().await? {
+        batch.add(record)?;
+        if batch.is_full() {
+            batch.flush(client, &mut out).await?;
+            progress.at(source.consumed());
+        }
+    }
+    batch.flush(client, &mut out).await?;
+    progress.at(source.consumed());
     out.flush().map_err(|e| writing(&e))?;
     drop(out);
+    let summary = batch.summary;
     publish(job, staged)?;
     Ok(summary)
 }
 
-async fn copy(
-    job: &Job,
-    client: &mut Encryption,
-    input: impl BufRead,
-    out: &mut impl std::io::Write,
-    progress: &mut Progress,
-) -> Result<Summary, Failure> {
-    let broken = |error: RecordError| match error {
-        RecordError::Io(error) => Failure::io("cannot read", &job.arguments.input, &error),
-        RecordError::Malformed { .. } => Failure::usage("CSV_INVALID", error.to_string()),
-    };
-    let mut reader = Reader::new(input, job.delimiter);
-    let mut header = records::Record::default();
-    if !reader.read(&mut header).map_err(broken)? {
-        return Err(Failure::usage("CSV_INVALID", "the file is empty and has no header line"));
-    }
-    let columns = Columns::find(&header, &job.arguments)?;
-    header.write(out, |_| None).map_err(|e| Failure::io("cannot write", &job.output, &e))?;
-    let mut batch = Batch::new(job, &columns);
-    while reader.read(batch.next_record()).map_err(broken)? {
-        batch.add()?;
-        if batch.is_full() {
-            batch.flush(client, out).await?;
-            progress.at(reader.consumed());
-        }
-    }
-    batch.flush(client, out).await?;
-    progress.at(reader.consumed());
-    Ok(batch.summary)
-}
-
-fn open(path: &Path) -> Result<Box<dyn BufRead>, Failure> {
-    let input: Box<dyn Read> = if path == Path::new("-") {
-        Box::new(std::io::stdin())
-    } else {
-        Box::new(File::open(path).map_err(|e| Failure::io("cannot read", path, &e))?)
-    };
-    Ok(Box::new(BufReader::with_capacity(BUFFER_BYTES, input)))
-}
-
-/// A file without a final name, in the directory of the one to write. Plaintext is for its owner.
+/// A file without a final name, in the directory of the one to write. Plaintext is for its owner; a
+/// ciphertext's neighbours may be read by those who could read them in the input.
 fn stage(job: &Job) -> Result<NamedTempFile, Failure> {
-    use std::os::unix::fs::PermissionsExt as _;
-    if !job.arguments.force && job.output.symlink_metadata().is_ok() {
-        return Err(exists(job));
-    }
     let dir = directory(&job.output);
-    let mode = match job.direction {
-        Direction::Encrypt => 0o666,
-        Direction::Decrypt(_) => 0o600,
+    let failed = |e: &std::io::Error| Failure::io("cannot write in", dir, e);
+    let input = source::access(&job.arguments.input);
+    // The umask may take away from this.
+    let (mode, group) = match (&job.direction, input) {
+        (Direction::Decrypt(_), _) => (0o600, None),
+        (Direction::Encrypt, None) => (0o666, None),
+        (Direction::Encrypt, Some(access)) => (access.mode & 0o666 | 0o600, Some(access.group)),
     };
-    tempfile::Builder::new()
-        .prefix(".fieldseal-")
-        .suffix(".partial")
+    let staged = tempfile::Builder::new()
+        .prefix(PARTIAL.0)
+        .suffix(PARTIAL.1)
         .permissions(std::fs::Permissions::from_mode(mode))
         .tempfile_in(dir)
-        .map_err(|e| Failure::io("cannot write in", dir, &e))
+        .map_err(|e| failed(&e))?;
+    let made = staged.as_file().metadata().map_err(|e| failed(&e))?;
+    if group.is_some_and(|group| group != made.gid()) {
+        // The bits were for another group.
+        let mode = std::fs::Permissions::from_mode(made.mode() & 0o707);
+        staged.as_file().set_permissions(mode).map_err(|e| failed(&e))?;
+    }
+    Ok(staged)
 }
 
 fn exists(job: &Job) -> Failure {

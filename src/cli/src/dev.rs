@@ -20,6 +20,8 @@ const DEVELOPER: &str = "developer";
 
 /// Runs `dev` until Ctrl-C or SIGTERM.
 pub(crate) async fn run(arguments: DevArguments, output: &Output) -> Result<(), Failure> {
+    // Before anything is made: a signal that ends the process would leave its directory behind.
+    let stop = StopSignals::listen_with_hangup()?;
     let place = tempfile::Builder::new()
         .prefix("fieldseal-dev-")
         .tempdir()
@@ -35,8 +37,6 @@ pub(crate) async fn run(arguments: DevArguments, output: &Output) -> Result<(), 
     plan.settings.push(("segment_mib = 64".to_owned(), "segment_mib = 4".to_owned()));
     let created = installation::create(&plan).await?;
     let config = Config::load(&created.config()).map_err(|e| serve::config_failure(&e))?;
-    let stop = StopSignals::listen()?;
-
     let told = async {
         let listening = address::appears(&created.dir.join("address")).await;
         let settings = created.client(DEVELOPER, listening);
@@ -47,14 +47,14 @@ pub(crate) async fn run(arguments: DevArguments, output: &Output) -> Result<(), 
         // The sidecar alone decides when this is over.
         std::future::pending::<Result<(), Failure>>().await
     };
-    tokio::select! {
-        ended = serve::run(config, stop) => ended?,
-        failed = told => failed?,
-    }
+    let ended = tokio::select! {
+        ended = serve::run(config, stop) => ended,
+        failed = told => failed,
+    };
     if let Some(path) = &arguments.env_file {
         remove_stale(path, &created);
     }
-    Ok(())
+    ended
 }
 
 fn introduce(

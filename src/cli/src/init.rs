@@ -1,14 +1,20 @@
 //! `init`: an installation for production, and the one moment at which its recovery identity can
 //! be seen.
 
+use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
+
 use fieldseal_policy::Role;
+use rustix::fs::fstat;
 use serde_json::json;
+use zeroize::Zeroizing;
 
 use crate::arguments::InitArguments;
 use crate::connection::quoted_path;
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 use crate::installation::{self, Created, Plan};
-use crate::output::{Output, Table, note};
+use crate::output::{Output, Table};
+use crate::signals::{StopSignals, interrupted};
 
 /// Runs `init`.
 pub(crate) async fn run(arguments: InitArguments, output: &Output) -> Result<(), Failure> {
@@ -29,8 +35,18 @@ pub(crate) async fn run(arguments: InitArguments, output: &Output) -> Result<(),
     for (role, principals) in roles {
         plan.members.extend(principals.into_iter().map(|principal| (role, principal)));
     }
-    let created = installation::create(&plan).await?;
-    output.show(
+    refuse_unseen(&plan)?;
+    // The identity exists nowhere else: an installation whose identity nobody saw is taken back.
+    // So is one that a signal interrupts; a later signal waits until the identity is shown.
+    let mut signals = StopSignals::listen_with_hangup()?;
+    let prepared = tokio::select! {
+        biased;
+        () = signals.received() => return Err(interrupted("nothing was kept")),
+        prepared = installation::prepare(&plan) => prepared?,
+    };
+    show_identity(prepared.created())?;
+    let created = prepared.keep();
+    let shown = output.show(
         || {
             json!({
                 "installation": created.installation.to_string(),
@@ -39,9 +55,10 @@ pub(crate) async fn run(arguments: InitArguments, output: &Output) -> Result<(),
             })
         },
         || summary(&plan, &created),
-    )?;
-    show_identity(&created);
-    Ok(())
+    );
+    shown.map_err(|failure| {
+        failure.advise(format!("the installation was made; it is {}", created.dir.display()))
+    })
 }
 
 fn summary(plan: &Plan, created: &Created) -> String {
@@ -70,18 +87,38 @@ fn summary(plan: &Plan, created: &Created) -> String {
     text
 }
 
+/// Writing to the null device succeeds, and shows nothing to anybody. A closed standard error is the
+/// same: at its start a Rust program opens the null device in its place.
+fn refuse_unseen(plan: &Plan) -> Result<(), Failure> {
+    if plan.recovery_recipient.is_some() {
+        return Ok(());
+    }
+    let null = std::fs::metadata("/dev/null").map(|found| found.rdev());
+    let error = fstat(std::io::stderr()).map(|found| found.st_rdev);
+    match (null, error) {
+        (Ok(null), Ok(error)) if null == error => Err(Failure::usage(
+            "IDENTITY_UNSEEN",
+            "standard error goes nowhere, and the recovery identity is shown there once",
+        )
+        .advise("let it reach you, or pass --recovery-recipient age1…")),
+        _ => Ok(()),
+    }
+}
+
 /// To standard error, so that it does not slip into a file with the rest.
-fn show_identity(created: &Created) {
-    let Some(identity) = &created.recovery_identity else { return };
-    note("");
-    note("RECOVERY IDENTITY, shown once and stored nowhere. Without it and without the root key");
-    note(
-        "file, everything that was sealed is lost. Keep it off this machine, on paper or in a safe:",
-    );
-    note("");
-    note(identity.trim_end());
-    note("");
-    note(
-        "It opens the root key in state/keyring.json (`fieldseal recover`, or the `age` program).",
-    );
+fn show_identity(created: &Created) -> Result<(), Failure> {
+    let Some(identity) = &created.recovery_identity else { return Ok(()) };
+    let text = Zeroizing::new(format!(
+        "\nRECOVERY IDENTITY, shown once and stored nowhere. Without it and without the root key\n\
+         file, everything that was sealed is lost. Keep it off this machine, on paper or in a safe:\n\
+         \n{}\n\n\
+         It opens the root key in state/keyring.json (`fieldseal recover`, or the `age` program).\n",
+        identity.trim_end()
+    ));
+    let mut terminal = std::io::stderr().lock();
+    terminal.write_all(text.as_bytes()).and_then(|()| terminal.flush()).map_err(|error| {
+        let what = format!("the recovery identity could not be shown: {error}");
+        Failure::new(Exit::Internal, "IDENTITY_UNSEEN", what)
+            .advise("nothing was kept; run it again where standard error can be written")
+    })
 }

@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use fieldseal_keys::keyring::{self, FileProvider, Recovery};
+use fieldseal_keys::keyring::{self, FileProvider, KeyringError, Recovery};
 use fieldseal_model::{InstallationId, Principal};
 use fieldseal_policy::Role;
 use fieldseal_server::config::Config;
@@ -135,23 +135,62 @@ pub(crate) const CONFIG: &str = "fieldseal.toml";
 /// # Errors
 /// `INSTALLATION_EXISTS` if the directory holds anything already; otherwise what could not be made.
 pub(crate) async fn create(plan: &Plan) -> Result<Created, Failure> {
+    Ok(prepare(plan).await?.keep())
+}
+
+/// Makes an installation that is removed again unless it is kept.
+///
+/// # Errors
+/// As [`create`].
+pub(crate) async fn prepare(plan: &Plan) -> Result<Prepared, Failure> {
     let config = configuration(plan)?;
     let dir = claim(&plan.dir)?;
     let mut undo = Undo { paths: Vec::new() };
-    let made = fill(plan, &dir, &config, &mut undo).await?;
-    undo.paths.clear();
-    Ok(made)
+    let created = fill(plan, &dir, &config, &mut undo).await?;
+    Ok(Prepared { created, undo })
+}
+
+/// A whole installation that goes away when this is dropped.
+pub(crate) struct Prepared {
+    created: Created,
+    undo: Undo,
+}
+
+impl Prepared {
+    /// What was made.
+    #[must_use]
+    pub(crate) fn created(&self) -> &Created {
+        &self.created
+    }
+
+    /// Lets it stay.
+    #[must_use]
+    pub(crate) fn keep(mut self) -> Created {
+        self.undo.paths.clear();
+        self.created
+    }
 }
 
 /// Removes what was made, unless everything was.
 struct Undo {
+    // INVARIANT: only what this process made. Two may be making an installation in one directory.
     paths: Vec<PathBuf>,
 }
 
 impl Undo {
-    fn on_failure(&mut self, path: PathBuf) -> PathBuf {
-        self.paths.push(path.clone());
-        path
+    /// Makes a directory for its owner alone, to be removed if something fails later.
+    fn directory(&mut self, path: PathBuf) -> Result<PathBuf, Failure> {
+        DirBuilder::new().mode(0o700).create(&path).map_err(|e| match e.kind() {
+            std::io::ErrorKind::AlreadyExists => taken(format!("{} exists", path.display())),
+            _ => Failure::io("cannot make", &path, &e),
+        })?;
+        self.made(path.clone());
+        Ok(path)
+    }
+
+    /// Removes this path if something fails later. It was made just now, by this process.
+    fn made(&mut self, path: PathBuf) {
+        self.paths.push(path);
     }
 }
 
@@ -172,26 +211,29 @@ impl Drop for Undo {
 
 /// The directory, new or empty, as an absolute path.
 fn claim(dir: &Path) -> Result<PathBuf, Failure> {
-    private_dir(dir, true)?;
+    DirBuilder::new()
+        .mode(0o700)
+        .recursive(true)
+        .create(dir)
+        .map_err(|e| Failure::io("cannot make", dir, &e))?;
     let dir = dir.canonicalize().map_err(|e| Failure::io("cannot use", dir, &e))?;
     let mut entries = std::fs::read_dir(&dir).map_err(|e| Failure::io("cannot read", &dir, &e))?;
     // A file system's own directory does not make a volume full.
-    let taken = entries.any(|entry| entry.map_or(true, |e| e.file_name() != "lost+found"));
-    if taken {
-        let what = format!("{} is not empty", dir.display());
-        return Err(Failure::new(Exit::Conflict, "INSTALLATION_EXISTS", what).advise(
-            "name a new directory with --dir; an installation is never made over another",
-        ));
+    let full = entries.any(|entry| entry.map_or(true, |e| e.file_name() != "lost+found"));
+    if full {
+        return Err(taken(format!("{} is not empty", dir.display())));
     }
     Ok(dir)
 }
 
+fn taken(what: String) -> Failure {
+    Failure::new(Exit::Conflict, "INSTALLATION_EXISTS", what)
+        .advise("name a new directory with --dir; an installation is never made over another")
+}
+
 async fn fill(plan: &Plan, dir: &Path, config: &str, undo: &mut Undo) -> Result<Created, Failure> {
-    let state = undo.on_failure(dir.join("state"));
-    private_dir(&state, false)?;
-    let root = root_key_file(plan, dir)?;
-    refuse_existing(&root)?;
-    let provider = FileProvider::create(&undo.on_failure(root)).map_err(|e| keyring_failure(&e))?;
+    let state = undo.directory(dir.join("state"))?;
+    let provider = root_key(&root_key_file(plan, dir)?, &state, undo)?;
     let recovery = match &plan.recovery_recipient {
         Some(recipient) => Recovery::Recipient(recipient.clone()),
         None => Recovery::Generate,
@@ -201,13 +243,12 @@ async fn fill(plan: &Plan, dir: &Path, config: &str, undo: &mut Undo) -> Result<
     let installation = made.keyring.installation();
     let recovery_recipient = made.keyring.recipient().to_owned();
 
-    let policy = undo.on_failure(dir.join("policy"));
-    private_dir(&policy, false)?;
+    let policy = undo.directory(dir.join("policy"))?;
     for (name, text) in fieldseal_policy::default_files(&plan.members) {
         write_new(&policy.join(name), &text)?;
     }
     if !plan.dev_callers.is_empty() {
-        certificates(plan, &undo.on_failure(dir.join("tls")))?;
+        certificates(plan, &undo.directory(dir.join("tls"))?)?;
     }
     let path = dir.join(CONFIG);
     let parsed = Config::parse(&path, config).map_err(|e| crate::serve::config_failure(&e))?;
@@ -215,7 +256,8 @@ async fn fill(plan: &Plan, dir: &Path, config: &str, undo: &mut Undo) -> Result<
         .create()
         .await
         .map_err(|e| crate::serve::boot_failure(&e))?;
-    write_new(&undo.on_failure(path), config)?;
+    write_new(&path, config)?;
+    undo.made(path);
     File::open(dir).and_then(|d| d.sync_all()).map_err(|e| Failure::io("cannot sync", dir, &e))?;
     Ok(Created {
         dir: dir.to_owned(),
@@ -225,7 +267,7 @@ async fn fill(plan: &Plan, dir: &Path, config: &str, undo: &mut Undo) -> Result<
     })
 }
 
-fn keyring_failure(error: &keyring::KeyringError) -> Failure {
+fn keyring_failure(error: &KeyringError) -> Failure {
     crate::serve::keyring_failure(error)
 }
 
@@ -235,17 +277,38 @@ fn root_key_file(plan: &Plan, dir: &Path) -> Result<PathBuf, Failure> {
     std::path::absolute(stated).map_err(|e| Failure::io("cannot use", stated, &e))
 }
 
-fn refuse_existing(path: &Path) -> Result<(), Failure> {
-    if path.symlink_metadata().is_err() {
-        return Ok(());
+/// Makes the root provider's key file; never in the state directory, whose copies would then open
+/// themselves. `serve` refuses that too, but then the installation is made already.
+fn root_key(path: &Path, state: &Path, undo: &mut Undo) -> Result<FileProvider, Failure> {
+    let parent = path.parent().unwrap_or(path);
+    let parent = parent.canonicalize().map_err(|e| Failure::io("cannot use", parent, &e))?;
+    let state = state.canonicalize().map_err(|e| Failure::io("cannot use", state, &e))?;
+    if parent.starts_with(&state) {
+        let what = format!("{} lies in the state directory", path.display());
+        return Err(Failure::usage("ROOT_KEY_UNSAFE", what)
+            .advise("name a file elsewhere: whoever copies the state would have the key too"));
     }
-    let what = format!("{} exists already", path.display());
-    Err(Failure::new(Exit::Conflict, "FILE_EXISTS", what).advise("name another file"))
+    match FileProvider::create(path) {
+        Ok(provider) => {
+            undo.made(path.to_owned());
+            Ok(provider)
+        }
+        Err(KeyringError::Exists(_)) => {
+            let what = format!("{} exists already", path.display());
+            Err(Failure::new(Exit::Conflict, "FILE_EXISTS", what).advise("name another file"))
+        }
+        Err(error) => {
+            // It was made before it could not be written.
+            if matches!(error, KeyringError::Io { what: "write", .. }) {
+                undo.made(path.to_owned());
+            }
+            Err(keyring_failure(&error))
+        }
+    }
 }
 
 /// Authority, server and callers. The authority's own key is written nowhere: it signs no more.
 fn certificates(plan: &Plan, tls: &Path) -> Result<(), Failure> {
-    private_dir(tls, false)?;
     let failed = |e: &dyn std::fmt::Display| {
         let what = format!("cannot make development certificates: {e}");
         Failure::new(Exit::Internal, "CERTIFICATE_FAILED", what)
@@ -326,18 +389,16 @@ fn principal_kind(members: &[(Role, Principal)]) -> Result<&str, Failure> {
     ))
 }
 
-/// A directory for its owner alone. One that is there already keeps its mode.
-fn private_dir(path: &Path, may_exist: bool) -> Result<(), Failure> {
-    let mut builder = DirBuilder::new();
-    builder.mode(0o700).recursive(may_exist);
-    builder.create(path).map_err(|e| Failure::io("cannot make", path, &e))
-}
-
 /// A new file for its owner alone, on disk when this returns.
 fn write_new(path: &Path, text: &str) -> Result<(), Failure> {
+    let failed = |e: std::io::Error| Failure::io("cannot write", path, &e);
     let made = File::options().write(true).create_new(true).mode(0o600).open(path);
-    made.and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
-        .map_err(|e| Failure::io("cannot write", path, &e))
+    let mut file = made.map_err(failed)?;
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(|error| {
+        // Half a file would make the next attempt fail too; the error is told either way.
+        let _unless_gone = std::fs::remove_file(path);
+        failed(error)
+    })
 }
 
 #[cfg(test)]
@@ -366,6 +427,50 @@ mod tests {
         let refused = claim(dir.path()).map_err(|f| (f.exit(), f.reason().to_owned()));
         assert_eq!(refused, Err((Exit::Conflict, "INSTALLATION_EXISTS".to_owned())));
         assert!(claim(&dir.path().join("new/deep")).is_ok());
+    }
+
+    /// What `fill` says in a directory that another process has begun to use meanwhile.
+    fn late(dir: &Path, plan: &Plan) -> (String, bool) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let mut undo = Undo { paths: Vec::new() };
+        let config = configuration(plan).unwrap();
+        let refused = runtime.block_on(fill(plan, dir, &config, &mut undo)).map(drop);
+        drop(undo);
+        let theirs = std::fs::read(dir.join("state/keyring.json")).is_ok();
+        (refused.unwrap_err().reason().to_owned(), theirs)
+    }
+
+    #[test]
+    fn what_another_init_made_meanwhile_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("state")).unwrap();
+        std::fs::write(dir.path().join("state/keyring.json"), "theirs").unwrap();
+        std::fs::write(dir.path().join("root.key"), "theirs").unwrap();
+        assert_eq!(late(dir.path(), &plan()), ("INSTALLATION_EXISTS".to_owned(), true));
+        assert_eq!(std::fs::read(dir.path().join("root.key")).unwrap(), b"theirs");
+    }
+
+    #[test]
+    fn a_root_key_file_that_is_there_stays_and_what_was_made_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut plan = plan();
+        plan.root_key_file = Some(dir.path().join("shared.key"));
+        std::fs::write(dir.path().join("shared.key"), "theirs").unwrap();
+        assert_eq!(late(dir.path(), &plan).0, "FILE_EXISTS");
+        assert_eq!(std::fs::read(dir.path().join("shared.key")).unwrap(), b"theirs");
+        assert!(!dir.path().join("state").exists());
+    }
+
+    #[test]
+    fn a_root_key_file_in_the_state_directory_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(dir.path(), dir.path().join("link")).unwrap();
+        for inside in ["state/root.key", "link/state/../state/root.key"] {
+            let mut plan = plan();
+            plan.root_key_file = Some(dir.path().join(inside));
+            assert_eq!(late(dir.path(), &plan).0, "ROOT_KEY_UNSAFE", "{inside}");
+            assert!(!dir.path().join("state").exists());
+        }
     }
 
     #[test]

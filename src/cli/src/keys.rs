@@ -7,6 +7,7 @@ use crate::arguments::{KeyChangeArguments, KeyCommand};
 use crate::connection::{self, failure};
 use crate::failure::{Exit, Failure};
 use crate::output::{Output, Table, counted};
+use crate::pages::Pages;
 use crate::times;
 use crate::values;
 
@@ -70,15 +71,13 @@ async fn show(name: &str, output: &Output) -> Result<(), Failure> {
 
 async fn list(output: &Output) -> Result<(), Failure> {
     let mut client = connection::connect().await?.keys();
-    let (mut keys, mut page_token) = (Vec::new(), String::new());
-    loop {
+    let (mut keys, mut pages) = (Vec::new(), Pages::default());
+    let mut next = Some(String::new());
+    while let Some(page_token) = next {
         let request = v1::ListKeysRequest { page_size: PAGE, page_token };
         let page = client.list_keys(request).await.map_err(|s| failure(&s))?.into_inner();
         keys.extend(page.keys);
-        page_token = page.next_page_token;
-        if page_token.is_empty() {
-            break;
-        }
+        next = pages.next(page.next_page_token)?;
     }
     output.show(
         || json!({ "keys": keys.iter().map(key_json).collect::<Vec<_>>() }),

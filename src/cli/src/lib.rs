@@ -18,6 +18,7 @@ mod init;
 mod installation;
 mod keys;
 mod output;
+mod pages;
 mod quickstart;
 mod recover;
 mod serve;
@@ -49,7 +50,10 @@ pub fn main() -> ExitCode {
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            output.error(&failure);
+            // Whoever reads `… | head` has seen enough and wants no error.
+            if failure.reason() != output::CLOSED {
+                output.error(&failure);
+            }
             ExitCode::from(failure.exit() as u8)
         }
     }
@@ -60,6 +64,7 @@ fn usage(error: &clap::Error) -> ExitCode {
     let printed = error.print();
     match (error.use_stderr(), printed) {
         (false, Ok(())) => ExitCode::SUCCESS,
+        (false, Err(e)) => ExitCode::from(output::unwritten(&e).exit() as u8),
         _ => ExitCode::from(Exit::Usage as u8),
     }
 }

@@ -42,16 +42,27 @@ impl Output {
     }
 }
 
+/// The reason of an output that nobody reads to its end, as in `… | head`. It is not an error to
+/// tell anybody.
+pub(crate) const CLOSED: &str = "OUTPUT_CLOSED";
+
 /// Writes bytes to standard output as they are.
 pub(crate) fn bytes(all: &[u8]) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
-    out.write_all(all).and_then(|()| out.flush()).map_err(|error| match error.kind() {
-        // Whoever read the output has seen enough.
+    out.write_all(all).and_then(|()| out.flush()).map_err(|e| unwritten(&e))
+}
+
+/// Why there is no output.
+pub(crate) fn unwritten(error: &io::Error) -> Failure {
+    match error.kind() {
         io::ErrorKind::BrokenPipe => {
-            Failure::new(Exit::Interrupted, "OUTPUT_CLOSED", "nobody reads the output any more")
+            Failure::new(Exit::Interrupted, CLOSED, "nobody reads the output any more")
+        }
+        io::ErrorKind::StorageFull => {
+            Failure::new(Exit::Full, "NO_SPACE", format!("cannot write the output: {error}"))
         }
         _ => Failure::new(Exit::Internal, "IO_ERROR", format!("cannot write the output: {error}")),
-    })
+    }
 }
 
 /// Writes a line to standard error. If nobody hears it, nothing is lost that could be told.

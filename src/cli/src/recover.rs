@@ -1,20 +1,25 @@
 //! `recover`: a value of a stopped installation, with the recovery identity alone.
 
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::sync::Arc;
 
 use fieldseal_crypto::ContentType;
 use fieldseal_crypto::field::{self, Header};
-use fieldseal_engine::SealedInput;
 use fieldseal_engine::offline::{self, RecoverError};
+use fieldseal_engine::{Refusal, SealedInput};
 use fieldseal_keys::keyring;
 use fieldseal_model::{
     AccessReason, Column, ExtraContext, Field, KeyName, Partition, Principal, PrincipalKind,
     Purpose, Row, SystemClock, Table, Ticket,
 };
 use fieldseal_server::Config;
+use fieldseal_service::errors::status;
+use rustix::process::geteuid;
 use zeroize::Zeroizing;
 
 use crate::arguments::{PlaceArguments, RecoverArguments};
+use crate::connection;
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
 use crate::serve;
@@ -23,6 +28,7 @@ use crate::values::{ciphertext, show_value, standard_input};
 /// Runs `recover`.
 pub(crate) async fn run(arguments: RecoverArguments, output: &Output) -> Result<(), Failure> {
     let config = Config::load(&arguments.config).map_err(|e| serve::config_failure(&e))?;
+    refuse_other_user(&config.state.directory, geteuid().as_raw())?;
     let identity = std::fs::read_to_string(&arguments.identity).map(Zeroizing::new);
     let identity = identity.map_err(|e| Failure::io("cannot read", &arguments.identity, &e))?;
     let keyring = keyring::open_with_identity(&config.state.keyring(), &identity);
@@ -40,18 +46,52 @@ pub(crate) async fn run(arguments: RecoverArguments, output: &Output) -> Result<
     let reply = offline::recover(settings, keyring, Arc::new(SystemClock), local, call).await;
     let reply = reply.map_err(|error| match &error {
         RecoverError::Boot(boot) => serve::boot_failure(boot),
-        _ => Failure::new(Exit::Tampered, "DECRYPTION_FAILED", error.to_string()),
+        RecoverError::Refused(refusal) => refused(refusal),
+        _ => Failure::new(Exit::Internal, "INTERNAL", error.to_string()),
     })?;
-    let Some(Ok(item)) = reply.items.first() else {
-        let what = "the value does not open under this key, partition and context";
-        return Err(Failure::new(Exit::Tampered, "DECRYPTION_FAILED", what)
-            .advise("state exactly what was stated to encrypt; the audit record has the cause"));
-    };
+    let no_answer = || Failure::new(Exit::Internal, "INTERNAL", "the value has no answer");
+    let item = reply.items.first().ok_or_else(no_answer)?;
+    let item = item.as_ref().map_err(refused)?;
     let opened = reply.buffer.get(item.range.clone()).unwrap_or_default();
     show_value(output, opened, item.content == ContentType::Text, |json| {
         json.insert("key_version".into(), item.key_version.to_string().into());
         let (log, index) = (reply.receipt.log(), reply.receipt.index());
         json.insert("event".into(), format!("logs/{log}/events/{index}").into());
+    })
+}
+
+/// A refusal says the same here and on the wire.
+fn refused(refusal: &Refusal) -> Failure {
+    connection::failure(&status(refusal))
+}
+
+/// Opening the state makes files anew (the store's, the log's). Another user's service could not
+/// open them afterwards.
+fn refuse_other_user(state: &Path, user: u32) -> Result<(), Failure> {
+    let found = match state.metadata() {
+        // That there is no installation is said better elsewhere.
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(|e| Failure::io("cannot use", state, &e))?,
+    };
+    let owner = found.uid();
+    if owner == user {
+        return Ok(());
+    }
+    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let name = user_name(&users, owner).unwrap_or_else(|| format!("'#{owner}'"));
+    let what = format!("{} belongs to user {owner}, and this is user {user}", state.display());
+    Err(Failure::new(Exit::Denied, "STATE_OF_OTHER_USER", what).advise(format!(
+        "run it as the owner, who must be able to read the identity file: sudo -u {name} fieldseal \
+         recover …"
+    )))
+}
+
+/// The name of a user (passwd(5)).
+fn user_name(users: &str, id: u32) -> Option<String> {
+    let mut lines = users.lines().map(|line| line.split(':'));
+    lines.find_map(|mut parts| {
+        let (name, number) = (parts.next()?, parts.nth(1)?);
+        (number.parse() == Ok(id)).then(|| name.to_owned())
     })
 }
 
@@ -71,4 +111,27 @@ fn parse(place: &PlaceArguments, value: &bytes::Bytes) -> Result<(Field, SealedI
         ciphertext,
     };
     Ok((of, input))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_owner_of_the_state_may_open_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let owner = geteuid().as_raw();
+        assert!(refuse_other_user(dir.path(), owner).is_ok());
+        assert!(refuse_other_user(&dir.path().join("none"), owner + 1).is_ok());
+        let refused = refuse_other_user(dir.path(), owner + 1).unwrap_err();
+        assert_eq!((refused.exit(), refused.reason()), (Exit::Denied, "STATE_OF_OTHER_USER"));
+        assert!(refused.to_string().contains("sudo -u "), "{refused}");
+    }
+
+    #[test]
+    fn a_user_has_a_name() {
+        let users = "root:x:0:0:root:/root:/bin/sh\nfieldseal:x:990:990::/:/usr/sbin/nologin\n";
+        assert_eq!(user_name(users, 990).as_deref(), Some("fieldseal"));
+        assert_eq!(user_name(users, 7), None);
+    }
 }

@@ -1,32 +1,78 @@
-//! When to stop: SIGTERM, or Ctrl-C.
+//! When to stop: Ctrl-C, SIGTERM, and for some commands the end of the terminal.
+
+use std::future::poll_fn;
+use std::task::Poll;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::failure::{Exit, Failure};
 
-/// The two signals that end a sidecar in good order.
+/// SIGHUP's bit in the masks of /proc (proc_pid_status(5)).
+const HANGUP_BIT: u64 = 1;
+
+/// The signals that end a command in good order.
 pub(crate) struct StopSignals {
-    terminate: Signal,
-    interrupt: Signal,
+    signals: Vec<Signal>,
 }
 
 impl StopSignals {
-    /// Takes the signals over. From now on they no longer end the process by themselves.
+    /// Takes SIGTERM and Ctrl-C over. From now on they no longer end the process by themselves.
     pub(crate) fn listen() -> Result<Self, Failure> {
-        let failed = |e: std::io::Error| {
+        Self::of([SignalKind::terminate(), SignalKind::interrupt()])
+    }
+
+    /// The same, and SIGHUP, which a terminal sends when it is closed. Where that is ignored
+    /// (`nohup`) it stays ignored.
+    pub(crate) fn listen_with_hangup() -> Result<Self, Failure> {
+        let mut kinds = vec![SignalKind::terminate(), SignalKind::interrupt()];
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        if !hangup_is_ignored(&status) {
+            kinds.push(SignalKind::hangup());
+        }
+        Self::of(kinds)
+    }
+
+    fn of(kinds: impl IntoIterator<Item = SignalKind>) -> Result<Self, Failure> {
+        let signals = kinds.into_iter().map(signal).collect::<Result<_, _>>();
+        let signals = signals.map_err(|e| {
             Failure::new(Exit::Internal, "IO_ERROR", format!("signals cannot be received: {e}"))
-        };
-        Ok(Self {
-            terminate: signal(SignalKind::terminate()).map_err(failed)?,
-            interrupt: signal(SignalKind::interrupt()).map_err(failed)?,
-        })
+        })?;
+        Ok(Self { signals })
     }
 
     /// Waits for one of them.
-    pub(crate) async fn received(mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
+    pub(crate) async fn received(&mut self) {
+        poll_fn(|context| {
+            let mut signals = self.signals.iter_mut();
+            if signals.any(|signal| signal.poll_recv(context).is_ready()) {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
+    }
+}
+
+/// A command that one of them ended. `left` says what became of its work.
+pub(crate) fn interrupted(left: &str) -> Failure {
+    Failure::new(Exit::Interrupted, "INTERRUPTED", format!("interrupted; {left}"))
+}
+
+fn hangup_is_ignored(status: &str) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & HANGUP_BIT != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ignored_hangup_is_seen() {
+        assert!(hangup_is_ignored("Name:\tx\nSigIgn:\t0000000000001001\n"));
+        assert!(!hangup_is_ignored("Name:\tx\nSigIgn:\t0000000000001000\n"));
+        assert!(!hangup_is_ignored(""));
     }
 }

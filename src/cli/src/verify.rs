@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use fieldseal_audit::JournalError;
 use fieldseal_audit::verify::{self, Verified, VerifyError};
 use serde_json::json;
 
@@ -29,9 +30,18 @@ fn failure(error: &VerifyError) -> Failure {
             Exit::Tampered
         }
         VerifyError::PublicKey => Exit::Usage,
-        _ => Exit::NotFound,
+        VerifyError::Unreadable(JournalError::NotInitialized(_)) => Exit::NotFound,
+        VerifyError::Unreadable(JournalError::FormatNewer { .. }) => Exit::Usage,
+        // It is there, and may be whole: whoever asks may not read it.
+        VerifyError::Unreadable(JournalError::Io { error, .. }) if is_denied(error) => Exit::Denied,
+        _ => Exit::Internal,
     };
     Failure::new(exit, error.reason(), error.to_string())
+}
+
+/// EACCES, as the journal passes it on.
+fn is_denied(error: &str) -> bool {
+    error.contains("Permission denied")
 }
 
 fn table(found: &Verified) -> String {
@@ -56,4 +66,25 @@ fn json(found: &Verified) -> serde_json::Value {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_that_cannot_be_read_is_not_a_log_that_is_missing() {
+        let file = std::path::PathBuf::from("/log");
+        let denied = std::io::Error::from_raw_os_error(rustix::io::Errno::ACCESS.raw_os_error());
+        for (error, exit) in
+            [(denied, Exit::Denied), (std::io::Error::other("torn"), Exit::Internal)]
+        {
+            let error = error.to_string().into();
+            let io = JournalError::Io { what: "read", file: file.clone(), error };
+            let shown = failure(&VerifyError::Unreadable(io));
+            assert_eq!((shown.exit(), shown.reason()), (exit, "AUDIT_LOG_UNREADABLE"));
+        }
+        let none = failure(&VerifyError::Unreadable(JournalError::NotInitialized(file)));
+        assert_eq!((none.exit(), none.reason()), (Exit::NotFound, "LOG_NOT_FOUND"));
+    }
 }

@@ -4,7 +4,8 @@ use std::io::Write;
 
 use bytes::Bytes;
 use fieldseal_api::v1;
-use fieldseal_crypto::field::encode_text;
+use fieldseal_crypto::field::{OVERHEAD_BYTES, encode_text};
+use fieldseal_service::MAX_VALUE_BYTES;
 use tonic::Code;
 
 use super::Job;
@@ -15,8 +16,11 @@ use crate::failure::{Exit, Failure};
 
 /// Most items in a call; the sidecar takes no more.
 const MAX_ITEMS: usize = fieldseal_api::MAX_BATCH_ITEMS;
-/// Bytes of values in a call. A reply in text form still fits a message.
+/// Bytes of values, rows and partitions in a call. With the last value that goes over it, and in
+/// text form, a message still fits its limit.
 const MAX_BYTES: usize = 2 * 1024 * 1024;
+/// What an item takes in a message apart from these, about.
+const ITEM_BYTES: usize = 32;
 /// Bytes of records that wait for their values.
 const MAX_WAITING: usize = 4 * 1024 * 1024;
 
@@ -40,6 +44,12 @@ pub(crate) struct Summary {
     pub(crate) longest: u64,
 }
 
+/// What a call failed with: as a whole, or one item, which says itself where it stands.
+enum Trouble {
+    Call(Failure),
+    Item(Failure),
+}
+
 /// A value that is to be exchanged.
 struct Cell {
     record: usize,
@@ -53,21 +63,29 @@ struct Cell {
     new: Vec<u8>,
 }
 
+impl Cell {
+    /// What it takes in a call, about: the values are not all of it.
+    fn byte_len(&self) -> usize {
+        self.value.len() + self.row.len() + self.partition.len() + ITEM_BYTES
+    }
+}
+
 /// Records that are read, with the values that are to be exchanged.
 pub(crate) struct Batch<'a> {
     job: &'a Job,
     columns: &'a Columns,
     records: Vec<Record>,
-    used: usize,
     cells: Vec<Cell>,
+    /// Bytes of the records that wait, and of the cells in a call.
     waiting: usize,
+    bytes: usize,
     pub(crate) summary: Summary,
 }
 
 impl<'a> Batch<'a> {
     pub(crate) fn new(job: &'a Job, columns: &'a Columns) -> Self {
-        let summary = Summary::default();
-        Self { job, columns, records: Vec::new(), used: 0, cells: Vec::new(), waiting: 0, summary }
+        let (records, cells, summary) = (Vec::new(), Vec::new(), Summary::default());
+        Self { job, columns, records, cells, waiting: 0, bytes: 0, summary }
     }
 
     /// Whether the batch should be sent before another record is added.
@@ -75,26 +93,18 @@ impl<'a> Batch<'a> {
         let next = self.columns.values.len();
         self.cells.len() + next > MAX_ITEMS
             || self.waiting >= MAX_WAITING
-            || self.cells.iter().map(|c| c.value.len()).sum::<usize>() >= MAX_BYTES
+            || self.bytes >= MAX_BYTES
     }
 
-    /// A record to read into; [`Self::add`] then adds it.
-    pub(crate) fn next_record(&mut self) -> &mut Record {
-        if self.used == self.records.len() {
-            self.records.push(Record::default());
-        }
-        let last = self.used;
-        // A record was just pushed if there was none.
-        #[expect(clippy::indexing_slicing, reason = "used is below the length")]
-        &mut self.records[last]
-    }
-
-    /// Adds the record that was read into [`Self::next_record`].
-    pub(crate) fn add(&mut self) -> Result<(), Failure> {
-        let index = self.used;
-        let Some(record) = self.records.get(index) else { return Ok(()) };
-        self.used += 1;
+    /// Adds a record.
+    pub(crate) fn add(&mut self, record: Record) -> Result<(), Failure> {
         self.waiting += record.byte_len();
+        let added = self.add_cells(&record, self.records.len());
+        self.records.push(record);
+        added
+    }
+
+    fn add_cells(&mut self, record: &Record, index: usize) -> Result<(), Failure> {
         let line = record.line();
         if record.is_blank() && self.columns.width > 1 {
             return Ok(());
@@ -121,15 +131,37 @@ impl<'a> Batch<'a> {
                 self.summary.nulls += 1;
                 continue;
             }
-            let value = Bytes::from(record.value(place).unwrap_or_default().into_owned());
+            let value = record.value(place).unwrap_or_default();
+            if value.len() > self.longest() {
+                let name = self.job.fields.get(column).map_or("", |f| f.column.as_str());
+                let what = format!(
+                    "line {line}, column {name}: a value has at most {MAX_VALUE_BYTES} bytes, and \
+                     this field has {}",
+                    value.len()
+                );
+                return Err(Failure::usage("VALUE_TOO_LONG", what));
+            }
+            let value = Bytes::from(value.into_owned());
             self.summary.values += 1;
             self.summary.empty += u64::from(value.is_empty());
             self.summary.longest = self.summary.longest.max(value.len().try_into().unwrap_or(0));
             let (row, partition) = (row.clone(), partition.clone());
             let new = Vec::new();
-            self.cells.push(Cell { record: index, place, column, value, row, partition, new });
+            let cell = Cell { record: index, place, column, value, row, partition, new };
+            self.bytes += cell.byte_len();
+            self.cells.push(cell);
         }
         Ok(())
+    }
+
+    /// Most bytes of a field: a value, or its ciphertext as base64url text.
+    fn longest(&self) -> usize {
+        match self.job.direction {
+            Direction::Encrypt => MAX_VALUE_BYTES,
+            Direction::Decrypt(_) => {
+                "fs1.".len() + (MAX_VALUE_BYTES + OVERHEAD_BYTES).div_ceil(3) * 4
+            }
+        }
     }
 
     fn is_null(&self, record: &Record, place: usize) -> bool {
@@ -148,7 +180,7 @@ impl<'a> Batch<'a> {
         }
         let value = record.value(place).unwrap_or_default().into_owned();
         let text = String::from_utf8(value).map_err(|_| broken("is not UTF-8"))?;
-        if text.is_empty() && what == "row" {
+        if text.is_empty() {
             return Err(broken("is empty, so that values cannot be bound to it"));
         }
         Ok(text)
@@ -164,21 +196,34 @@ impl<'a> Batch<'a> {
         let mut rest = cells.as_mut_slice();
         while !rest.is_empty() {
             let (now, later) = rest.split_at_mut(call_size(rest));
-            self.exchange(client, now).await?;
+            let lines = self.lines(now);
+            self.exchange(client, now).await.map_err(|e| match e {
+                Trouble::Item(failure) => failure,
+                Trouble::Call(failure) => failure.at(lines),
+            })?;
             self.summary.calls += 1;
             rest = later;
         }
         self.write(&cells, out).map_err(|e| Failure::io("cannot write", &self.job.output, &e))?;
         cells.clear();
         self.cells = cells;
-        (self.used, self.waiting) = (0, 0);
+        self.records.clear();
+        (self.waiting, self.bytes) = (0, 0);
         Ok(())
+    }
+
+    /// Where the records of these cells stand in the file.
+    fn lines(&self, cells: &[Cell]) -> String {
+        let line = |cell: Option<&Cell>| {
+            cell.and_then(|c| self.records.get(c.record)).map_or(0, Record::line)
+        };
+        format!("lines {} to {}", line(cells.first()), line(cells.last()))
     }
 
     fn write(&self, cells: &[Cell], out: &mut impl Write) -> std::io::Result<()> {
         // Cells stand in the order of their records, and in each in the order of the arguments.
         let mut cells = cells;
-        for (index, record) in self.records.iter().take(self.used).enumerate() {
+        for (index, record) in self.records.iter().enumerate() {
             let count = cells.iter().take_while(|c| c.record == index).count();
             let (own, later) = cells.split_at(count);
             record.write(out, |place| {
@@ -190,14 +235,14 @@ impl<'a> Batch<'a> {
     }
 
     /// One call.
-    async fn exchange(&self, client: &mut Encryption, cells: &mut [Cell]) -> Result<(), Failure> {
+    async fn exchange(&self, client: &mut Encryption, cells: &mut [Cell]) -> Result<(), Trouble> {
         match &self.job.direction {
             Direction::Encrypt => self.encrypt(client, cells).await,
             Direction::Decrypt(reason) => self.decrypt(client, cells, reason).await,
         }
     }
 
-    async fn encrypt(&self, client: &mut Encryption, cells: &mut [Cell]) -> Result<(), Failure> {
+    async fn encrypt(&self, client: &mut Encryption, cells: &mut [Cell]) -> Result<(), Trouble> {
         let items = cells.iter().map(|cell| v1::EncryptItem {
             field_index: u32::try_from(cell.column).unwrap_or(u32::MAX),
             partition: cell.partition.clone(),
@@ -207,7 +252,8 @@ impl<'a> Batch<'a> {
         });
         let request =
             v1::BatchEncryptRequest { fields: self.job.fields.clone(), items: items.collect() };
-        let reply = client.batch_encrypt(request).await.map_err(|s| failure(&s))?.into_inner();
+        let reply = client.batch_encrypt(request).await;
+        let reply = reply.map_err(|s| Trouble::Call(failure(&s)))?.into_inner();
         same_length(cells.len(), reply.results.len())?;
         for (cell, result) in cells.iter_mut().zip(reply.results) {
             let sealed = match result.result {
@@ -228,7 +274,7 @@ impl<'a> Batch<'a> {
         client: &mut Encryption,
         cells: &mut [Cell],
         reason: &v1::AccessReason,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), Trouble> {
         let items = cells.iter().map(|cell| v1::DecryptItem {
             field_index: u32::try_from(cell.column).unwrap_or(u32::MAX),
             partition: cell.partition.clone(),
@@ -240,7 +286,8 @@ impl<'a> Batch<'a> {
             items: items.collect(),
             reason: Some(reason.clone()),
         };
-        let reply = client.batch_decrypt(request).await.map_err(|s| failure(&s))?.into_inner();
+        let reply = client.batch_decrypt(request).await;
+        let reply = reply.map_err(|s| Trouble::Call(failure(&s)))?.into_inner();
         same_length(cells.len(), reply.results.len())?;
         for (cell, result) in cells.iter_mut().zip(reply.results) {
             let opened = match result.result {
@@ -267,10 +314,10 @@ impl<'a> Batch<'a> {
     }
 
     /// Says in which line and column it was; the row's name is not told, it may name a person.
-    fn failed(&self, cell: &Cell, failure: Failure) -> Failure {
+    fn failed(&self, cell: &Cell, failure: Failure) -> Trouble {
         let line = self.records.get(cell.record).map_or(0, Record::line);
         let column = self.job.fields.get(cell.column).map_or("", |f| f.column.as_str());
-        failure.at(format_args!("line {line}, column {column}"))
+        Trouble::Item(failure.at(format_args!("line {line}, column {column}")))
     }
 }
 
@@ -278,7 +325,7 @@ impl<'a> Batch<'a> {
 fn call_size(cells: &[Cell]) -> usize {
     let mut bytes = 0;
     let fits = cells.iter().take(MAX_ITEMS).take_while(|cell| {
-        bytes += cell.value.len();
+        bytes += cell.byte_len();
         bytes <= MAX_BYTES
     });
     fits.count().max(1).min(cells.len())
@@ -293,8 +340,8 @@ fn value(bytes: &Bytes) -> v1::Value {
     v1::Value { kind: Some(kind) }
 }
 
-fn same_length(asked: usize, answered: usize) -> Result<(), Failure> {
-    if asked == answered { Ok(()) } else { Err(no_answer()) }
+fn same_length(asked: usize, answered: usize) -> Result<(), Trouble> {
+    if asked == answered { Ok(()) } else { Err(Trouble::Call(no_answer())) }
 }
 
 fn no_answer() -> Failure {
@@ -324,8 +371,70 @@ mod tests {
     #[test]
     fn a_call_stays_within_the_limits_and_takes_at_least_one_item() {
         assert_eq!(call_size(&cells(&[1; 1500])), 1000);
-        assert_eq!(call_size(&cells(&[1 << 20, 1 << 20, 1])), 2);
+        assert_eq!(call_size(&cells(&[1 << 20, (1 << 20) - 64, 1])), 2);
         assert_eq!(call_size(&cells(&[3 << 20, 1])), 1);
         assert_eq!(call_size(&cells(&[7])), 1);
+    }
+
+    #[test]
+    fn rows_and_partitions_count_too() {
+        let mut cells = cells(&[0; 1000]);
+        for cell in &mut cells {
+            cell.row = "r".repeat(1024);
+            cell.partition = "p".repeat(1024);
+        }
+        assert!(call_size(&cells) * 2048 <= MAX_BYTES);
+        assert!(call_size(&cells) > 900);
+    }
+
+    /// What becomes of these lines; the columns are id, tenant and value.
+    fn added(lines: &str, direction: Direction) -> Result<usize, String> {
+        use clap::Parser as _;
+
+        use crate::arguments::{Arguments, Command, CsvCommand};
+        use crate::csv::records::Reader;
+
+        let line = "fieldseal csv encrypt in out --key k --table t --column value --row-column id \
+                    --partition-column tenant";
+        let arguments = Arguments::try_parse_from(line.split_whitespace()).unwrap();
+        let Command::Csv(CsvCommand::Encrypt(csv)) = arguments.command else { panic!() };
+        let columns = Columns { width: 3, values: vec![2], row: Some(0), partition: Some(1) };
+        let job = Job::new(csv, direction);
+        let mut batch = Batch::new(&job, &columns);
+        let mut reader = Reader::new(lines.as_bytes(), b',');
+        loop {
+            let mut record = Record::default();
+            if !reader.read(&mut record).unwrap() {
+                assert_eq!(batch.bytes, batch.cells.iter().map(Cell::byte_len).sum::<usize>());
+                return Ok(batch.cells.len());
+            }
+            batch.add(record).map_err(|f| format!("{}: {}", f.reason(), f.what()))?;
+        }
+    }
+
+    #[test]
+    fn what_a_value_cannot_be_bound_to_is_refused_with_its_line() {
+        for (lines, said) in [
+            ("1,a,x\n2,,x\n", "RECORD_INVALID: line 2: the partition column is empty"),
+            ("1,a,x\n,b,x\n", "RECORD_INVALID: line 2: the row column is empty"),
+            ("1,a,\"x\ny\"\n2,a\n", "RECORD_INVALID: line 3: the record has 2 fields"),
+        ] {
+            let refused = added(lines, Direction::Encrypt).unwrap_err();
+            assert!(refused.starts_with(said), "{refused}");
+        }
+        assert_eq!(added("1,a,x\n2,b,\n", Direction::Encrypt), Ok(2));
+    }
+
+    #[test]
+    fn a_value_that_is_too_long_is_refused_with_its_line_before_any_call() {
+        let lines = |length: usize| format!("1,a,x\n2,a,{}\n", "v".repeat(length));
+        assert_eq!(added(&lines(MAX_VALUE_BYTES), Direction::Encrypt), Ok(2));
+        let refused = added(&lines(MAX_VALUE_BYTES + 1), Direction::Encrypt).unwrap_err();
+        assert!(refused.starts_with("VALUE_TOO_LONG: line 2, column value: "), "{refused}");
+        let decrypt = || Direction::Decrypt(v1::AccessReason::default());
+        let longest = encode_text(&vec![0; MAX_VALUE_BYTES + OVERHEAD_BYTES]).len();
+        assert_eq!(added(&lines(longest), decrypt()), Ok(2));
+        let refused = added(&lines(2 * MAX_VALUE_BYTES), decrypt()).unwrap_err();
+        assert!(refused.starts_with("VALUE_TOO_LONG: line 2"), "{refused}");
     }
 }

@@ -55,8 +55,6 @@ fn names(header: &Record) -> Result<Vec<String>, Failure> {
             let value = header.value(index).unwrap_or_default();
             let name = std::str::from_utf8(&value)
                 .map_err(|_| Failure::usage("HEADER_INVALID", "the header is not UTF-8"))?;
-            // Some programs begin a file with a byte order mark; it belongs to no name.
-            let name = if index == 0 { name.trim_start_matches('\u{feff}') } else { name };
             Ok(name.to_owned())
         })
         .collect()

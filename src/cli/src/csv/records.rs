@@ -6,6 +6,8 @@ use std::borrow::Cow;
 use std::io::{self, BufRead};
 use std::ops::Range;
 
+/// Some programs begin a file with a byte order mark (RFC 3629, section 6). It belongs to no field.
+const MARK: &[u8] = b"\xef\xbb\xbf";
 /// Most bytes in one record. A value has at most 1 MiB, so that several fit.
 pub(crate) const MAX_RECORD_BYTES: usize = 16 * 1024 * 1024;
 
@@ -141,11 +143,13 @@ pub(crate) struct Reader<R> {
     delimiter: u8,
     line: u64,
     consumed: u64,
+    /// Whether a byte order mark may still come.
+    at_beginning: bool,
 }
 
 impl<R: BufRead> Reader<R> {
     pub(crate) fn new(input: R, delimiter: u8) -> Self {
-        Self { input, delimiter, line: 1, consumed: 0 }
+        Self { input, delimiter, line: 1, consumed: 0, at_beginning: true }
     }
 
     /// Bytes read so far.
@@ -172,6 +176,12 @@ impl<R: BufRead> Reader<R> {
                 record.raw.push(byte);
                 self.line += u64::from(byte == b'\n');
                 at = step(record, at, byte, self.delimiter, &mut start)?;
+                if self.at_beginning && record.raw.len() == MARK.len() {
+                    self.at_beginning = false;
+                    if record.raw == MARK {
+                        (at, start) = (At::Start, MARK.len());
+                    }
+                }
                 if byte == b'\n' && at == At::Start {
                     ended = true;
                     break;
@@ -180,6 +190,7 @@ impl<R: BufRead> Reader<R> {
             self.input.consume(used);
             self.consumed += u64::try_from(used).unwrap_or(u64::MAX);
             if ended {
+                self.at_beginning = false;
                 return Ok(true);
             }
             if record.raw.len() > MAX_RECORD_BYTES {
@@ -291,6 +302,27 @@ mod tests {
     }
 
     #[test]
+    fn one_byte_order_mark_belongs_to_no_field_and_stays() {
+        for (text, fields) in [
+            ("\u{feff}\"id\",\"email\"\n", ["id", "email"]),
+            ("\u{feff}id,email\n", ["id", "email"]),
+            ("\u{feff}\u{feff}id,email\n", ["\u{feff}id", "email"]),
+        ] {
+            let mut reader = Reader::new(io::BufReader::with_capacity(2, text.as_bytes()), b',');
+            let (mut record, mut out) = (Record::default(), Vec::new());
+            assert!(reader.read(&mut record).unwrap());
+            let found = [record.value(0).unwrap(), record.value(1).unwrap()];
+            assert_eq!(found.map(|f| String::from_utf8_lossy(&f).into_owned()), fields);
+            record.write(&mut out, |_| None).unwrap();
+            assert_eq!(out, text.as_bytes());
+        }
+        let later = read_all("a,b\n\u{feff}c,d\n".as_bytes()).unwrap();
+        assert_eq!(later[1][0], "\u{feff}c".as_bytes(), "in the middle it is text");
+        let short = read_all(b"a\n\xef\xbb\xbfc\n").unwrap();
+        assert_eq!(short[1][0], b"\xef\xbb\xbfc");
+    }
+
+    #[test]
     fn an_endless_record_is_refused() {
         let endless = io::BufReader::new(io::Read::take(io::repeat(b'x'), 1 << 26));
         let mut record = Record::default();
@@ -332,6 +364,8 @@ mod tests {
                 writer.write_record(row).unwrap();
             }
             let text = writer.into_inner().unwrap();
+            // What reads as a byte order mark at the beginning is one.
+            prop_assume!(!text.starts_with(MARK));
             let read = read_all(&text).unwrap();
             let expected: Vec<Vec<Vec<u8>>> =
                 rows.iter().map(|r| r.iter().map(|f| f.clone().into_bytes()).collect()).collect();

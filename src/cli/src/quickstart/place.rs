@@ -1,5 +1,6 @@
 //! The quickstart's directory: new, empty, or left by an earlier quickstart.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -7,36 +8,52 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
+use super::steps::Callers;
 use crate::failure::{Exit, Failure};
 
-/// What marks a directory as a quickstart's: everything in it may be made anew.
+/// What marks a directory as a quickstart's. Whoever holds its lock works in the directory.
 const MARKER: &str = "made-by-fieldseal-quickstart";
+const INSTALLATION: &str = "installation";
+const TABLE_FILE: &str = "customers.csv";
+const SEALED_TABLE_FILE: &str = "customers.sealed.csv";
+const LOG_FILE: &str = "sidecar.log";
+const TAMPERED_LOG: &str = "tampered-audit-log";
 /// The table that is sealed: 1,000 made-up customers.
 const TABLE: &str = include_str!("../../data/customers.csv");
 
 pub(super) struct Place {
     pub(super) dir: PathBuf,
+    /// The marker, locked for as long as the quickstart runs.
+    _held: File,
 }
 
 impl Place {
-    /// Takes the directory. What an earlier quickstart left there is removed.
+    /// Takes the directory. What an earlier quickstart made there is removed; if there is anything
+    /// else, nothing is.
     pub(super) fn claim(dir: &Path) -> Result<Self, Failure> {
         std::fs::create_dir_all(dir).map_err(|e| Failure::io("cannot make", dir, &e))?;
         let dir = dir.canonicalize().map_err(|e| Failure::io("cannot use", dir, &e))?;
-        let place = Self { dir };
-        let marker = place.dir.join(MARKER);
-        let mut entries = std::fs::read_dir(&place.dir)
-            .map_err(|e| Failure::io("cannot read", &place.dir, &e))?;
-        if entries.next().is_some() {
-            if !marker.is_file() {
-                let what = format!("{} holds something else", place.dir.display());
-                return Err(Failure::new(Exit::Conflict, "DIRECTORY_IN_USE", what)
-                    .advise("name a new directory with --dir"));
-            }
-            place.refuse_running()?;
-            place.clear()?;
+        let marker = dir.join(MARKER);
+        let marked = marker.symlink_metadata().is_ok_and(|found| found.is_file());
+        let names = names(&dir)?;
+        let foreign = names.iter().find(|name| !marked || !is_ours(name));
+        if let Some(name) = foreign {
+            let what = format!(
+                "{} holds something that no quickstart made: {}",
+                dir.display(),
+                Path::new(name).display()
+            );
+            return Err(in_use(what, "move it elsewhere, or name a new directory with --dir"));
         }
-        File::create(&marker).map_err(|e| Failure::io("cannot write", &marker, &e))?;
+        let held = OpenOptions::new().write(true).create(true).truncate(false).open(&marker);
+        let held = held.map_err(|e| Failure::io("cannot write", &marker, &e))?;
+        if flock(&held, FlockOperation::NonBlockingLockExclusive).is_err() {
+            let what = format!("another quickstart works in {}", dir.display());
+            return Err(in_use(what, "wait until it is over"));
+        }
+        let place = Self { dir, _held: held };
+        place.refuse_running()?;
+        place.clear()?;
         Ok(place)
     }
 
@@ -49,16 +66,15 @@ impl Place {
         }
         let pid = std::fs::read_to_string(&lock).unwrap_or_default();
         let what = format!("process {} still serves {}", pid.trim(), self.dir.display());
-        Err(Failure::new(Exit::Conflict, "DIRECTORY_IN_USE", what).advise("stop it first"))
+        Err(in_use(what, "stop it first"))
     }
 
     fn clear(&self) -> Result<(), Failure> {
-        let failed = |e: &std::io::Error| Failure::io("cannot clear", &self.dir, e);
-        for entry in std::fs::read_dir(&self.dir).map_err(|e| failed(&e))? {
-            let path = entry.map_err(|e| failed(&e))?.path();
-            if path.file_name().is_some_and(|name| name == MARKER) {
+        for name in names(&self.dir)? {
+            if name == MARKER || !is_ours(&name) {
                 continue;
             }
+            let path = self.dir.join(name);
             let removed = match path.symlink_metadata() {
                 Ok(found) if found.is_dir() => std::fs::remove_dir_all(&path),
                 _ => std::fs::remove_file(&path),
@@ -69,27 +85,27 @@ impl Place {
     }
 
     pub(super) fn installation(&self) -> PathBuf {
-        self.dir.join("installation")
+        self.dir.join(INSTALLATION)
     }
 
     pub(super) fn table(&self) -> PathBuf {
-        self.dir.join("customers.csv")
+        self.dir.join(TABLE_FILE)
     }
 
     pub(super) fn sealed_table(&self) -> PathBuf {
-        self.dir.join("customers.sealed.csv")
+        self.dir.join(SEALED_TABLE_FILE)
     }
 
     pub(super) fn log(&self) -> PathBuf {
-        self.dir.join("sidecar.log")
+        self.dir.join(LOG_FILE)
     }
 
     pub(super) fn tampered_log(&self) -> PathBuf {
-        self.dir.join("tampered-audit-log")
+        self.dir.join(TAMPERED_LOG)
     }
 
     pub(super) fn environment(&self, caller: &str) -> PathBuf {
-        self.dir.join(format!("{caller}.env"))
+        self.dir.join(environment_file(caller))
     }
 
     pub(super) fn write_table(&self) -> Result<(), Failure> {
@@ -99,6 +115,29 @@ impl Place {
     pub(super) fn write_environment(&self, caller: &str, text: &str) -> Result<(), Failure> {
         write(&self.environment(caller), text)
     }
+}
+
+fn environment_file(caller: &str) -> String {
+    format!("{caller}.env")
+}
+
+fn names(dir: &Path) -> Result<Vec<OsString>, Failure> {
+    let entries = std::fs::read_dir(dir).map_err(|e| Failure::io("cannot read", dir, &e))?;
+    let names = entries.map(|entry| entry.map(|e| e.file_name()));
+    names.collect::<Result<_, _>>().map_err(|e| Failure::io("cannot read", dir, &e))
+}
+
+/// Whether a quickstart makes something of this name: these and nothing else may be made anew.
+fn is_ours(name: &OsStr) -> bool {
+    let made = [MARKER, INSTALLATION, TABLE_FILE, SEALED_TABLE_FILE, LOG_FILE, TAMPERED_LOG];
+    let text = name.to_string_lossy();
+    made.iter().any(|ours| name == *ours)
+        || Callers::NAMES.iter().any(|caller| name == environment_file(caller).as_str())
+        || crate::csv::is_partial(&text)
+}
+
+fn in_use(what: String, advice: &str) -> Failure {
+    Failure::new(Exit::Conflict, "DIRECTORY_IN_USE", what).advise(advice)
 }
 
 /// For its owner alone: the table is plaintext, the environment names a private key.
@@ -127,8 +166,32 @@ mod tests {
         let place = Place::claim(dir.path()).unwrap();
         place.write_table().unwrap();
         std::fs::create_dir(place.installation()).unwrap();
+        assert!(Place::claim(dir.path()).is_err(), "the first one still works there");
+        drop(place);
         let again = Place::claim(dir.path()).unwrap();
         assert!(!again.table().exists() && !again.installation().exists());
+    }
+
+    #[test]
+    fn what_somebody_put_beside_a_quickstart_is_named_and_nothing_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = Place::claim(dir.path()).unwrap();
+        place.write_table().unwrap();
+        drop(place);
+        std::fs::write(dir.path().join("thesis.txt"), "years of work").unwrap();
+        let refused = Place::claim(dir.path()).map(drop).unwrap_err();
+        assert_eq!((refused.exit(), refused.reason()), (Exit::Conflict, "DIRECTORY_IN_USE"));
+        assert!(refused.what().contains("thesis.txt"), "{}", refused.what());
+        assert!(dir.path().join("customers.csv").exists(), "the earlier table is still there");
+        for (name, ours) in [
+            ("app.env", true),
+            (".fieldseal-x1.partial", true),
+            ("other.env", false),
+            ("customers.csv.bak", false),
+            (".fieldseal-notes", false),
+        ] {
+            assert_eq!(is_ours(OsStr::new(name)), ours, "{name}");
+        }
     }
 
     #[test]
@@ -137,6 +200,7 @@ mod tests {
         let place = Place::claim(dir.path()).unwrap();
         let audit = place.installation().join("state/audit");
         std::fs::create_dir_all(&audit).unwrap();
+        drop(place);
         let held = File::create(audit.join("lock")).unwrap();
         flock(&held, FlockOperation::NonBlockingLockExclusive).unwrap();
         let refused = Place::claim(dir.path()).map(|_| ()).map_err(|f| f.exit());

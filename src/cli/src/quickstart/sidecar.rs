@@ -1,7 +1,9 @@
 //! The sidecar as a process of its own.
 
 use std::fs::File;
+use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
 use std::process::Stdio;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -12,7 +14,10 @@ use super::place::Place;
 use crate::address;
 use crate::failure::{Exit, Failure};
 use crate::installation::Created;
+use crate::signals::StopSignals;
 
+/// The reason of a sidecar whose port is taken.
+pub(super) const ADDRESS_UNAVAILABLE: &str = "ADDRESS_UNAVAILABLE";
 /// Lines of the sidecar's own output that are shown when it ends too early.
 const LAST_LINES: usize = 5;
 
@@ -31,6 +36,20 @@ pub(super) fn free_address() -> Result<SocketAddr, Failure> {
     free.map_err(|e| Failure::new(Exit::Internal, "IO_ERROR", format!("no free port: {e}")))
 }
 
+/// Has `serve` listen here from its next start on.
+pub(super) fn listen_on(config: &Path, address: SocketAddr) -> Result<(), Failure> {
+    let failed = |e: &std::io::Error| Failure::io("cannot write", config, e);
+    let text = std::fs::read_to_string(config).map_err(|e| failed(&e))?;
+    let lines = text.lines().map(|line| match line.starts_with("listen = ") {
+        true => format!("listen = \"{address}\"\n"),
+        false => format!("{line}\n"),
+    });
+    let dir = config.parent().unwrap_or(config);
+    let mut staged = tempfile::NamedTempFile::new_in(dir).map_err(|e| failed(&e))?;
+    staged.write_all(lines.collect::<String>().as_bytes()).map_err(|e| failed(&e))?;
+    staged.persist(config).map(drop).map_err(|e| failed(&e.error))
+}
+
 impl Sidecar {
     /// Starts this program as `serve` and waits until it can serve.
     pub(super) async fn start(place: &Place, made: &Created) -> Result<Self, Failure> {
@@ -42,6 +61,8 @@ impl Sidecar {
             .arg("serve")
             .arg("--config")
             .arg(made.config())
+            // Ctrl-C at the terminal is for the quickstart, which stops the sidecar in good order.
+            .process_group(0)
             .stdin(Stdio::null())
             .stdout(out.try_clone().map_err(failed)?)
             .stderr(out)
@@ -80,20 +101,54 @@ impl Sidecar {
         let said = std::fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = said.lines().collect();
         let last = lines.get(lines.len().saturating_sub(LAST_LINES)..).unwrap_or_default();
+        let taken =
+            lines.iter().any(|line| line.strip_prefix("reason  ") == Some(ADDRESS_UNAVAILABLE));
         let what = format!("the sidecar: {what}\n{}", last.join("\n"));
-        Failure::new(Exit::Unavailable, "SIDECAR_FAILED", what)
+        match taken {
+            true => Failure::new(Exit::Conflict, ADDRESS_UNAVAILABLE, what),
+            false => Failure::new(Exit::Unavailable, "SIDECAR_FAILED", what),
+        }
     }
 
-    /// SIGTERM, and waits for the end; the exit code.
-    pub(super) async fn stop(mut self) -> Result<i32, Failure> {
-        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
-        let pid = pid.ok_or_else(|| self.failure("it has no process id"))?;
-        // It may have ended meanwhile; then waiting says how.
-        let _ended_already = kill_process(pid, Signal::TERM);
-        let status = self.child.wait().await.map_err(|e| self.failure(&e.to_string()))?;
+    /// SIGTERM, and waits for the end; the exit code. A signal meanwhile kills it: whoever asks twice
+    /// does not want to wait.
+    pub(super) async fn stop(mut self, signals: &mut StopSignals) -> Result<i32, Failure> {
+        // No number once it was waited for: by then that may be another process.
+        let pid = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        if let Some(pid) = pid {
+            // It may have ended meanwhile; then waiting says how.
+            let _ended_already = kill_process(pid, Signal::TERM);
+        }
+        let ended = tokio::select! {
+            ended = self.child.wait() => ended,
+            () = signals.received() => match self.child.start_kill() {
+                Ok(()) => self.child.wait().await,
+                Err(error) => Err(error),
+            },
+        };
+        let status = ended.map_err(|e| self.failure(&e.to_string()))?;
         match status.code() {
             Some(0) => Ok(0),
             _ => Err(self.failure(&format!("it did not stop cleanly: {status}"))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fieldseal_server::Config;
+
+    use super::*;
+
+    #[test]
+    fn another_address_changes_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f.toml");
+        let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        std::fs::write(&path, Config::example_for(at(1), "address")).unwrap();
+        listen_on(&path, at(2)).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text, Config::example_for(at(2), "address"));
+        assert_eq!(Config::load(&path).unwrap().server.listen, at(2));
     }
 }
