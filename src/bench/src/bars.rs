@@ -46,6 +46,8 @@ const fn rate(
 pub(crate) const MOST_CONNECTIONS: usize = 8;
 /// Callers of a batch at the same time, on as many connections as the unary bars use.
 const BATCH_CALLERS: (usize, usize) = (8, 4);
+/// With fewer rounds a median is chance.
+pub(crate) const FEWEST_ROUNDS: u32 = 5;
 /// The most memory that the sidecar may hold after the run, in MB.
 const RESIDENT_GOAL_MB: f64 = 60.0;
 
@@ -132,9 +134,11 @@ impl Bar {
 /// What stands beside the bars.
 #[derive(Debug)]
 pub(crate) struct Statistics {
-    /// Of the sidecar's last syncs with 64 callers.
-    pub(crate) sync_p50_us: i64,
-    pub(crate) sync_p99_us: i64,
+    /// How often each server was measured.
+    pub(crate) rounds: u32,
+    /// Of the sidecar's syncs with 64 callers, in microseconds: the median of the rounds.
+    pub(crate) sync_p50_us: f64,
+    pub(crate) sync_p99_us: f64,
     /// Records a sync with 64 callers.
     pub(crate) group_size: f64,
     /// CPU time of the server a Decrypt, all loads of Decrypt together.
@@ -166,8 +170,9 @@ impl Report {
         });
         let s = &self.statistics;
         let statistics = json!({
-            "sync_p50_us": s.sync_p50_us,
-            "sync_p99_us": s.sync_p99_us,
+            "rounds": s.rounds,
+            "sync_p50_us": rounded(s.sync_p50_us, 1),
+            "sync_p99_us": rounded(s.sync_p99_us, 1),
             "group_size": rounded(s.group_size, 1),
             "cpu_us_per_call": rounded(s.cpu_us_per_call, 1),
             "durable_echo_cpu_us_per_call": rounded(s.durable_echo_cpu_us_per_call, 1),
@@ -197,16 +202,36 @@ impl Report {
         }
         let s = &self.statistics;
         text.push_str(&format!(
-            "\nsync p50 {} us, p99 {} us, {:.1} records a sync (64 callers)\n\
-             server CPU a Decrypt: {:.1} us (durable echo {:.1}, bare echo {:.1})\n",
+            "\nsync p50 {:.0} us, p99 {:.0} us, {:.1} records a sync (64 callers)\n\
+             server CPU a Decrypt: {:.1} us (durable echo {:.1}, bare echo {:.1})\n\
+             rounds: {}\n",
             s.sync_p50_us,
             s.sync_p99_us,
             s.group_size,
             s.cpu_us_per_call,
             s.durable_echo_cpu_us_per_call,
             s.bare_echo_cpu_us_per_call,
+            s.rounds,
         ));
         text
+    }
+
+    /// What whoever reads the numbers must know, one sentence a line; for standard error.
+    pub(crate) fn notes(&self) -> String {
+        let mut notes = String::new();
+        let rounds = self.statistics.rounds;
+        if rounds < FEWEST_ROUNDS {
+            notes.push_str(&format!(
+                "this run is no result: it has --rounds {rounds}, and {FEWEST_ROUNDS} are the fewest\n"
+            ));
+        }
+        for bar in self.bars.iter().filter(|bar| !bar.met) {
+            notes.push_str(&format!("missed: {}\n", bar.bar));
+        }
+        if self.bars.iter().any(|bar| !bar.met) {
+            notes.push_str("docs/performance.md says how to find out where the time goes\n");
+        }
+        notes
     }
 }
 
@@ -230,8 +255,9 @@ mod tests {
 
     fn statistics() -> Statistics {
         Statistics {
-            sync_p50_us: 100,
-            sync_p99_us: 900,
+            rounds: FEWEST_ROUNDS,
+            sync_p50_us: 100.0,
+            sync_p99_us: 900.0,
             group_size: 31.27,
             cpu_us_per_call: 20.0,
             durable_echo_cpu_us_per_call: 15.0,
@@ -247,6 +273,18 @@ mod tests {
             assert!(!Bar::compared(load, 1.0, 0.0, 0.0).met, "{}", load.bar);
         }
         assert!(!Bar::resident(f64::NAN).met && !Bar::resident(60.1).met);
+    }
+
+    #[test]
+    fn a_short_run_is_no_result_and_a_missed_bar_is_named() {
+        let with = |rounds, resident| {
+            let statistics = Statistics { rounds, ..statistics() };
+            Report { bars: vec![Bar::resident(resident)], statistics }.notes()
+        };
+        assert!(with(FEWEST_ROUNDS - 1, 1.0).starts_with("this run is no result"));
+        let missed = with(FEWEST_ROUNDS, 61.0);
+        assert!(missed.starts_with("missed: RSS") && missed.contains("docs/performance.md"));
+        assert_eq!(with(FEWEST_ROUNDS, 1.0), "");
     }
 
     #[test]
@@ -283,6 +321,7 @@ mod tests {
         }
         assert!(lines[LOADS.len()]["ratio"].is_null());
         assert_eq!(lines[LOADS.len() + 1]["group_size"], 31.3);
+        assert_eq!(lines[LOADS.len() + 1]["rounds"], FEWEST_ROUNDS);
         let table = report.table();
         assert!(table.lines().all(|line| line.len() < 100), "{table}");
     }

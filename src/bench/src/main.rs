@@ -53,7 +53,7 @@ struct RatiosArguments {
     /// Print one JSON line a bar, and one with statistics
     #[arg(long)]
     json: bool,
-    /// How often each server is measured; the median counts
+    /// How often each server is measured; the median counts, and fewer than 5 are no result
     #[arg(long, value_name = "N", default_value_t = 5,
         value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
@@ -115,6 +115,7 @@ async fn run(command: Command) -> Result<(), BenchError> {
             };
             let text = if arguments.json { report.json() } else { report.table() };
             std::io::stdout().write_all(text.as_bytes())?;
+            std::io::stderr().write_all(report.notes().as_bytes())?;
             Ok(())
         }
         Command::Echo(a) => echo::run(false, &a.dir, &a.tls, &a.address_file).await,

@@ -46,8 +46,9 @@ struct Contender {
 struct Journal {
     syncs: i64,
     records: i64,
-    sync_p50_us: i64,
-    sync_p99_us: i64,
+    /// One number a round.
+    sync_p50_us: Vec<f64>,
+    sync_p99_us: Vec<f64>,
 }
 
 /// The directory of a run. It is removed when a run is over or given up, and stays after an error,
@@ -110,7 +111,7 @@ async fn run_in(dir: &Path, own: &Path, binary: &Path, plan: &Plan) -> Result<Re
         measure(&mut contenders, round, plan.measured, &mut journal).await?;
     }
     let [ours, durable, bare] = &contenders;
-    let report = report(ours, durable, bare, &journal)?;
+    let report = report(ours, durable, bare, (plan.rounds, journal))?;
     for contender in contenders {
         contender.server.stop().await?;
     }
@@ -216,8 +217,8 @@ impl Journal {
     fn add(&mut self, before: &v1::JournalStatistics, after: &v1::JournalStatistics) {
         self.syncs += after.syncs.saturating_sub(before.syncs);
         self.records += after.records.saturating_sub(before.records);
-        self.sync_p50_us = after.sync_p50_us;
-        self.sync_p99_us = after.sync_p99_us;
+        self.sync_p50_us.push(after.sync_p50_us as f64);
+        self.sync_p99_us.push(after.sync_p99_us as f64);
     }
 }
 
@@ -225,7 +226,7 @@ fn report(
     ours: &Contender,
     durable: &Contender,
     bare: &Contender,
-    journal: &Journal,
+    (rounds, journal): (u32, Journal),
 ) -> Result<Report, BenchError> {
     let mut bars: Vec<_> = LOADS
         .iter()
@@ -237,8 +238,9 @@ fn report(
         .collect();
     bars.push(Bar::resident(ours.server.resident_mb()?));
     let statistics = Statistics {
-        sync_p50_us: journal.sync_p50_us,
-        sync_p99_us: journal.sync_p99_us,
+        rounds,
+        sync_p50_us: median(journal.sync_p50_us),
+        sync_p99_us: median(journal.sync_p99_us),
         group_size: journal.records as f64 / journal.syncs as f64,
         cpu_us_per_call: ours.cpu_us_per_call(),
         durable_echo_cpu_us_per_call: durable.cpu_us_per_call(),

@@ -102,18 +102,29 @@ fn low_floors_know_nothing_of_the_wire() {
 
 #[test]
 fn every_floor_says_what_it_is_for() {
-    let mut breaches = Vec::new();
+    let sources = rust_files("");
+    let mut heads: Vec<_> = sources
+        .iter()
+        .filter(|(path, _)| path.ends_with("/lib.rs"))
+        .map(|(path, _)| path)
+        .collect();
+    // A floor without a library begins in its program.
     for (floor, _) in FLOORS {
-        let src = root().join("src").join(floor).join("src");
-        let file = ["lib.rs", "main.rs"].iter().map(|name| src.join(name)).find(|f| f.exists());
-        let text = fs::read_to_string(file.unwrap()).unwrap();
+        let main = format!("src/{floor}/src/main.rs");
+        let has_library = heads.contains(&&format!("src/{floor}/src/lib.rs"));
+        let found = sources.iter().find(|(path, _)| !has_library && *path == main);
+        assert!(has_library || found.is_some(), "src/{floor} has neither lib.rs nor main.rs");
+        heads.extend(found.map(|(path, _)| path));
+    }
+    let mut breaches = Vec::new();
+    for (path, text) in sources.iter().filter(|(path, _)| heads.contains(&path)) {
         let head: Vec<_> = text.lines().take_while(|line| line.starts_with("//!")).collect();
         let places: Vec<_> = ["//! **For:** ", "//! **May use:** ", "//! **Must hold:** "]
             .iter()
             .map(|start| head.iter().position(|line| line.starts_with(start)))
             .collect();
         if places.iter().any(Option::is_none) || !places.is_sorted() {
-            breaches.push(format!("src/{floor}: begin with For, May use and Must hold, in order"));
+            breaches.push(format!("{path}: begin with For, May use and Must hold, in order"));
         }
     }
     nothing_in(breaches);
@@ -128,6 +139,23 @@ fn cedar_stays_in_one_file() {
         }
     }
     assert_eq!(naming, ["src/policy/src/cedar.rs"]);
+}
+
+/// The type that can open a field: above `keys` there are only permits, and what is withheld.
+#[test]
+fn only_keys_can_open_a_field() {
+    let name = ["Field", "Key"].concat();
+    let all = ["crypto::field::", "*"].concat();
+    let mut naming = Vec::new();
+    for (path, text) in rust_files("") {
+        if text.contains(&name) || text.contains(&all) {
+            naming.push(path);
+        }
+    }
+    let stranger =
+        |path: &&String| !["src/crypto/", "src/keys/"].iter().any(|floor| path.starts_with(floor));
+    nothing_in(naming.iter().filter(stranger).map(|p| format!("{p}: it names {name}")).collect());
+    assert!(!naming.is_empty(), "{name} has another name now; write it here");
 }
 
 #[test]

@@ -1,0 +1,441 @@
+#!/usr/bin/env python3
+"""Reads and verifies a Fieldseal audit log, without Fieldseal.
+
+Written from docs/audit-log.md and proto/fieldseal/log/v1/log.proto alone. Needs Python 3.11 and the
+package `cryptography`.
+
+    read_log.py --log STATE/audit --public-key log.pub             a summary, as JSON
+    read_log.py --log STATE/audit --public-key log.pub --records   also every record, one JSON a line
+
+Exit code 1: something is not as it was signed. 2: the log or the key cannot be read.
+"""
+
+import argparse
+import base64
+import binascii
+import datetime
+import hashlib
+import json
+import re
+import sys
+import zlib
+from pathlib import Path
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+ED25519 = b"\x01"
+SIGNATURE_BYTES = 64
+COMMITMENT_BYTES = 32
+SALT_BYTES = 16
+FORMAT = 1
+NO_DETAIL = bytes(COMMITMENT_BYTES)
+SEGMENT_NAME = re.compile(r"segment-(\d{20})\.log")
+
+# Protobuf: field number, name and kind. A list in brackets is a repeated field.
+VERDICT = {
+    1: ("decision", int),
+    2: ("rule", str),
+    3: ("key", str),
+    4: ("table", str),
+    5: ("column", str),
+    6: ("cause", str),
+    7: ("generation", int),
+}
+RECORD = {
+    1: ("kind", int),
+    2: ("time", "sfixed64"),
+    3: ("principal", str),
+    4: ("action", int),
+    5: ("outcome", int),
+    6: ("purpose", str),
+    7: ("verdicts", [VERDICT]),
+    8: ("item_count", int),
+    9: ("revision", int),
+    10: ("anchor", bytes),
+    11: ("key_version", int),
+    12: ("key_id", bytes),
+    13: ("note", str),
+    14: ("policy_digest", bytes),
+}
+DETAIL_HEAD = {
+    1: ("ticket", str),
+    2: ("items_root", bytes),
+    3: ("item_count", int),
+    4: ("partition", bytes),
+}
+ITEM = {
+    1: ("verdict", int),
+    2: ("row", bytes),
+    3: ("partition", bytes),
+    4: ("key_version", int),
+    5: ("outcome", int),
+    6: ("cause", str),
+}
+SEGMENT_HEAD = {
+    1: ("format", int),
+    2: ("origin", str),
+    3: ("first", int),
+    4: ("peaks", [bytes]),
+    5: ("revision", int),
+    6: ("time", "sfixed64"),
+    7: ("previous", int),
+}
+FRAME_HEAD = {
+    1: ("first", int),
+    2: ("count", int),
+    3: ("root", bytes),
+    4: ("synced", int),
+}
+KINDS = {1: "CALL", 2: "KEY_CREATED", 3: "KEY_ROTATED", 4: "DATA_KEY_CREATED"}
+KINDS |= {5: "SEALS_RESERVED", 16: "START", 17: "STOP", 18: "TAIL_RECOVERED"}
+ACTIONS = {1: "Encrypt", 2: "Decrypt", 3: "BatchEncrypt", 4: "BatchDecrypt", 16: "CreateKey"}
+ACTIONS |= {17: "GetKey", 18: "ListKeys", 19: "RotateKey", 32: "QueryAuditEvents"}
+ACTIONS |= {33: "GetCheckpoint", 48: "GetStatus", 64: "Recover"}
+OUTCOMES = {1: "OK", 2: "DENIED", 3: "FAILED", 4: "PARTIAL"}
+DECISIONS = {1: "permitted", 2: "denied", 3: "malformed"}
+NAMES = {"kind": KINDS, "action": ACTIONS, "outcome": OUTCOMES, "decision": DECISIONS}
+
+
+class Malformed(Exception):
+    """Bytes that are not what they should be."""
+
+
+class Wrong(Exception):
+    """The first thing in a log that is not as it was signed."""
+
+    def __init__(self, path, offset, record, what):
+        super().__init__(f"{path}, byte {offset}, record {record}: {what}")
+
+
+def varint(data, at):
+    """A varint and the place behind it."""
+    value = 0
+    for shift in range(0, 70, 7):
+        if at >= len(data):
+            raise Malformed("a number is cut off")
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value & (2**64 - 1), at
+    raise Malformed("a number is too long")
+
+
+def part(data, at, length):
+    """So many bytes and the place behind them."""
+    if at + length > len(data):
+        raise Malformed("it is cut off")
+    return data[at : at + length], at + length
+
+
+def default(kind):
+    if isinstance(kind, list):
+        return []
+    return 0 if kind == "sfixed64" else kind()
+
+
+def decode(message, fields):
+    """A protobuf message. What it does not set has its default; unknown fields are passed over."""
+    out = {name: default(kind) for name, kind in fields.values()}
+    at = 0
+    while at < len(message):
+        tag, at = varint(message, at)
+        wire = tag & 7
+        if wire == 0:
+            value, at = varint(message, at)
+        elif wire == 2:
+            length, at = varint(message, at)
+            value, at = part(message, at, length)
+        elif wire in (1, 5):
+            value, at = part(message, at, 8 if wire == 1 else 4)
+        else:
+            raise Malformed("a field has no known form")
+        if tag >> 3 not in fields:
+            continue
+        name, kind = fields[tag >> 3]
+        single = kind[0] if isinstance(kind, list) else kind
+        form = 0 if single is int else 1 if single == "sfixed64" else 2
+        if wire != form:
+            raise Malformed(f"the field {name} has another form")
+        value = typed(value, single)
+        if isinstance(kind, list):
+            out[name].append(value)
+        else:
+            out[name] = value
+    return out
+
+
+def typed(value, kind):
+    if isinstance(kind, dict):
+        return decode(value, kind)
+    if kind == "sfixed64":
+        return int.from_bytes(value, "little", signed=True)
+    if kind is str:
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            raise Malformed("a text is no UTF-8") from None
+    return value
+
+
+def sha256(*parts):
+    return hashlib.sha256(b"".join(parts)).digest()
+
+
+def pae(*parts):
+    out = [len(parts).to_bytes(4, "little")]
+    for one in parts:
+        out += [len(one).to_bytes(4, "little"), one]
+    return b"".join(out)
+
+
+class Tree:
+    """RFC 6962, section 2.1: the roots of the complete subtrees, the largest first."""
+
+    def __init__(self, size=0, peaks=()):
+        self.size, self.peaks = size, list(peaks)
+
+    def append(self, leaf):
+        node, size = sha256(b"\x00", leaf), self.size
+        while size & 1:
+            node = sha256(b"\x01", self.peaks.pop(), node)
+            size >>= 1
+        self.peaks.append(node)
+        self.size += 1
+
+    def root(self):
+        if not self.peaks:
+            return sha256()
+        node = self.peaks[-1]
+        for peak in reversed(self.peaks[:-1]):
+            node = sha256(b"\x01", peak, node)
+        return node
+
+
+def read_public_key(text):
+    """Origin, key and key hash of a verifier key, `origin+hash+key`."""
+    try:
+        origin, digits, encoded = text.strip().split("+", 2)
+        key = base64.b64decode(encoded, validate=True)
+    except (ValueError, binascii.Error):
+        raise Malformed("the public key is one line: origin+hash+key") from None
+    key_hash = sha256(origin.encode(), b"\n", key)[:4]
+    if key[:1] != ED25519 or len(key) != 33 or digits != key_hash.hex():
+        raise Malformed("the public key's hash does not fit, or it is no Ed25519 key")
+    return origin, Ed25519PublicKey.from_public_bytes(key[1:]), key_hash
+
+
+def checkpoint_body(origin, tree):
+    return f"{origin}\n{tree.size}\n{base64.b64encode(tree.root()).decode()}\n"
+
+
+def sequence(data):
+    """The parts of `(le32 length | part)*`."""
+    at, out = 0, []
+    while at < len(data):
+        length, at = part(data, at, 4)
+        one, at = part(data, at, int.from_bytes(length, "little"))
+        out.append(one)
+    return out
+
+
+def close(data, at):
+    """Checks CRC and padding of what begins at 0 and ends with its CRC at `at`."""
+    crc, end = part(data, at, 4)
+    if zlib.crc32(data[:at]) != int.from_bytes(crc, "little"):
+        raise Malformed("its checksum does not fit")
+    padding, end = part(data, end, -end % 8)
+    if any(padding):
+        raise Malformed("its padding is not zero")
+    return end
+
+
+def frame_lengths(prefix):
+    """The lengths of a frame's head, leaves and details."""
+    if len(prefix) < 16 or prefix[:4] != b"FSFR":
+        raise Malformed("no frame begins where one should")
+    return [int.from_bytes(prefix[i : i + 4], "little") for i in (4, 8, 12)]
+
+
+def frame_bytes(prefix):
+    """How many bytes a whole frame takes."""
+    covered = 16 + sum(frame_lengths(prefix)) + SIGNATURE_BYTES + 4
+    return covered + -covered % 8
+
+
+def read_detail(detail, commitment):
+    """Ticket, partition and items of a detail, checked against the leaf's commitment."""
+    if not detail:
+        if commitment != NO_DETAIL:
+            raise Malformed("a record's detail is missing")
+        return None
+    salt, at = part(detail, 0, SALT_BYTES)
+    length, at = varint(detail, at)
+    head, at = part(detail, at, length)
+    if sha256(salt, head) != commitment:
+        raise Malformed("a record's detail is not the one it commits to")
+    out, tree, items = decode(head, DETAIL_HEAD), Tree(), []
+    while at < len(detail):
+        salt, at = part(detail, at, SALT_BYTES)
+        length, at = varint(detail, at)
+        item, at = part(detail, at, length)
+        tree.append(salt + item)
+        items.append(item)
+    root = tree.root() if items else b""
+    if root != out["items_root"] or len(items) != out["item_count"]:
+        raise Malformed("a record's items are not those it commits to")
+    return out | {"items": items}
+
+
+class Log:
+    """A log that is read from its first byte to its last."""
+
+    def __init__(self, public_key, show=None):
+        self.origin, self.key, self.key_hash = read_public_key(public_key)
+        self.show = show
+        self.tree = Tree()
+        self.segments = self.signatures = self.details = 0
+        self.signature = b""
+
+    def verify(self, signature, message):
+        try:
+            self.key.verify(bytes(signature), message)
+        except InvalidSignature:
+            raise Malformed("its signature does not verify") from None
+
+    def read(self, directory):
+        named = [(SEGMENT_NAME.fullmatch(path.name), path) for path in Path(directory).iterdir()]
+        segments = sorted((int(name[1]), path) for name, path in named if name)
+        if not segments:
+            raise FileNotFoundError(f"{directory} holds no segment of a log")
+        previous = 0
+        for first, path in segments:
+            self.read_segment(path, first, previous)
+            previous = first
+            self.segments += 1
+
+    def read_segment(self, path, first, previous):
+        data = path.read_bytes()
+        at = 0
+        try:
+            at = self.read_header(data, first, previous)
+            while any(data[at : at + 16]):
+                frame, end = part(data, at, frame_bytes(data[at : at + 16]))
+                self.read_frame(frame, at)
+                at = end
+            if data.count(0, at) != len(data) - at:
+                raise Malformed("after the last frame there is something else than zeroes")
+        except Malformed as error:
+            raise Wrong(path, at, self.tree.size, error) from None
+
+    def read_header(self, data, first, previous):
+        magic, at = part(data, 0, 8)
+        if magic != b"FSLOGSEG":
+            raise Malformed("it does not begin like a segment")
+        length, at = part(data, at, 4)
+        head, at = part(data, at, int.from_bytes(length, "little"))
+        signature, at = part(data, at, SIGNATURE_BYTES)
+        end = close(data, at)
+        self.verify(signature, pae(b"fieldseal/v1/log/segment", head))
+        head = decode(head, SEGMENT_HEAD)
+        if head["format"] != FORMAT:
+            raise Malformed(f"its format is {head['format']}, and this reads {FORMAT}")
+        if head["origin"] != self.origin:
+            raise Malformed(f"it belongs to {head['origin']}, and the key to {self.origin}")
+        begins = (head["first"], head["previous"], head["first"], head["peaks"])
+        if begins != (first, previous, self.tree.size, self.tree.peaks):
+            raise Malformed("it does not continue the log: records are missing")
+        return end
+
+    def read_frame(self, data, offset):
+        lengths = frame_lengths(data[:16])
+        head, at = part(data, 16, lengths[0])
+        signature, at = part(data, at, SIGNATURE_BYTES)
+        leaves, at = part(data, at, lengths[1])
+        details, at = part(data, at, lengths[2])
+        close(data, at)
+        head, leaves, details = decode(head, FRAME_HEAD), sequence(leaves), sequence(details)
+        if (head["first"], head["synced"]) != (self.tree.size, offset):
+            raise Malformed("a frame does not follow the one before")
+        if not len(leaves) == len(details) == head["count"]:
+            raise Malformed("a frame's count is not that of its records")
+        tree = Tree(self.tree.size, self.tree.peaks)
+        records = []
+        for leaf, detail in zip(leaves, details):
+            if len(leaf) < COMMITMENT_BYTES:
+                raise Malformed("a record is too short")
+            record = decode(leaf[:-COMMITMENT_BYTES], RECORD)
+            records.append((leaf, record, read_detail(detail, leaf[-COMMITMENT_BYTES:])))
+            tree.append(leaf)
+        if tree.root() != head["root"]:
+            raise Malformed("a frame's records are not those that were signed")
+        self.verify(signature, checkpoint_body(self.origin, tree).encode())
+        for index, (leaf, record, detail) in enumerate(records, self.tree.size):
+            self.details += detail is not None
+            if self.show:
+                self.show(index, leaf, record, detail)
+        self.tree, self.signature = tree, signature
+        self.signatures += 1
+
+    def summary(self):
+        body = checkpoint_body(self.origin, self.tree)
+        signed = base64.b64encode(self.key_hash + self.signature).decode()
+        return {
+            "origin": self.origin,
+            "records": self.tree.size,
+            "signatures": self.signatures,
+            "details": self.details,
+            "segments": self.segments,
+            "root": self.tree.root().hex(),
+            "checkpoint": f"{body}\n\u2014 {self.origin} {signed}\n" if self.signature else "",
+        }
+
+
+def readable(value, name=""):
+    """What JSON can hold; numbers that have a name by it."""
+    if isinstance(value, dict):
+        return {name: readable(one, name) for name, one in value.items() if one}
+    if isinstance(value, list):
+        return [readable(one) for one in value]
+    if isinstance(value, bytes):
+        return value.hex()
+    if name == "time":
+        seconds, nanos = divmod(value, 10**9)
+        moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+        return f"{moment:%Y-%m-%dT%H:%M:%S}.{nanos:09}Z"
+    return NAMES.get(name, {}).get(value, value)
+
+
+def show(index, leaf, record, detail):
+    shown = {"index": index, "leaf_hash": sha256(b"\x00", leaf).hex()} | readable(record)
+    if detail is not None:
+        items = [decode(item, ITEM) for item in detail["items"]]
+        # The number of a verdict counts from 0, so it is shown even then.
+        shown["detail"] = readable(detail | {"items": []})
+        shown["detail"]["items"] = [{"verdict": one["verdict"]} | readable(one) for one in items]
+    print(json.dumps(shown, ensure_ascii=False))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--log", required=True, metavar="DIR", help="the directory of the segments")
+    parser.add_argument("--public-key", required=True, metavar="FILE", help="log.pub")
+    parser.add_argument("--records", action="store_true", help="print every record first")
+    given = parser.parse_args()
+    try:
+        public_key = Path(given.public_key).read_text("utf-8")
+        log = Log(public_key, show if given.records else None)
+        log.read(given.log)
+    except Wrong as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except (OSError, Malformed) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(json.dumps(log.summary(), ensure_ascii=False))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
