@@ -95,11 +95,10 @@ impl Engine {
         let mut assigned = Vec::with_capacity(call.items.len());
         let mut recorded = false;
         for item in &call.items {
-            let checked = self.check(call, item).await;
-            let input = match checked {
+            let input = match check(call, item) {
                 Ok(input) => input,
-                Err(cause) => {
-                    assigned.push(Err(cause));
+                Err(what) => {
+                    assigned.push(Err(what.into()));
                     continue;
                 }
             };
@@ -117,6 +116,11 @@ impl Engine {
                 assigned.push(Err(RefusalCause::Denied));
                 continue;
             };
+            // Only now: whether a data key exists is told to nobody who may not use it.
+            if let Err(cause) = self.refuse_sealed(input).await {
+                assigned.push(Err(cause));
+                continue;
+            }
             let name = input.partition.as_str();
             let place = match last {
                 Some((field, partition, place)) if field == item.field && partition == name => {
@@ -137,24 +141,13 @@ impl Engine {
         (needs, assigned, recorded)
     }
 
-    /// Refuses what is malformed, and what is sealed here already unless the caller means it.
-    async fn check<'a>(
-        &self,
-        call: &EncryptCall,
-        item: &'a EncryptItem,
-    ) -> Result<&'a PlainInput, RefusalCause> {
-        let input = item.input.as_ref().map_err(|what| RefusalCause::from(what.clone()))?;
-        if let Some(field) = call.fields.get(item.field) {
-            Context::new(field, &input.partition, &input.row)?;
+    /// Refuses what is sealed here already unless the caller means it.
+    async fn refuse_sealed(&self, input: &PlainInput) -> Result<(), RefusalCause> {
+        if input.allow_sealed || !self.is_sealed(&input.value).await? {
+            return Ok(());
         }
-        if !input.allow_sealed && self.is_sealed(&input.value).await? {
-            return Err(Malformed::new(
-                MalformedReason::PlaintextAlreadySealed,
-                "the value is sealed already; set allow_sealed_plaintext to seal it once more",
-            )
-            .into());
-        }
-        Ok(input)
+        let what = "the value is sealed already; set allow_sealed_plaintext to seal it once more";
+        Err(Malformed::new(MalformedReason::PlaintextAlreadySealed, what).into())
     }
 
     /// True for a ciphertext of this installation. Text that only looks like one is plain text.
@@ -211,4 +204,13 @@ impl Engine {
         self.inner.sealed.fetch_add(sealed, Ordering::Relaxed);
         Ok(EncryptReply { buffer, items })
     }
+}
+
+/// Refuses what is malformed. Nothing is looked up.
+fn check<'a>(call: &EncryptCall, item: &'a EncryptItem) -> Result<&'a PlainInput, Malformed> {
+    let input = item.input.as_ref().map_err(Clone::clone)?;
+    if let Some(field) = call.fields.get(item.field) {
+        Context::new(field, &input.partition, &input.row)?;
+    }
+    Ok(input)
 }

@@ -80,6 +80,16 @@ async fn whoever_may_not_is_refused_before_anything_is_looked_up_and_it_is_on_re
         let missing = field("missing", "email");
         let refused = open_as(&engine, who, missing, sealed("", "1", &value)).await;
         assert_eq!(why(refused), "PERMISSION_DENIED", "{who}");
+        // Nor does an encrypt tell whether the bytes are a ciphertext of this installation.
+        for of in [field("pii", "email"), field("missing", "email")] {
+            let mut item = plain("", "1", "");
+            item.input.as_mut().unwrap().value = value.clone();
+            let call = EncryptCall { fields: vec![of], items: vec![item] };
+            let reply = engine.encrypt(&caller(who), Action::Encrypt, call).await.unwrap();
+            let refusal = reply.items.into_iter().next().unwrap().err().unwrap();
+            assert_eq!(refusal.cause.reason(), "PERMISSION_DENIED", "{who}");
+            assert!(refusal.event.is_some(), "{who}");
+        }
     }
     assert_eq!(why(engine.create_key(&caller("app"), change("x")).await), "PERMISSION_DENIED");
     assert_eq!(why(engine.rotate_key(&caller("app"), change("pii")).await), "PERMISSION_DENIED");
@@ -88,7 +98,7 @@ async fn whoever_may_not_is_refused_before_anything_is_looked_up_and_it_is_on_re
     let refused = engine.query_audit(&app, query, 10, String::new(), &reason).await;
     assert_eq!(why(refused.map(|_| ())), "PERMISSION_DENIED");
     let denied = AuditQuery { outcomes: vec![Outcome::Denied], ..AuditQuery::default() };
-    assert_eq!(events(&engine, denied).await.len(), 9);
+    assert_eq!(events(&engine, denied).await.len(), 15);
 }
 
 #[tokio::test]
