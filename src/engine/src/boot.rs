@@ -16,6 +16,7 @@ use fieldseal_store::{Secrets, Store, StoreError};
 use tokio::sync::mpsc;
 
 use crate::engine::{Engine, Inner};
+use crate::observe::Queries;
 
 /// Where the data keys are kept.
 #[derive(Debug, Clone)]
@@ -130,6 +131,7 @@ impl Installation {
             journal,
             store,
             clock,
+            queries: Queries::default(),
             started_at: now,
             sealed: AtomicU64::new(0),
             opened: AtomicU64::new(0),

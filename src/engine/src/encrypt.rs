@@ -13,9 +13,9 @@ use fieldseal_policy::Permit;
 use futures_util::future::join_all;
 
 use crate::call::{Caller, EncryptCall, EncryptItem, EncryptReply, PlainInput, SealedItem};
-use crate::decrypt::Rulings;
 use crate::engine::Engine;
 use crate::refusal::{Refusal, RefusalCause, event_name};
+use crate::rulings::Rulings;
 
 /// Values that are sealed before other calls get their turn: about 50 µs of short ones.
 const SLICE: usize = 48;

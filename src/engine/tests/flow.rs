@@ -7,7 +7,7 @@ mod kit;
 use std::collections::HashSet;
 use std::time::Duration;
 
-use fieldseal_audit::{Kind, Outcome};
+use fieldseal_audit::{Kind, Outcome, PageLimit};
 use fieldseal_engine::{
     AuditQuery, BootError, DecryptCall, EncryptCall, Engine, Installation, Refusal, offline,
 };
@@ -15,6 +15,9 @@ use fieldseal_keys::keyring;
 use fieldseal_model::{AccessReason, Action, Principal, RequestId};
 use futures_util::future::join_all;
 use kit::{Place, caller, change, field, open, open_as, plain, reason, seal, sealed};
+
+/// Every event on one page.
+const ALL: PageLimit = PageLimit { events: 10_000, bytes: usize::MAX };
 
 fn why<T>(result: Result<T, Refusal>) -> &'static str {
     match result {
@@ -26,7 +29,7 @@ fn why<T>(result: Result<T, Refusal>) -> &'static str {
 async fn events(engine: &Engine, query: AuditQuery) -> Vec<fieldseal_audit::Event> {
     let reason = AccessReason::default();
     let auditor = caller("auditor");
-    let found = engine.query_audit(&auditor, query, 1000, String::new(), &reason).await.unwrap();
+    let found = engine.query_audit(&auditor, query, ALL, String::new(), &reason).await.unwrap();
     found.page.events
 }
 
@@ -95,7 +98,7 @@ async fn whoever_may_not_is_refused_before_anything_is_looked_up_and_it_is_on_re
     assert_eq!(why(engine.rotate_key(&caller("app"), change("pii")).await), "PERMISSION_DENIED");
     let reason = AccessReason::default();
     let (app, query) = (caller("app"), AuditQuery::default());
-    let refused = engine.query_audit(&app, query, 10, String::new(), &reason).await;
+    let refused = engine.query_audit(&app, query, ALL, String::new(), &reason).await;
     assert_eq!(why(refused.map(|_| ())), "PERMISSION_DENIED");
     let denied = AuditQuery { outcomes: vec![Outcome::Denied], ..AuditQuery::default() };
     assert_eq!(events(&engine, denied).await.len(), 15);

@@ -321,7 +321,7 @@ async fn services(
     let services = Services::new()
         .with(limited!(EncryptionServiceServer, encryption))
         .with(limited!(KeyServiceServer, KeyHandler::new(engine.clone())))
-        .with(limited!(AuditServiceServer, AuditHandler::new(engine.clone())))
+        .with(limited!(AuditServiceServer, AuditHandler::new(engine.clone(), limits)))
         .with(limited!(SystemServiceServer, system));
     let services = with_health(services, readiness.watch()).await;
     if !config.server.reflection {

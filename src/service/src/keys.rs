@@ -42,7 +42,7 @@ impl KeyService for KeyHandler {
                 etag: String::new(),
                 request_id: RequestId::parse(&wire.request_id)?,
                 validate_only: wire.validate_only,
-                reason: parse::reason(wire.reason)?,
+                reason: parse::reason(wire.reason.as_ref())?,
             })
         });
         let change = change.map_err(|what| status(&what.into()))?;
@@ -97,7 +97,7 @@ impl KeyService for KeyHandler {
                 etag: wire.etag,
                 request_id: RequestId::parse(&wire.request_id)?,
                 validate_only: wire.validate_only,
-                reason: parse::reason(wire.reason)?,
+                reason: parse::reason(wire.reason.as_ref())?,
             })
         });
         let change = change.map_err(|what| status(&what.into()))?;
