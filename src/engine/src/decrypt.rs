@@ -61,9 +61,9 @@ impl Engine {
             call.items.iter().map(|item| admit(&mut rulings, event, call, item)).collect();
         let wanted = admitted.iter().filter_map(|item| item.as_ref().ok());
         let wanted = wanted.map(|(_, _, input)| input.key_id);
-        let found = gather(wanted, |id| self.inner.keys.data_key(id)).await;
-        let found: HashMap<_, _> =
-            found.into_iter().map(|(id, key)| (id, key.map_err(RefusalCause::from))).collect();
+        let load =
+            |id| async move { self.inner.keys.data_key(id).await.map_err(RefusalCause::from) };
+        let found = gather(wanted, load).await;
         let mut last: Option<(KeyId, &Result<DataKeyHandle, RefusalCause>)> = None;
         let mut step = |(permit, verdict, input): (Permit, VerdictIndex, &SealedInput)| {
             let id = input.key_id;

@@ -20,7 +20,7 @@ const TEXT_PREFIX: &[u8] = b"fs1.";
 const OK_BYTES: usize = 128;
 /// What one item takes at most if it is refused: message, reason, event and advice to wait. A test
 /// measures the longest.
-pub(crate) const ERROR_BYTES: usize = 640;
+pub(crate) const ERROR_BYTES: usize = 512;
 /// What the rest of a reply takes at most: the receipt.
 const REPLY_BYTES: usize = 256;
 
