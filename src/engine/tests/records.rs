@@ -140,9 +140,8 @@ async fn a_batch_over_cold_partitions_ends_as_its_items_would_alone() {
         let alone = open_as(&engine, "app", alone, item(at, 0)).await;
         let batched =
             result.map(|opened| String::from_utf8(reply.buffer[opened.range].to_vec()).unwrap());
-        match (&batched, &alone) {
-            (Ok(batched), Ok(alone)) => assert_eq!(batched, alone, "{at}"),
-            _ => {}
+        if let (Ok(batched), Ok(alone)) = (&batched, &alone) {
+            assert_eq!(batched, alone, "{at}");
         }
         let (batched, alone) = (why(batched), why(alone));
         assert_eq!(batched, alone, "{at}");
