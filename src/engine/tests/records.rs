@@ -4,7 +4,9 @@
 
 mod kit;
 
+use std::path::PathBuf;
 use std::pin::Pin;
+use std::time::Duration;
 
 use fieldseal_audit::Outcome;
 use fieldseal_crypto::field::Header;
@@ -179,6 +181,31 @@ async fn a_query_that_fails_is_typed_and_on_record_with_how_it_ended() {
 /// A query that waits for a file which nobody writes.
 type Waiting<'a> = Pin<Box<dyn Future<Output = Result<(), Refusal>> + 'a>>;
 
+/// A pipe in the place of the newest segment: opening it waits for whoever writes.
+struct Pipe(PathBuf);
+
+impl Pipe {
+    fn new(place: &Place) -> Self {
+        let path = place.path("audit").join(format!("segment-{:020}.log", 1));
+        let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU);
+        rustix::fs::mknodat(rustix::fs::CWD, &path, kind, mode, 0).unwrap();
+        Self(path)
+    }
+
+    /// Lets everybody go on who waits: a pipe that is open for writing can be opened.
+    fn open(&self) -> std::fs::File {
+        std::fs::OpenOptions::new().read(true).write(true).open(&self.0).unwrap()
+    }
+}
+
+impl Drop for Pipe {
+    /// A test that failed must not leave a thread waiting that its runtime waits for.
+    fn drop(&mut self) {
+        std::mem::forget(self.open());
+        std::fs::remove_file(&self.0).unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_fifth_query_at_the_same_time_is_refused_and_a_file_that_is_none_is_not_named() {
     let (place, engine) = Place::with_key().await;
@@ -188,18 +215,16 @@ async fn a_fifth_query_at_the_same_time_is_refused_and_a_file_that_is_none_is_no
             engine.query_audit(&auditor, AuditQuery::default(), ALL, String::new(), &reason);
         Box::pin(found.map(|found| found.map(|_| ())))
     };
-    // A pipe in the place of the newest segment: opening it waits for whoever writes.
-    let pipe = place.path("audit").join(format!("segment-{:020}.log", 1));
-    let kind = rustix::fs::FileType::Fifo;
-    rustix::fs::mknodat(rustix::fs::CWD, &pipe, kind, rustix::fs::Mode::RWXU, 0).unwrap();
+    let pipe = Pipe::new(&place);
     let mut running: Vec<_> = (0..4).map(|_| query()).collect();
     for one in &mut running {
         assert!(one.now_or_never().is_none(), "it waits");
     }
-    let fifth = query().await.unwrap_err();
+    let fifth = tokio::time::timeout(Duration::from_secs(60), query()).await;
+    let fifth = fifth.expect("refused, not queued").unwrap_err();
     assert_eq!(fifth.cause.reason(), "QUERY_BUSY");
     assert!(fifth.event.is_some(), "it is on record all the same");
-    let writer = std::fs::OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
+    let writer = pipe.open();
     for one in running {
         let refusal = one.await.unwrap_err();
         assert_eq!(refusal.cause.reason(), "AUDIT_UNREADABLE");
@@ -207,7 +232,7 @@ async fn a_fifth_query_at_the_same_time_is_refused_and_a_file_that_is_none_is_no
         assert!(!message.contains("segment") && !message.contains('/'), "{message}");
     }
     drop(writer);
-    std::fs::remove_file(&pipe).unwrap();
+    drop(pipe);
     assert_eq!(why(query().await), "OK", "the places are free again");
 }
 
