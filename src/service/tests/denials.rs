@@ -106,7 +106,7 @@ impl Sender<'_> {
     }
 
     async fn keys(&self, call: &str) -> Refused {
-        let handler = KeyHandler::new(self.engine.clone());
+        let handler = KeyHandler::new(self.engine.clone(), WireLimits::default());
         let name = "keys/pii".to_owned();
         match call {
             "CreateKey" => {

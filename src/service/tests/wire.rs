@@ -39,7 +39,7 @@ impl Wire {
         Self {
             _place: place,
             encryption: EncryptionHandler::new(engine.clone(), limits),
-            keys: KeyHandler::new(engine.clone()),
+            keys: KeyHandler::new(engine.clone(), limits),
             audit: AuditHandler::new(engine.clone(), limits),
             engine,
         }
@@ -434,4 +434,30 @@ async fn keys_come_in_pages_ordered_by_name() {
     assert_eq!(names, ["keys/a", "keys/b", "keys/c", "keys/pii", "keys/z"]);
     let request = v1::ListKeysRequest { page_size: -1, ..Default::default() };
     assert_eq!(refused(wire.keys.list_keys(of("ops", request)).await), invalid("PAGE_INVALID"));
+}
+
+#[tokio::test]
+async fn a_page_of_keys_with_many_versions_ends_before_it_is_longer_than_a_message() {
+    let limits = WireLimits { batch_items: 1000, message_bytes: 4096 };
+    let wire = Wire::new(limits).await;
+    for name in ["a", "b", "c", "d"] {
+        wire.engine.create_key(&caller("ops"), change(name)).await.unwrap();
+        for _ in 0..20 {
+            wire.engine.rotate_key(&caller("ops"), change(name)).await.unwrap();
+        }
+    }
+    let (mut names, mut pages, mut page_token) = (Vec::new(), 0, String::new());
+    loop {
+        let request = v1::ListKeysRequest { page_size: 1000, page_token };
+        let page = wire.keys.list_keys(of("ops", request)).await.unwrap().into_inner();
+        assert!(page.encoded_len() <= limits.message_bytes, "{}", page.encoded_len());
+        pages += 1;
+        names.extend(page.keys.into_iter().map(|key| key.name));
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(names, ["keys/a", "keys/b", "keys/c", "keys/d", "keys/pii"]);
+    assert!(pages > 1, "{pages}");
 }

@@ -995,7 +995,8 @@ pub struct GetKeyResponse {
 /// Request of KeyService.ListKeys.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListKeysRequest {
-    /// Default 100, at most 1,000; a larger one counts as 1,000, a negative one is refused.
+    /// Default 100, at most 1,000; a larger one counts as 1,000, a negative one is refused. A page may
+    /// hold fewer keys and still not be the last: it ends early at half of the message limit.
     #[prost(int32, tag = "1")]
     pub page_size: i32,
     /// From `next_page_token`. Empty: the first page.
