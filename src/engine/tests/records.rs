@@ -248,3 +248,30 @@ async fn an_encrypt_of_somebody_without_a_role_reads_nothing() {
     let kind = Some(fieldseal_audit::Kind::DataKeyCreated);
     assert!(made.iter().all(|event| event.kind != kind));
 }
+
+#[tokio::test]
+async fn of_a_batch_only_what_is_sealed_here_is_refused_as_sealed() {
+    let (_place, engine) = Place::with_key().await;
+    let (value, _) = seal(&engine, "", "1", "x").await.unwrap();
+    let mut foreign = value.to_vec();
+    foreign[1] ^= 0x55;
+    let item = |value: &[u8], allow_sealed| {
+        let mut item = plain("", "1", "");
+        let input = item.input.as_mut().unwrap();
+        (input.value, input.allow_sealed) = (bytes::Bytes::copy_from_slice(value), allow_sealed);
+        item
+    };
+    let text = fieldseal_crypto::field::encode_text(&value);
+    let items = vec![
+        item(&value, false),
+        item(&foreign, false),
+        item(text.as_bytes(), false),
+        item(&value, true),
+        item(b"x", false),
+    ];
+    let call = EncryptCall { fields: vec![field("pii", "email")], items };
+    let reply = engine.encrypt(&caller("app"), Action::BatchEncrypt, call).await.unwrap();
+    let ended: Vec<_> = reply.items.into_iter().map(why).collect();
+    let sealed = "PLAINTEXT_ALREADY_SEALED";
+    assert_eq!(ended, [sealed, "OK", sealed, "OK", "OK"]);
+}
