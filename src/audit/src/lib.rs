@@ -28,5 +28,5 @@ pub use journal::{
     FreeSpace, Identity, Journal, OpenReport, Relayed, Settings, StatVfs, Statistics,
 };
 pub use proofs::{Receipt, Recorded, Withheld};
-pub use query::{Event, EventItem, Page, Query, Reader};
+pub use query::{Event, EventItem, Page, PageLimit, Query, Reader};
 pub use record::{Kind, Outcome};

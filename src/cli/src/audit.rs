@@ -234,7 +234,7 @@ fn event_json(event: &v1::AuditEvent) -> Value {
         "outcome": outcome(event.outcome()), "purpose": event.purpose, "ticket": event.ticket,
         "policy_rule": event.policy_rule, "item_count": event.item_count,
         "items": event.items.iter().map(item).collect::<Vec<_>>(),
-        "leaf_hash": leaf, "request_id": event.request_id,
+        "leaf_hash": leaf,
     })
 }
 

@@ -170,7 +170,7 @@ fn exit_of(code: Code, reason: &str) -> Exit {
     match reason {
         "DECRYPTION_FAILED" => return Exit::Tampered,
         "STORE_CORRUPT" => return Exit::Corrupt,
-        "STORE_FULL" | "STORE_NO_SPACE" | "NO_SPACE" => return Exit::Full,
+        "STORE_FULL" => return Exit::Full,
         sealed if sealed.starts_with("CIPHERTEXT_") => return Exit::Tampered,
         "TEST_CIPHERTEXT" => return Exit::Tampered,
         _ => {}
@@ -206,6 +206,13 @@ fn advice_for(reason: &str) -> Option<&'static str> {
         }
         "PLAINTEXT_ALREADY_SEALED" => "it is a ciphertext already; leave it as it is",
         "CHANGE_UNACKNOWLEDGED" => "look with `fieldseal key show NAME` before you repeat it",
+        "CHANGE_INDETERMINATE" => {
+            "see `fieldseal status`; after a restart look with `fieldseal key show NAME` before \
+             you repeat it"
+        }
+        "STORE_FULL" => "free space on the store's disk; `fieldseal status` shows when it is back",
+        "STORE_CORRUPT" => "keep the files as they are; the sidecar's log lines say where",
+        "AUDIT_UNREADABLE" => "verify the log offline with `fieldseal audit verify`",
         "AUDIT_UNAVAILABLE" => "see `fieldseal status`; service returns when the log has space",
         _ => return None,
     })
@@ -247,7 +254,9 @@ mod tests {
             (Code::PermissionDenied, "PERMISSION_DENIED", Exit::Denied),
             (Code::Unavailable, "", Exit::Unavailable),
             (Code::ResourceExhausted, "TOO_MANY_CALLS", Exit::Unavailable),
-            (Code::Unavailable, "STORE_FULL", Exit::Full),
+            (Code::ResourceExhausted, "STORE_FULL", Exit::Full),
+            (Code::ResourceExhausted, "STORE_BUSY", Exit::Unavailable),
+            (Code::Unknown, "CHANGE_INDETERMINATE", Exit::Unavailable),
             (Code::AlreadyExists, "KEY_EXISTS", Exit::Conflict),
             (Code::FailedPrecondition, "KEY_VERSION_DISABLED", Exit::Conflict),
             (Code::DataLoss, "STORE_CORRUPT", Exit::Corrupt),

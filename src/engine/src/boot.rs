@@ -16,6 +16,7 @@ use fieldseal_store::{OutboxEntry, Secrets, Store, StoreError};
 use tokio::sync::mpsc;
 
 use crate::engine::{Engine, Inner};
+use crate::observe::Queries;
 
 /// Where the data keys are kept.
 #[derive(Debug, Clone)]
@@ -141,6 +142,7 @@ impl Installation {
             journal,
             store,
             clock,
+            queries: Queries::default(),
             started_at: now,
             sealed: AtomicU64::new(0),
             opened: AtomicU64::new(0),

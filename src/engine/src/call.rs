@@ -6,7 +6,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fieldseal_audit::Receipt;
 use fieldseal_crypto::ContentType;
-use fieldseal_model::{AccessReason, Field, KeyId, Malformed, Partition, Principal, Row};
+use fieldseal_model::{
+    AccessReason, Column, Field, KeyId, KeyName, Malformed, Partition, Principal, Row, Table,
+};
 use zeroize::Zeroizing;
 
 use crate::refusal::Refusal;
@@ -16,6 +18,19 @@ use crate::refusal::Refusal;
 pub struct Caller {
     /// From the client's certificate.
     pub principal: Principal,
+}
+
+/// What is known of a request that cannot be understood as a whole: for its record.
+#[derive(Debug, Clone, Default)]
+pub struct Stated {
+    /// The key.
+    pub key: Option<KeyName>,
+    /// The table.
+    pub table: Option<Table>,
+    /// The column.
+    pub column: Option<Column>,
+    /// Why.
+    pub reason: AccessReason,
 }
 
 /// Values to open.
@@ -66,7 +81,7 @@ pub struct OpenedItem {
     pub range: Range<usize>,
     /// `keys/{key}/versions/{n}`.
     pub key_version: Arc<str>,
-    /// True if it was sealed under a version that is not primary any more.
+    /// True if the version that it was sealed under is not primary any more.
     pub reencrypt_suggested: bool,
 }
 

@@ -4,82 +4,20 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use fieldseal_audit::{CallEvent, Item, ItemOutcome, Verdict, VerdictIndex};
+use fieldseal_audit::{CallEvent, Item, ItemOutcome, VerdictIndex};
 use fieldseal_crypto::token::RowTokens;
-use fieldseal_keys::{DataKeyHandle, KeyError, OpenCause, Opened, Opening, OpeningKey};
-use fieldseal_model::{
-    AccessReason, Action, Context, Field, KeyId, Malformed, Partition, PartitionClass,
-};
-use fieldseal_policy::{Denial, Permit, Request};
+use fieldseal_keys::{DataKeyHandle, OpenCause, Opened, Opening, OpeningKey};
+use fieldseal_model::{Action, Context, KeyId, Malformed, MalformedReason, Partition};
+use fieldseal_policy::Permit;
 
 use crate::call::{Caller, DecryptCall, DecryptItem, DecryptReply, OpenedItem, SealedInput};
 use crate::engine::Engine;
+use crate::gather::gather;
 use crate::refusal::{Refusal, RefusalCause, event_name};
+use crate::rulings::Rulings;
 
 /// Values that are opened before other calls get their turn: about 50 µs of short ones.
 const SLICE: usize = 48;
-
-/// The decision for one field and partition class, and its place in the event.
-struct Ruling {
-    decision: Result<Permit, Denial>,
-    verdict: VerdictIndex,
-}
-
-/// The decisions of a call: at most two for each field, made when first needed.
-pub(crate) struct Rulings<'a> {
-    engine: &'a Engine,
-    caller: &'a Caller,
-    action: Action,
-    reason: &'a AccessReason,
-    fields: &'a [Field],
-    made: Vec<[Option<Ruling>; 2]>,
-}
-
-impl<'a> Rulings<'a> {
-    pub(crate) fn new(
-        engine: &'a Engine,
-        caller: &'a Caller,
-        action: Action,
-        reason: &'a AccessReason,
-        fields: &'a [Field],
-    ) -> Self {
-        let made = fields.iter().map(|_| [None, None]).collect();
-        Self { engine, caller, action, reason, fields, made }
-    }
-
-    /// The decision for a field and partition; an index that points nowhere is a refusal.
-    pub(crate) fn decide(
-        &mut self,
-        event: &mut CallEvent,
-        field: usize,
-        partition: &Partition,
-    ) -> Result<(&Result<Permit, Denial>, VerdictIndex), RefusalCause> {
-        const LOST: RefusalCause = RefusalCause::Internal("an item of a field that does not exist");
-        let class = partition.class();
-        let of = self.fields.get(field).ok_or(LOST)?;
-        let place = self.made.get_mut(field).ok_or(LOST)?;
-        let [default, named] = place;
-        let slot = if class == PartitionClass::Default { default } else { named };
-        let ruling = slot.get_or_insert_with(|| {
-            let decision = self.engine.inner.policy.decide(&Request {
-                principal: &self.caller.principal,
-                action: self.action,
-                key: Some(&of.key),
-                partition: class,
-                table: Some(&of.table),
-                column: Some(&of.column),
-                reason: self.reason,
-            });
-            let verdict = match &decision {
-                Ok(permit) => Verdict::Permit(permit),
-                Err(denial) => Verdict::Denial(denial),
-            };
-            let verdict = event.verdict(verdict, Some(&of.key), Some(&of.table), Some(&of.column));
-            Ruling { decision, verdict }
-        });
-        Ok((&ruling.decision, ruling.verdict))
-    }
-}
 
 /// An item on its way: allowed and looked up, or already refused.
 enum Step {
@@ -110,7 +48,7 @@ impl Engine {
         Ok(DecryptReply { buffer, items, receipt })
     }
 
-    /// Policy first, then the data keys, each from memory or one read.
+    /// Policy first, then the data keys: each once, from memory or one read.
     async fn look_up(
         &self,
         caller: &Caller,
@@ -119,29 +57,30 @@ impl Engine {
         event: &mut CallEvent,
     ) -> Vec<Step> {
         let mut rulings = Rulings::new(self, caller, action, &call.reason, &call.fields);
-        let mut found: Option<(KeyId, DataKeyHandle)> = None;
-        let mut steps = Vec::with_capacity(call.items.len());
-        for item in &call.items {
-            let step = match admit(&mut rulings, event, call, item) {
-                Err(refused) => refused,
-                Ok((permit, verdict, input)) => {
-                    let known = found.as_ref().filter(|(id, _)| *id == input.key_id);
-                    let looked_up = match known {
-                        Some((_, data_key)) => Ok(data_key.clone()),
-                        None => self.inner.keys.data_key(input.key_id).await,
-                    };
-                    match looked_up {
-                        Ok(data_key) => {
-                            found = Some((input.key_id, data_key.clone()));
-                            Step::Open { permit, verdict, data_key }
-                        }
-                        Err(error) => unavailable(error, verdict),
-                    }
+        let admitted: Vec<_> =
+            call.items.iter().map(|item| admit(&mut rulings, event, call, item)).collect();
+        let wanted = admitted.iter().filter_map(|item| item.as_ref().ok());
+        let wanted = wanted.map(|(_, _, input)| input.key_id);
+        let load =
+            |id| async move { self.inner.keys.data_key(id).await.map_err(RefusalCause::from) };
+        let found = gather(wanted, load).await;
+        let mut last: Option<(KeyId, &Result<DataKeyHandle, RefusalCause>)> = None;
+        let mut step = |(permit, verdict, input): (Permit, VerdictIndex, &SealedInput)| {
+            let id = input.key_id;
+            if last.is_none_or(|(of, _)| of != id) {
+                last = found.get(&id).map(|looked_up| (id, looked_up));
+            }
+            match last {
+                Some((_, Ok(data_key))) => {
+                    Step::Open { permit, verdict, data_key: data_key.clone() }
                 }
-            };
-            steps.push(step);
-        }
-        steps
+                Some((_, Err(cause))) => unavailable(cause.clone(), verdict),
+                None => {
+                    unavailable(RefusalCause::Internal("a data key was not looked up"), verdict)
+                }
+            }
+        };
+        admitted.into_iter().map(|item| item.map_or_else(|refused| refused, &mut step)).collect()
     }
 
     /// Opens what was looked up and writes every item's outcome into the event.
@@ -178,7 +117,7 @@ impl Engine {
                         Ok(()) => ItemOutcome::Ok,
                         Err(cause) => ItemOutcome::Failed(cause.as_str()),
                     };
-                    (*verdict, data_key.key_version().number.get(), outcome, opened)
+                    (*verdict, reached(data_key, opened), outcome, opened)
                 }
                 (Step::Refused { verdict, outcome, .. }, _) => {
                     opening.skip();
@@ -249,20 +188,15 @@ fn admit<'c>(
     call: &'c DecryptCall,
     item: &'c DecryptItem,
 ) -> Result<(Permit, VerdictIndex, &'c SealedInput), Step> {
-    let field = call.fields.get(item.field);
-    let malformed = |event: &mut CallEvent, what: &Malformed| {
-        let (key, table, column) = match field {
-            Some(f) => (Some(&f.key), Some(&f.table), Some(&f.column)),
-            None => (None, None, None),
-        };
-        let verdict = event.verdict(Verdict::Malformed(what), key, table, column);
+    let malformed = |event: &mut CallEvent, rulings: &mut Rulings<'_>, what: Malformed| {
+        let verdict = rulings.malformed(event, item.field, &what);
         let outcome = ItemOutcome::Failed(what.reason().as_str());
-        Step::Refused { verdict, outcome, cause: what.clone().into(), stated: false }
+        Step::Refused { verdict, outcome, cause: what.into(), stated: false }
     };
-    let input = item.input.as_ref().map_err(|what| malformed(event, what))?;
-    if let Some(field) = field {
-        Context::new(field, &input.partition, &input.row).map_err(|e| malformed(event, &e))?;
-    }
+    let input = match checked(call, item) {
+        Ok(input) => input,
+        Err(what) => return Err(malformed(event, rulings, what)),
+    };
     match rulings.decide(event, item.field, &input.partition) {
         Ok((Ok(permit), verdict)) => Ok((permit.clone(), verdict, input)),
         Ok((Err(_), verdict)) => Err(Step::Refused {
@@ -271,20 +205,32 @@ fn admit<'c>(
             cause: RefusalCause::Denied,
             stated: true,
         }),
-        Err(cause) => {
-            let what = Malformed::new(
-                fieldseal_model::MalformedReason::FieldIndexInvalid,
-                "an item of a field that does not exist",
-            );
-            let verdict = event.verdict(Verdict::Malformed(&what), None, None, None);
-            let outcome = ItemOutcome::Failed(cause.reason());
-            Err(Step::Refused { verdict, outcome, cause, stated: false })
+        Err(_) => {
+            let what = "an item of a field that does not exist";
+            let what = Malformed::new(MalformedReason::FieldIndexInvalid, what);
+            Err(malformed(event, rulings, what))
         }
     }
 }
 
-fn unavailable(error: KeyError, verdict: VerdictIndex) -> Step {
-    let cause = RefusalCause::from(error);
+fn checked<'c>(call: &DecryptCall, item: &'c DecryptItem) -> Result<&'c SealedInput, Malformed> {
+    let input = item.input.as_ref().map_err(Clone::clone)?;
+    if let Some(field) = call.fields.get(item.field) {
+        Context::new(field, &input.partition, &input.row)?;
+    }
+    Ok(input)
+}
+
+/// The key version that an item reached: none if the data key is not of the key and partition that
+/// were stated, because the number would be read as one of the stated key's.
+fn reached(data_key: &DataKeyHandle, opened: Result<(), OpenCause>) -> u32 {
+    match opened {
+        Err(OpenCause::OtherKey | OpenCause::OtherPartition | OpenCause::NotPermitted) => 0,
+        _ => data_key.key_version().number.get(),
+    }
+}
+
+fn unavailable(cause: RefusalCause, verdict: VerdictIndex) -> Step {
     Step::Refused { verdict, outcome: ItemOutcome::Failed(cause.reason()), cause, stated: true }
 }
 

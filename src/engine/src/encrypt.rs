@@ -8,14 +8,17 @@ use fieldseal_audit::{CallEvent, Item, ItemOutcome};
 use fieldseal_crypto::field::{self, Header, OVERHEAD_BYTES, SALT_BYTES};
 use fieldseal_crypto::random;
 use fieldseal_keys::{Sealer, SealingKey};
-use fieldseal_model::{AccessReason, Action, Context, Malformed, MalformedReason, Partition};
+use fieldseal_model::{
+    AccessReason, Action, Context, KeyId, Malformed, MalformedReason, Partition,
+};
 use fieldseal_policy::Permit;
 use futures_util::future::join_all;
 
 use crate::call::{Caller, EncryptCall, EncryptItem, EncryptReply, PlainInput, SealedItem};
-use crate::decrypt::Rulings;
 use crate::engine::Engine;
+use crate::gather::gather;
 use crate::refusal::{Refusal, RefusalCause, event_name};
+use crate::rulings::Rulings;
 
 /// Values that are sealed before other calls get their turn: about 50 µs of short ones.
 const SLICE: usize = 48;
@@ -89,82 +92,51 @@ impl Engine {
         event: &mut CallEvent,
     ) -> (Vec<Need<'a>>, Vec<Assigned>, bool) {
         let mut rulings = Rulings::new(self, caller, action, reason, &call.fields);
-        let mut needs: Vec<Need<'a>> = Vec::new();
-        let mut places: HashMap<(usize, &'a str), usize> = HashMap::new();
-        let mut last: Option<(usize, &'a str, usize)> = None;
-        let mut assigned = Vec::with_capacity(call.items.len());
         let mut recorded = false;
+        let mut admitted = Vec::with_capacity(call.items.len());
         for item in &call.items {
-            let checked = self.check(call, item).await;
-            let input = match checked {
-                Ok(input) => input,
-                Err(cause) => {
-                    assigned.push(Err(cause));
-                    continue;
+            let input = admit(&mut rulings, event, call, item);
+            recorded |= matches!(input, Err(RefusalCause::Denied));
+            admitted.push(input);
+        }
+        // Only now: whether a data key exists is told to nobody who may not use it.
+        self.refuse_sealed(&mut admitted).await;
+        let mut needs = Needs::default();
+        let assigned = call.items.iter().zip(admitted).map(|(item, input)| {
+            let partition = &input?.partition;
+            needs.place(item.field, partition, || {
+                let (decision, _) = rulings.decide(event, item.field, partition)?;
+                decision.clone().map_err(|_| RefusalCause::Denied)
+            })
+        });
+        let assigned = assigned.collect();
+        (needs.needs, assigned, recorded)
+    }
+
+    /// Refuses what is sealed here already unless the caller means it.
+    async fn refuse_sealed(&self, admitted: &mut [Result<&PlainInput, RefusalCause>]) {
+        let sealed =
+            |input: &Result<&PlainInput, _>| input.as_ref().ok().and_then(|i| sealed_as(i));
+        let ids: Vec<Option<KeyId>> = admitted.iter().map(sealed).collect();
+        if ids.iter().all(Option::is_none) {
+            return;
+        }
+        let load = |id| async move {
+            self.inner.keys.is_sealed_here(id).await.map_err(RefusalCause::from)
+        };
+        let found = gather(ids.iter().flatten().copied(), load).await;
+        for (input, id) in admitted.iter_mut().zip(ids) {
+            match id.and_then(|id| found.get(&id)) {
+                Some(Ok(true)) => {
+                    let what = "the value is sealed already; set allow_sealed_plaintext to seal \
+                                it once more";
+                    let reason = MalformedReason::PlaintextAlreadySealed;
+                    *input = Err(Malformed::new(reason, what).into());
                 }
-            };
-            let (decision, verdict) = match rulings.decide(event, item.field, &input.partition) {
-                Ok(ruled) => ruled,
-                Err(cause) => {
-                    assigned.push(Err(cause));
-                    continue;
-                }
-            };
-            let Ok(permit) = decision else {
-                let outcome = ItemOutcome::Denied;
-                event.item(verdict, Item { partition: None, row: None, key_version: 0, outcome });
-                recorded = true;
-                assigned.push(Err(RefusalCause::Denied));
-                continue;
-            };
-            let name = input.partition.as_str();
-            let place = match last {
-                Some((field, partition, place)) if field == item.field && partition == name => {
-                    place
-                }
-                _ => *places.entry((item.field, name)).or_insert_with(|| {
-                    let (field, permit) = (item.field, permit.clone());
-                    needs.push(Need { field, partition: &input.partition, permit, count: 0 });
-                    needs.len() - 1
-                }),
-            };
-            last = Some((item.field, name, place));
-            if let Some(need) = needs.get_mut(place) {
-                need.count = need.count.saturating_add(1);
+                Some(Err(cause)) => *input = Err(cause.clone()),
+                Some(Ok(false)) | None => {}
             }
-            assigned.push(Ok(place));
         }
-        (needs, assigned, recorded)
-    }
-
-    /// Refuses what is malformed, and what is sealed here already unless the caller means it.
-    async fn check<'a>(
-        &self,
-        call: &EncryptCall,
-        item: &'a EncryptItem,
-    ) -> Result<&'a PlainInput, RefusalCause> {
-        let input = item.input.as_ref().map_err(|what| RefusalCause::from(what.clone()))?;
-        if let Some(field) = call.fields.get(item.field) {
-            Context::new(field, &input.partition, &input.row)?;
-        }
-        if !input.allow_sealed && self.is_sealed(&input.value).await? {
-            return Err(Malformed::new(
-                MalformedReason::PlaintextAlreadySealed,
-                "the value is sealed already; set allow_sealed_plaintext to seal it once more",
-            )
-            .into());
-        }
-        Ok(input)
-    }
-
-    /// True for a ciphertext of this installation. Text that only looks like one is plain text.
-    async fn is_sealed(&self, value: &[u8]) -> Result<bool, RefusalCause> {
-        if value.len() <= OVERHEAD_BYTES {
-            return Ok(false);
-        }
-        let Ok(binary) = field::decode_text(value) else { return Ok(false) };
-        let Ok(header) = Header::parse(&binary) else { return Ok(false) };
-        Ok(self.inner.keys.is_sealed_here(header.key_id).await?)
     }
 
     async fn seal(
@@ -211,4 +183,72 @@ impl Engine {
         self.inner.sealed.fetch_add(sealed, Ordering::Relaxed);
         Ok(EncryptReply { buffer, items })
     }
+}
+
+/// The data keys that a call needs, each once.
+#[derive(Default)]
+struct Needs<'a> {
+    needs: Vec<Need<'a>>,
+    places: HashMap<(usize, &'a str), usize>,
+    last: Option<(usize, &'a str, usize)>,
+}
+
+impl<'a> Needs<'a> {
+    /// The place of a field's and partition's data key, which one more value needs.
+    fn place(
+        &mut self,
+        field: usize,
+        partition: &'a Partition,
+        permit: impl FnOnce() -> Result<Permit, RefusalCause>,
+    ) -> Assigned {
+        let name = partition.as_str();
+        let known = match self.last {
+            Some((of, last, place)) if of == field && last == name => Some(place),
+            _ => self.places.get(&(field, name)).copied(),
+        };
+        let place = match known {
+            Some(place) => place,
+            None => {
+                self.needs.push(Need { field, partition, permit: permit()?, count: 0 });
+                let place = self.needs.len() - 1;
+                self.places.insert((field, name), place);
+                place
+            }
+        };
+        self.last = Some((field, name, place));
+        if let Some(need) = self.needs.get_mut(place) {
+            need.count = need.count.saturating_add(1);
+        }
+        Ok(place)
+    }
+}
+
+/// Refuses what is malformed and what policy denies. Nothing is looked up.
+fn admit<'a>(
+    rulings: &mut Rulings<'_>,
+    event: &mut CallEvent,
+    call: &EncryptCall,
+    item: &'a EncryptItem,
+) -> Result<&'a PlainInput, RefusalCause> {
+    let input = item.input.as_ref().map_err(Clone::clone)?;
+    if let Some(field) = call.fields.get(item.field) {
+        Context::new(field, &input.partition, &input.row)?;
+    }
+    let (decision, verdict) = rulings.decide(event, item.field, &input.partition)?;
+    if decision.is_err() {
+        let outcome = ItemOutcome::Denied;
+        event.item(verdict, Item { partition: None, row: None, key_version: 0, outcome });
+        return Err(RefusalCause::Denied);
+    }
+    Ok(input)
+}
+
+/// The data key of a value that looks like a ciphertext, unless its caller means it. Text that only
+/// begins like one is plain text.
+fn sealed_as(input: &PlainInput) -> Option<KeyId> {
+    if input.allow_sealed || input.value.len() <= OVERHEAD_BYTES {
+        return None;
+    }
+    let binary = field::decode_text(&input.value).ok()?;
+    Header::parse(&binary).ok().map(|header| header.key_id)
 }

@@ -11,7 +11,8 @@ use fieldseal_model::{
 use fieldseal_policy::{Denial, Permit, Policy, Request};
 use fieldseal_store::Store;
 
-use crate::call::Caller;
+use crate::call::{Caller, Stated};
+use crate::observe::Queries;
 use crate::refusal::{Refusal, RefusalCause};
 
 /// Everything a running installation needs to answer calls. Cheap to clone.
@@ -26,6 +27,8 @@ pub(crate) struct Inner {
     pub(crate) journal: Journal,
     pub(crate) store: Store,
     pub(crate) clock: Arc<dyn Clock>,
+    /// Places for queries of the audit log.
+    pub(crate) queries: Queries,
     pub(crate) started_at: fieldseal_model::Timestamp,
     /// Values sealed since the start.
     pub(crate) sealed: AtomicU64,
@@ -99,15 +102,22 @@ impl Engine {
     }
 
     /// Makes the refusal of a request that could not be parsed as a whole; one that asked for a
-    /// plaintext is recorded.
-    pub async fn malformed(&self, caller: &Caller, action: Action, what: Malformed) -> Refusal {
+    /// plaintext is recorded with what is known of it.
+    pub async fn malformed(
+        &self,
+        caller: &Caller,
+        action: Action,
+        what: Malformed,
+        stated: &Stated,
+    ) -> Refusal {
         if action.kind() != ActionKind::Decrypt {
             return what.into();
         }
         let outcome = ItemOutcome::Failed(what.reason().as_str());
-        let reason = AccessReason::default();
-        let verdict = Verdict::Malformed(&what);
-        let event = self.single(caller, action, &reason, verdict, (None, None, None), outcome);
+        let Stated { key, table, column, reason } = stated;
+        let subject = (key.as_ref(), table.as_ref(), column.as_ref());
+        let event =
+            self.single(caller, action, reason, Verdict::Malformed(&what), subject, outcome);
         match self.inner.journal.record(event).await {
             Ok(receipt) => Refusal::recorded(what, &receipt),
             Err(error) => error.into(),
@@ -128,39 +138,5 @@ impl Engine {
         let verdict = event.verdict(verdict, key, table, column);
         event.item(verdict, Item { partition: None, row: None, key_version: 0, outcome });
         event
-    }
-}
-
-impl RefusalCause {
-    /// The stable name, as it stands in `ErrorInfo.reason` and in the audit log.
-    #[must_use]
-    pub fn reason(&self) -> &'static str {
-        use fieldseal_keys::KeyError as K;
-        match self {
-            Self::Malformed(what) => what.reason().as_str(),
-            Self::Denied => "PERMISSION_DENIED",
-            Self::DecryptionFailed => "DECRYPTION_FAILED",
-            Self::AuditUnavailable => "AUDIT_UNAVAILABLE",
-            Self::AuditBusy => "AUDIT_BUSY",
-            Self::Query(_) => "QUERY_INVALID",
-            Self::Internal(_) => "INTERNAL",
-            Self::Key(error) => match &**error {
-                K::KeyNotFound => "KEY_NOT_FOUND",
-                K::KeyExists => "KEY_EXISTS",
-                K::TooMany { .. } => "LIMIT_REACHED",
-                K::DataKeyNotFound => "DATA_KEY_NOT_FOUND",
-                K::VersionDisabled => "KEY_VERSION_DISABLED",
-                K::VersionDestroyed => "KEY_VERSION_DESTROYED",
-                K::EtagMismatch => "ETAG_MISMATCH",
-                K::RequestIdReused => "REQUEST_ID_REUSED",
-                K::Conflict => "CONFLICT",
-                K::Corrupt(_) => "STORE_CORRUPT",
-                K::Unacknowledged => "CHANGE_UNACKNOWLEDGED",
-                K::Store(_) | K::Txn(_) => "STORE_UNAVAILABLE",
-                K::Stopping => "STOPPING",
-                K::Busy => "KEYS_BUSY",
-                _ => "INTERNAL",
-            },
-        }
     }
 }

@@ -12,15 +12,17 @@ mod call;
 mod decrypt;
 mod encrypt;
 mod engine;
+mod gather;
 mod manage;
 mod observe;
 pub mod offline;
 mod refusal;
+mod rulings;
 
 pub use boot::{BootError, Installation, Settings, StoreBackend};
 pub use call::{
     Caller, DecryptCall, DecryptItem, DecryptReply, EncryptCall, EncryptItem, EncryptReply,
-    OpenedItem, PlainInput, SealedInput, SealedItem,
+    OpenedItem, PlainInput, SealedInput, SealedItem, Stated,
 };
 pub use engine::Engine;
 pub use fieldseal_store::Health as StoreHealth;

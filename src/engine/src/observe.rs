@@ -1,12 +1,14 @@
 //! Looking at the log and at the process itself.
 
+use std::sync::Arc;
+
 use fieldseal_audit::{
-    Checkpoint, Health, Item, ItemOutcome, Outcome, Page, Query, Statistics, Verdict,
+    Checkpoint, Health, Item, ItemOutcome, Outcome, Page, PageLimit, Query, Statistics, Verdict,
 };
 use fieldseal_model::{
     AccessReason, Action, Column, KeyName, Partition, Principal, Row, Table, Timestamp,
 };
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::call::Caller;
 use crate::engine::Engine;
@@ -15,6 +17,8 @@ use crate::refusal::{Refusal, RefusalCause};
 /// What an auditor looks for. Lists are OR, fields are AND; what is empty or `None` does not filter.
 #[derive(Debug, Clone, Default)]
 pub struct AuditQuery {
+    /// `logs/{log}`; empty or `logs/-` for all.
+    pub log: String,
     /// Inclusive.
     pub start: Option<Timestamp>,
     /// Exclusive.
@@ -41,6 +45,28 @@ pub struct AuditQuery {
     pub tickets: Vec<String>,
     /// The oldest first instead of the newest.
     pub oldest_first: bool,
+    /// Leave out the items of calls that have more than one.
+    pub omit_batch_items: bool,
+}
+
+/// Queries of the audit log at the same time. Each reads files on a thread of its own and holds a
+/// page.
+const MAX_QUERIES: usize = 4;
+
+/// Places for queries of the audit log. One more is refused, not queued.
+pub(crate) struct Queries(Arc<Semaphore>);
+
+impl Default for Queries {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(MAX_QUERIES)))
+    }
+}
+
+impl Queries {
+    /// A place, given back when it is dropped.
+    fn enter(&self) -> Result<OwnedSemaphorePermit, RefusalCause> {
+        Arc::clone(&self.0).try_acquire_owned().map_err(|_| RefusalCause::QueryBusy)
+    }
 }
 
 /// A page of events.
@@ -83,15 +109,17 @@ pub struct Status {
 }
 
 impl Engine {
-    /// Events that match. The query is itself on record before the answer leaves.
+    /// Events that match. The query is itself on record, with how it ended, before the answer
+    /// leaves.
     ///
     /// # Errors
-    /// Denied, a page token of another query, or a log that cannot be read or written.
+    /// Denied, a log that is not here, a page token of another query, too many queries at the same
+    /// time, or a log that cannot be read or written.
     pub async fn query_audit(
         &self,
         caller: &Caller,
         query: AuditQuery,
-        page_size: usize,
+        limit: PageLimit,
         page_token: String,
         reason: &AccessReason,
     ) -> Result<AuditPage, Refusal> {
@@ -111,25 +139,60 @@ impl Engine {
         let partition = query.partition.as_ref();
         let partition = partition.map(|p| (!p.as_str().is_empty()).then(|| tokens.partition(p)));
         let row = query.row.as_ref().zip(table).map(|(row, table)| tokens.row(table, row));
-        let outcome = ItemOutcome::Ok;
-        event.item(verdict, Item { partition: partition.flatten(), row, key_version: 0, outcome });
-        journal.record(event).await?;
         let first = page_token.is_empty();
-        let (reader, log) = (journal.reader(), journal.log().to_owned());
-        let query = words(query, partition, row);
         let size = checkpoint.tree_size;
-        let found =
-            tokio::task::spawn_blocking(move || reader.query(&query, page_size, size, &page_token));
-        let page = found.await.map_err(|_| RefusalCause::Internal("a query was cut off"))??;
+        let found = match self.check_log(&query.log) {
+            Ok(()) => self.find(words(query, partition, row), limit, size, page_token).await,
+            Err(cause) => Err(cause),
+        };
+        let outcome = match &found {
+            Ok(_) => ItemOutcome::Ok,
+            Err(cause) => ItemOutcome::Failed(cause.reason()),
+        };
+        event.item(verdict, Item { partition: partition.flatten(), row, key_version: 0, outcome });
+        let receipt = journal.record(event).await?;
+        let page = found.map_err(|cause| Refusal::recorded(cause, &receipt))?;
+        let log = journal.log().to_owned();
         Ok(AuditPage { page, checkpoint: first.then_some(checkpoint), log })
     }
 
-    /// The newest checkpoint.
+    async fn find(
+        &self,
+        query: Query,
+        limit: PageLimit,
+        size: u64,
+        token: String,
+    ) -> Result<Page, RefusalCause> {
+        let place = self.inner.queries.enter()?;
+        let reader = self.inner.journal.reader();
+        let found = tokio::task::spawn_blocking(move || {
+            // The thread reads on when its caller goes away, so it holds the place.
+            let _place = place;
+            reader.page(&query, limit, size, &token)
+        });
+        Ok(found.await.map_err(|_| RefusalCause::Internal("a query was cut off"))??)
+    }
+
+    /// The log that is asked for must be this instance's.
+    fn check_log(&self, name: &str) -> Result<(), RefusalCause> {
+        let own = format!("logs/{}", self.inner.journal.log());
+        if name.is_empty() || name == "logs/-" || name == own {
+            return Ok(());
+        }
+        Err(RefusalCause::LogNotFound(own.into()))
+    }
+
+    /// The newest checkpoint of `logs/{log}`; empty: of this instance.
     ///
     /// # Errors
-    /// Denied.
-    pub async fn audit_checkpoint(&self, caller: &Caller) -> Result<Checkpoint, Refusal> {
+    /// Denied, or a log that is not here.
+    pub async fn audit_checkpoint(
+        &self,
+        caller: &Caller,
+        log: &str,
+    ) -> Result<Checkpoint, Refusal> {
         self.permit_read(caller, Action::GetCheckpoint, None).await?;
+        self.check_log(log)?;
         Ok(self.inner.journal.checkpoint())
     }
 
@@ -200,5 +263,6 @@ fn words(query: AuditQuery, partition: Option<Option<[u8; 16]>>, row: Option<[u8
         purposes: query.purposes,
         tickets: query.tickets,
         oldest_first: query.oldest_first,
+        omit_batch_items: query.omit_batch_items,
     }
 }

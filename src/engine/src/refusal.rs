@@ -5,7 +5,8 @@ use std::sync::Arc;
 use fieldseal_audit::{JournalError, QueryError, Receipt};
 use fieldseal_crypto::random::RandomError;
 use fieldseal_keys::{KeyError, OpenCause};
-use fieldseal_model::Malformed;
+use fieldseal_model::{Malformed, MalformedReason};
+use fieldseal_store::{StoreError, TxnError};
 
 /// What a caller is told. The true cause may be another: it stands in the audit record.
 #[derive(Debug, Clone)]
@@ -41,12 +42,70 @@ pub enum RefusalCause {
     /// The journal's queue is full.
     #[error("the audit log's queue is full; try again in a moment")]
     AuditBusy,
-    /// A query of the audit log that cannot be answered.
-    #[error("{0}")]
-    Query(Arc<QueryError>),
+    /// The log that is asked for is another instance's.
+    #[error("this instance has the log {0} and no other")]
+    LogNotFound(Arc<str>),
+    /// The audit log cannot be read. Which file, stands in the process's own log lines.
+    #[error("the audit log cannot be read; the sidecar's own log lines say which file and why")]
+    AuditUnreadable,
+    /// As many queries of the audit log run as there may be.
+    #[error("too many queries of the audit log run at the same time; try again in a moment")]
+    QueryBusy,
     /// Something inside is wrong.
     #[error("internal error: {0}")]
     Internal(&'static str),
+}
+
+impl RefusalCause {
+    /// The stable name, as it stands in `ErrorInfo.reason` and in the audit log.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Malformed(what) => what.reason().as_str(),
+            Self::Denied => "PERMISSION_DENIED",
+            Self::DecryptionFailed => "DECRYPTION_FAILED",
+            Self::Key(error) => key_reason(error),
+            Self::AuditUnavailable => "AUDIT_UNAVAILABLE",
+            Self::AuditBusy => "AUDIT_BUSY",
+            Self::LogNotFound(_) => "LOG_NOT_FOUND",
+            Self::AuditUnreadable => "AUDIT_UNREADABLE",
+            Self::QueryBusy => "QUERY_BUSY",
+            Self::Internal(_) => "INTERNAL",
+        }
+    }
+}
+
+fn key_reason(error: &KeyError) -> &'static str {
+    match error {
+        KeyError::KeyNotFound => "KEY_NOT_FOUND",
+        KeyError::KeyExists => "KEY_EXISTS",
+        KeyError::TooMany { .. } => "LIMIT_REACHED",
+        KeyError::DataKeyNotFound => "DATA_KEY_NOT_FOUND",
+        KeyError::VersionDisabled => "KEY_VERSION_DISABLED",
+        KeyError::VersionDestroyed => "KEY_VERSION_DESTROYED",
+        KeyError::EtagMismatch => "ETAG_MISMATCH",
+        KeyError::RequestIdReused => "REQUEST_ID_REUSED",
+        KeyError::Conflict | KeyError::Txn(TxnError::Conflict { .. }) => "CONFLICT",
+        KeyError::Unacknowledged => "CHANGE_UNACKNOWLEDGED",
+        KeyError::Stopping => "STOPPING",
+        KeyError::Corrupt(_) => "STORE_CORRUPT",
+        KeyError::Store(error) | KeyError::Txn(TxnError::Store(error)) => store_reason(error),
+        KeyError::Txn(TxnError::NoSpace) => "STORE_FULL",
+        KeyError::Busy | KeyError::Txn(TxnError::Busy) => "STORE_BUSY",
+        KeyError::Txn(TxnError::Indeterminate(_)) => "CHANGE_INDETERMINATE",
+        // Our own transactions are bounded.
+        KeyError::Txn(TxnError::TooLarge { .. }) => "INTERNAL",
+        KeyError::Txn(_) => "STORE_UNAVAILABLE",
+        _ => "INTERNAL",
+    }
+}
+
+fn store_reason(error: &StoreError) -> &'static str {
+    match error {
+        StoreError::Corrupt(_) => "STORE_CORRUPT",
+        StoreError::Busy => "STORE_BUSY",
+        _ => "STORE_UNAVAILABLE",
+    }
 }
 
 impl Refusal {
@@ -96,7 +155,11 @@ impl From<JournalError> for RefusalCause {
 
 impl From<QueryError> for RefusalCause {
     fn from(error: QueryError) -> Self {
-        Self::Query(Arc::new(error))
+        if error == QueryError::PageToken {
+            return Malformed::new(MalformedReason::PageInvalid, error.to_string()).into();
+        }
+        tracing::error!(%error, "a query of the audit log failed");
+        Self::AuditUnreadable
     }
 }
 

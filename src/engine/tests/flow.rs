@@ -8,27 +8,13 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use fieldseal_audit::{Kind, Outcome};
-use fieldseal_engine::{
-    AuditQuery, BootError, DecryptCall, EncryptCall, Engine, Installation, Refusal, offline,
-};
+use fieldseal_engine::{AuditQuery, BootError, DecryptCall, EncryptCall, Installation, offline};
 use fieldseal_keys::keyring;
 use fieldseal_model::{AccessReason, Action, Principal, RequestId};
 use futures_util::future::join_all;
-use kit::{Place, caller, change, field, open, open_as, plain, reason, seal, sealed};
-
-fn why<T>(result: Result<T, Refusal>) -> &'static str {
-    match result {
-        Ok(_) => "OK",
-        Err(refusal) => refusal.cause.reason(),
-    }
-}
-
-async fn events(engine: &Engine, query: AuditQuery) -> Vec<fieldseal_audit::Event> {
-    let reason = AccessReason::default();
-    let auditor = caller("auditor");
-    let found = engine.query_audit(&auditor, query, 1000, String::new(), &reason).await.unwrap();
-    found.page.events
-}
+use kit::{
+    ALL, Place, caller, change, events, field, open, open_as, plain, reason, seal, sealed, why,
+};
 
 #[tokio::test]
 async fn a_value_opens_where_it_was_sealed_and_nowhere_else() {
@@ -80,15 +66,25 @@ async fn whoever_may_not_is_refused_before_anything_is_looked_up_and_it_is_on_re
         let missing = field("missing", "email");
         let refused = open_as(&engine, who, missing, sealed("", "1", &value)).await;
         assert_eq!(why(refused), "PERMISSION_DENIED", "{who}");
+        // Nor does an encrypt tell whether the bytes are a ciphertext of this installation.
+        for of in [field("pii", "email"), field("missing", "email")] {
+            let mut item = plain("", "1", "");
+            item.input.as_mut().unwrap().value = value.clone();
+            let call = EncryptCall { fields: vec![of], items: vec![item] };
+            let reply = engine.encrypt(&caller(who), Action::Encrypt, call).await.unwrap();
+            let refusal = reply.items.into_iter().next().unwrap().err().unwrap();
+            assert_eq!(refusal.cause.reason(), "PERMISSION_DENIED", "{who}");
+            assert!(refusal.event.is_some(), "{who}");
+        }
     }
     assert_eq!(why(engine.create_key(&caller("app"), change("x")).await), "PERMISSION_DENIED");
     assert_eq!(why(engine.rotate_key(&caller("app"), change("pii")).await), "PERMISSION_DENIED");
     let reason = AccessReason::default();
     let (app, query) = (caller("app"), AuditQuery::default());
-    let refused = engine.query_audit(&app, query, 10, String::new(), &reason).await;
+    let refused = engine.query_audit(&app, query, ALL, String::new(), &reason).await;
     assert_eq!(why(refused.map(|_| ())), "PERMISSION_DENIED");
     let denied = AuditQuery { outcomes: vec![Outcome::Denied], ..AuditQuery::default() };
-    assert_eq!(events(&engine, denied).await.len(), 9);
+    assert_eq!(events(&engine, denied).await.len(), 15);
 }
 
 #[tokio::test]
@@ -141,6 +137,33 @@ async fn a_request_id_makes_a_change_once() {
     let key = engine.key(&caller("ops"), &change("pii").key).await.unwrap();
     assert_eq!(key.versions.len(), 2);
     assert_eq!(why(engine.create_key(&caller("ops"), change("pii")).await), "KEY_EXISTS");
+}
+
+#[tokio::test]
+async fn a_request_id_is_its_caller_s_and_its_method_s_and_lasts_a_day() {
+    let (place, engine) = Place::with_key().await;
+    let with_id = |key: &str| {
+        let mut change = change(key);
+        change.request_id = RequestId::parse("6f1d1f7a-3d7b-4b0e-9c54-0a8f6a3c2b11").unwrap();
+        change
+    };
+    let (ops, ops2) = (caller("ops"), caller("ops2"));
+    let made = engine.create_key(&ops, with_id("new")).await.unwrap();
+    assert!(made.receipt.is_some());
+    let again = engine.create_key(&ops, with_id("new")).await.unwrap();
+    assert_eq!((&made.key, &made.etag), (&again.key, &again.etag));
+    assert!(again.receipt.is_none(), "the same answer, and no second change");
+    assert_eq!(why(engine.create_key(&ops, with_id("newer")).await), "REQUEST_ID_REUSED");
+    // Another caller's id is another id, and so is another method's.
+    assert_eq!(why(engine.create_key(&ops2, with_id("new")).await), "KEY_EXISTS");
+    assert_eq!(engine.rotate_key(&ops, with_id("new")).await.unwrap().primary.get(), 2);
+    assert_eq!(engine.rotate_key(&ops2, with_id("new")).await.unwrap().primary.get(), 3);
+    let day = Duration::from_secs(24 * 3600);
+    place.clock.advance(day - Duration::from_secs(1));
+    assert_eq!(engine.rotate_key(&ops, with_id("new")).await.unwrap().primary.get(), 2);
+    place.clock.advance(Duration::from_secs(1));
+    assert_eq!(engine.rotate_key(&ops, with_id("new")).await.unwrap().primary.get(), 4);
+    assert_eq!(why(engine.create_key(&ops, with_id("new")).await), "KEY_EXISTS");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]

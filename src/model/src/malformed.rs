@@ -2,106 +2,90 @@
 
 use std::borrow::Cow;
 
-/// A stable name for a way in which an input can be malformed. The wire's `ErrorInfo.reason` is
-/// [`MalformedReason::as_str`]; messages may change, reasons do not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum MalformedReason {
-    /// A key name is empty, too long or has illegal characters.
-    KeyNameInvalid,
-    /// A resource name is not of the form `keys/{key}` or `keys/{key}/versions/{n}`.
-    ResourceNameInvalid,
-    /// The table is missing, too long or has control characters.
-    TableInvalid,
-    /// The column is missing, too long or has control characters.
-    ColumnInvalid,
-    /// The partition is too long or has control characters.
-    PartitionInvalid,
-    /// The row is too long or has control characters.
-    RowInvalid,
-    /// The row is a UUID, but not in lower case with hyphens.
-    RowNotCanonical,
-    /// The name or the value of an extra context pair is illegal.
-    ExtraContextInvalid,
-    /// More than [`crate::MAX_EXTRA_PAIRS`] extra context pairs.
-    ExtraContextTooMany,
-    /// An extra context pair's name occurs twice.
-    ExtraContextDuplicate,
-    /// The whole context is longer than [`crate::MAX_CONTEXT_BYTES`].
-    ContextTooLong,
-    /// The purpose is too long or has control characters.
-    PurposeInvalid,
-    /// The ticket is too long or has control characters.
-    TicketInvalid,
-    /// The request id is not a UUID in its canonical form.
-    RequestIdInvalid,
-    /// The principal's name is empty, too long or has illegal characters.
-    PrincipalInvalid,
-    /// A value is missing where one is required.
-    ValueMissing,
-    /// A value is longer than the limit.
-    ValueTooLong,
-    /// The ciphertext is empty.
-    CiphertextEmpty,
-    /// The ciphertext is too short to be one.
-    CiphertextTruncated,
-    /// The ciphertext's text form is not base64url.
-    CiphertextTextInvalid,
-    /// The bytes are not a ciphertext of this product.
-    CiphertextNotSealed,
-    /// The ciphertext's suite is not known to this version.
-    CiphertextSuiteUnknown,
-    /// The ciphertext comes from a test double.
-    TestCiphertext,
-    /// The plaintext is already sealed by this installation.
-    PlaintextAlreadySealed,
-    /// A batch has no items or more than allowed.
-    BatchSizeInvalid,
-    /// An item's field index points at no field.
-    FieldIndexInvalid,
-    /// The reply would be longer than the limit.
-    ReplyTooLarge,
-    /// A page size or page token is not acceptable.
-    PageInvalid,
-    /// A query has a filter that cannot be understood.
-    QueryInvalid,
+macro_rules! reasons {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal;)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum $name { $($(#[$vdoc])* $variant,)* }
+
+        impl $name {
+            /// Every reason.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The stable name, as it stands in `ErrorInfo.reason` and in the audit log.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+        }
+    };
 }
 
-impl MalformedReason {
-    /// The stable name, as it stands in `ErrorInfo.reason` and in the audit log.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::KeyNameInvalid => "KEY_NAME_INVALID",
-            Self::ResourceNameInvalid => "RESOURCE_NAME_INVALID",
-            Self::TableInvalid => "TABLE_INVALID",
-            Self::ColumnInvalid => "COLUMN_INVALID",
-            Self::PartitionInvalid => "PARTITION_INVALID",
-            Self::RowInvalid => "ROW_INVALID",
-            Self::RowNotCanonical => "ROW_NOT_CANONICAL",
-            Self::ExtraContextInvalid => "EXTRA_CONTEXT_INVALID",
-            Self::ExtraContextTooMany => "EXTRA_CONTEXT_TOO_MANY",
-            Self::ExtraContextDuplicate => "EXTRA_CONTEXT_DUPLICATE",
-            Self::ContextTooLong => "CONTEXT_TOO_LONG",
-            Self::PurposeInvalid => "PURPOSE_INVALID",
-            Self::TicketInvalid => "TICKET_INVALID",
-            Self::RequestIdInvalid => "REQUEST_ID_INVALID",
-            Self::PrincipalInvalid => "PRINCIPAL_INVALID",
-            Self::ValueMissing => "VALUE_MISSING",
-            Self::ValueTooLong => "VALUE_TOO_LONG",
-            Self::CiphertextEmpty => "CIPHERTEXT_EMPTY",
-            Self::CiphertextTruncated => "CIPHERTEXT_TRUNCATED",
-            Self::CiphertextTextInvalid => "CIPHERTEXT_TEXT_INVALID",
-            Self::CiphertextNotSealed => "CIPHERTEXT_NOT_SEALED",
-            Self::CiphertextSuiteUnknown => "CIPHERTEXT_SUITE_UNKNOWN",
-            Self::TestCiphertext => "TEST_CIPHERTEXT",
-            Self::PlaintextAlreadySealed => "PLAINTEXT_ALREADY_SEALED",
-            Self::BatchSizeInvalid => "BATCH_SIZE_INVALID",
-            Self::FieldIndexInvalid => "FIELD_INDEX_INVALID",
-            Self::ReplyTooLarge => "REPLY_TOO_LARGE",
-            Self::PageInvalid => "PAGE_INVALID",
-            Self::QueryInvalid => "QUERY_INVALID",
-        }
+reasons! {
+    /// A stable name for a way in which an input can be malformed. The wire's `ErrorInfo.reason` is
+    /// [`MalformedReason::as_str`]; messages may change, reasons do not.
+    MalformedReason {
+        /// A key name is empty, too long or has illegal characters.
+        KeyNameInvalid = "KEY_NAME_INVALID";
+        /// A resource name is not of the form `keys/{key}` or `keys/{key}/versions/{n}`.
+        ResourceNameInvalid = "RESOURCE_NAME_INVALID";
+        /// The table is missing, too long or has control characters.
+        TableInvalid = "TABLE_INVALID";
+        /// The column is missing, too long or has control characters.
+        ColumnInvalid = "COLUMN_INVALID";
+        /// The partition is too long or has control characters.
+        PartitionInvalid = "PARTITION_INVALID";
+        /// The row is too long or has control characters.
+        RowInvalid = "ROW_INVALID";
+        /// The row is a UUID, but not in lower case with hyphens.
+        RowNotCanonical = "ROW_NOT_CANONICAL";
+        /// The name or the value of an extra context pair is illegal.
+        ExtraContextInvalid = "EXTRA_CONTEXT_INVALID";
+        /// More than [`crate::MAX_EXTRA_PAIRS`] extra context pairs.
+        ExtraContextTooMany = "EXTRA_CONTEXT_TOO_MANY";
+        /// An extra context pair's name occurs twice.
+        ExtraContextDuplicate = "EXTRA_CONTEXT_DUPLICATE";
+        /// The whole context is longer than [`crate::MAX_CONTEXT_BYTES`].
+        ContextTooLong = "CONTEXT_TOO_LONG";
+        /// The purpose is too long or has control characters.
+        PurposeInvalid = "PURPOSE_INVALID";
+        /// The ticket is too long or has control characters.
+        TicketInvalid = "TICKET_INVALID";
+        /// A statement about the end user, which is not supported yet.
+        EndUserAssertionUnsupported = "END_USER_ASSERTION_UNSUPPORTED";
+        /// The request id is not a UUID in its canonical form.
+        RequestIdInvalid = "REQUEST_ID_INVALID";
+        /// The principal's name is empty, too long or has illegal characters.
+        PrincipalInvalid = "PRINCIPAL_INVALID";
+        /// A value is missing where one is required.
+        ValueMissing = "VALUE_MISSING";
+        /// A value is longer than the limit.
+        ValueTooLong = "VALUE_TOO_LONG";
+        /// The ciphertext is empty.
+        CiphertextEmpty = "CIPHERTEXT_EMPTY";
+        /// The ciphertext is too short to be one.
+        CiphertextTruncated = "CIPHERTEXT_TRUNCATED";
+        /// The ciphertext's text form is not base64url.
+        CiphertextTextInvalid = "CIPHERTEXT_TEXT_INVALID";
+        /// The bytes are not a ciphertext of this product.
+        CiphertextNotSealed = "CIPHERTEXT_NOT_SEALED";
+        /// The ciphertext's suite is not known to this version.
+        CiphertextSuiteUnknown = "CIPHERTEXT_SUITE_UNKNOWN";
+        /// The ciphertext comes from a test double.
+        TestCiphertext = "TEST_CIPHERTEXT";
+        /// The plaintext is already sealed by this installation.
+        PlaintextAlreadySealed = "PLAINTEXT_ALREADY_SEALED";
+        /// A batch has no items or more than allowed.
+        BatchSizeInvalid = "BATCH_SIZE_INVALID";
+        /// An item's field index points at no field.
+        FieldIndexInvalid = "FIELD_INDEX_INVALID";
+        /// The reply would be longer than the limit.
+        ReplyTooLarge = "REPLY_TOO_LARGE";
+        /// A page size or page token is not acceptable.
+        PageInvalid = "PAGE_INVALID";
+        /// A query has a filter that cannot be understood.
+        QueryInvalid = "QUERY_INVALID";
     }
 }
 

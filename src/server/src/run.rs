@@ -343,8 +343,8 @@ async fn services(
     let system = SystemHandler::new(engine.clone(), installation, locked);
     let services = Services::new()
         .with(limited!(EncryptionServiceServer, encryption))
-        .with(limited!(KeyServiceServer, KeyHandler::new(engine.clone())))
-        .with(limited!(AuditServiceServer, AuditHandler::new(engine.clone())))
+        .with(limited!(KeyServiceServer, KeyHandler::new(engine.clone(), limits)))
+        .with(limited!(AuditServiceServer, AuditHandler::new(engine.clone(), limits)))
         .with(limited!(SystemServiceServer, system));
     let services = with_health(services, readiness.watch()).await;
     if !config.server.reflection {

@@ -3,18 +3,19 @@
 use bytes::Bytes;
 use fieldseal_api::v1;
 use fieldseal_api::v1::audit_service_server::AuditService;
-use fieldseal_audit::{Checkpoint, Event, EventItem, Outcome};
+use fieldseal_audit::{Checkpoint, Event, EventItem, Outcome, PageLimit};
 use fieldseal_engine::{AuditPage, AuditQuery, Engine};
 use fieldseal_model::{
     Action, Column, KeyName, Malformed, MalformedReason, Partition, Principal, Row, Table,
     Timestamp,
 };
+use prost::Message as _;
 use tonic::{Request, Response, Status};
 
 use crate::caller::caller;
-use crate::errors::{log_not_found, status};
+use crate::errors::status;
 use crate::keys::{page_size, wire_time};
-use crate::parse;
+use crate::{WireLimits, parse};
 
 /// Most entries in one list of a query.
 const MAX_LIST: usize = 100;
@@ -23,23 +24,14 @@ const MAX_LIST: usize = 100;
 #[derive(Clone)]
 pub struct AuditHandler {
     engine: Engine,
-    log: String,
+    limits: WireLimits,
 }
 
 impl AuditHandler {
     /// Handles calls with this engine.
     #[must_use]
-    pub fn new(engine: Engine) -> Self {
-        let log = format!("logs/{}", engine.newest_checkpoint().log);
-        Self { engine, log }
-    }
-
-    /// The log that is asked for must be this instance's.
-    fn check_log(&self, name: &str) -> Result<(), Status> {
-        if name.is_empty() || name == "logs/-" || name == self.log {
-            return Ok(());
-        }
-        Err(log_not_found(&self.log))
+    pub fn new(engine: Engine, limits: WireLimits) -> Self {
+        Self { engine, limits }
     }
 }
 
@@ -51,20 +43,29 @@ impl AuditService for AuditHandler {
     ) -> Result<Response<v1::QueryAuditEventsResponse>, Status> {
         let caller = caller(&request)?;
         let wire = request.into_inner();
-        self.check_log(&wire.parent)?;
-        let parsed = query(wire.query.unwrap_or_default(), &wire.order_by)
-            .and_then(|query| Ok((query, page_size(wire.page_size)?, parse::reason(wire.reason)?)));
-        let (query, size, reason) = parsed.map_err(|what| status(&what.into()))?;
-        let token = wire.page_token;
-        let found = self.engine.query_audit(&caller, query, size, token, &reason).await;
+        let parsed =
+            query(wire.query.unwrap_or_default(), wire.parent, &wire.order_by).and_then(|query| {
+                let reason = parse::reason(wire.reason.as_ref())?;
+                Ok((query, page_size(wire.page_size)?, reason))
+            });
+        let (mut query, events, reason) = parsed.map_err(|what| status(&what.into()))?;
+        query.omit_batch_items = !wire.include_items;
+        let limit = PageLimit { events, bytes: self.limits.message_bytes / 2 };
+        let found = self.engine.query_audit(&caller, query, limit, wire.page_token, &reason).await;
         let AuditPage { page, checkpoint, log } = found.map_err(|r| status(&r))?;
-        let events = page.events.into_iter().map(|e| wire_event(&log, e, wire.include_items));
-        Ok(Response::new(v1::QueryAuditEventsResponse {
+        let events = page.events.into_iter().map(|event| wire_event(&log, event));
+        let reply = v1::QueryAuditEventsResponse {
             audit_events: events.collect(),
             next_page_token: page.next.unwrap_or_default(),
             total_size: -1,
             checkpoints: checkpoint.as_ref().map(wire_checkpoint).into_iter().collect(),
-        }))
+        };
+        // A page has at least one event, and one batch may be longer than a message.
+        if reply.encoded_len() > self.limits.message_bytes {
+            let what = "the next event does not fit a message; ask without include_items";
+            return Err(status(&Malformed::new(MalformedReason::ReplyTooLarge, what).into()));
+        }
+        Ok(Response::new(reply))
     }
 
     async fn get_checkpoint(
@@ -72,13 +73,13 @@ impl AuditService for AuditHandler {
         request: Request<v1::GetCheckpointRequest>,
     ) -> Result<Response<v1::GetCheckpointResponse>, Status> {
         let caller = caller(&request)?;
-        self.check_log(&request.get_ref().log)?;
-        let found = self.engine.audit_checkpoint(&caller).await.map_err(|r| status(&r))?;
+        let log = &request.get_ref().log;
+        let found = self.engine.audit_checkpoint(&caller, log).await.map_err(|r| status(&r))?;
         Ok(Response::new(v1::GetCheckpointResponse { checkpoint: Some(wire_checkpoint(&found)) }))
     }
 }
 
-fn query(wire: v1::AuditEventQuery, order_by: &str) -> Result<AuditQuery, Malformed> {
+fn query(wire: v1::AuditEventQuery, log: String, order_by: &str) -> Result<AuditQuery, Malformed> {
     let invalid = |what: &str| Malformed::new(MalformedReason::QueryInvalid, what.to_owned());
     let lists = [
         wire.principals.len(),
@@ -108,6 +109,7 @@ fn query(wire: v1::AuditEventQuery, order_by: &str) -> Result<AuditQuery, Malfor
     });
     let time = |at: Option<prost_types::Timestamp>| at.map(|at| moment(&at)).transpose();
     Ok(AuditQuery {
+        log,
         start: time(wire.start_time)?,
         end: time(wire.end_time)?,
         principals: wire
@@ -125,6 +127,7 @@ fn query(wire: v1::AuditEventQuery, order_by: &str) -> Result<AuditQuery, Malfor
         purposes: wire.purposes,
         tickets: wire.tickets,
         oldest_first,
+        omit_batch_items: false,
     })
 }
 
@@ -164,9 +167,8 @@ fn wire_outcome(outcome: Option<Outcome>) -> i32 {
     wire.into()
 }
 
-fn wire_event(log: &str, event: Event, include_items: bool) -> v1::AuditEvent {
-    let items = event.items.into_iter();
-    let items = items.filter(|_| include_items || event.item_count <= 1).map(wire_item);
+fn wire_event(log: &str, event: Event) -> v1::AuditEvent {
+    let items = event.items.into_iter().map(wire_item);
     v1::AuditEvent {
         name: format!("logs/{log}/events/{}", event.index),
         event_time: Some(wire_time(event.time)),
@@ -181,7 +183,6 @@ fn wire_event(log: &str, event: Event, include_items: bool) -> v1::AuditEvent {
         items: items.collect(),
         kind: event.kind.map_or("UNKNOWN", fieldseal_audit::Kind::as_str).to_owned(),
         leaf_hash: Bytes::copy_from_slice(&event.leaf_hash),
-        request_id: String::new(),
     }
 }
 

@@ -10,7 +10,7 @@ use fieldseal_crypto::ContentType;
 use fieldseal_crypto::field::OVERHEAD_BYTES;
 use fieldseal_engine::{
     Caller, DecryptCall, DecryptItem, DecryptReply, EncryptCall, EncryptItem, EncryptReply, Engine,
-    Refusal,
+    Refusal, Stated,
 };
 use fieldseal_model::{Action, Malformed};
 use tonic::{Request, Response, Status};
@@ -34,8 +34,14 @@ impl EncryptionHandler {
         Self { engine, limits }
     }
 
-    async fn malformed(&self, caller: &Caller, action: Action, what: Malformed) -> Status {
-        status(&self.engine.malformed(caller, action, what).await)
+    async fn malformed(
+        &self,
+        caller: &Caller,
+        action: Action,
+        what: Malformed,
+        stated: &Stated,
+    ) -> Status {
+        status(&self.engine.malformed(caller, action, what, stated).await)
     }
 }
 
@@ -47,7 +53,7 @@ impl EncryptionService for EncryptionHandler {
     ) -> Result<Response<v1::EncryptResponse>, Status> {
         let caller = caller(&request)?;
         let wire = request.into_inner();
-        let parsed = parse::field(wire.field).and_then(|field| {
+        let parsed = parse::field(wire.field.as_ref()).and_then(|field| {
             let (partition, allow) = (&wire.partition, wire.allow_sealed_plaintext);
             let input = parse::plain(partition, wire.row, wire.plaintext, allow)?;
             let items = vec![EncryptItem { field: 0, input: Ok(input) }];
@@ -55,7 +61,7 @@ impl EncryptionService for EncryptionHandler {
         });
         let call = match parsed {
             Ok(call) => call,
-            Err(what) => return Err(self.malformed(&caller, Action::Encrypt, what).await),
+            Err(what) => return Err(status(&what.into())),
         };
         let reply =
             self.engine.encrypt(&caller, Action::Encrypt, call).await.map_err(|r| status(&r))?;
@@ -73,14 +79,18 @@ impl EncryptionService for EncryptionHandler {
     ) -> Result<Response<v1::DecryptResponse>, Status> {
         let caller = caller(&request)?;
         let wire = request.into_inner();
-        let parsed = parse::field(wire.field).and_then(|field| {
+        let (field, reason) = (wire.field.as_ref(), wire.reason.as_ref());
+        let parsed = parse::field(field).and_then(|field| {
             let input = parse::sealed(&wire.partition, wire.row, wire.ciphertext)?;
             let items = vec![DecryptItem { field: 0, input: Ok(input) }];
-            Ok(DecryptCall { fields: vec![field], items, reason: parse::reason(wire.reason)? })
+            Ok(DecryptCall { fields: vec![field], items, reason: parse::reason(reason)? })
         });
         let call = match parsed {
             Ok(call) => call,
-            Err(what) => return Err(self.malformed(&caller, Action::Decrypt, what).await),
+            Err(what) => {
+                let stated = parse::stated(field, reason);
+                return Err(self.malformed(&caller, Action::Decrypt, what, &stated).await);
+            }
         };
         let reply =
             self.engine.decrypt(&caller, Action::Decrypt, call).await.map_err(|r| status(&r))?;
@@ -102,7 +112,7 @@ impl EncryptionService for EncryptionHandler {
         let caller = caller(&request)?;
         let call = match encrypt_call(self.limits, request.into_inner()) {
             Ok(call) => call,
-            Err(what) => return Err(self.malformed(&caller, Action::BatchEncrypt, what).await),
+            Err(what) => return Err(status(&what.into())),
         };
         let reply = self.engine.encrypt(&caller, Action::BatchEncrypt, call).await;
         let EncryptReply { buffer, items } = reply.map_err(|r| status(&r))?;
@@ -125,9 +135,16 @@ impl EncryptionService for EncryptionHandler {
         request: Request<v1::BatchDecryptRequest>,
     ) -> Result<Response<v1::BatchDecryptResponse>, Status> {
         let caller = caller(&request)?;
-        let call = match decrypt_call(self.limits, request.into_inner()) {
+        let wire = request.into_inner();
+        let (fields, reason) = (wire.fields.as_slice(), wire.reason.as_ref());
+        let call = match decrypt_call(self.limits, fields, wire.items, reason) {
             Ok(call) => call,
-            Err(what) => return Err(self.malformed(&caller, Action::BatchDecrypt, what).await),
+            Err(what) => {
+                // With many fields none of them is the one that the record is about.
+                let one = if let [field] = fields { Some(field) } else { None };
+                let stated = parse::stated(one, reason);
+                return Err(self.malformed(&caller, Action::BatchDecrypt, what, &stated).await);
+            }
         };
         let reply = self.engine.decrypt(&caller, Action::BatchDecrypt, call).await;
         let DecryptReply { buffer, items, receipt } = reply.map_err(|r| status(&r))?;
@@ -155,26 +172,24 @@ fn encrypt_call(
 ) -> Result<EncryptCall, Malformed> {
     let indices = wire.items.iter().map(|item| item.field_index);
     parse::batch(limits, wire.items.len(), wire.fields.len(), indices)?;
-    let bytes = wire.items.iter().map(|item| OVERHEAD_BYTES + value_len(item.plaintext.as_ref()));
-    parse::reply_fits(limits, bytes.sum(), wire.items.len())?;
+    let values = wire.items.iter().map(|item| OVERHEAD_BYTES + value_len(item.plaintext.as_ref()));
+    parse::reply_fits(limits, values)?;
     let items = wire.items.into_iter().map(parse::encrypt_item).collect();
-    Ok(EncryptCall { fields: parse::fields(limits, wire.fields)?, items })
+    Ok(EncryptCall { fields: parse::fields(limits, &wire.fields)?, items })
 }
 
 fn decrypt_call(
     limits: WireLimits,
-    wire: v1::BatchDecryptRequest,
+    fields: &[v1::Field],
+    items: Vec<v1::DecryptItem>,
+    reason: Option<&v1::AccessReason>,
 ) -> Result<DecryptCall, Malformed> {
-    let indices = wire.items.iter().map(|item| item.field_index);
-    parse::batch(limits, wire.items.len(), wire.fields.len(), indices)?;
-    parse::reply_fits(
-        limits,
-        wire.items.iter().map(|i| i.ciphertext.len()).sum(),
-        wire.items.len(),
-    )?;
-    let reason = parse::reason(wire.reason)?;
-    let items = wire.items.into_iter().map(parse::decrypt_item).collect();
-    Ok(DecryptCall { fields: parse::fields(limits, wire.fields)?, items, reason })
+    let indices = items.iter().map(|item| item.field_index);
+    parse::batch(limits, items.len(), fields.len(), indices)?;
+    parse::reply_fits(limits, items.iter().map(|item| parse::opened_len(&item.ciphertext)))?;
+    let reason = parse::reason(reason)?;
+    let items = items.into_iter().map(parse::decrypt_item).collect();
+    Ok(DecryptCall { fields: parse::fields(limits, fields)?, items, reason })
 }
 
 fn value_len(value: Option<&v1::Value>) -> usize {
@@ -217,7 +232,7 @@ pub(crate) fn wire_receipt(receipt: &Receipt) -> v1::AuditReceipt {
 }
 
 /// An item's error is the status that a unary call would have had.
-fn item_status(refusal: &Refusal) -> tonic_types::Status {
+pub(crate) fn item_status(refusal: &Refusal) -> tonic_types::Status {
     let status = status(refusal);
     let code = status.code() as i32;
     prost::Message::decode(status.details()).unwrap_or_else(|_| tonic_types::Status {

@@ -7,7 +7,6 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use fieldseal_engine::{Refusal, RefusalCause};
-use fieldseal_keys::KeyError;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
@@ -16,45 +15,79 @@ pub const DOMAIN: &str = "fieldseal.dev";
 /// When a caller should try again where waiting helps.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
 
-/// The gRPC code of a cause.
-fn code(cause: &RefusalCause) -> Code {
-    match cause {
-        RefusalCause::Malformed(_) | RefusalCause::DecryptionFailed | RefusalCause::Query(_) => {
-            Code::InvalidArgument
-        }
-        RefusalCause::Denied => Code::PermissionDenied,
-        RefusalCause::AuditUnavailable => Code::Unavailable,
-        RefusalCause::AuditBusy => Code::ResourceExhausted,
-        RefusalCause::Key(error) => key_code(error),
-        _ => Code::Internal,
+/// What a caller gets for one reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answer {
+    /// `ErrorInfo.reason`: stable.
+    pub reason: &'static str,
+    /// The gRPC code.
+    pub code: Code,
+    /// True where waiting helps: there is a `RetryInfo` then.
+    pub retry: bool,
+    /// What the caller reads instead of the true error, which may name files of the sidecar's
+    /// machine; that one goes to the log lines.
+    said: Option<&'static str>,
+}
+
+impl Answer {
+    const fn new(reason: &'static str, code: Code) -> Self {
+        Self { reason, code, retry: false, said: None }
+    }
+
+    const fn retry(mut self) -> Self {
+        self.retry = true;
+        self
+    }
+
+    const fn saying(mut self, message: &'static str) -> Self {
+        self.said = Some(message);
+        self
     }
 }
 
-fn key_code(error: &KeyError) -> Code {
-    match error {
-        KeyError::KeyNotFound | KeyError::DataKeyNotFound => Code::NotFound,
-        KeyError::KeyExists | KeyError::RequestIdReused => Code::AlreadyExists,
-        KeyError::TooMany { .. } | KeyError::Busy => Code::ResourceExhausted,
-        KeyError::VersionDisabled | KeyError::VersionDestroyed => Code::FailedPrecondition,
-        KeyError::EtagMismatch | KeyError::Conflict => Code::Aborted,
-        KeyError::Corrupt(_) => Code::DataLoss,
-        KeyError::Unacknowledged => Code::Unknown,
-        KeyError::Journal(_) | KeyError::Store(_) | KeyError::Txn(_) | KeyError::Stopping => {
-            Code::Unavailable
-        }
-        _ => Code::Internal,
-    }
-}
+/// Every reason that is no [`fieldseal_model::MalformedReason`]; those are all `INVALID_ARGUMENT`.
+/// A test compares this with the comments of `proto/`.
+pub const ANSWERS: &[Answer] = &[
+    Answer::new("DECRYPTION_FAILED", Code::InvalidArgument),
+    Answer::new("PRINCIPAL_MISSING", Code::Unauthenticated),
+    Answer::new("PERMISSION_DENIED", Code::PermissionDenied),
+    Answer::new("KEY_NOT_FOUND", Code::NotFound),
+    Answer::new("DATA_KEY_NOT_FOUND", Code::NotFound),
+    Answer::new("LOG_NOT_FOUND", Code::NotFound),
+    Answer::new("KEY_EXISTS", Code::AlreadyExists),
+    Answer::new("REQUEST_ID_REUSED", Code::AlreadyExists),
+    Answer::new("KEY_VERSION_DISABLED", Code::FailedPrecondition),
+    Answer::new("KEY_VERSION_DESTROYED", Code::FailedPrecondition),
+    Answer::new("ETAG_MISMATCH", Code::Aborted),
+    Answer::new("CONFLICT", Code::Aborted).retry(),
+    Answer::new("LIMIT_REACHED", Code::ResourceExhausted),
+    Answer::new("AUDIT_BUSY", Code::ResourceExhausted).retry(),
+    Answer::new("QUERY_BUSY", Code::ResourceExhausted).retry(),
+    Answer::new("STORE_BUSY", Code::ResourceExhausted).retry(),
+    Answer::new("STORE_FULL", Code::ResourceExhausted),
+    Answer::new("AUDIT_UNAVAILABLE", Code::Unavailable).retry(),
+    Answer::new("AUDIT_UNREADABLE", Code::Unavailable),
+    Answer::new("STOPPING", Code::Unavailable).retry(),
+    Answer::new("STORE_UNAVAILABLE", Code::Unavailable)
+        .saying("the store cannot be read or written now; see the health"),
+    Answer::new("STORE_CORRUPT", Code::DataLoss)
+        .saying("the store is damaged; the sidecar's own log lines say where"),
+    Answer::new("CHANGE_UNACKNOWLEDGED", Code::Unknown),
+    Answer::new("CHANGE_INDETERMINATE", Code::Unknown).saying(
+        "the store's disk failed, and it is not known whether the change happened; read before \
+         you repeat it",
+    ),
+    INTERNAL,
+];
 
-/// Where waiting helps.
-fn retry_after(cause: &RefusalCause) -> Option<Duration> {
+const INTERNAL: Answer = Answer::new("INTERNAL", Code::Internal)
+    .saying("something inside is wrong; the sidecar's own log lines say what");
+
+fn answer(cause: &RefusalCause) -> Answer {
+    let reason = cause.reason();
     match cause {
-        RefusalCause::AuditBusy | RefusalCause::AuditUnavailable => Some(RETRY_AFTER),
-        RefusalCause::Key(error) => {
-            matches!(**error, KeyError::Conflict | KeyError::Stopping | KeyError::Busy)
-                .then_some(RETRY_AFTER)
-        }
-        _ => None,
+        RefusalCause::Malformed(_) => Answer::new(reason, Code::InvalidArgument),
+        _ => ANSWERS.iter().copied().find(|row| row.reason == reason).unwrap_or(INTERNAL),
     }
 }
 
@@ -62,47 +95,34 @@ fn retry_after(cause: &RefusalCause) -> Option<Duration> {
 #[must_use]
 pub fn status(refusal: &Refusal) -> Status {
     let cause = &refusal.cause;
-    if let RefusalCause::Internal(what) = cause {
-        tracing::error!(what, "internal error");
-    }
+    let answer = answer(cause);
+    let message = match answer.said {
+        None => cause.to_string(),
+        Some(said) => {
+            tracing::error!(reason = answer.reason, %cause, "a call failed");
+            said.to_owned()
+        }
+    };
     let mut metadata = HashMap::new();
     if let Some(event) = &refusal.event {
         metadata.insert("event".to_owned(), event.to_string());
     }
-    let mut details = ErrorDetails::with_error_info(cause.reason(), DOMAIN, metadata);
-    if let Some(wait) = retry_after(cause) {
-        details.set_retry_info(Some(wait));
-    }
-    Status::with_error_details(code(cause), cause.to_string(), details)
+    made(answer, message, metadata)
 }
 
-/// The status of a call that names a log of another instance.
-pub(crate) fn log_not_found(own: &str) -> Status {
-    let details = ErrorDetails::with_error_info("LOG_NOT_FOUND", DOMAIN, HashMap::new());
-    let message = format!("this instance has the log {own} and no other");
-    Status::with_error_details(Code::NotFound, message, details)
+/// The status of a call without a caller.
+pub(crate) fn principal_missing() -> Status {
+    let answer = Answer::new("PRINCIPAL_MISSING", Code::Unauthenticated);
+    made(answer, "no principal: connect with a client certificate".to_owned(), HashMap::new())
+}
+
+fn made(answer: Answer, message: String, metadata: HashMap<String, String>) -> Status {
+    let mut details = ErrorDetails::with_error_info(answer.reason, DOMAIN, metadata);
+    if answer.retry {
+        details.set_retry_info(Some(RETRY_AFTER));
+    }
+    Status::with_error_details(answer.code, message, details)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_status_names_reason_domain_and_event() {
-        let refusal =
-            Refusal { cause: RefusalCause::Denied, event: Some("logs/l/events/7".into()) };
-        let status = status(&refusal);
-        assert_eq!(status.code(), Code::PermissionDenied);
-        let info = status.get_details_error_info().expect("ErrorInfo");
-        assert_eq!((info.reason.as_str(), info.domain.as_str()), ("PERMISSION_DENIED", DOMAIN));
-        assert_eq!(info.metadata.get("event").map(String::as_str), Some("logs/l/events/7"));
-    }
-
-    #[test]
-    fn waiting_is_advised_only_where_it_helps() {
-        let busy = status(&Refusal { cause: RefusalCause::AuditBusy, event: None });
-        assert!(busy.get_details_retry_info().is_some());
-        let denied = status(&Refusal { cause: RefusalCause::Denied, event: None });
-        assert!(denied.get_details_retry_info().is_none());
-    }
-}
+mod tests;

@@ -5,12 +5,13 @@ use fieldseal_api::v1::key_service_server::KeyService;
 use fieldseal_engine::Engine;
 use fieldseal_keys::{KeyChange, KeyView};
 use fieldseal_model::{KeyName, KeyVersionState, Malformed, MalformedReason, RequestId, Timestamp};
+use prost::Message as _;
 use tonic::{Request, Response, Status};
 
 use crate::caller::caller;
 use crate::encryption::wire_receipt;
 use crate::errors::status;
-use crate::parse;
+use crate::{WireLimits, parse};
 
 /// Default and greatest number of keys on a page.
 const DEFAULT_PAGE: usize = 100;
@@ -18,13 +19,16 @@ const MAX_PAGE: usize = 1000;
 
 /// Handles `KeyService`.
 #[derive(Clone)]
-pub struct KeyHandler(Engine);
+pub struct KeyHandler {
+    engine: Engine,
+    limits: WireLimits,
+}
 
 impl KeyHandler {
     /// Handles calls with this engine.
     #[must_use]
-    pub fn new(engine: Engine) -> Self {
-        Self(engine)
+    pub fn new(engine: Engine, limits: WireLimits) -> Self {
+        Self { engine, limits }
     }
 }
 
@@ -42,11 +46,11 @@ impl KeyService for KeyHandler {
                 etag: String::new(),
                 request_id: RequestId::parse(&wire.request_id)?,
                 validate_only: wire.validate_only,
-                reason: parse::reason(wire.reason)?,
+                reason: parse::reason(wire.reason.as_ref())?,
             })
         });
         let change = change.map_err(|what| status(&what.into()))?;
-        let changed = self.0.create_key(&caller, change).await.map_err(|r| status(&r))?;
+        let changed = self.engine.create_key(&caller, change).await.map_err(|r| status(&r))?;
         Ok(Response::new(v1::CreateKeyResponse {
             key: Some(wire_key(&changed.key)),
             receipt: changed.receipt.as_ref().map(wire_receipt),
@@ -60,7 +64,7 @@ impl KeyService for KeyHandler {
         let caller = caller(&request)?;
         let name = KeyName::parse_resource(&request.get_ref().name);
         let name = name.map_err(|what| status(&what.into()))?;
-        let key = self.0.key(&caller, &name).await.map_err(|r| status(&r))?;
+        let key = self.engine.key(&caller, &name).await.map_err(|r| status(&r))?;
         Ok(Response::new(v1::GetKeyResponse { key: Some(wire_key(&key)) }))
     }
 
@@ -71,16 +75,26 @@ impl KeyService for KeyHandler {
         let caller = caller(&request)?;
         let wire = request.into_inner();
         let size = page_size(wire.page_size).map_err(|what| status(&what.into()))?;
-        let keys = self.0.keys(&caller).await.map_err(|r| status(&r))?;
+        let keys = self.engine.keys(&caller).await.map_err(|r| status(&r))?;
         // The page token is the last name of the page before.
         let after = keys.iter().filter(|k| k.name.as_str() > wire.page_token.as_str());
-        let page: Vec<_> = after.take(size + 1).collect();
-        let more = page.len() > size;
-        let page = page.get(..page.len().min(size)).unwrap_or_default();
-        let last = page.last().filter(|_| more).map(|k| k.name.as_str().to_owned());
+        let mut after = after.peekable();
+        let (mut page, mut bytes) = (Vec::new(), 0);
+        while let Some(key) = after.peek().filter(|_| page.len() < size) {
+            let shown = wire_key(key);
+            // A key may have thousands of versions; a page has one key at least.
+            bytes += shown.encoded_len();
+            if bytes > self.limits.message_bytes / 2 && !page.is_empty() {
+                break;
+            }
+            page.push(shown);
+            after.next();
+        }
+        let last = page.last().filter(|_| after.peek().is_some());
+        let last = last.and_then(|key| key.name.strip_prefix("keys/")).unwrap_or_default();
         Ok(Response::new(v1::ListKeysResponse {
-            keys: page.iter().map(|key| wire_key(key)).collect(),
-            next_page_token: last.unwrap_or_default(),
+            next_page_token: last.to_owned(),
+            keys: page,
             total_size: i32::try_from(keys.len()).unwrap_or(i32::MAX),
         }))
     }
@@ -97,11 +111,11 @@ impl KeyService for KeyHandler {
                 etag: wire.etag,
                 request_id: RequestId::parse(&wire.request_id)?,
                 validate_only: wire.validate_only,
-                reason: parse::reason(wire.reason)?,
+                reason: parse::reason(wire.reason.as_ref())?,
             })
         });
         let change = change.map_err(|what| status(&what.into()))?;
-        let changed = self.0.rotate_key(&caller, change).await.map_err(|r| status(&r))?;
+        let changed = self.engine.rotate_key(&caller, change).await.map_err(|r| status(&r))?;
         let version = |n: fieldseal_model::VersionNumber| {
             format!("{}/versions/{n}", changed.key.name.resource())
         };

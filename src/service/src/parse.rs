@@ -6,7 +6,7 @@ use bytes::Bytes;
 use fieldseal_api::v1;
 use fieldseal_crypto::ContentType;
 use fieldseal_crypto::field::{self, Header, OVERHEAD_BYTES};
-use fieldseal_engine::{DecryptItem, EncryptItem, PlainInput, SealedInput};
+use fieldseal_engine::{DecryptItem, EncryptItem, PlainInput, SealedInput, Stated};
 use fieldseal_model::{
     AccessReason, Column, ExtraContext, Field, KeyName, Malformed, MalformedReason, Partition,
     Purpose, Row, Table, Ticket,
@@ -14,10 +14,17 @@ use fieldseal_model::{
 
 use crate::{MAX_VALUE_BYTES, WireLimits};
 
+/// How a ciphertext in its text form begins.
+const TEXT_PREFIX: &[u8] = b"fs1.";
 /// What one item of a reply takes beside its value, at most: version name, tags and lengths.
-const ITEM_REPLY_BYTES: usize = 128;
+const OK_BYTES: usize = 128;
+/// What one item takes at most if it is refused: message, reason, event and advice to wait. A test
+/// measures the longest.
+pub(crate) const ERROR_BYTES: usize = 512;
+/// What the rest of a reply takes at most: the receipt.
+const REPLY_BYTES: usize = 256;
 
-pub(crate) fn field(wire: Option<v1::Field>) -> Result<Field, Malformed> {
+pub(crate) fn field(wire: Option<&v1::Field>) -> Result<Field, Malformed> {
     let wire = wire.ok_or_else(|| {
         Malformed::new(MalformedReason::TableInvalid, "field is required: key, table and column")
     })?;
@@ -30,7 +37,7 @@ pub(crate) fn field(wire: Option<v1::Field>) -> Result<Field, Malformed> {
     })
 }
 
-pub(crate) fn fields(limits: WireLimits, wire: Vec<v1::Field>) -> Result<Vec<Field>, Malformed> {
+pub(crate) fn fields(limits: WireLimits, wire: &[v1::Field]) -> Result<Vec<Field>, Malformed> {
     let most = limits.batch_items;
     if wire.is_empty() || wire.len() > most {
         return Err(Malformed::new(
@@ -38,7 +45,7 @@ pub(crate) fn fields(limits: WireLimits, wire: Vec<v1::Field>) -> Result<Vec<Fie
             format!("a batch has 1 to {most} fields"),
         ));
     }
-    wire.into_iter().map(|f| field(Some(f))).collect()
+    wire.iter().map(|f| field(Some(f))).collect()
 }
 
 /// A batch's size and field indices: they are a matter of the whole RPC.
@@ -67,31 +74,63 @@ pub(crate) fn batch(
 }
 
 /// Refuses a batch whose reply would pass the message limit, before anything is opened or sealed.
+/// `values` are the bytes that each item's value would take. An item may also come back as an
+/// error, so it counts as whichever is longer.
 pub(crate) fn reply_fits(
     limits: WireLimits,
-    value_bytes: usize,
-    items: usize,
+    values: impl Iterator<Item = usize>,
 ) -> Result<(), Malformed> {
     let most = limits.message_bytes;
-    let reply = items.saturating_mul(ITEM_REPLY_BYTES).saturating_add(value_bytes);
+    let items = values.map(|value| value.saturating_add(OK_BYTES).max(ERROR_BYTES));
+    let reply = items.fold(REPLY_BYTES, usize::saturating_add);
     if reply > most {
         return Err(Malformed::new(
             MalformedReason::ReplyTooLarge,
             format!(
-                "the reply would have about {reply} bytes, and at most {most} are allowed; send \
-                 fewer items at a time"
+                "the reply could have {reply} bytes, and at most {most} are allowed; send fewer \
+                 items at a time"
             ),
         ));
     }
     Ok(())
 }
 
-pub(crate) fn reason(wire: Option<v1::AccessReason>) -> Result<AccessReason, Malformed> {
+/// How long the value of a ciphertext is, in its binary form or as text: never more than this.
+pub(crate) fn opened_len(ciphertext: &[u8]) -> usize {
+    let binary = match ciphertext.strip_prefix(TEXT_PREFIX) {
+        Some(text) => text.len() / 4 * 3 + text.len() % 4,
+        None => ciphertext.len(),
+    };
+    binary.saturating_sub(OVERHEAD_BYTES)
+}
+
+pub(crate) fn reason(wire: Option<&v1::AccessReason>) -> Result<AccessReason, Malformed> {
     let Some(wire) = wire else { return Ok(AccessReason::default()) };
+    if !wire.end_user_assertion.is_empty() {
+        return Err(Malformed::new(
+            MalformedReason::EndUserAssertionUnsupported,
+            "end_user_assertion is not supported yet; leave it empty",
+        ));
+    }
     Ok(AccessReason {
         purpose: Purpose::parse(&wire.purpose)?,
         ticket: Ticket::parse(&wire.ticket)?,
     })
+}
+
+/// Whatever can be understood of a request that cannot be as a whole: for its record.
+pub(crate) fn stated(field: Option<&v1::Field>, reason: Option<&v1::AccessReason>) -> Stated {
+    let mut stated = Stated::default();
+    if let Some(field) = field {
+        stated.key = KeyName::parse_resource(&field.key).ok();
+        stated.table = Table::parse(&field.table).ok();
+        stated.column = Column::parse(&field.column).ok();
+    }
+    if let Some(reason) = reason {
+        stated.reason.purpose = Purpose::parse(&reason.purpose).unwrap_or_default();
+        stated.reason.ticket = Ticket::parse(&reason.ticket).unwrap_or_default();
+    }
+    stated
 }
 
 pub(crate) fn decrypt_item(wire: v1::DecryptItem) -> DecryptItem {

@@ -62,7 +62,8 @@ pub struct AccessReason {
     /// For example `CASE-4711`. At most 128 bytes.
     #[prost(string, tag = "2")]
     pub ticket: ::prost::alloc::string::String,
-    /// Reserved for a signed statement about the end user. Refused until it is supported.
+    /// Reserved for a signed statement about the end user. Refused until it is supported
+    /// (END_USER_ASSERTION_UNSUPPORTED).
     #[prost(string, tag = "3")]
     pub end_user_assertion: ::prost::alloc::string::String,
 }
@@ -145,7 +146,8 @@ pub struct DecryptResponse {
     /// The key version that protects the ciphertext.
     #[prost(string, tag = "2")]
     pub key_version: ::prost::alloc::string::String,
-    /// True if the ciphertext is not under the newest data key: encrypt the value again when convenient.
+    /// True if the key version that protects the ciphertext is not the key's primary version any more:
+    /// encrypt the value again when convenient.
     #[prost(bool, tag = "3")]
     pub reencrypt_suggested: bool,
     /// The audit record of this call.
@@ -313,19 +315,34 @@ pub mod encryption_service_client {
     /// TABLE_INVALID, COLUMN_INVALID, PARTITION_INVALID, ROW_INVALID,
     /// ROW_NOT_CANONICAL, EXTRA_CONTEXT_INVALID, EXTRA_CONTEXT_TOO_MANY,
     /// EXTRA_CONTEXT_DUPLICATE, CONTEXT_TOO_LONG, PURPOSE_INVALID, TICKET_INVALID,
-    /// VALUE_MISSING, VALUE_TOO_LONG, PLAINTEXT_ALREADY_SEALED, CIPHERTEXT_EMPTY,
-    /// CIPHERTEXT_TRUNCATED, CIPHERTEXT_TEXT_INVALID, CIPHERTEXT_NOT_SEALED,
-    /// CIPHERTEXT_SUITE_UNKNOWN, TEST_CIPHERTEXT, BATCH_SIZE_INVALID,
-    /// FIELD_INDEX_INVALID, REPLY_TOO_LARGE); or a ciphertext does not open under
-    /// the key, partition and context stated (DECRYPTION_FAILED, deliberately one
-    /// answer for another context, altered bytes and another key)
+    /// END_USER_ASSERTION_UNSUPPORTED, VALUE_MISSING, VALUE_TOO_LONG,
+    /// PLAINTEXT_ALREADY_SEALED, CIPHERTEXT_EMPTY, CIPHERTEXT_TRUNCATED,
+    /// CIPHERTEXT_TEXT_INVALID, CIPHERTEXT_NOT_SEALED, CIPHERTEXT_SUITE_UNKNOWN,
+    /// TEST_CIPHERTEXT, BATCH_SIZE_INVALID, FIELD_INDEX_INVALID, REPLY_TOO_LARGE);
+    /// or a ciphertext does not open under the key, partition and context stated
+    /// (DECRYPTION_FAILED, deliberately one answer for another context, altered
+    /// bytes and another key)
     /// PERMISSION_DENIED    no policy rule allows it (PERMISSION_DENIED)
     /// NOT_FOUND            the key or its data key does not exist (KEY_NOT_FOUND, DATA_KEY_NOT_FOUND)
     /// FAILED_PRECONDITION  KEY_VERSION_DISABLED, KEY_VERSION_DESTROYED
-    /// RESOURCE_EXHAUSTED   a queue or a limit is full; try again
-    /// UNAVAILABLE          the audit log or the store cannot be written (AUDIT_UNAVAILABLE, ...);
-    /// nothing was opened and nothing changed
-    /// UNAUTHENTICATED, DEADLINE_EXCEEDED and CANCELLED mean what they mean everywhere.
+    /// ABORTED              other calls made the same data key first, again and again: try again (CONFLICT)
+    /// RESOURCE_EXHAUSTED   a queue is full: try again (AUDIT_BUSY, STORE_BUSY); or there is no space for
+    /// another data key (STORE_FULL); or as many as there can be (LIMIT_REACHED)
+    /// UNAVAILABLE          nothing was opened and nothing changed: the audit log or the store does not
+    /// work (AUDIT_UNAVAILABLE, STORE_UNAVAILABLE), or the process ends (STOPPING)
+    /// UNKNOWN              a new data key may have been made or not, and nothing was encrypted: try again
+    /// (CHANGE_INDETERMINATE, CHANGE_UNACKNOWLEDGED)
+    /// DATA_LOSS            the store is damaged (STORE_CORRUPT)
+    /// INTERNAL             something inside is wrong (INTERNAL)
+    ///
+    /// Of every service of this package:
+    ///
+    /// UNAUTHENTICATED      the call has no principal (PRINCIPAL_MISSING)
+    /// INVALID_ARGUMENT     the call is no proper gRPC (MESSAGE_MALFORMED, DEADLINE_MALFORMED)
+    /// RESOURCE_EXHAUSTED   too many calls at the same time: try again (TOO_MANY_CALLS); or the request
+    /// is longer than the limit (MESSAGE_TOO_LARGE)
+    /// UNIMPLEMENTED        METHOD_UNKNOWN, COMPRESSION_UNSUPPORTED
+    /// DEADLINE_EXCEEDED    the call was not over at its deadline (DEADLINE_EXCEEDED)
     ///
     /// Limits. A message 4 MiB in both directions, a batch 1,000 items, a whole context 4,096 bytes. No
     /// text field may hold control characters.
@@ -573,19 +590,34 @@ pub mod encryption_service_server {
     /// TABLE_INVALID, COLUMN_INVALID, PARTITION_INVALID, ROW_INVALID,
     /// ROW_NOT_CANONICAL, EXTRA_CONTEXT_INVALID, EXTRA_CONTEXT_TOO_MANY,
     /// EXTRA_CONTEXT_DUPLICATE, CONTEXT_TOO_LONG, PURPOSE_INVALID, TICKET_INVALID,
-    /// VALUE_MISSING, VALUE_TOO_LONG, PLAINTEXT_ALREADY_SEALED, CIPHERTEXT_EMPTY,
-    /// CIPHERTEXT_TRUNCATED, CIPHERTEXT_TEXT_INVALID, CIPHERTEXT_NOT_SEALED,
-    /// CIPHERTEXT_SUITE_UNKNOWN, TEST_CIPHERTEXT, BATCH_SIZE_INVALID,
-    /// FIELD_INDEX_INVALID, REPLY_TOO_LARGE); or a ciphertext does not open under
-    /// the key, partition and context stated (DECRYPTION_FAILED, deliberately one
-    /// answer for another context, altered bytes and another key)
+    /// END_USER_ASSERTION_UNSUPPORTED, VALUE_MISSING, VALUE_TOO_LONG,
+    /// PLAINTEXT_ALREADY_SEALED, CIPHERTEXT_EMPTY, CIPHERTEXT_TRUNCATED,
+    /// CIPHERTEXT_TEXT_INVALID, CIPHERTEXT_NOT_SEALED, CIPHERTEXT_SUITE_UNKNOWN,
+    /// TEST_CIPHERTEXT, BATCH_SIZE_INVALID, FIELD_INDEX_INVALID, REPLY_TOO_LARGE);
+    /// or a ciphertext does not open under the key, partition and context stated
+    /// (DECRYPTION_FAILED, deliberately one answer for another context, altered
+    /// bytes and another key)
     /// PERMISSION_DENIED    no policy rule allows it (PERMISSION_DENIED)
     /// NOT_FOUND            the key or its data key does not exist (KEY_NOT_FOUND, DATA_KEY_NOT_FOUND)
     /// FAILED_PRECONDITION  KEY_VERSION_DISABLED, KEY_VERSION_DESTROYED
-    /// RESOURCE_EXHAUSTED   a queue or a limit is full; try again
-    /// UNAVAILABLE          the audit log or the store cannot be written (AUDIT_UNAVAILABLE, ...);
-    /// nothing was opened and nothing changed
-    /// UNAUTHENTICATED, DEADLINE_EXCEEDED and CANCELLED mean what they mean everywhere.
+    /// ABORTED              other calls made the same data key first, again and again: try again (CONFLICT)
+    /// RESOURCE_EXHAUSTED   a queue is full: try again (AUDIT_BUSY, STORE_BUSY); or there is no space for
+    /// another data key (STORE_FULL); or as many as there can be (LIMIT_REACHED)
+    /// UNAVAILABLE          nothing was opened and nothing changed: the audit log or the store does not
+    /// work (AUDIT_UNAVAILABLE, STORE_UNAVAILABLE), or the process ends (STOPPING)
+    /// UNKNOWN              a new data key may have been made or not, and nothing was encrypted: try again
+    /// (CHANGE_INDETERMINATE, CHANGE_UNACKNOWLEDGED)
+    /// DATA_LOSS            the store is damaged (STORE_CORRUPT)
+    /// INTERNAL             something inside is wrong (INTERNAL)
+    ///
+    /// Of every service of this package:
+    ///
+    /// UNAUTHENTICATED      the call has no principal (PRINCIPAL_MISSING)
+    /// INVALID_ARGUMENT     the call is no proper gRPC (MESSAGE_MALFORMED, DEADLINE_MALFORMED)
+    /// RESOURCE_EXHAUSTED   too many calls at the same time: try again (TOO_MANY_CALLS); or the request
+    /// is longer than the limit (MESSAGE_TOO_LARGE)
+    /// UNIMPLEMENTED        METHOD_UNKNOWN, COMPRESSION_UNSUPPORTED
+    /// DEADLINE_EXCEEDED    the call was not over at its deadline (DEADLINE_EXCEEDED)
     ///
     /// Limits. A message 4 MiB in both directions, a batch 1,000 items, a whole context 4,096 bytes. No
     /// text field may hold control characters.
@@ -963,7 +995,8 @@ pub struct GetKeyResponse {
 /// Request of KeyService.ListKeys.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListKeysRequest {
-    /// Default 100, at most 1,000; a larger one counts as 1,000, a negative one is refused.
+    /// Default 100, at most 1,000; a larger one counts as 1,000, a negative one is refused. A page may
+    /// hold fewer keys and still not be the last: it ends early at half of the message limit.
     #[prost(int32, tag = "1")]
     pub page_size: i32,
     /// From `next_page_token`. Empty: the first page.
@@ -1073,17 +1106,24 @@ pub mod key_service_client {
     /// Creates, shows and rotates keys. No call ever returns key material.
     ///
     /// Every change and its audit record are one transaction: an acknowledged change is recorded, and a
-    /// failed one changed nothing. An UNKNOWN (CHANGE_UNACKNOWLEDGED) means that the outcome could not be
-    /// learnt: repeat the call with the same request_id.
+    /// failed one changed nothing. An UNKNOWN means that the outcome could not be learnt: read the key
+    /// before you repeat the call, and repeat it with the same request_id.
     ///
     /// INVALID_ARGUMENT    KEY_NAME_INVALID, RESOURCE_NAME_INVALID, REQUEST_ID_INVALID, PAGE_INVALID,
-    /// PURPOSE_INVALID, TICKET_INVALID
+    /// PURPOSE_INVALID, TICKET_INVALID, END_USER_ASSERTION_UNSUPPORTED
     /// PERMISSION_DENIED   no policy rule allows it (PERMISSION_DENIED)
     /// NOT_FOUND           KEY_NOT_FOUND
     /// ALREADY_EXISTS      KEY_EXISTS; REQUEST_ID_REUSED for another request under the same request_id
-    /// ABORTED             ETAG_MISMATCH: the key changed since it was read; read it again
-    /// RESOURCE_EXHAUSTED  as many keys or versions as there can be
-    /// UNAVAILABLE         the audit log or the store cannot be written; nothing changed
+    /// ABORTED             the key changed since it was read: read it again (ETAG_MISMATCH); or another
+    /// change of it came first: try again (CONFLICT)
+    /// RESOURCE_EXHAUSTED  as many keys or versions as there can be (LIMIT_REACHED); no space for the
+    /// change (STORE_FULL); a queue is full: try again (STORE_BUSY, AUDIT_BUSY)
+    /// UNAVAILABLE         nothing changed: the audit log or the store cannot be written
+    /// (AUDIT_UNAVAILABLE, STORE_UNAVAILABLE), or the process ends (STOPPING)
+    /// UNKNOWN             the disk failed while the change was written (CHANGE_INDETERMINATE), or the
+    /// process ends before it is on record (CHANGE_UNACKNOWLEDGED)
+    /// DATA_LOSS           the store is damaged (STORE_CORRUPT)
+    /// INTERNAL            something inside is wrong (INTERNAL)
     #[derive(Debug, Clone)]
     pub struct KeyServiceClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -1311,17 +1351,24 @@ pub mod key_service_server {
     /// Creates, shows and rotates keys. No call ever returns key material.
     ///
     /// Every change and its audit record are one transaction: an acknowledged change is recorded, and a
-    /// failed one changed nothing. An UNKNOWN (CHANGE_UNACKNOWLEDGED) means that the outcome could not be
-    /// learnt: repeat the call with the same request_id.
+    /// failed one changed nothing. An UNKNOWN means that the outcome could not be learnt: read the key
+    /// before you repeat the call, and repeat it with the same request_id.
     ///
     /// INVALID_ARGUMENT    KEY_NAME_INVALID, RESOURCE_NAME_INVALID, REQUEST_ID_INVALID, PAGE_INVALID,
-    /// PURPOSE_INVALID, TICKET_INVALID
+    /// PURPOSE_INVALID, TICKET_INVALID, END_USER_ASSERTION_UNSUPPORTED
     /// PERMISSION_DENIED   no policy rule allows it (PERMISSION_DENIED)
     /// NOT_FOUND           KEY_NOT_FOUND
     /// ALREADY_EXISTS      KEY_EXISTS; REQUEST_ID_REUSED for another request under the same request_id
-    /// ABORTED             ETAG_MISMATCH: the key changed since it was read; read it again
-    /// RESOURCE_EXHAUSTED  as many keys or versions as there can be
-    /// UNAVAILABLE         the audit log or the store cannot be written; nothing changed
+    /// ABORTED             the key changed since it was read: read it again (ETAG_MISMATCH); or another
+    /// change of it came first: try again (CONFLICT)
+    /// RESOURCE_EXHAUSTED  as many keys or versions as there can be (LIMIT_REACHED); no space for the
+    /// change (STORE_FULL); a queue is full: try again (STORE_BUSY, AUDIT_BUSY)
+    /// UNAVAILABLE         nothing changed: the audit log or the store cannot be written
+    /// (AUDIT_UNAVAILABLE, STORE_UNAVAILABLE), or the process ends (STOPPING)
+    /// UNKNOWN             the disk failed while the change was written (CHANGE_INDETERMINATE), or the
+    /// process ends before it is on record (CHANGE_UNACKNOWLEDGED)
+    /// DATA_LOSS           the store is damaged (STORE_CORRUPT)
+    /// INTERNAL            something inside is wrong (INTERNAL)
     #[derive(Debug)]
     pub struct KeyServiceServer<T> {
         inner: Arc<T>,
@@ -1626,7 +1673,8 @@ pub struct QueryAuditEventsRequest {
     #[prost(message, optional, tag = "2")]
     pub query: ::core::option::Option<AuditEventQuery>,
     /// Default 100, at most 1,000; a larger one counts as 1,000, a negative one is refused. A page may
-    /// hold fewer events, even none, and still not be the last.
+    /// hold fewer events, even none, and still not be the last: it ends early at half of the message
+    /// limit, and after 200,000 records that were looked at.
     #[prost(int32, tag = "3")]
     pub page_size: i32,
     /// From `next_page_token`, with the same query, order and parent. Empty: the first page.
@@ -1711,7 +1759,7 @@ pub struct AuditEvent {
     /// Who called, typed. Empty for events of the system itself.
     #[prost(string, tag = "3")]
     pub principal: ::prost::alloc::string::String,
-    /// Reserved for the end user's token.
+    /// Reserved for the end user's token; empty until end_user_assertion is supported.
     #[prost(string, tag = "4")]
     pub end_user_token: ::prost::alloc::string::String,
     /// The RPC's name, for example `Decrypt`. Empty for events of the system itself.
@@ -1742,9 +1790,6 @@ pub struct AuditEvent {
     /// The record's RFC 6962 leaf hash, 32 bytes: compare it with AuditReceipt.leaf_hash.
     #[prost(bytes = "bytes", tag = "13")]
     pub leaf_hash: ::prost::bytes::Bytes,
-    /// The caller's request_id, where one was stated.
-    #[prost(string, tag = "14")]
-    pub request_id: ::prost::alloc::string::String,
 }
 /// One field of a call.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1859,10 +1904,18 @@ pub mod audit_service_client {
     /// Reads the audit log. It holds no plaintext and no raw row or partition: keyed tokens stand in their
     /// place (docs/audit-log.md). The log can also be verified offline, with its files and its public key.
     ///
-    /// INVALID_ARGUMENT   PAGE_INVALID, QUERY_INVALID, PURPOSE_INVALID, TICKET_INVALID
-    /// PERMISSION_DENIED  no policy rule allows it (PERMISSION_DENIED)
-    /// NOT_FOUND          LOG_NOT_FOUND
-    /// UNAVAILABLE        the log cannot be read or the query cannot be recorded (AUDIT_UNAVAILABLE)
+    /// INVALID_ARGUMENT    PAGE_INVALID, QUERY_INVALID, PRINCIPAL_INVALID, RESOURCE_NAME_INVALID,
+    /// KEY_NAME_INVALID, TABLE_INVALID, COLUMN_INVALID, PARTITION_INVALID,
+    /// ROW_INVALID, ROW_NOT_CANONICAL, PURPOSE_INVALID, TICKET_INVALID,
+    /// END_USER_ASSERTION_UNSUPPORTED; or one event with its items does not fit a
+    /// message: ask without include_items (REPLY_TOO_LARGE)
+    /// PERMISSION_DENIED   no policy rule allows it (PERMISSION_DENIED)
+    /// NOT_FOUND           another instance's log (LOG_NOT_FOUND)
+    /// RESOURCE_EXHAUSTED  too many queries at the same time (QUERY_BUSY), or the log's queue is full
+    /// (AUDIT_BUSY): try again
+    /// UNAVAILABLE         the log cannot be read, because a file is damaged or missing
+    /// (AUDIT_UNREADABLE), or the query cannot be recorded (AUDIT_UNAVAILABLE)
+    /// INTERNAL            something inside is wrong (INTERNAL)
     #[derive(Debug, Clone)]
     pub struct AuditServiceClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -2032,10 +2085,18 @@ pub mod audit_service_server {
     /// Reads the audit log. It holds no plaintext and no raw row or partition: keyed tokens stand in their
     /// place (docs/audit-log.md). The log can also be verified offline, with its files and its public key.
     ///
-    /// INVALID_ARGUMENT   PAGE_INVALID, QUERY_INVALID, PURPOSE_INVALID, TICKET_INVALID
-    /// PERMISSION_DENIED  no policy rule allows it (PERMISSION_DENIED)
-    /// NOT_FOUND          LOG_NOT_FOUND
-    /// UNAVAILABLE        the log cannot be read or the query cannot be recorded (AUDIT_UNAVAILABLE)
+    /// INVALID_ARGUMENT    PAGE_INVALID, QUERY_INVALID, PRINCIPAL_INVALID, RESOURCE_NAME_INVALID,
+    /// KEY_NAME_INVALID, TABLE_INVALID, COLUMN_INVALID, PARTITION_INVALID,
+    /// ROW_INVALID, ROW_NOT_CANONICAL, PURPOSE_INVALID, TICKET_INVALID,
+    /// END_USER_ASSERTION_UNSUPPORTED; or one event with its items does not fit a
+    /// message: ask without include_items (REPLY_TOO_LARGE)
+    /// PERMISSION_DENIED   no policy rule allows it (PERMISSION_DENIED)
+    /// NOT_FOUND           another instance's log (LOG_NOT_FOUND)
+    /// RESOURCE_EXHAUSTED  too many queries at the same time (QUERY_BUSY), or the log's queue is full
+    /// (AUDIT_BUSY): try again
+    /// UNAVAILABLE         the log cannot be read, because a file is damaged or missing
+    /// (AUDIT_UNREADABLE), or the query cannot be recorded (AUDIT_UNAVAILABLE)
+    /// INTERNAL            something inside is wrong (INTERNAL)
     #[derive(Debug)]
     pub struct AuditServiceServer<T> {
         inner: Arc<T>,
@@ -2288,7 +2349,7 @@ pub struct GetStatusResponse {
     /// Whether key pages are locked.
     #[prost(enumeration = "MemoryProtection", tag = "13")]
     pub memory_protection: i32,
-    /// When the process was ready first.
+    /// When the process opened the store and the audit log: the time of the log's newest START record.
     #[prost(message, optional, tag = "14")]
     pub start_time: ::core::option::Option<::prost_types::Timestamp>,
     /// How the audit log's writer does.
@@ -2398,6 +2459,7 @@ pub mod system_service_client {
     /// Says how the process is. For load balancers and orchestrators use grpc.health.v1 instead.
     ///
     /// PERMISSION_DENIED  no policy rule allows it (PERMISSION_DENIED)
+    /// INTERNAL           something inside is wrong (INTERNAL)
     #[derive(Debug, Clone)]
     pub struct SystemServiceClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -2530,6 +2592,7 @@ pub mod system_service_server {
     /// Says how the process is. For load balancers and orchestrators use grpc.health.v1 instead.
     ///
     /// PERMISSION_DENIED  no policy rule allows it (PERMISSION_DENIED)
+    /// INTERNAL           something inside is wrong (INTERNAL)
     #[derive(Debug)]
     pub struct SystemServiceServer<T> {
         inner: Arc<T>,

@@ -11,11 +11,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use fieldseal_audit::PageLimit;
 use fieldseal_crypto::ContentType;
 use fieldseal_crypto::field::Header;
 use fieldseal_engine::{
-    Caller, DecryptCall, DecryptItem, DecryptReply, EncryptCall, EncryptItem, Engine, Installation,
-    PlainInput, Refusal, SealedInput, Settings, StoreBackend,
+    AuditQuery, Caller, DecryptCall, DecryptItem, DecryptReply, EncryptCall, EncryptItem, Engine,
+    Installation, PlainInput, Refusal, SealedInput, Settings, StoreBackend,
 };
 use fieldseal_keys::KeyChange;
 use fieldseal_keys::keyring::{self, FileProvider, Keyring, Recovery};
@@ -43,6 +44,7 @@ impl Place {
         let members = [
             (Role::App, caller("app").principal),
             (Role::Operator, caller("ops").principal),
+            (Role::Operator, caller("ops2").principal),
             (Role::Auditor, caller("auditor").principal),
         ];
         for (name, text) in fieldseal_policy::default_files(&members) {
@@ -183,4 +185,22 @@ pub(crate) async fn open(
     ciphertext: &Bytes,
 ) -> Result<String, Refusal> {
     open_as(engine, "app", field("pii", "email"), sealed(partition, row, ciphertext)).await
+}
+
+/// Every event on one page.
+pub(crate) const ALL: PageLimit = PageLimit { events: 10_000, bytes: usize::MAX };
+
+pub(crate) async fn events(engine: &Engine, query: AuditQuery) -> Vec<fieldseal_audit::Event> {
+    let reason = AccessReason::default();
+    let auditor = caller("auditor");
+    let found = engine.query_audit(&auditor, query, ALL, String::new(), &reason).await.unwrap();
+    found.page.events
+}
+
+/// The reason of a refusal, or `OK`.
+pub(crate) fn why<T>(result: Result<T, Refusal>) -> &'static str {
+    match result {
+        Ok(_) => "OK",
+        Err(refusal) => refusal.cause.reason(),
+    }
 }
