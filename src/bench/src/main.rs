@@ -64,6 +64,9 @@ struct RatiosArguments {
     /// Where all logs are written; its file system is what is measured [default: beside the binary]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
+    /// Only the loads whose name holds this text, for a profile: "BatchDecrypt", "1 caller"
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    only: String,
     /// Measure this binary instead of building the shipped one
     #[arg(long, value_name = "PATH")]
     binary: Option<PathBuf>,
@@ -106,6 +109,7 @@ async fn run(command: Command) -> Result<(), BenchError> {
                 rounds: arguments.rounds,
                 measured: Duration::from_secs(arguments.seconds.into()),
                 dir: arguments.dir,
+                only: arguments.only,
                 binary: arguments.binary,
             };
             // What was started is killed when the run is dropped.

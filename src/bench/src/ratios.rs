@@ -27,6 +27,8 @@ pub(crate) struct Plan {
     pub(crate) rounds: u32,
     pub(crate) measured: Duration,
     pub(crate) dir: Option<PathBuf>,
+    /// Loads whose name does not hold this text are left out.
+    pub(crate) only: String,
     pub(crate) binary: Option<PathBuf>,
 }
 
@@ -108,7 +110,7 @@ async fn run_in(dir: &Path, own: &Path, binary: &Path, plan: &Plan) -> Result<Re
     let mut journal = Journal::default();
     for round in 0..plan.rounds {
         tell(&format!("round {} of {}", round + 1, plan.rounds));
-        measure(&mut contenders, round, plan.measured, &mut journal).await?;
+        measure(&mut contenders, round, plan, &mut journal).await?;
     }
     let [ours, durable, bare] = &contenders;
     let report = report(ours, durable, bare, (plan.rounds, journal))?;
@@ -122,16 +124,17 @@ async fn run_in(dir: &Path, own: &Path, binary: &Path, plan: &Plan) -> Result<Re
 async fn measure(
     contenders: &mut [Contender; 3],
     round: u32,
-    measured: Duration,
+    plan: &Plan,
     journal: &mut Journal,
 ) -> Result<(), BenchError> {
     let first = usize::try_from(round).unwrap_or(0) % 3;
-    for (place, load) in LOADS.iter().enumerate() {
+    let wanted = |(_, load): &(usize, &Load)| load.bar.contains(&plan.only);
+    for (place, load) in LOADS.iter().enumerate().filter(wanted) {
         for who in [first, (first + 1) % 3, (first + 2) % 3] {
             let Some(contender) = contenders.get_mut(who) else { continue };
             let watched = who == 0 && load.call == Call::Decrypt && load.callers == 64;
             let before = if watched { Some(contender.journal().await?) } else { None };
-            contender.take(place, load, measured).await?;
+            contender.take(place, load, plan.measured).await?;
             if let Some(before) = before {
                 journal.add(&before, &contender.journal().await?);
             }
@@ -231,6 +234,7 @@ fn report(
     let mut bars: Vec<_> = LOADS
         .iter()
         .enumerate()
+        .filter(|(place, _)| ours.results.get(*place).is_some_and(|rounds| !rounds.is_empty()))
         .map(|(place, load)| {
             let [ours, durable, bare] = [ours, durable, bare].map(|who| who.median(place));
             Bar::compared(load, ours, durable, bare)

@@ -15,7 +15,8 @@ use kit::{Place, caller, change, open, seal};
 async fn kinds(engine: &Engine) -> Vec<Kind> {
     let (auditor, reason) = (caller("auditor"), AccessReason::default());
     let query = AuditQuery { oldest_first: true, ..AuditQuery::default() };
-    let found = engine.query_audit(&auditor, query, kit::ALL, String::new(), &reason).await.unwrap();
+    let found =
+        engine.query_audit(&auditor, query, kit::ALL, String::new(), &reason).await.unwrap();
     found.page.events.iter().filter_map(|event| event.kind).collect()
 }
 

@@ -93,6 +93,8 @@ pub(super) struct Queue {
     records: usize,
     bytes: usize,
     leading: bool,
+    /// Records of the last batch that was taken.
+    last: usize,
     closed: bool,
     /// The batch that is being written.
     current: Option<Ticket>,
@@ -108,6 +110,7 @@ impl Queue {
             records: 0,
             bytes: 0,
             leading: false,
+            last: 0,
             closed: false,
             current: None,
             written: revision,
@@ -148,13 +151,24 @@ impl Queue {
         Ok((ticket, lead))
     }
 
+    /// How many records wait, if others are likely to come: the last group had more than one.
+    pub(super) fn expected(&self) -> Option<usize> {
+        (self.last > 1 || self.records > 1).then_some(self.records)
+    }
+
+    /// How many records wait, if there are more than before and more fit into the batch.
+    pub(super) fn more_than(&self, before: usize) -> Option<usize> {
+        (self.records > before && self.waiting.len() < 2).then_some(self.records)
+    }
+
     /// The next batch, for whoever leads.
     pub(super) fn take(&mut self) -> Option<Batch> {
         let batch = self.waiting.pop_front();
         match &batch {
             None => self.leading = false,
             Some(batch) => {
-                self.records = self.records.saturating_sub(batch.hashes.len());
+                self.last = batch.hashes.len();
+                self.records = self.records.saturating_sub(self.last);
                 self.bytes = self.bytes.saturating_sub(batch.bytes());
                 self.current = Some(batch.ticket());
             }

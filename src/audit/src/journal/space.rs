@@ -42,6 +42,22 @@ impl FreeSpace for StatVfs {
     }
 }
 
+/// How often a lock that somebody holds is tried, and how long apart.
+const TRIES: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Locks a file. A holder that is just going, or a child of this process between its fork and its
+/// start, is waited out.
+fn lock(file: &File) -> rustix::io::Result<()> {
+    for _ in 1..TRIES {
+        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(PAUSE),
+            other => return other,
+        }
+    }
+    flock(file, FlockOperation::NonBlockingLockExclusive)
+}
+
 /// Holds the directory for as long as it lives. The file names the holder.
 pub(super) struct Lock {
     _file: File,
@@ -56,7 +72,7 @@ impl Lock {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let mut file = options.open(&path).map_err(|e| failed(&e))?;
-        if let Err(error) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        if let Err(error) = lock(&file) {
             if error != rustix::io::Errno::WOULDBLOCK {
                 return Err(failed(&error.into()));
             }

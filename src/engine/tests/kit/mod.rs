@@ -89,8 +89,16 @@ impl Place {
 
     /// Started, with the key `pii`.
     pub(crate) async fn with_key() -> (Self, Engine) {
+        Self::with_key_and(|_| ()).await
+    }
+
+    /// The same with other settings.
+    pub(crate) async fn with_key_and(other: impl FnOnce(&mut Settings)) -> (Self, Engine) {
         let place = Self::new().await;
-        let engine = place.start().await;
+        let mut settings = place.settings();
+        other(&mut settings);
+        let installation = Installation::new(settings, place.keyring());
+        let engine = installation.start(place.clock.clone()).await.unwrap();
         engine.create_key(&caller("ops"), change("pii")).await.unwrap();
         (place, engine)
     }

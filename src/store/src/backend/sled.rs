@@ -8,12 +8,17 @@ use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::{Backend, RawWrite};
 use crate::error::StoreError;
 
 /// Bytes of sled's page cache.
 const CACHE_BYTES: u64 = 16 * 1024 * 1024;
+
+/// How often a locked database is tried, and how long apart.
+const TRIES: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(10);
 
 pub(crate) struct SledBackend {
     db: ::sled::Db,
@@ -27,7 +32,7 @@ impl SledBackend {
         let config =
             ::sled::Config::new().path(directory).cache_capacity(CACHE_BYTES).flush_every_ms(None);
         let opening = std::thread::Builder::new().name("store-open".into());
-        let opening = opening.spawn(move || config.open())?;
+        let opening = opening.spawn(move || open_unlocked(&config))?;
         let db = match opening.join() {
             Ok(Ok(db)) => db,
             Ok(Err(error)) => return Err(failure(error).into()),
@@ -46,6 +51,20 @@ impl SledBackend {
         let file = File::open(path)?;
         Ok(Self { db, file, directory: directory.to_owned() })
     }
+}
+
+/// Opens the database once it is unlocked. The directory is ours alone by now, so whoever holds
+/// sled's own lock is a thread of an earlier handle, or a child of this process, that is just going.
+fn open_unlocked(config: &::sled::Config) -> ::sled::Result<::sled::Db> {
+    for _ in 1..TRIES {
+        match config.open() {
+            Err(::sled::Error::Io(error)) if error.to_string().contains("acquire lock") => {
+                std::thread::sleep(PAUSE);
+            }
+            other => return other,
+        }
+    }
+    config.open()
 }
 
 /// What sled says, in our words: damage is `InvalidData`.

@@ -69,7 +69,16 @@ impl OnSled {
     }
 
     fn raw(&self) -> sled::Db {
-        sled::Config::new().path(self.directory()).flush_every_ms(None).open().unwrap()
+        let config = sled::Config::new().path(self.directory()).flush_every_ms(None);
+        // A thread of the handle before may hold the file for some moments.
+        let opened = (0..100_000).find_map(|_| match config.open() {
+            Err(sled::Error::Io(error)) if error.to_string().contains("acquire lock") => {
+                std::thread::yield_now();
+                None
+            }
+            other => Some(other),
+        });
+        opened.unwrap().unwrap()
     }
 }
 

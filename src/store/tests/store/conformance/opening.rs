@@ -69,10 +69,12 @@ async fn a_store_without_its_own_records_is_corrupt(place: impl Place) {
     let state = place.raw_entries().into_iter().find(|(key, _)| key == STATE).unwrap().1;
     for damaged in [&state[..state.len() - 1], &state[..7], &[]] {
         place.write_raw(STATE, damaged);
-        assert!(matches!(place.refusal(), StoreError::Corrupt(_)));
+        let refused = place.refusal();
+        assert!(matches!(refused, StoreError::Corrupt(_)), "{refused}");
     }
     place.remove_raw(STATE);
-    assert!(matches!(place.refusal(), StoreError::Corrupt(_)));
+    let refused = place.refusal();
+    assert!(matches!(refused, StoreError::Corrupt(_)), "{refused}");
     place.write_raw(STATE, &state);
     place.open().close().await;
     place.remove_raw(FORMAT);
