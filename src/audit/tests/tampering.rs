@@ -225,7 +225,7 @@ async fn only_a_log_that_was_closed_is_clean() {
     let policy = policy();
     let log = Log::new(SMALL);
     let (journal, report) = log.try_open().unwrap();
-    assert!(report.unclean, "nobody closed it yet");
+    assert!(!report.unclean, "nothing was written yet");
     commit(&journal, &policy, 1).await.unwrap();
     stop(&journal).await;
     drop(journal);

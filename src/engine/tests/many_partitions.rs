@@ -1,5 +1,5 @@
 //! Memory with more partitions than it may remember. In a file of its own, because it looks at the
-//! memory of its whole process.
+//! key pages of its whole process.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
@@ -12,18 +12,15 @@ use kit::{Place, caller, field, open, plain};
 const PARTITIONS: usize = 100_000;
 const BATCH: usize = 1_000;
 
-/// Mebibytes that this process holds (proc_pid_status(5)).
-fn resident() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.split_ascii_whitespace().next().unwrap().parse::<u64>().unwrap() / 1024
-}
+const REMEMBERED: usize = 4_096;
+/// What a key takes in its page.
+const KEY_BYTES: usize = 64;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_hundred_thousand_partitions_do_not_grow_memory_beyond_the_caches_bound() {
     let (_place, engine) =
-        Place::with_key_and(|settings| settings.keys.cached_data_keys = 4_096).await;
-    let (mut first, mut warm) = (None, 0);
+        Place::with_key_and(|settings| settings.keys.cached_data_keys = REMEMBERED).await;
+    let mut first = None;
     for batch in 0..PARTITIONS / BATCH {
         let name = |item: usize| format!("person-{:06}", batch * BATCH + item);
         let call = EncryptCall {
@@ -38,17 +35,15 @@ async fn a_hundred_thousand_partitions_do_not_grow_memory_beyond_the_caches_boun
         if first.is_none() {
             first = reply.items.into_iter().next().map(|item| buffer.slice(item.unwrap().range));
         }
-        if batch == 9 {
-            // More than the caches hold: they are full from here on.
-            warm = resident();
-        }
     }
-    let grown = resident().saturating_sub(warm);
     let status = engine.status(&caller("ops")).await.unwrap();
-    eprintln!("warm {warm} MiB, grown {grown} MiB, cached {}", status.data_keys_cached);
-    assert!(status.data_keys_cached <= 4_096, "{}", status.data_keys_cached);
-    // 90,000 more data keys would be 50 MiB, and their partitions as much again.
-    assert!(grown < 40, "{warm} MiB after 10,000 partitions, {grown} MiB more after 100,000");
+    assert!(status.data_keys_cached <= REMEMBERED, "{}", status.data_keys_cached);
+    // Both caches, what a batch has in its hands, and one page more; every key would be six times
+    // as much.
+    let most = (2 * REMEMBERED + 2 * BATCH) * KEY_BYTES + 64 * 1024;
+    let found = fieldseal_memory::key_page_bytes();
+    assert!(found <= most, "{found} bytes of keys, and {most} are enough");
+    assert!(PARTITIONS * KEY_BYTES > 6 * most, "the test would not notice");
     let first = first.unwrap();
     assert_eq!(open(&engine, "person-000000", "1", &first).await.unwrap(), "ada@example.com");
 }

@@ -11,6 +11,6 @@ mod process;
 mod secret;
 
 pub use allocator::WipingAllocator;
-pub use pool::{Protection, protection};
+pub use pool::{Protection, key_page_bytes, protection};
 pub use process::harden_process;
 pub use secret::SecretBox;

@@ -2,7 +2,7 @@
 
 use std::ptr::NonNull;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Bytes of a slot: room for the largest secret.
 pub(crate) const SLOT_BYTES: usize = 64;
@@ -26,11 +26,19 @@ unsafe impl Send for Slot {}
 
 static FREE: Mutex<Vec<Slot>> = Mutex::new(Vec::new());
 static UNLOCKED: AtomicBool = AtomicBool::new(false);
+static MAPPED: AtomicUsize = AtomicUsize::new(0);
 
 /// How key pages are protected so far.
 #[must_use]
 pub fn protection() -> Protection {
     if UNLOCKED.load(Ordering::Relaxed) { Protection::Unlocked } else { Protection::Locked }
+}
+
+/// Bytes of key pages that this process has. They are never given back: it is the most that its
+/// keys ever took at the same time, 64 bytes each.
+#[must_use]
+pub fn key_page_bytes() -> usize {
+    MAPPED.load(Ordering::Relaxed)
 }
 
 /// Takes a zeroed slot. It is given back with [`give_back`].
@@ -82,6 +90,7 @@ fn map_chunk() -> NonNull<u8> {
                 && libc::madvise(address, CHUNK_BYTES, libc::MADV_DONTFORK) == 0,
         )
     };
+    MAPPED.fetch_add(CHUNK_BYTES, Ordering::Relaxed);
     if !(locked && hidden) {
         UNLOCKED.store(true, Ordering::Relaxed);
     }

@@ -69,7 +69,8 @@ fn is_uncanonical_uuid(text: &str) -> bool {
         return bare.bytes().all(|b| b.is_ascii_hexdigit())
             && !bare.bytes().all(|b| b.is_ascii_digit());
     }
-    is_hyphenated_uuid(bare) && bare.bytes().any(|b| b.is_ascii_uppercase())
+    // The usual row is a canonical UUID: one pass tells.
+    bare.bytes().any(|b| b.is_ascii_uppercase()) && is_hyphenated_uuid(bare)
 }
 
 pub(crate) fn is_hyphenated_uuid(text: &str) -> bool {

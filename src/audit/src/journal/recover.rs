@@ -57,7 +57,7 @@ impl Journal {
         let spare = space::zeroed(settings, &StatVfs, settings.segment_bytes)?;
         let head = SegmentHead { format: FORMAT, origin, ..SegmentHead::default() };
         writer::begin(&lock, settings, &spare, &head, |message| identity.signing.sign(message))?;
-        Ok(())
+        settle::mark_closed(&lock, directory, 0)
     }
 
     /// Opens a log. A torn end is kept aside and cut off; anything that was synced and is damaged is

@@ -3,8 +3,8 @@
 //! After an unclean end the page cache may hold what the disk does not. So the open segment is copied
 //! to a new file and synced, and what is torn is kept in a file of its own until a record says so.
 
-use std::fs::OpenOptions;
-use std::io::{self, Write as _};
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead as _, BufReader, Read, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -36,38 +36,86 @@ pub(super) fn settle(
     if !torn && closed_at(directory) == Some(size) {
         return Ok(Settled { clean: true, torn_bytes: 0 });
     }
-    let failed = |e: &io::Error| JournalError::io("copy", segment, e);
-    let bytes = std::fs::read(segment).map_err(|e| failed(&e))?;
-    let kept = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
-    let (kept, rest) = bytes.split_at(kept);
-    let torn_len = rest.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1);
-    if torn_len > 0 {
+    let failed = |e: io::Error| JournalError::io("copy", segment, &e);
+    let torn_bytes = copy(lock, directory, segment, (offset, size)).map_err(failed)?;
+    Ok(Settled { clean: false, torn_bytes })
+}
+
+/// Keeps what is torn aside, and puts a synced copy of the rest in the segment's place. A piece at a
+/// time: a segment is large.
+fn copy(
+    lock: &Lock,
+    directory: &Path,
+    segment: &Path,
+    (offset, size): (u64, u64),
+) -> io::Result<u64> {
+    let mut from = File::open(segment)?;
+    let len = from.metadata()?.len();
+    let torn = last_byte(&mut from, offset)?.saturating_sub(offset);
+    if torn > 0 {
         // A crash between this and the copy leaves the same bytes, and so the same name, again.
         let aside = directory.join(format!("torn-{size:020}{UNRECORDED}"));
-        let torn = rest.get(..torn_len).unwrap_or_default();
-        replace(&aside, torn).map_err(|e| failed(&e))?;
-        lock.sync_directory().map_err(|e| failed(&e))?;
+        let mut to = create(&aside)?;
+        from.seek(SeekFrom::Start(offset))?;
+        carry(&mut Read::by_ref(&mut from).take(torn), &mut to)?;
+        to.sync_all()?;
+        lock.sync_directory()?;
     }
-    let copy = directory.join("copy.tmp");
-    let copied = match std::fs::remove_file(&copy) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-        _ => create_new(&copy).and_then(|mut file| {
-            file.write_all(kept)?;
-            file.write_all(&vec![0; rest.len()])?;
-            file.sync_all()
-        }),
-    };
-    copied
-        .and_then(|()| std::fs::rename(&copy, segment))
-        .and_then(|()| lock.sync_directory())
-        .map_err(|e| failed(&e))?;
-    Ok(Settled { clean: false, torn_bytes: torn_len as u64 })
+    let new = directory.join("copy.tmp");
+    match std::fs::remove_file(&new) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let mut to = create_new(&new)?;
+    from.seek(SeekFrom::Start(0))?;
+    carry(&mut Read::by_ref(&mut from).take(offset), &mut to)?;
+    carry(&mut io::repeat(0).take(len.saturating_sub(offset)), &mut to)?;
+    to.sync_all()?;
+    std::fs::rename(&new, segment)?;
+    lock.sync_directory()?;
+    Ok(torn)
+}
+
+/// Reads everything and writes it. `io::copy` would let the file system share the blocks of both
+/// files, and what may not be on them is what this is about.
+fn carry(from: &mut impl Read, to: &mut File) -> io::Result<()> {
+    let mut piece = vec![0; 256 * 1024];
+    loop {
+        let read = from.read(&mut piece)?;
+        match piece.get(..read) {
+            None | Some([]) => return Ok(()),
+            Some(some) => to.write_all(some)?,
+        }
+    }
+}
+
+/// Where the last byte that is not zero ends, or `from` if there is none behind it.
+fn last_byte(file: &mut File, from: u64) -> io::Result<u64> {
+    file.seek(SeekFrom::Start(from))?;
+    let mut reader = BufReader::with_capacity(64 * 1024, file);
+    let (mut at, mut last) = (from, from);
+    loop {
+        let piece = reader.fill_buf()?;
+        if piece.is_empty() {
+            return Ok(last);
+        }
+        if let Some(place) = piece.iter().rposition(|byte| *byte != 0) {
+            last = at.saturating_add(place as u64 + 1);
+        }
+        let len = piece.len();
+        at = at.saturating_add(len as u64);
+        reader.consume(len);
+    }
 }
 
 /// Writes down that the log was closed with so many records, all of them on disk.
 pub(super) fn mark_closed(lock: &Lock, directory: &Path, size: u64) -> Result<(), JournalError> {
     let (path, new) = (directory.join(CLOSED), directory.join("closed.tmp"));
-    replace(&new, format!("{size}\n").as_bytes())
+    create(&new)
+        .and_then(|mut file| {
+            file.write_all(format!("{size}\n").as_bytes())?;
+            file.sync_all()
+        })
         .and_then(|()| std::fs::rename(&new, &path))
         .and_then(|()| lock.sync_directory())
         .map_err(|e| JournalError::io("write", &path, &e))
@@ -78,11 +126,9 @@ fn closed_at(directory: &Path) -> Option<u64> {
     std::fs::read_to_string(directory.join(CLOSED)).ok()?.trim().parse().ok()
 }
 
-fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    file.write_all(content)?;
-    file.sync_all()
+/// A file for its owner alone, empty whether it was there or not.
+fn create(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
 }
 
 /// A torn tail that no record speaks of yet.
