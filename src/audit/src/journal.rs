@@ -98,7 +98,8 @@ pub struct Journal {
 
 impl Journal {
     /// Records a call, and hands out what it withheld together with its receipt. The record is
-    /// queued when this is first polled: a caller who goes away afterwards is on record.
+    /// queued when this is first polled: a caller who goes away afterwards is on record. Poll it to
+    /// its end or drop it: it may be the one that writes for others.
     ///
     /// # Errors
     /// The value is dropped: `Inconsistent` if the event says of more or fewer items that they are
@@ -257,7 +258,17 @@ impl Journal {
 
 /// Writes one group, then hands the lead on. It blocks for as long as the disk takes.
 fn lead_one(shared: &Arc<Shared>) {
-    let Some(batch) = shared.queue.lock().take() else { return };
+    while write_one(shared) {
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(Lead(Some(Arc::clone(shared))).run());
+            return;
+        }
+    }
+}
+
+/// Writes one group. True if somebody must lead on.
+fn write_one(shared: &Arc<Shared>) -> bool {
+    let Some(batch) = shared.queue.lock().take() else { return false };
     // A panic half way would leave everybody waiting for a leader that is gone.
     let write = AssertUnwindSafe(|| shared.writer.lock().write(shared, &batch));
     let result = catch_unwind(write)
@@ -265,14 +276,15 @@ fn lead_one(shared: &Arc<Shared>) {
     // What waits after a failure came later, and changes must not overtake each other: it fails
     // with it, and nobody can queue in between.
     let (late, more) = shared.queue.lock().end_lead(&batch, result.is_ok());
+    let failed = result.is_err();
     if let Err(error) = &result {
         late.iter().for_each(|batch| batch.answer(Err(error.clone())));
-        space::watch_for_return(shared);
     }
     batch.answer(result);
-    if more {
-        tokio::spawn(Lead(Some(Arc::clone(shared))).run());
+    if failed {
+        space::watch_for_return(shared);
     }
+    more
 }
 
 /// Most turns that a leader gives to callers who are about to queue.

@@ -38,11 +38,9 @@ impl SealSlot {
     /// Takes `count` seals out of the reserve.
     fn take(&self, count: u32) -> bool {
         let count = i64::from(count);
-        if self.left.fetch_sub(count, Ordering::Relaxed) >= count {
-            return true;
-        }
-        self.left.fetch_add(count, Ordering::Relaxed);
-        false
+        // Never below zero, not even for a moment: somebody may take out all that is left.
+        let rest = |left: i64| (left >= count).then(|| left.saturating_sub(count));
+        self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, rest).is_ok()
     }
 }
 

@@ -15,7 +15,8 @@ use crate::backend::{Backend, RawWrite};
 use crate::error::{StoreError, TxnError};
 use crate::lock::Hold;
 use crate::path::Path;
-use crate::store::{OutboxEntry, STATE_KEY, Secrets, outbox_key, seal_value, stored_revision};
+use crate::store::{OutboxEntry, STATE_KEY, Secrets};
+use crate::stored::{outbox_key, seal_value, stored_revision};
 use crate::txn::{Guard, Txn, Write};
 
 /// Most transactions of a group.

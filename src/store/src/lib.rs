@@ -13,6 +13,7 @@ mod error;
 mod lock;
 mod path;
 mod store;
+mod stored;
 mod txn;
 
 pub use backend::memory::{Faults, MemoryDisk};

@@ -68,6 +68,7 @@ impl Batch {
 }
 
 /// A caller's place in a batch.
+#[derive(Clone)]
 pub(super) struct Ticket {
     pub(super) index: u64,
     answer: Arc<Answer>,
@@ -202,7 +203,7 @@ impl Queue {
     /// Refuses everything from now on; gives the last batch that was taken before.
     pub(super) fn close(&mut self) -> Option<Ticket> {
         self.closed = true;
-        self.waiting.back().map(Batch::ticket).or_else(|| self.current.take())
+        self.waiting.back().map(Batch::ticket).or_else(|| self.current.clone())
     }
 }
 

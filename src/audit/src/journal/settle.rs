@@ -34,6 +34,8 @@ pub(super) fn settle(
     (offset, size, torn): (u64, u64, bool),
 ) -> Result<Settled, JournalError> {
     if !torn && closed_at(directory) == Some(size) {
+        // All but the name of a segment that was begun since, with nothing in it yet.
+        lock.sync_directory().map_err(|e| JournalError::io("sync", directory, &e))?;
         return Ok(Settled { clean: true, torn_bytes: 0 });
     }
     let failed = |e: io::Error| JournalError::io("copy", segment, &e);
@@ -53,8 +55,10 @@ fn copy(
     let len = from.metadata()?.len();
     let torn = last_byte(&mut from, offset)?.saturating_sub(offset);
     if torn > 0 {
-        // A crash between this and the copy leaves the same bytes, and so the same name, again.
-        let aside = directory.join(format!("torn-{size:020}{UNRECORDED}"));
+        // A crash between this and the copy leaves the same bytes, and so the same name, again. A
+        // torn record of this very cut leaves others.
+        let sum = checksum(&mut from, offset, torn)?;
+        let aside = directory.join(format!("torn-{size:020}-{sum:08x}{UNRECORDED}"));
         let mut to = create(&aside)?;
         from.seek(SeekFrom::Start(offset))?;
         carry(&mut Read::by_ref(&mut from).take(torn), &mut to)?;
@@ -74,6 +78,22 @@ fn copy(
     std::fs::rename(&new, segment)?;
     lock.sync_directory()?;
     Ok(torn)
+}
+
+/// The CRC-32 of some bytes of a file.
+fn checksum(file: &mut File, from: u64, bytes: u64) -> io::Result<u32> {
+    file.seek(SeekFrom::Start(from))?;
+    let mut reader = BufReader::with_capacity(64 * 1024, Read::by_ref(file).take(bytes));
+    let mut sum = crc32fast::Hasher::new();
+    loop {
+        let piece = reader.fill_buf()?;
+        if piece.is_empty() {
+            return Ok(sum.finalize());
+        }
+        sum.update(piece);
+        let len = piece.len();
+        reader.consume(len);
+    }
 }
 
 /// Reads everything and writes it. `io::copy` would let the file system share the blocks of both

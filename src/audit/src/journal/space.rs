@@ -182,13 +182,15 @@ impl Shared {
 /// After a failure: looks from time to time whether the log can be written again, and says so.
 pub(super) fn watch_for_return(shared: &Arc<Shared>) {
     let weak = Arc::downgrade(shared);
+    // Without a runtime nobody looks; the next record does.
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
     {
         let mut writer = shared.writer.lock();
         if writer.broken.is_some() || std::mem::replace(&mut writer.watched, true) {
             return;
         }
     }
-    tokio::spawn(async move {
+    runtime.spawn(async move {
         let mut again = tokio::time::interval(RETRY);
         again.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {

@@ -222,11 +222,23 @@ pub(super) fn begin(
         other => other.map_err(|e| failed(&e))?,
     };
     file.write_all_at(&header, 0).and_then(|()| file.sync_all()).map_err(|e| failed(&e))?;
-    // Never over a segment that is there.
-    renameat_with(CWD, spare, CWD, &path, RenameFlags::NOREPLACE).map_err(|e| failed(&e.into()))?;
+    rename_new(spare, &path).map_err(|e| failed(&e))?;
     lock.sync_directory().map_err(|e| failed(&e))?;
     let end = header.len() as u64;
     OpenSegment::of(file, path.clone(), head.first, end).map_err(|e| failed(&e))
+}
+
+/// Renames a file, never over one that is there.
+fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // A file system that cannot do both at once. The directory is locked, so looking first does.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => match to.symlink_metadata() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => std::fs::rename(from, to),
+            Err(error) => Err(error),
+            Ok(_) => Err(Errno::EXIST.into()),
+        },
+        other => Ok(other?),
+    }
 }
 
 /// Whether the operating system has too little of something that comes back.
