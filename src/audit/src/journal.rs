@@ -249,9 +249,12 @@ impl Journal {
             return Err(JournalError::Broken(why));
         }
         let checkpoint = self.checkpoint();
-        // Everything is on disk. Without the mark the next start only works a little more.
         let (writer, directory) = (self.shared.writer.lock(), &self.shared.settings.directory);
-        settle::mark_closed(&writer.lock, directory, checkpoint.tree_size)?;
+        let marked = settle::mark_closed(&writer.lock, directory, checkpoint.tree_size);
+        if let Err(error) = marked {
+            // Everything is on disk. Without the mark the next start only works a little more.
+            tracing::warn!(%error, "the audit log is closed, and not marked so");
+        }
         Ok(checkpoint)
     }
 }
