@@ -67,3 +67,57 @@ async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeErr
     let bound = listener.local_addr().map_err(failed)?;
     Ok((listener, bound))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(address_file: std::path::PathBuf) -> ProbeSettings {
+        let listen = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
+        ProbeSettings { listen, address_file: Some(address_file) }
+    }
+
+    #[tokio::test]
+    async fn a_process_that_starts_or_stops_is_alive_and_not_ready() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("probes");
+        let readiness = Readiness::new();
+        let probing = Probing::start(&settings(file.clone()), &readiness).await.unwrap();
+        let address = std::fs::read_to_string(&file).unwrap().trim_end().parse().unwrap();
+        let answer = |ok, says: &str| ProbeAnswer { ok, says: says.to_owned() };
+        let asked = ask(address, Probe::Readiness).await.unwrap();
+        assert_eq!(asked, answer(false, "not ready: starting"));
+        assert_eq!(ask(address, Probe::Liveness).await.unwrap(), answer(true, "live"));
+        probing.observer().stopping();
+        let asked = ask(address, Probe::Readiness).await.unwrap();
+        assert_eq!(asked, answer(false, "not ready: stopping"));
+        assert_eq!(ask(address, Probe::Liveness).await.unwrap(), answer(true, "live"));
+        drop(probing);
+        assert!(!file.exists());
+    }
+
+    #[tokio::test]
+    async fn an_address_that_somebody_has_is_refused_by_name() {
+        let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = taken.local_addr().unwrap();
+        let settings = ProbeSettings { listen: Some(address), address_file: None };
+        let started = Probing::start(&settings, &Readiness::new()).await;
+        let Err(error) = started else { panic!("two listen on {address}") };
+        assert_eq!(error.reason(), "ADDRESS_UNAVAILABLE");
+        assert!(error.to_string().contains(&address.to_string()), "{error}");
+        // What listens there and is none of ours is told from one that is not ready.
+        let silent = tokio::spawn(async move { drop(taken.accept().await) });
+        let asked = ask(address, Probe::Readiness).await;
+        assert!(matches!(asked, Err(ProbeError::Foreign(_))), "{asked:?}");
+        silent.await.unwrap();
+        let asked = ask(address, Probe::Readiness).await;
+        assert!(matches!(asked, Err(ProbeError::Unreachable(..))), "{asked:?}");
+    }
+
+    #[tokio::test]
+    async fn without_an_address_nobody_listens() {
+        let settings = ProbeSettings { listen: None, address_file: None };
+        let probing = Probing::start(&settings, &Readiness::new()).await.unwrap();
+        assert!(probing._answering.is_none());
+    }
+}
