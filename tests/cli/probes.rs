@@ -318,7 +318,7 @@ fn the_newest_checkpoint_comes_again_and_again_and_on_stop() {
     running.signal(rustix::process::Signal::TERM);
     assert_eq!(running.code(), 0);
     let rest = lines.all();
-    let last = rest.lines().filter_map(checkpoint).last().unwrap();
+    let last = rest.lines().filter_map(checkpoint).next_back().unwrap();
     assert!(size(&last) > size(&later), "{rest}");
     let verified = installation.verify(&installation.log());
     assert!(verified.status.success());
