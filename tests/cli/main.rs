@@ -11,10 +11,13 @@
 
 mod csv;
 mod dev;
+mod drain;
 mod init;
 mod installation;
 mod job;
+mod marker;
 mod output;
+mod probes;
 mod process;
 mod quickstart;
 mod recover;
