@@ -9,6 +9,7 @@
     reason = "a test that cannot be set up fails"
 )]
 
+mod config;
 mod csv;
 mod dev;
 mod init;

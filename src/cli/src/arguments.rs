@@ -1,5 +1,7 @@
 //! The command line, as clap reads it. No argument ever carries a value to encrypt.
 
+pub(crate) mod config;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -44,7 +46,10 @@ pub(crate) enum Command {
     /// Make an installation: keyring, store, audit log, policy and configuration
     Init(InitArguments),
     /// Run the sidecar
-    Serve(ServeArguments),
+    Serve(config::ConfigFile),
+    /// Check or show a configuration
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
     /// Open a value of a stopped installation with the recovery identity
     Recover(RecoverArguments),
     /// Create, show, list and rotate keys
@@ -110,13 +115,6 @@ pub(crate) struct InitArguments {
     pub dev_certificates: bool,
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct ServeArguments {
-    /// The configuration file
-    #[arg(long, value_name = "PATH")]
-    pub config: PathBuf,
-}
-
 /// What a value is bound to, apart from row and partition.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct FieldArguments {
@@ -161,7 +159,7 @@ pub(crate) struct ReasonArguments {
 #[derive(Debug, Args)]
 pub(crate) struct RecoverArguments {
     /// The installation's configuration file; it must be stopped
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", env = "FIELDSEAL_CONFIG", hide_env_values = true)]
     pub config: PathBuf,
     /// A file with the age identity (AGE-SECRET-KEY-1…)
     #[arg(long, value_name = "PATH")]

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use fieldseal_policy::Role;
-use fieldseal_server::config::Config;
+use fieldseal_server::config::{Config, Environment};
 use serde_json::json;
 
 use crate::address;
@@ -11,7 +11,7 @@ use crate::arguments::DevArguments;
 use crate::connection::{environment, quoted_path};
 use crate::failure::Failure;
 use crate::installation::{self, Created, Plan};
-use crate::output::{Output, Table};
+use crate::output::{Output, Table, note};
 use crate::serve;
 use crate::signals::StopSignals;
 
@@ -20,6 +20,7 @@ const DEVELOPER: &str = "developer";
 
 /// Runs `dev` until Ctrl-C or SIGTERM.
 pub(crate) async fn run(arguments: DevArguments, output: &Output) -> Result<(), Failure> {
+    read_environment(&Environment::of_process())?;
     // Before anything is made: a signal that ends the process would leave its directory behind.
     let stop = StopSignals::listen_with_hangup()?;
     let place = tempfile::Builder::new()
@@ -34,9 +35,10 @@ pub(crate) async fn run(arguments: DevArguments, output: &Output) -> Result<(), 
     plan.in_memory = true;
     plan.reflection = true;
     plan.address_file = Some("address".to_owned());
-    plan.settings.push(("segment_mib = 64".to_owned(), "segment_mib = 4".to_owned()));
+    plan.settings.push(("audit.segment_mib", "4".to_owned()));
     let created = installation::create(&plan).await?;
-    let config = Config::load(&created.config()).map_err(|e| serve::config_failure(&e))?;
+    let config = Config::load_with_origins(&created.config(), &Environment::default());
+    let (config, _) = config.map_err(|e| serve::config_failure(&e))?;
     let told = async {
         let listening = address::appears(&created.dir.join("address")).await;
         let settings = created.client(DEVELOPER, listening);
@@ -55,6 +57,16 @@ pub(crate) async fn run(arguments: DevArguments, output: &Output) -> Result<(), 
         remove_stale(path, &created);
     }
     ended
+}
+
+/// It makes its own settings: an image may bring those of a production. Mistakes are mistakes all
+/// the same.
+fn read_environment(environment: &Environment) -> Result<(), Failure> {
+    environment.check().map_err(|e| serve::config_failure(&e))?;
+    for name in environment.settings() {
+        note(&format!("{name} is passed over: dev makes its own settings"));
+    }
+    Ok(())
 }
 
 fn introduce(
@@ -117,6 +129,6 @@ fn remove_stale(path: &Path, created: &Created) {
     if std::fs::read_to_string(path).is_ok_and(|text| text.contains(&ours))
         && let Err(error) = std::fs::remove_file(path)
     {
-        crate::output::note(&format!("left behind: {}: {error}", path.display()));
+        note(&format!("left behind: {}: {error}", path.display()));
     }
 }

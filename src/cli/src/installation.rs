@@ -55,8 +55,8 @@ pub(crate) struct Plan {
     pub members: Vec<(Role, Principal)>,
     /// Development certificates; none are made if this is empty.
     pub dev_callers: Vec<DevCaller>,
-    /// More settings, as (line of the default configuration, line to put in its place).
-    pub settings: Vec<(String, String)>,
+    /// More settings, as (name, value as the environment would state it).
+    pub settings: Vec<(&'static str, String)>,
 }
 
 impl Plan {
@@ -338,37 +338,28 @@ fn certificates(plan: &Plan, tls: &Path) -> Result<(), Failure> {
 
 /// The configuration's text: the commented defaults with this plan's values.
 fn configuration(plan: &Plan) -> Result<String, Failure> {
-    let address_file = plan.address_file.as_deref().unwrap_or_default();
-    let mut text = Config::example_for(plan.listen, address_file);
-    let mut set = |from: &str, to: &str| {
-        let new = text.replacen(&format!("\n{from}\n"), &format!("\n{to}\n"), 1);
-        if new == text && from != to {
-            let what = format!("the default configuration has no line {from:?}");
-            return Err(Failure::new(Exit::Internal, "INTERNAL", what));
+    let listen = plan.listen.to_string();
+    let mut changes = vec![
+        ("server.listen", listen.as_str()),
+        ("server.address_file", plan.address_file.as_deref().unwrap_or_default()),
+        ("server.reflection", if plan.reflection { "true" } else { "false" }),
+        ("state.backend", if plan.in_memory { "memory" } else { "sled" }),
+        ("tls.principal", principal_kind(&plan.members)?),
+    ];
+    let root_key_file = match &plan.root_key_file {
+        Some(stated) => {
+            Some(std::path::absolute(stated).map_err(|e| Failure::io("cannot use", stated, &e))?)
         }
-        text = new;
-        Ok(())
+        None => None,
     };
-    if plan.in_memory {
-        set("backend = \"sled\"", "backend = \"memory\"")?;
-    }
-    if plan.reflection {
-        set("reflection = false", "reflection = true")?;
-    }
-    let kind = principal_kind(&plan.members)?;
-    set("principal = \"spiffe\"", &format!("principal = \"{kind}\""))?;
-    if let Some(stated) = &plan.root_key_file {
-        let path =
-            std::path::absolute(stated).map_err(|e| Failure::io("cannot use", stated, &e))?;
+    if let Some(path) = &root_key_file {
         let path = path.to_str().ok_or_else(|| {
             Failure::usage("PATH_INVALID", "the root key file's path must be UTF-8 text")
         })?;
-        set("file = \"root.key\"", &format!("file = {}", toml::Value::from(path)))?;
+        changes.push(("root.file", path));
     }
-    for (from, to) in &plan.settings {
-        set(from, to)?;
-    }
-    Ok(text)
+    changes.extend(plan.settings.iter().map(|(name, value)| (*name, value.as_str())));
+    Config::example(&changes).map_err(|e| crate::serve::config_failure(&e))
 }
 
 /// All members are named alike, because a sidecar takes one kind of name from certificates.
@@ -480,7 +471,7 @@ mod tests {
         plan.address_file = Some("address".to_owned());
         plan.root_key_file = Some("/else\"where/key".into());
         plan.members = vec![(Role::App, Principal::parse("dns:a").unwrap())];
-        plan.settings = vec![("segment_mib = 64".to_owned(), "segment_mib = 4".to_owned())];
+        plan.settings = vec![("audit.segment_mib", "4".to_owned())];
         let config = Config::parse(Path::new("/x/f.toml"), &configuration(&plan).unwrap()).unwrap();
         assert_eq!(config.server.address_file, Some("/x/address".into()));
         assert_eq!(config.tls.principal, fieldseal_model::PrincipalKind::Dns);

@@ -10,6 +10,7 @@ mod address;
 mod arguments;
 mod audit;
 mod certificates;
+mod config;
 mod connection;
 mod csv;
 mod dev;
@@ -75,6 +76,7 @@ async fn run(command: Command, output: &Output) -> Result<(), Failure> {
         Command::Dev(arguments) => dev::run(arguments, output).await,
         Command::Init(arguments) => init::run(arguments, output).await,
         Command::Serve(arguments) => serve::command(arguments).await,
+        Command::Config(command) => config::run(command, output),
         Command::Recover(arguments) => recover::run(arguments, output).await,
         Command::Key(command) => keys::run(command, output).await,
         Command::Encrypt(arguments) => values::encrypt(arguments, output).await,
