@@ -1,6 +1,7 @@
 //! The command line, as clap reads it. No argument ever carries a value to encrypt.
 
 pub(crate) mod config;
+pub(crate) mod dev;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,7 +15,7 @@ const EXIT_CODES: &str = "Exit codes: 0 ok, 1 internal, 2 usage, 3 not found, 4 
     5 unavailable, 6 conflict, 7 decryption failed or tampering found, 8 store full, \
     9 store corrupt, 130 interrupted, or nobody read the output to its end.\n\n\
     Client commands read FIELDSEAL_CLIENT_ENDPOINT, FIELDSEAL_CLIENT_CA, FIELDSEAL_CLIENT_CERT \
-    and FIELDSEAL_CLIENT_KEY.";
+    and FIELDSEAL_CLIENT_KEY. Without any argument FIELDSEAL_DEV=1 stands for `dev`.";
 
 /// Encrypts sensitive database fields, and proves who read them.
 #[derive(Debug, Parser)]
@@ -42,7 +43,7 @@ pub(crate) enum Command {
     /// Show the whole job once: a real sidecar seals, opens, rotates, refuses and proves it
     Quickstart(QuickstartArguments),
     /// Run a sidecar in the foreground with keys in memory, for development
-    Dev(DevArguments),
+    Dev(dev::DevArguments),
     /// Make an installation: keyring, store, audit log, policy and configuration
     Init(InitArguments),
     /// Run the sidecar
@@ -74,16 +75,6 @@ pub(crate) struct QuickstartArguments {
     /// Where to put it; must be new, empty, or from an earlier quickstart
     #[arg(long, value_name = "DIR", default_value = "./fieldseal-quickstart")]
     pub dir: PathBuf,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct DevArguments {
-    /// The address to listen on; port 0 takes a free one
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
-    pub listen: SocketAddr,
-    /// Write what a client needs to know into this file, for `. FILE` in a shell
-    #[arg(long, value_name = "PATH")]
-    pub env_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -26,6 +26,12 @@ impl Environment {
         names.map(String::as_str).collect()
     }
 
+    /// The value of one of the other variables; nothing where it is empty.
+    #[must_use]
+    pub fn other(&self, name: &str) -> Option<&OsStr> {
+        self.0.get(name).map(OsString::as_os_str).filter(|value| !value.is_empty())
+    }
+
     /// Checks what it states, without any file.
     ///
     /// # Errors

@@ -89,6 +89,12 @@ that Kubernetes makes for a Service whose name begins with `fieldseal` are passe
 - `fieldseal config check --config FILE` reports the mistakes, and changes nothing;
 - `fieldseal config show --config FILE --origin` shows the values that hold, and where each was stated.
 
+`dev` makes its own settings and reads the variables of `FIELDSEAL_DEV_…` only: those of settings are passed
+over, and it says so. `FIELDSEAL_DEV=1` runs it where a container is started without arguments.
+Its certificates are in a new directory below `TMPDIR`, which is gone when it ends. For a client in another
+container, have both mount one volume at one path, set `TMPDIR` and `FIELDSEAL_DEV_ENV_FILE` to places in it,
+and run both as the same user.
+
 No setting holds a secret. Keys are in files, which settings name; a secret is never an argument and never
 in the environment.
 ";

@@ -301,6 +301,29 @@ pub static OTHER_VARIABLES: &[OtherVariable] = &[
         meaning: "The configuration file, where `--config` is not given.",
     },
     OtherVariable {
+        name: "FIELDSEAL_DEV",
+        read_by: "`fieldseal` alone",
+        meaning: "`1`: without any argument the program runs `dev`. `0` or empty: it does not. With an \
+            argument it means nothing.",
+    },
+    OtherVariable {
+        name: "FIELDSEAL_DEV_LISTEN",
+        read_by: "`dev`",
+        meaning: "The address to listen on, where `--listen` is not given: `0.0.0.0:7443` in a \
+            container.",
+    },
+    OtherVariable {
+        name: "FIELDSEAL_DEV_ENV_FILE",
+        read_by: "`dev`",
+        meaning: "The file for what a client needs to know, where `--env-file` is not given.",
+    },
+    OtherVariable {
+        name: "FIELDSEAL_DEV_SERVER_NAME",
+        read_by: "`dev`",
+        meaning: "The name by which clients reach it, where `--server-name` is not given: the name of \
+            its container, say.",
+    },
+    OtherVariable {
         name: crate::telemetry::LEVEL_VARIABLE,
         read_by: "`serve`, `dev`",
         meaning: "How much is logged: `off`, `error`, `warn`, `info` (the default), `debug` or \
