@@ -15,6 +15,7 @@ mod dev;
 mod init;
 mod installation;
 mod job;
+mod manual;
 mod output;
 mod process;
 mod quickstart;

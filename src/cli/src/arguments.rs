@@ -2,6 +2,7 @@
 
 pub(crate) mod config;
 pub(crate) mod dev;
+pub(crate) mod manual;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -68,6 +69,10 @@ pub(crate) enum Command {
     Audit(AuditCommand),
     /// Say how the sidecar is
     Status,
+    /// Write the completions of a shell to standard output
+    Completions(manual::CompletionsArguments),
+    /// Write man pages
+    Man(manual::ManArguments),
 }
 
 #[derive(Debug, Args)]

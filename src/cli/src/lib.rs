@@ -18,6 +18,7 @@ mod failure;
 mod init;
 mod installation;
 mod keys;
+mod manual;
 mod output;
 mod pages;
 mod quickstart;
@@ -96,5 +97,7 @@ async fn run(command: Command, output: &Output) -> Result<(), Failure> {
         Command::Audit(AuditCommand::List(arguments)) => audit::list(*arguments, output).await,
         Command::Audit(AuditCommand::Verify(arguments)) => verify::run(&arguments, output),
         Command::Status => status::run(output).await,
+        Command::Completions(arguments) => manual::completions(&arguments),
+        Command::Man(arguments) => manual::man(&arguments, output),
     }
 }
