@@ -10,6 +10,8 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+use std::fs::File;
+use std::io::Read as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -159,10 +161,14 @@ impl Config {
         };
         let cannot =
             |e: std::io::Error| unreadable(format!("cannot read the configuration file: {e}"));
-        if std::fs::metadata(file).map_err(cannot)?.len() > MAX_FILE_BYTES {
+        let mut text = String::new();
+        // One byte more than is allowed, and no more: it may be a device.
+        let mut limited = File::open(file).map_err(cannot)?.take(MAX_FILE_BYTES + 1);
+        let read = limited.read_to_string(&mut text);
+        if limited.limit() == 0 {
             return Err(unreadable("a configuration file has at most 1 MiB".to_owned()));
         }
-        let text = std::fs::read_to_string(file).map_err(cannot)?;
+        read.map_err(cannot)?;
         Self::of(file, &text, environment)
     }
 

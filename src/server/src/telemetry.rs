@@ -66,6 +66,11 @@ pub fn init(format: LogFormat) -> Result<(), TelemetryError> {
     .map_err(|_| TelemetryError::Twice)
 }
 
+/// Whether the text names a level.
+pub(crate) fn is_level(text: &str) -> bool {
+    level(text).is_some()
+}
+
 fn level(text: &str) -> Option<LevelFilter> {
     Some(match text.to_ascii_lowercase().as_str() {
         "off" => LevelFilter::OFF,

@@ -6,6 +6,7 @@ use std::ffi::{OsStr, OsString};
 use super::error::{ConfigError, ConfigErrors, Origin};
 use super::setting::{PREFIX, Setting, Value};
 use super::table::{OTHER_VARIABLES, SETTINGS};
+use crate::telemetry;
 
 /// The variables of an environment that are meant for this program: those that begin with
 /// `FIELDSEAL_`. It holds no secret, because no such variable does.
@@ -73,6 +74,14 @@ impl Environment {
                     message: format!("expected {}", setting.limits()),
                 }),
             }
+        }
+        let level = self.other(telemetry::LEVEL_VARIABLE).map(OsStr::to_string_lossy);
+        if level.is_some_and(|level| !telemetry::is_level(&level)) {
+            errors.push(ConfigError {
+                origin: Origin::Variable(telemetry::LEVEL_VARIABLE.to_owned()),
+                setting: String::new(),
+                message: "expected off, error, warn, info, debug or trace".to_owned(),
+            });
         }
         errors.extend(self.unknown());
         stated

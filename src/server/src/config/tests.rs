@@ -99,6 +99,12 @@ fn a_file_that_cannot_be_read_is_named() {
     let missing = directory.path().join("missing.toml");
     let error = Config::load(&missing).unwrap_err().to_string();
     assert!(error.starts_with(missing.to_str().unwrap()), "{error}");
+    let long = directory.path().join("long.toml");
+    std::fs::write(&long, "#".repeat((1 << 20) + 1)).unwrap();
+    for too_long in [Path::new("/dev/zero"), &long] {
+        let error = Config::load(too_long).unwrap_err().to_string();
+        assert!(error.ends_with("a configuration file has at most 1 MiB"), "{error}");
+    }
 }
 
 #[test]
@@ -191,6 +197,33 @@ fn every_setting_changes_the_configuration_from_the_file_and_from_the_environmen
     }
 }
 
+/// What nobody can set is a constant, and listed here.
+#[test]
+fn every_field_of_the_configuration_has_a_setting() {
+    let constants =
+        ["keepalive_interval", "keepalive_timeout", "connection_age", "longest_deadline"];
+    let values: Vec<_> = SETTINGS.iter().map(another).collect();
+    let names = SETTINGS.iter().map(|setting| setting.name);
+    let changes: Vec<_> = names.zip(values.iter().map(String::as_str)).collect();
+    let fields = |changes: &[(&str, &str)]| {
+        let text = Config::example(changes).unwrap();
+        let config = Config::parse(Path::new("/f.toml"), &text).unwrap();
+        let lines = format!("{config:#?}");
+        lines.lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>()
+    };
+    let changed = fields(&changes);
+    let unchanged = fields(&[]).into_iter().filter(|line| {
+        let is_value = line.contains(": ") && line.ends_with(',');
+        is_value && changed.contains(line)
+    });
+    let unchanged: Vec<_> =
+        unchanged.map(|line| line.split(':').next().unwrap().to_owned()).collect();
+    for name in &unchanged {
+        assert!(constants.contains(&name.as_str()), "no setting changes {name}");
+    }
+    assert_eq!(unchanged.len(), constants.len(), "{unchanged:?}");
+}
+
 #[test]
 fn every_limit_is_kept_at_both_ends() {
     for setting in SETTINGS {
@@ -222,6 +255,7 @@ fn mistakes_of_file_and_environment_are_told_together() {
         ("FIELDSEAL_LIMITS_STREAMS", "many"),
         ("FIELDSEAL_AUDIT_INSTANCE", "main"),
         ("FIELDSEAL_SERVER_LISTENS", "127.0.0.1:1"),
+        ("FIELDSEAL_LOG", "loud"),
     ];
     let error = Config::load_with_origins(&file, &environment.into_iter().collect()).unwrap_err();
     let told: Vec<_> = error.errors().iter().map(ToString::to_string).collect();
@@ -230,8 +264,9 @@ fn mistakes_of_file_and_environment_are_told_together() {
     let of_limits =
         "FIELDSEAL_LIMITS_STREAMS: limits.streams: expected a whole number from 1 to 10000";
     assert_eq!(told[1], of_limits);
-    assert!(told[2].starts_with("FIELDSEAL_SERVER_LISTENS: unknown variable; "), "{told:?}");
-    assert_eq!(told.len(), 3);
+    assert_eq!(told[2], "FIELDSEAL_LOG: expected off, error, warn, info, debug or trace");
+    assert!(told[3].starts_with("FIELDSEAL_SERVER_LISTENS: unknown variable; "), "{told:?}");
+    assert_eq!(told.len(), 4);
 }
 
 #[test]
