@@ -9,12 +9,14 @@
     reason = "a test that cannot be set up fails"
 )]
 
+mod config;
 mod csv;
 mod dev;
 mod drain;
 mod init;
 mod installation;
 mod job;
+mod manual;
 mod marker;
 mod output;
 mod probes;

@@ -4,12 +4,12 @@ use fieldseal_engine::BootError;
 use fieldseal_keys::keyring::KeyringError;
 use fieldseal_server::{Config, ConfigErrors, ServeError, ServeErrorKind, telemetry};
 
-use crate::arguments::ServeArguments;
+use crate::arguments::config::ConfigFile;
 use crate::failure::{Exit, Failure};
 use crate::signals::StopSignals;
 
 /// Runs `serve` until SIGTERM or Ctrl-C.
-pub(crate) async fn command(arguments: ServeArguments) -> Result<(), Failure> {
+pub(crate) async fn command(arguments: ConfigFile) -> Result<(), Failure> {
     let config = Config::load(&arguments.config).map_err(|e| config_failure(&e))?;
     run(config, StopSignals::listen()?).await
 }
@@ -21,7 +21,8 @@ pub(crate) async fn run(config: Config, mut stop: StopSignals) -> Result<(), Fai
 }
 
 pub(crate) fn config_failure(errors: &ConfigErrors) -> Failure {
-    Failure::usage("CONFIG_INVALID", errors.to_string())
+    let reason = if errors.is_newer() { "FORMAT_NEWER" } else { "CONFIG_INVALID" };
+    Failure::usage(reason, errors.to_string())
 }
 
 pub(crate) fn keyring_failure(error: &KeyringError) -> Failure {
