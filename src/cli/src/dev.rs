@@ -13,7 +13,7 @@ use crate::failure::Failure;
 use crate::installation::{self, Created, Plan};
 use crate::output::{Output, Table};
 use crate::serve;
-use crate::signals::StopSignals;
+use crate::signals::{ReloadSignal, StopSignals};
 
 /// The caller of the environment file: it may do everything.
 const DEVELOPER: &str = "developer";
@@ -48,7 +48,7 @@ pub(crate) async fn run(arguments: DevArguments, output: &Output) -> Result<(), 
         std::future::pending::<Result<(), Failure>>().await
     };
     let ended = tokio::select! {
-        ended = serve::run(config, stop) => ended,
+        ended = serve::run(config, stop, ReloadSignal::never()) => ended,
         failed = told => failed,
     };
     if let Some(path) = &arguments.env_file {

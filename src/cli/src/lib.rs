@@ -19,6 +19,7 @@ mod installation;
 mod keys;
 mod output;
 mod pages;
+mod policy;
 mod quickstart;
 mod recover;
 mod serve;
@@ -82,6 +83,7 @@ async fn run(command: Command, output: &Output) -> Result<(), Failure> {
         Command::Csv(command) => csv::run(command, output).await,
         Command::Audit(AuditCommand::List(arguments)) => audit::list(*arguments, output).await,
         Command::Audit(AuditCommand::Verify(arguments)) => verify::run(&arguments, output),
+        Command::Policy(command) => policy::run(command, output).await,
         Command::Status => status::run(output).await,
     }
 }

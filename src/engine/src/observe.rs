@@ -215,7 +215,7 @@ impl Engine {
             keys: keys.keys,
             data_keys_cached: keys.cached_data_keys,
             data_keys_cached_limit: keys.cached_data_keys_limit,
-            policy_digest: inner.policy.digest(),
+            policy_digest: inner.policy.newest().digest(),
             started_at: inner.started_at,
             journal: inner.journal.statistics(),
         })
