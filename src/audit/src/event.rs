@@ -273,9 +273,10 @@ impl SystemEvent {
         let outcome = if ended.is_ok() { Outcome::Ok } else { Outcome::Failed };
         let mut event = Self::of(Kind::PolicyReloaded, outcome, at);
         let public = &mut event.public;
+        // The same action whoever asked, so that one query finds every reload.
+        wire::number(public, 4, Action::ReloadPolicy.code().into());
         if let Some((permit, reason)) = by {
             wire::bytes(public, 3, permit.principal().as_str().as_bytes());
-            wire::number(public, 4, permit.action().code().into());
             wire::bytes(public, 6, reason.purpose.as_str().as_bytes());
             write_verdict(public, Verdict::Permit(permit), None, None, None);
             event.ticket = reason.ticket.as_str().to_owned();

@@ -1762,7 +1762,8 @@ pub struct AuditEvent {
     /// Reserved for the end user's token; empty until end_user_assertion is supported.
     #[prost(string, tag = "4")]
     pub end_user_token: ::prost::alloc::string::String,
-    /// The RPC's name, for example `Decrypt`. Empty for events of the system itself.
+    /// The RPC's name, for example `Decrypt`. Empty for events of the system itself, apart from reloads of
+    /// the policy that a signal asked for (ReloadPolicy).
     #[prost(string, tag = "5")]
     pub action: ::prost::alloc::string::String,
     /// How it ended.
