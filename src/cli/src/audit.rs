@@ -210,7 +210,10 @@ fn why(event: &v1::AuditEvent) -> String {
 fn ended(event: &v1::AuditEvent, item: Option<&v1::AuditEventItem>) -> String {
     if event.kind == "POLICY_RELOADED" {
         return match event.policy_digest.as_str() {
-            "" => format!("FAILED {}", shortened(&event.note, NOTE_COLUMNS)),
+            "" => format!(
+                "FAILED {}",
+                shortened(event.note.lines().next().unwrap_or_default(), NOTE_COLUMNS)
+            ),
             now => format!("OK {} → {}", token(&event.previous_policy_digest), token(now)),
         };
     }
