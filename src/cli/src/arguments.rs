@@ -4,6 +4,7 @@ pub(crate) mod config;
 pub(crate) mod dev;
 mod health;
 pub(crate) mod manual;
+mod policy;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,6 +14,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use fieldseal_model::Principal;
 
 pub(crate) use health::{HealthArguments, ProbeKind};
+pub(crate) use policy::{
+    ExplainArguments, MemberArguments, PolicyCommand, PolicyInitArguments, PolicySource,
+};
 
 /// Exit codes, shown at the end of the help.
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 internal, 2 usage, 3 not found, 4 denied, \
@@ -70,6 +74,9 @@ pub(crate) enum Command {
     /// List who read what, and verify the log
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Write, check, explain and reload the policy: who may do what
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     /// Say how the sidecar is
     Status,
     /// Ask the sidecar's second listener whether it lives or can serve; needs no certificate
@@ -102,15 +109,8 @@ pub(crate) struct InitArguments {
     /// [default: DIR/root.key]
     #[arg(long, value_name = "PATH")]
     pub root_key_file: Option<PathBuf>,
-    /// A caller who may encrypt and decrypt, for example spiffe://example.org/app (repeatable)
-    #[arg(long, value_name = "PRINCIPAL", value_parser = principal)]
-    pub app: Vec<Principal>,
-    /// A caller who may create and rotate keys (repeatable)
-    #[arg(long, value_name = "PRINCIPAL", value_parser = principal)]
-    pub operator: Vec<Principal>,
-    /// A caller who may read the audit log (repeatable)
-    #[arg(long, value_name = "PRINCIPAL", value_parser = principal)]
-    pub auditor: Vec<Principal>,
+    #[command(flatten)]
+    pub members: MemberArguments,
     /// Also make a development CA and certificates for the server and the callers app, ops, auditor
     #[arg(long)]
     pub dev_certificates: bool,

@@ -16,7 +16,7 @@ use crate::failure::Failure;
 use crate::installation::{self, Created, Plan};
 use crate::output::{Output, Table, note};
 use crate::serve;
-use crate::signals::StopSignals;
+use crate::signals::{ReloadSignal, StopSignals};
 
 /// Where it listens unless told otherwise: a free port.
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -61,7 +61,7 @@ pub(crate) async fn run(arguments: DevArguments, output: &Output) -> Result<(), 
         std::future::pending::<Result<(), Failure>>().await
     };
     let ended = tokio::select! {
-        ended = serve::run(config, stop) => ended,
+        ended = serve::run(config, stop, ReloadSignal::never()) => ended,
         failed = told => failed,
     };
     if let Some(path) = &arguments.env_file {

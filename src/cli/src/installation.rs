@@ -256,9 +256,7 @@ async fn fill(plan: &Plan, dir: &Path, config: &str, undo: &mut Undo) -> Result<
     let recovery_recipient = made.keyring.recipient().to_owned();
 
     let policy = undo.directory(dir.join("policy"))?;
-    for (name, text) in fieldseal_policy::default_files(&plan.members) {
-        write_new(&policy.join(name), &text)?;
-    }
+    crate::policy::write(&policy, &plan.members)?;
     if !plan.dev_callers.is_empty() {
         certificates(plan, &undo.directory(dir.join("tls"))?)?;
     }
@@ -397,7 +395,7 @@ fn principal_kind(members: &[(Role, Principal)]) -> Result<&str, Failure> {
 }
 
 /// A new file for its owner alone, on disk when this returns.
-fn write_new(path: &Path, text: &str) -> Result<(), Failure> {
+pub(crate) fn write_new(path: &Path, text: &str) -> Result<(), Failure> {
     let failed = |e: std::io::Error| Failure::io("cannot write", path, &e);
     let made = File::options().write(true).create_new(true).mode(0o600).open(path);
     let mut file = made.map_err(failed)?;

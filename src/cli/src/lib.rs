@@ -22,6 +22,7 @@ mod keys;
 mod manual;
 mod output;
 mod pages;
+mod policy;
 mod quickstart;
 mod recover;
 mod serve;
@@ -97,6 +98,7 @@ async fn run(command: Command, output: &Output) -> Result<(), Failure> {
         Command::Csv(command) => csv::run(command, output).await,
         Command::Audit(AuditCommand::List(arguments)) => audit::list(*arguments, output).await,
         Command::Audit(AuditCommand::Verify(arguments)) => verify::run(&arguments, output),
+        Command::Policy(command) => policy::run(command, output).await,
         Command::Status => status::run(output).await,
         Command::Health(arguments) => health::run(arguments, output).await,
         Command::Completions(arguments) => manual::completions(&arguments),

@@ -6,18 +6,23 @@ use fieldseal_server::{Config, ConfigErrors, ServeError, ServeErrorKind, telemet
 
 use crate::arguments::config::ConfigFile;
 use crate::failure::{Exit, Failure};
-use crate::signals::StopSignals;
+use crate::signals::{ReloadSignal, StopSignals};
 
-/// Runs `serve` until SIGTERM or Ctrl-C.
+/// Runs `serve` until SIGTERM or Ctrl-C. SIGHUP has it read its policy again.
 pub(crate) async fn command(arguments: ConfigFile) -> Result<(), Failure> {
     let config = Config::load(&arguments.config).map_err(|e| config_failure(&e))?;
-    run(config, StopSignals::listen()?).await
+    run(config, StopSignals::listen()?, ReloadSignal::listen()?).await
 }
 
 /// Runs a sidecar until a signal stops it. Its log lines go to standard error.
-pub(crate) async fn run(config: Config, mut stop: StopSignals) -> Result<(), Failure> {
+pub(crate) async fn run(
+    config: Config,
+    mut stop: StopSignals,
+    mut reload: ReloadSignal,
+) -> Result<(), Failure> {
     telemetry::init(config.log).map_err(|e| Failure::usage("LOG_LEVEL_INVALID", e.to_string()))?;
-    fieldseal_server::run(config, stop.received()).await.map_err(|e| serve_failure(&e))
+    let reload = async || reload.received().await;
+    fieldseal_server::run(config, stop.received(), reload).await.map_err(|e| serve_failure(&e))
 }
 
 pub(crate) fn config_failure(errors: &ConfigErrors) -> Failure {

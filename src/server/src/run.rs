@@ -230,11 +230,16 @@ pub fn provider(config: &Config) -> Result<FileProvider, ServeError> {
 }
 
 /// Runs the sidecar until `stop` is ready, then drains, records the stop and signs the last
-/// checkpoint. It is ready, and says so, only when it can serve.
+/// checkpoint. It is ready, and says so, only when it can serve. Whenever `reload` is ready, it reads
+/// its policy again.
 ///
 /// # Errors
 /// What keeps it from starting, before it listens; `Audit` if the log broke while it ran.
-pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
+pub async fn run(
+    config: Config,
+    stop: impl Future<Output = ()>,
+    reload: impl AsyncFnMut(),
+) -> Result<(), ServeError> {
     raise_file_limit(config.listener.connections);
     let path = config.state.keyring();
     if is_missing(&path) {
@@ -253,7 +258,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), S
     let engine = self::installation(&config, keyring);
     let engine = engine.start(Arc::new(SystemClock)).await?;
     let watchers = (&readiness, probing.observer());
-    let served = serve(&config, tls, &engine, installation, watchers, stop).await;
+    let served = serve(&config, tls, &engine, installation, watchers, stop, reload).await;
     let stopped = engine.stop().await;
     if let Ok(checkpoint) = &stopped {
         checkpoint_line(checkpoint);
@@ -295,6 +300,7 @@ async fn serve(
     installation: InstallationId,
     (readiness, observer): (&Readiness, &Observer),
     stop: impl Future<Output = ()>,
+    reload: impl AsyncFnMut(),
 ) -> Result<(), ServeError> {
     let address = config.server.listen;
     let failed = |error| ServeError::Listen { address, error };
@@ -318,6 +324,7 @@ async fn serve(
         tokio::select! {
             () = stop => tracing::info!(event = "stopping", "stopping"),
             error = watching => broken = Some(error),
+            () = reload_policy(engine, reload) => {}
         }
         observer.stopping();
         readiness.set(false);
@@ -357,6 +364,14 @@ async fn services(
     }
     with_reflection(services, fieldseal_api::FILE_DESCRIPTOR_SET)
         .map_err(|error| ServeError::Reflection(error.to_string()))
+}
+
+/// Reads the policy again whenever it is asked to. The engine says in a log line how that ended.
+async fn reload_policy(engine: &Engine, mut asked: impl AsyncFnMut()) {
+    loop {
+        asked().await;
+        drop(engine.reload_policy_by_signal().await);
+    }
 }
 
 /// Keeps readiness true to the health of store and log, and sends the newest checkpoint to the log

@@ -8,8 +8,10 @@ use tonic::{Request, Response, Status};
 
 use crate::audit::hex;
 use crate::caller::caller;
+use crate::encryption::wire_receipt;
 use crate::errors::status;
 use crate::keys::wire_time;
+use crate::parse;
 
 /// Handles `SystemService`.
 #[derive(Clone)]
@@ -67,6 +69,22 @@ impl SystemService for SystemHandler {
             memory_protection: protection.into(),
             start_time: Some(wire_time(found.started_at)),
             journal: Some(journal),
+        }))
+    }
+
+    async fn reload_policy(
+        &self,
+        request: Request<v1::ReloadPolicyRequest>,
+    ) -> Result<Response<v1::ReloadPolicyResponse>, Status> {
+        let caller = caller(&request)?;
+        let reason = parse::reason(request.get_ref().reason.as_ref());
+        let reason = reason.map_err(|what| status(&what.into()))?;
+        let reloaded = self.engine.reload_policy(&caller, &reason).await;
+        let reloaded = reloaded.map_err(|r| status(&r))?;
+        Ok(Response::new(v1::ReloadPolicyResponse {
+            policy_digest: hex(&reloaded.digest),
+            previous_policy_digest: hex(&reloaded.previous),
+            receipt: Some(wire_receipt(&reloaded.receipt)),
         }))
     }
 }
