@@ -1,0 +1,27 @@
+//! What `Dockerfile` and `deploy/` say must be what the program does.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a file that cannot be read fails the test")]
+
+mod host;
+mod image;
+mod kubernetes;
+
+use std::fs;
+use std::path::Path;
+
+use fieldseal_server::Config;
+
+/// Where the second listener is unless `probes.listen` says otherwise.
+const PROBES_PORT: u16 = 7480;
+/// The paths that it answers.
+const LIVENESS: &str = "/livez";
+const READINESS: &str = "/readyz";
+
+fn read(path: &str) -> String {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path);
+    fs::read_to_string(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display()))
+}
+
+/// What holds where nothing is stated.
+fn defaults() -> Config {
+    Config::parse(Path::new("/fieldseal.toml"), "format = 1").unwrap()
+}
