@@ -26,14 +26,15 @@ RUN set -eu; \
     echo 'fieldseal:x:65532:65532::/var/lib/fieldseal:/usr/sbin/nologin' >/image/etc/passwd; \
     echo 'fieldseal:x:65532:' >/image/etc/group; \
     echo 'hosts: files dns' >/image/etc/nsswitch.conf; \
+    install -d -m 0755 /image/var/lib; \
     install -d -m 1777 /image/tmp; \
-    install -d -m 0700 /volume
+    install -d -m 0700 /volumes/var/lib/fieldseal /volumes/etc/fieldseal
 
 FROM scratch
 COPY --from=build /image/ /
-# Volumes take owner and mode from here: the state, and the root key apart from it.
-COPY --from=build --chown=65532:65532 /volume /var/lib/fieldseal
-COPY --from=build --chown=65532:65532 /volume /etc/fieldseal
+# New volumes take owner and mode from these two: the state, and the root key apart from it.
+COPY --from=build --chown=65532:65532 /volumes/var/lib/ /var/lib/
+COPY --from=build --chown=65532:65532 /volumes/etc/ /etc/
 VOLUME ["/var/lib/fieldseal", "/etc/fieldseal"]
 
 USER 65532:65532
@@ -41,7 +42,7 @@ ENV FIELDSEAL_CONFIG=/var/lib/fieldseal/fieldseal.toml
 # The callers' listener, and the plaintext one for probes and metrics.
 EXPOSE 7443 7480
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=10s --timeout=3s --start-period=30s \
+HEALTHCHECK --interval=10s --timeout=6s --start-period=30s \
     CMD ["/usr/local/bin/fieldseal", "health"]
 ENTRYPOINT ["/usr/local/bin/fieldseal"]
 # No CMD: `serve` is stated, so that FIELDSEAL_DEV=1 without arguments can mean `dev`.

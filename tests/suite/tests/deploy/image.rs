@@ -94,9 +94,12 @@ fn its_ports_and_volumes_are_those_of_the_program() {
     let listen = defaults().server.listen.port();
     assert_eq!(only("EXPOSE"), format!("{listen} {PROBES_PORT}"));
     let volumes: Vec<String> = serde_json::from_str(&only("VOLUME")).unwrap();
-    let owned = format!("--from=build --chown={0}:{0} /volume ", user());
+    let made = all("RUN").join(" ");
     for volume in &volumes {
-        assert!(all("COPY").contains(&format!("{owned}{volume}")), "{volume}");
+        let (parent, _) = volume.rsplit_once('/').unwrap();
+        let owned = format!("--from=build --chown={0}:{0} /volumes{parent}/ {parent}/", user());
+        assert!(all("COPY").contains(&owned), "{volume}");
+        assert!(made.contains(&format!(" /volumes{volume}")), "{volume}");
     }
     let environment = all("ENV");
     let config = environment.iter().find_map(|rest| rest.strip_prefix("FIELDSEAL_CONFIG="));

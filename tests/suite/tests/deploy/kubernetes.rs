@@ -204,36 +204,47 @@ fn the_sidecar_is_reached_from_its_own_pod_only_and_is_there_first() {
     }
 }
 
+/// What each probe must ask. Trouble with disk or log is no reason to start the process anew.
+const PROBES: [(&str, &str, &str); 3] = [
+    ("startupProbe", READINESS, "readiness"),
+    ("readinessProbe", READINESS, "readiness"),
+    ("livenessProbe", LIVENESS, "liveness"),
+];
+
 #[test]
-fn the_probes_ask_what_the_second_listener_answers() {
+fn kubelet_asks_what_the_second_listener_answers() {
+    let pod = pod(SERVED);
+    let container = fieldseal(&pod);
+    let listen = &named(list(container, "env"), "FIELDSEAL_PROBES_LISTEN")["value"];
+    let listen: std::net::SocketAddr = listen.as_str().unwrap().parse().unwrap();
+    assert!(listen.ip().is_unspecified(), "kubelet asks the pod's address");
+    assert_eq!(listen.port(), PROBES_PORT);
+    assert_eq!(named(list(container, "ports"), "probes")["containerPort"], PROBES_PORT);
+    for (probe, path, _) in PROBES {
+        let asked = &container[probe]["httpGet"];
+        assert_eq!((&asked["path"], &asked["port"]), (&path.into(), &"probes".into()), "{probe}");
+    }
+}
+
+#[test]
+fn the_binary_asks_a_second_listener_on_loopback() {
+    let pod = pod(SIDECAR);
+    let container = fieldseal(&pod);
+    // The default is loopback, and nothing sets another.
+    assert!(list(container, "env").is_empty());
+    for (probe, _, asked) in PROBES {
+        let command = words(&container[probe]["exec"]["command"]);
+        assert_eq!(command, [&image::program(), "health", asked], "{probe}");
+        // The command itself waits for 5 seconds.
+        assert!(container[probe]["timeoutSeconds"].as_u64().unwrap() > 5, "{probe}");
+    }
+}
+
+#[test]
+fn a_pod_has_time_to_stop_in_good_order() {
     for path in [SERVED, SIDECAR] {
         let (_, config) = config(path);
-        let pod = pod(path);
-        let container = fieldseal(&pod);
-        let listen = &named(list(container, "env"), "FIELDSEAL_PROBES_LISTEN")["value"];
-        let listen: std::net::SocketAddr = listen.as_str().unwrap().parse().unwrap();
-        assert!(listen.ip().is_unspecified(), "kubelet asks the pod's address");
-        assert_eq!(listen.port(), PROBES_PORT);
-        assert_eq!(named(list(container, "ports"), "probes")["containerPort"], PROBES_PORT);
-        let mut asked = 0;
-        for (probe, wanted) in [
-            ("startupProbe", READINESS),
-            ("readinessProbe", READINESS),
-            // Trouble with disk or log is no reason to start it anew.
-            ("livenessProbe", LIVENESS),
-        ] {
-            let probe = &container[probe];
-            if probe["exec"].is_object() {
-                assert_eq!(wanted, READINESS, "{path}: that is what the binary asks");
-                assert_eq!(words(&probe["exec"]["command"]), [&image::program(), "health"]);
-            } else {
-                assert_eq!(probe["httpGet"]["path"], wanted, "{path}");
-                assert_eq!(probe["httpGet"]["port"], "probes", "{path}");
-                asked += 1;
-            }
-        }
-        assert!(asked >= 2);
-        let grace = pod["terminationGracePeriodSeconds"].as_u64().unwrap();
+        let grace = pod(path)["terminationGracePeriodSeconds"].as_u64().unwrap();
         assert!(grace > config.listener.drain.as_secs(), "{path}");
     }
 }
