@@ -14,6 +14,7 @@ mod dev;
 mod init;
 mod installation;
 mod job;
+mod operations;
 mod output;
 mod process;
 mod quickstart;
