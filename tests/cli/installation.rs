@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 use fieldseal_client::{Client, Settings};
 use rustix::process::Signal;
 
-use crate::process::{Lines, Running, program, ready, text, with_input};
+use crate::process::{Lines, Running, event, program, ready, text, with_input};
 
 pub(crate) const PLACE: [&str; 6] =
     ["--key", "customer-pii", "--table", "users", "--column", "email"];
@@ -21,6 +21,8 @@ pub(crate) struct Installation {
     pub(crate) identity: String,
     pub(crate) sidecar: Option<(Running, Lines)>,
     address: String,
+    /// Where it answers probes.
+    pub(crate) probes: String,
 }
 
 impl Installation {
@@ -40,7 +42,8 @@ impl Installation {
         let settings = std::fs::read_to_string(&config).unwrap();
         let settings = settings.replace("segment_mib = 64", "segment_mib = 1");
         std::fs::write(&config, settings).unwrap();
-        Self { dir, identity, sidecar: None, address: "127.0.0.1:9".to_owned() }
+        let nobody = "127.0.0.1:9".to_owned();
+        Self { dir, identity, sidecar: None, address: nobody.clone(), probes: nobody }
     }
 
     pub(crate) fn served() -> Self {
@@ -79,12 +82,26 @@ impl Installation {
         command
     }
 
+    /// Puts another line into the configuration.
+    pub(crate) fn set(&self, from: &str, to: &str) {
+        let config = std::fs::read_to_string(self.config()).unwrap();
+        let changed = config.replacen(&format!("\n{from}\n"), &format!("\n{to}\n"), 1);
+        assert_ne!(config, changed, "there is no line {from}");
+        std::fs::write(self.config(), changed).unwrap();
+    }
+
     /// Serves until it is stopped or dropped.
     pub(crate) fn serve(&mut self) {
-        let mut command = self.serve_command();
+        self.serve_as(self.serve_command());
+    }
+
+    /// The same, with a command that was changed.
+    pub(crate) fn serve_as(&mut self, mut command: Command) {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut running = Running::new(&mut command);
         let mut lines = Lines::of(running.child().stderr.take().unwrap());
+        let probes = lines.wait(|line| event("probes", line));
+        self.probes = probes["address"].as_str().unwrap().to_owned();
         self.address = lines.wait(ready);
         self.sidecar = Some((running, lines));
     }

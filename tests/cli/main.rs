@@ -11,11 +11,14 @@
 
 mod csv;
 mod dev;
+mod drain;
 mod init;
 mod installation;
 mod job;
+mod marker;
 mod operations;
 mod output;
+mod probes;
 mod process;
 mod quickstart;
 mod recover;

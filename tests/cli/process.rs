@@ -164,6 +164,12 @@ impl Lines {
 
 /// The address in the line of a sidecar's log that says that it can serve.
 pub(crate) fn ready(line: &str) -> Option<String> {
+    let line = event("ready", line)?;
+    Some(line["address"].as_str().unwrap().to_owned())
+}
+
+/// A line of a sidecar's log, if it tells of this.
+pub(crate) fn event(name: &str, line: &str) -> Option<serde_json::Value> {
     let line: serde_json::Value = serde_json::from_str(line).ok()?;
-    (line["event"] == "ready").then(|| line["address"].as_str().unwrap().to_owned())
+    (line["event"] == name).then_some(line)
 }

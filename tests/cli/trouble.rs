@@ -10,13 +10,13 @@ use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use crate::installation::{Installation, place};
 use crate::process::{ended, refused};
 
-fn block_on<F: Future>(future: F) -> F::Output {
+pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(future)
 }
 
 /// What `grpc.health.v1.Health/Check` says of the process as a whole.
-fn health(installation: &Installation) -> String {
+pub(crate) fn health(installation: &Installation) -> String {
     block_on(async {
         let client = installation.client("app").await;
         let request = HealthCheckRequest { service: String::new() };

@@ -4,6 +4,7 @@
 //! hashes, signs, writes and syncs it on its own worker of the runtime, and wakes the others;
 //! what came meanwhile is the next group, led by a task of its own.
 
+mod measures;
 mod queue;
 mod recover;
 mod settle;
@@ -29,6 +30,7 @@ use crate::record::Encoded;
 use queue::{Queue, Ticket};
 use writer::Writer;
 
+pub use measures::{Distribution, Measures, Written};
 pub use recover::OpenReport;
 pub use space::{FreeSpace, StatVfs, Statistics};
 

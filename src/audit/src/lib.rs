@@ -25,7 +25,8 @@ pub use event::{
     CallEvent, ChangeEvent, ChangeKind, Item, ItemOutcome, SystemEvent, Verdict, VerdictIndex,
 };
 pub use journal::{
-    FreeSpace, Identity, Journal, OpenReport, Relayed, Settings, StatVfs, Statistics,
+    Distribution, FreeSpace, Identity, Journal, Measures, OpenReport, Relayed, Settings, StatVfs,
+    Statistics, Written,
 };
 pub use proofs::{Receipt, Recorded, Withheld};
 pub use query::{Event, EventItem, Page, PageLimit, Query, Reader};

@@ -1,11 +1,15 @@
 //! The command line, as clap reads it. No argument ever carries a value to encrypt.
 
+mod health;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use fieldseal_model::Principal;
+
+pub(crate) use health::{HealthArguments, ProbeKind};
 
 /// Exit codes, shown at the end of the help.
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 internal, 2 usage, 3 not found, 4 denied, \
@@ -62,6 +66,8 @@ pub(crate) enum Command {
     Audit(AuditCommand),
     /// Say how the sidecar is
     Status,
+    /// Ask the sidecar's second listener whether it lives or can serve; needs no certificate
+    Health(HealthArguments),
 }
 
 #[derive(Debug, Args)]

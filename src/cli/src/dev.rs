@@ -33,6 +33,7 @@ pub(crate) async fn run(arguments: DevArguments, output: &Output) -> Result<(), 
         .with_dev_caller("auditor", &[Role::Auditor])?;
     plan.in_memory = true;
     plan.reflection = true;
+    plan.probes = installation::ANY_PORT;
     plan.address_file = Some("address".to_owned());
     plan.settings.push(("segment_mib = 64".to_owned(), "segment_mib = 4".to_owned()));
     let created = installation::create(&plan).await?;

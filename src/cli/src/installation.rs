@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use fieldseal_keys::keyring::{self, FileProvider, KeyringError, Recovery};
 use fieldseal_model::{InstallationId, Principal};
 use fieldseal_policy::Role;
-use fieldseal_server::config::Config;
+use fieldseal_server::config::{Config, DEFAULT_PROBES};
 use zeroize::Zeroizing;
 
 use crate::certificates::{Authority, write_private};
@@ -34,6 +34,9 @@ pub(crate) struct DevCaller {
     pub principal: Principal,
 }
 
+/// A loopback port that is free at each start.
+pub(crate) const ANY_PORT: SocketAddr = SocketAddr::new(DEFAULT_PROBES.ip(), 0);
+
 /// What to make.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
@@ -41,6 +44,8 @@ pub(crate) struct Plan {
     pub dir: PathBuf,
     /// Where `serve` listens. Port 0 takes a free port each time.
     pub listen: SocketAddr,
+    /// Where it answers probes. Port 0 takes a free port each time.
+    pub probes: SocketAddr,
     /// A file, relative to `dir`, that holds the address while the sidecar can serve.
     pub address_file: Option<String>,
     /// The data keys live in memory only and are gone when the sidecar stops.
@@ -66,6 +71,7 @@ impl Plan {
         Self {
             dir: dir.into(),
             listen,
+            probes: if listen.port() == 0 { ANY_PORT } else { DEFAULT_PROBES },
             address_file: None,
             in_memory: false,
             reflection: false,
@@ -349,6 +355,8 @@ fn configuration(plan: &Plan) -> Result<String, Failure> {
         text = new;
         Ok(())
     };
+    let probes = |address| format!("listen = \"{address}\"");
+    set(&probes(DEFAULT_PROBES), &probes(plan.probes))?;
     if plan.in_memory {
         set("backend = \"sled\"", "backend = \"memory\"")?;
     }

@@ -14,6 +14,7 @@ mod connection;
 mod csv;
 mod dev;
 mod failure;
+mod health;
 mod init;
 mod installation;
 mod keys;
@@ -83,5 +84,6 @@ async fn run(command: Command, output: &Output) -> Result<(), Failure> {
         Command::Audit(AuditCommand::List(arguments)) => audit::list(*arguments, output).await,
         Command::Audit(AuditCommand::Verify(arguments)) => verify::run(&arguments, output),
         Command::Status => status::run(output).await,
+        Command::Health(arguments) => health::run(arguments, output).await,
     }
 }

@@ -16,8 +16,7 @@ pub(crate) async fn command(arguments: ServeArguments) -> Result<(), Failure> {
 
 /// Runs a sidecar until a signal stops it. Its log lines go to standard error.
 pub(crate) async fn run(config: Config, mut stop: StopSignals) -> Result<(), Failure> {
-    telemetry::init(telemetry::LogFormat::for_standard_error())
-        .map_err(|e| Failure::usage("LOG_LEVEL_INVALID", e.to_string()))?;
+    telemetry::init(config.log).map_err(|e| Failure::usage("LOG_LEVEL_INVALID", e.to_string()))?;
     fieldseal_server::run(config, stop.received()).await.map_err(|e| serve_failure(&e))
 }
 

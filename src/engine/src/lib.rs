@@ -26,5 +26,5 @@ pub use call::{
 };
 pub use engine::Engine;
 pub use fieldseal_store::Health as StoreHealth;
-pub use observe::{AuditPage, AuditQuery, Status};
+pub use observe::{AuditPage, AuditQuery, Measures, Status};
 pub use refusal::{Refusal, RefusalCause};

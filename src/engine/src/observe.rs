@@ -1,6 +1,7 @@
 //! Looking at the log and at the process itself.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use fieldseal_audit::{
     Checkpoint, Health, Item, ItemOutcome, Outcome, Page, PageLimit, Query, Statistics, Verdict,
@@ -106,6 +107,25 @@ pub struct Status {
     pub started_at: Timestamp,
     /// The audit log's writer.
     pub journal: Statistics,
+}
+
+/// What a monitor may know, without a principal, a key or a place.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Measures {
+    /// The audit log's writer. Its reserve is the store's too.
+    pub journal: fieldseal_audit::Measures,
+    /// How many records the log has.
+    pub log_records: u64,
+    /// Keys and the cache of data keys.
+    pub keys: fieldseal_keys::Statistics,
+    /// Bytes that the store's file system has left, if it says so.
+    pub store_free_bytes: Option<u64>,
+    /// Values sealed since the start.
+    pub sealed: u64,
+    /// Values opened since the start.
+    pub opened: u64,
+    /// SHA-256 over schema and policies.
+    pub policy_digest: [u8; 32],
 }
 
 impl Engine {
@@ -221,6 +241,22 @@ impl Engine {
         })
     }
 
+    /// What a monitor may know, for the process itself. It takes a few short locks and asks for free
+    /// space.
+    #[must_use]
+    pub fn measures(&self) -> Measures {
+        let inner = &self.inner;
+        Measures {
+            log_records: inner.journal.checkpoint().tree_size,
+            keys: inner.keys.statistics(),
+            store_free_bytes: inner.store.free_bytes(),
+            journal: inner.journal.measures(),
+            sealed: inner.sealed.load(Ordering::Relaxed),
+            opened: inner.opened.load(Ordering::Relaxed),
+            policy_digest: inner.policy.digest(),
+        }
+    }
+
     /// Whether every call can be served now. It looks at the log's file and at free space.
     #[must_use]
     pub fn can_serve(&self) -> bool {
@@ -238,6 +274,18 @@ impl Engine {
     #[must_use]
     pub fn audit_health(&self) -> watch::Receiver<Health> {
         self.inner.journal.watch()
+    }
+
+    /// Bytes that were written to the audit log since the start.
+    #[must_use]
+    pub fn audit_bytes_written(&self) -> u64 {
+        self.inner.journal.bytes_written()
+    }
+
+    /// SHA-256 over schema and policies.
+    #[must_use]
+    pub fn policy_digest(&self) -> [u8; 32] {
+        self.inner.policy.digest()
     }
 
     /// The newest checkpoint, for the process itself: it goes to the log lines from time to time.

@@ -1,6 +1,7 @@
 //! The floor's front: finds keys and data keys.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use fieldseal_crypto::ServiceKeyKind;
@@ -59,6 +60,8 @@ pub struct Statistics {
     pub cache_hits: u64,
     /// Look-ups that did not.
     pub cache_misses: u64,
+    /// Data keys made since the start.
+    pub data_keys_made: u64,
 }
 
 pub(crate) struct Inner {
@@ -70,6 +73,8 @@ pub(crate) struct Inner {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) registry: Registry,
     pub(crate) cache: DataKeyCache,
+    /// Data keys made since the start.
+    pub(crate) made: AtomicU64,
     /// Changes of keys happen one at a time.
     pub(crate) changes: tokio::sync::Mutex<()>,
     pub(crate) stripes: Vec<tokio::sync::Mutex<()>>,
@@ -108,6 +113,7 @@ impl Keys {
             clock,
             registry,
             cache,
+            made: AtomicU64::new(0),
             changes,
             stripes,
             underway: Arc::new(Semaphore::new(UNDERWAY)),
@@ -198,6 +204,7 @@ impl Keys {
             cached_data_keys_limit: self.inner.settings.cached_data_keys,
             cache_hits,
             cache_misses,
+            data_keys_made: self.inner.made.load(Ordering::Relaxed),
         }
     }
 }

@@ -340,6 +340,7 @@ impl Inner {
             data_key,
         });
         self.cache.insert(&entry);
+        self.made.fetch_add(1, Ordering::Relaxed);
         Ok(Arc::new(SealSlot { entry, left: AtomicI64::new(SEAL_BLOCK as i64) }))
     }
 

@@ -1,12 +1,42 @@
 //! An allocator that wipes what it frees.
 
 use std::alloc::{GlobalAlloc, Layout};
+use std::cell::Cell;
+use std::time::{Duration, Instant};
 
 use mimalloc::MiMalloc;
 
 /// mimalloc, with every freed block zeroed first: a plaintext in a buffer of a library does not
 /// outlive that buffer.
 pub struct WipingAllocator;
+
+// Of the library that `mimalloc` links; the crate does not offer it.
+unsafe extern "C" {
+    fn mi_collect(force: bool);
+}
+
+/// How often at most a thread gives memory back.
+const GIVE_BACK_EVERY: Duration = Duration::from_millis(100);
+
+/// Gives the operating system back what this thread has freed and holds ready. For a thread that has
+/// nothing to do at the moment: it does something once in 100 ms at most.
+pub fn give_back() {
+    thread_local! {
+        static LAST: Cell<Option<Instant>> = const { Cell::new(None) };
+    }
+    let now = Instant::now();
+    let due = LAST.with(|last| match last.get() {
+        Some(at) if now.duration_since(at) < GIVE_BACK_EVERY => false,
+        _ => {
+            last.set(Some(now));
+            true
+        }
+    });
+    if due {
+        // SAFETY: it may be called at any time, and touches only memory that nobody has allocated.
+        unsafe { mi_collect(true) };
+    }
+}
 
 /// Zeroes memory in a way that the compiler does not take away before a free.
 ///

@@ -10,7 +10,7 @@ mod pool;
 mod process;
 mod secret;
 
-pub use allocator::WipingAllocator;
+pub use allocator::{WipingAllocator, give_back};
 pub use pool::{Protection, key_page_bytes, protection};
 pub use process::harden_process;
 pub use secret::SecretBox;

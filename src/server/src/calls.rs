@@ -1,5 +1,7 @@
 //! The limits of a call: how many at once, and for how long.
 
+mod tally;
+
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,6 +17,8 @@ use tonic::body::Body;
 
 use crate::refusal::{CallRefusal, completed};
 use crate::services::{Answer, Services};
+pub(crate) use tally::Tally;
+use tally::Timed;
 
 /// The limits of calls over all connections of a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,13 +52,14 @@ pub struct LimitedServices {
     services: Services,
     limits: CallLimits,
     running: Arc<AtomicUsize>,
+    tally: Arc<Tally>,
 }
 
 impl LimitedServices {
     /// Puts the limits around the services.
     #[must_use]
     pub fn new(services: Services, limits: CallLimits) -> Self {
-        Self { services, limits, running: Arc::default() }
+        Self { services, limits, running: Arc::default(), tally: Arc::new(Tally::new()) }
     }
 
     /// How many calls are being handled now.
@@ -63,14 +68,19 @@ impl LimitedServices {
         self.running.load(Ordering::Relaxed)
     }
 
-    fn start(&self, request: Request<Incoming>) -> Result<State, CallRefusal> {
+    /// What became of all calls.
+    pub(crate) fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    fn start(&self, request: Request<Incoming>, now: Instant) -> Result<State, CallRefusal> {
         let place = Place::take(&self.running);
         if place.number >= self.limits.in_flight && !is_health_check(&request) {
             return Err(CallRefusal::TooManyCalls);
         }
         let asked = timeout(request.headers())?;
         let granted = asked.map_or(self.limits.deadline, |t| t.min(self.limits.longest_deadline));
-        let deadline = sleep_until(Instant::now() + granted);
+        let deadline = sleep_until(now + granted);
         let answer = hyper::service::Service::call(&self.services, request);
         Ok(State::Running { answer, deadline, place: Some(place) })
     }
@@ -82,8 +92,10 @@ impl hyper::service::Service<Request<Incoming>> for LimitedServices {
     type Future = LimitedCall;
 
     fn call(&self, request: Request<Incoming>) -> LimitedCall {
-        let state = self.start(request).unwrap_or_else(|refusal| State::Refused { refusal });
-        LimitedCall { state }
+        let now = Instant::now();
+        let timed = Some(self.tally.begin(request.uri().path(), now.into_std()));
+        let state = self.start(request, now).unwrap_or_else(|refusal| State::Refused { refusal });
+        LimitedCall { state, timed }
     }
 }
 
@@ -116,6 +128,7 @@ pin_project! {
     pub struct LimitedCall {
         #[pin]
         state: State,
+        timed: Option<Timed>,
     }
 }
 
@@ -131,18 +144,32 @@ impl Future for LimitedCall {
     type Output = Result<Response<Body>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project().state.project() {
-            StateProjection::Refused { refusal } => Poll::Ready(Ok(refusal.response())),
+        let call = self.project();
+        let answer = ready!(call.state.poll(cx));
+        if let Some(timed) = call.timed.take() {
+            timed.answered(&answer);
+        }
+        Poll::Ready(Ok(answer))
+    }
+}
+
+impl Future for State {
+    type Output = Response<Body>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project() {
+            StateProjection::Refused { refusal } => Poll::Ready(refusal.response()),
             StateProjection::Running { answer, deadline, place } => {
                 // The deadline is looked at, and its timer started, only while there is no answer.
                 if let Poll::Ready(answered) = answer.as_mut().poll(cx) {
                     drop(place.take());
-                    return Poll::Ready(answered.map(completed));
+                    let Ok(answered) = answered;
+                    return Poll::Ready(completed(answered));
                 }
                 ready!(deadline.poll(cx));
                 *answer = Box::pin(std::future::pending());
                 drop(place.take());
-                Poll::Ready(Ok(CallRefusal::DeadlineExceeded.response()))
+                Poll::Ready(CallRefusal::DeadlineExceeded.response())
             }
         }
     }

@@ -1,6 +1,7 @@
 //! The configuration file: TOML, checked as a whole before anything starts.
 
 mod reader;
+mod watching;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -9,10 +10,13 @@ use std::time::Duration;
 use fieldseal_model::PrincipalKind;
 
 pub use reader::{ConfigError, ConfigErrors};
+pub use watching::{DEFAULT_PROBES, ProbeSettings};
 
 use crate::calls::CallLimits;
+use crate::telemetry::LogSettings;
 use crate::transport::Limits;
 use reader::Document;
+use watching::{log, probes};
 
 /// The format that this program reads.
 const FORMAT: i64 = 1;
@@ -20,8 +24,11 @@ const FORMAT: i64 = 1;
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
 const MIB: usize = 1024 * 1024;
 
-const LISTEN: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 7443);
+const LISTEN: SocketAddr = loopback(7443);
+
+const fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), port)
+}
 
 /// Everything that an operator sets. All paths are absolute or relative to the working directory,
 /// never to the file any more.
@@ -29,6 +36,10 @@ const LISTEN: SocketAddr =
 pub struct Config {
     /// `[server]`.
     pub server: ServerSettings,
+    /// `[probes]`.
+    pub probes: ProbeSettings,
+    /// `[log]`.
+    pub log: LogSettings,
     /// `[tls]`.
     pub tls: TlsFiles,
     /// `[state]`.
@@ -129,6 +140,8 @@ pub struct AuditSettings {
     pub reserve_bytes: u64,
     /// The instance in the log's origin: `[a-z][a-z0-9-]{0,62}`.
     pub instance: String,
+    /// How often the newest checkpoint goes to the log lines, where whoever collects them holds it.
+    pub checkpoint_every: Duration,
 }
 
 impl Config {
@@ -160,6 +173,8 @@ impl Config {
         let mut document = Document::parse(file, text);
         document.format(FORMAT);
         let (server, drain) = server(&mut document);
+        let probes = probes(&mut document);
+        let log = log(&mut document);
         let tls = tls(&mut document);
         let state = state(&mut document);
         let root = root(&mut document);
@@ -178,6 +193,8 @@ impl Config {
         let (listener, calls, message_bytes, batch_items) = limits;
         Ok(Self {
             server,
+            probes,
+            log,
             tls,
             state,
             root,
@@ -205,8 +222,8 @@ impl Config {
     pub fn example_for(listen: SocketAddr, address_file: &str) -> String {
         let line = |name: &str, value: &str| format!("{name} = \"{value}\"");
         Self::example()
-            .replace(&line("listen", &LISTEN.to_string()), &line("listen", &listen.to_string()))
-            .replace(&line("address_file", ""), &line("address_file", address_file))
+            .replacen(&line("listen", &LISTEN.to_string()), &line("listen", &listen.to_string()), 1)
+            .replacen(&line("address_file", ""), &line("address_file", address_file), 1)
     }
 }
 
@@ -271,9 +288,15 @@ fn audit(document: &mut Document<'_>) -> AuditSettings {
             && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
         legal.then(|| text.to_owned())
     });
+    let checkpoint_every = seconds(section.number("checkpoint_seconds", 300, 1..=86_400));
     section.finish();
     let bytes = |mib: u32| u64::from(mib).saturating_mul(1024 * 1024);
-    AuditSettings { segment_bytes: bytes(segment), reserve_bytes: bytes(reserve), instance }
+    AuditSettings {
+        segment_bytes: bytes(segment),
+        reserve_bytes: bytes(reserve),
+        instance,
+        checkpoint_every,
+    }
 }
 
 fn limits(document: &mut Document<'_>, drain: Duration) -> (Limits, CallLimits, usize, usize) {
@@ -334,6 +357,8 @@ mod tests {
             listen = \"nowhere\"\n\
             reflection = \"yes\"\n\
             colour = 1\n\
+            [log]\n\
+            level = \"loud\"\n\
             [tls]\n\
             principal = \"email\"\n\
             certificate = \"\"\n\
@@ -359,20 +384,21 @@ mod tests {
                 (3, "server.listen"),
                 (4, "server.reflection"),
                 (5, "server.colour"),
-                (7, "tls.principal"),
-                (8, "tls.certificate"),
-                (10, "state.backend"),
-                (12, "audit.instance"),
-                (13, "audit.segment_mib"),
-                (15, "limits.streams"),
-                (16, "limits.in_flight"),
-                (17, "limits.deadline_seconds"),
-                (19, "limit"),
+                (7, "log.level"),
+                (9, "tls.principal"),
+                (10, "tls.certificate"),
+                (12, "state.backend"),
+                (14, "audit.instance"),
+                (15, "audit.segment_mib"),
+                (17, "limits.streams"),
+                (18, "limits.in_flight"),
+                (19, "limits.deadline_seconds"),
+                (21, "limit"),
             ]
         );
         let unknown = &found[3].2;
         assert!(unknown.contains("unknown setting") && unknown.contains("reflection"), "{unknown}");
-        assert_eq!(found[10].2, "expected a whole number from 1 to 100000");
+        assert_eq!(found[11].2, "expected a whole number from 1 to 100000");
     }
 
     #[test]
@@ -433,6 +459,8 @@ mod tests {
         std::fs::write(&file, text.replace("\"spiffe\"\n", "\"cn\"\n")).unwrap();
         let config = Config::load(&file).unwrap();
         assert_eq!(config.server.listen.port(), 0);
+        assert_eq!(config.probes.listen, Some(DEFAULT_PROBES));
+        assert_eq!(config.probes.address_file, None);
         assert_eq!(config.server.address_file, Some(directory.path().join("run/address")));
         assert_eq!(config.root, RootSettings::File("/secure/root.key".into()));
         assert_eq!(config.tls.principal, PrincipalKind::CommonName);

@@ -23,11 +23,10 @@ use crate::address_file::AddressFile;
 use crate::calls::LimitedServices;
 use crate::config::{Backend, Config, RootSettings};
 use crate::health::{Readiness, with_health, with_reflection};
+use crate::probes::{Observer, Probing, Serving};
 use crate::services::Services;
 use crate::transport::{self, Tls, TlsError, TlsSettings};
 
-/// How often the newest checkpoint goes to the log lines, where whoever collects them holds it.
-const CHECKPOINT_EVERY: Duration = Duration::from_secs(300);
 /// Files that are open beside the connections, and more.
 const OTHER_FILES: u64 = 128;
 /// How often the store's space is looked at for readiness.
@@ -249,9 +248,12 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), S
         &config.tls.client_ca,
         config.tls.principal,
     )?)?;
+    let readiness = Readiness::new();
+    let probing = Probing::start(&config.probes, &readiness).await?;
     let engine = self::installation(&config, keyring);
     let engine = engine.start(Arc::new(SystemClock)).await?;
-    let served = serve(&config, tls, &engine, installation, stop).await;
+    let watchers = (&readiness, probing.observer());
+    let served = serve(&config, tls, &engine, installation, watchers, stop).await;
     let stopped = engine.stop().await;
     if let Ok(checkpoint) = &stopped {
         checkpoint_line(checkpoint);
@@ -291,16 +293,18 @@ async fn serve(
     tls: Tls,
     engine: &Engine,
     installation: InstallationId,
+    (readiness, observer): (&Readiness, &Observer),
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let address = config.server.listen;
     let failed = |error| ServeError::Listen { address, error };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
-    let readiness = Readiness::new();
-    let services = services(config, engine, installation, &readiness).await?;
+    let certificates = tls.times();
+    let services = services(config, engine, installation, readiness).await?;
     let ending = CancellationToken::new();
     let limited = LimitedServices::new(services, config.calls.clone());
+    observer.serving(Serving { engine: engine.clone(), calls: limited.clone(), certificates });
     let ended = ending.clone().cancelled_owned();
     let serving = transport::serve(listener, tls, config.listener.clone(), limited, ended);
     let file = config.server.address_file.as_deref();
@@ -308,13 +312,14 @@ async fn serve(
     let file = file.map(|path| AddressFile::write(path, address)).transpose();
     let file = file.map_err(ServeError::AddressFile)?;
     tracing::info!(event = "ready", %address, %installation, "ready");
-    let watching = watch(engine, &readiness);
+    let watching = watch(engine, readiness, observer, config.audit.checkpoint_every);
     let mut broken = None;
     let stopping = async {
         tokio::select! {
             () = stop => tracing::info!(event = "stopping", "stopping"),
             error = watching => broken = Some(error),
         }
+        observer.stopping();
         readiness.set(false);
         drop(file);
         ending.cancel();
@@ -356,10 +361,15 @@ async fn services(
 
 /// Keeps readiness true to the health of store and log, and sends the newest checkpoint to the log
 /// lines from time to time. Ends when the log or the store is broken for good.
-async fn watch(engine: &Engine, readiness: &Readiness) -> ServeError {
+async fn watch(
+    engine: &Engine,
+    readiness: &Readiness,
+    observer: &Observer,
+    checkpoint_every: Duration,
+) -> ServeError {
     let mut audit = engine.audit_health();
     let mut looks = tokio::time::interval(LOOK_EVERY);
-    let mut checkpoints = tokio::time::interval(CHECKPOINT_EVERY);
+    let mut checkpoints = tokio::time::interval(checkpoint_every);
     checkpoints.reset();
     let mut locked = true;
     loop {
@@ -383,6 +393,7 @@ async fn watch(engine: &Engine, readiness: &Readiness) -> ServeError {
             return ServeError::Store(why);
         }
         readiness.set(engine.can_serve());
+        observer.look();
         tokio::select! {
             changed = audit.changed() => if changed.is_err() {
                 return ServeError::Audit(JournalError::Closed);

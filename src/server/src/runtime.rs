@@ -15,5 +15,7 @@ pub fn runtime() -> io::Result<Runtime> {
         .worker_threads(cores.saturating_add(1))
         .thread_name("fieldseal")
         .enable_all()
+        // A batch needs much memory for a moment; the application beside us needs it afterwards.
+        .on_thread_park(fieldseal_memory::give_back)
         .build()
 }

@@ -10,12 +10,14 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// The variable that sets the level: `error`, `warn`, `info` (the default), `debug` or `trace`.
+/// The variable that sets the level, whatever the configuration says.
 pub const LEVEL_VARIABLE: &str = "FIELDSEAL_LOG";
 
 /// How lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
     /// For people.
     Text,
     /// One JSON object a line, for programs.
@@ -23,10 +25,30 @@ pub enum LogFormat {
 }
 
 impl LogFormat {
-    /// Text on a terminal, JSON elsewhere.
+    /// `auto`, `text` or `json`.
     #[must_use]
-    pub fn for_standard_error() -> Self {
-        if std::io::stderr().is_terminal() { Self::Text } else { Self::Json }
+    pub fn parse(text: &str) -> Option<Self> {
+        Some(match text {
+            "auto" => Self::Auto,
+            "text" => Self::Text,
+            "json" => Self::Json,
+            _ => return None,
+        })
+    }
+}
+
+/// What is said, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogSettings {
+    /// What is less important than this is not said.
+    pub level: LevelFilter,
+    /// How lines look.
+    pub format: LogFormat,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self { level: LevelFilter::INFO, format: LogFormat::Auto }
     }
 }
 
@@ -41,32 +63,35 @@ pub enum TelemetryError {
     Twice,
 }
 
-/// Sets up logging for the process.
+/// Sets up logging for the process. `FIELDSEAL_LOG` counts for more than the level of the settings.
 ///
 /// # Errors
 /// [`TelemetryError`] for an unknown level, or if it was set up before.
-pub fn init(format: LogFormat) -> Result<(), TelemetryError> {
+pub fn init(settings: LogSettings) -> Result<(), TelemetryError> {
     let level = match std::env::var_os(LEVEL_VARIABLE) {
-        None => LevelFilter::INFO,
+        None => settings.level,
         Some(text) => level(&text.to_string_lossy()).ok_or(TelemetryError::Level)?,
     };
     let filter = filter(level);
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let registry = tracing_subscriber::registry();
-    match format {
-        LogFormat::Text => {
-            let lines = lines.with_ansi(std::io::stderr().is_terminal()).with_filter(filter);
-            registry.with(lines).try_init()
-        }
-        LogFormat::Json => {
-            let lines = lines.json().flatten_event(true).with_current_span(false);
-            registry.with(lines.with_span_list(false).with_filter(filter)).try_init()
-        }
+    let terminal = std::io::stderr().is_terminal();
+    let text = match settings.format {
+        LogFormat::Auto => terminal,
+        LogFormat::Text => true,
+        LogFormat::Json => false,
+    };
+    if text {
+        registry.with(lines.with_ansi(terminal).with_filter(filter)).try_init()
+    } else {
+        let lines = lines.json().flatten_event(true).with_current_span(false);
+        registry.with(lines.with_span_list(false).with_filter(filter)).try_init()
     }
     .map_err(|_| TelemetryError::Twice)
 }
 
-fn level(text: &str) -> Option<LevelFilter> {
+/// `error`, `warn`, `info`, `debug`, `trace` or `off`.
+pub(crate) fn level(text: &str) -> Option<LevelFilter> {
     Some(match text.to_ascii_lowercase().as_str() {
         "off" => LevelFilter::OFF,
         "error" => LevelFilter::ERROR,

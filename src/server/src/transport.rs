@@ -29,10 +29,11 @@ pub use identity::{IdentityError, principal};
 pub use limits::{Limits, MAX_HEADER_LIST_BYTES, MAX_MESSAGE_BYTES};
 pub use tls::{Tls, TlsError, TlsSettings};
 
-use backoff::AcceptBackoff;
+pub(crate) use backoff::AcceptBackoff;
 use census::Census;
 use connection::{Refusal, Shared};
 use refused::RefusalLog;
+pub(crate) use tls::CertificateTimes;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 

@@ -295,6 +295,12 @@ impl Store {
         }
     }
 
+    /// Bytes that its file system has left; `None` where that is not known or does not matter.
+    #[must_use]
+    pub fn free_bytes(&self) -> Option<u64> {
+        self.inner.backend.free_bytes().ok().flatten()
+    }
+
     /// The path of a record. The names do not show in it.
     #[must_use]
     pub fn path(&self, kind: Kind, parts: &[&[u8]]) -> Path {

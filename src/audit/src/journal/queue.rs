@@ -11,7 +11,7 @@ use crate::record::Encoded;
 use crate::segment::le32;
 
 /// Records that may wait. More are refused.
-const MAX_WAITING: usize = 16 * 1024;
+pub(super) const MAX_WAITING: usize = 16 * 1024;
 /// Bytes that may wait. More are refused.
 const MAX_WAITING_BYTES: usize = 32 * 1024 * 1024;
 /// A batch that has so many bytes takes no more.
@@ -190,6 +190,10 @@ impl Queue {
         self.current = None;
         self.leading = !self.waiting.is_empty();
         (late, self.leading)
+    }
+
+    pub(super) fn waiting_records(&self) -> usize {
+        self.records
     }
 
     pub(super) fn written_revision(&self) -> u64 {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock, statvfs};
 
+use super::measures::Written;
 use super::writer::{create_new, is_shortage};
 use super::{Settings, Shared};
 use crate::error::{Health, JournalError};
@@ -234,10 +235,16 @@ pub(super) struct Measured {
     records: u64,
     last: Vec<Duration>,
     next: usize,
+    written: Written,
 }
 
 impl Measured {
-    pub(super) fn synced(&mut self, took: Duration, records: usize) {
+    pub(super) fn written(&self) -> &Written {
+        &self.written
+    }
+
+    pub(super) fn synced(&mut self, took: Duration, records: usize, bytes: usize) {
+        self.written.group(took, records, bytes);
         self.syncs += 1;
         self.records += records as u64;
         match self.last.get_mut(self.next) {

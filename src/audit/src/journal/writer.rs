@@ -88,7 +88,8 @@ impl Writer {
         if let Err(error) = self.put() {
             return Err(self.failed(shared, &error));
         }
-        shared.statistics.lock().synced(began.elapsed(), batch.hashes.len());
+        let (took, bytes) = (began.elapsed(), self.buffer.len());
+        shared.statistics.lock().synced(took, batch.hashes.len(), bytes);
         self.segment.end = self.segment.end.saturating_add(self.buffer.len() as u64);
         self.revision = self.revision.max(batch.revision);
         self.frontier = frontier;

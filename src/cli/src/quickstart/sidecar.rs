@@ -40,13 +40,12 @@ pub(super) fn free_address() -> Result<SocketAddr, Failure> {
 pub(super) fn listen_on(config: &Path, address: SocketAddr) -> Result<(), Failure> {
     let failed = |e: &std::io::Error| Failure::io("cannot write", config, e);
     let text = std::fs::read_to_string(config).map_err(|e| failed(&e))?;
-    let lines = text.lines().map(|line| match line.starts_with("listen = ") {
-        true => format!("listen = \"{address}\"\n"),
-        false => format!("{line}\n"),
-    });
+    // The first is the server's; the second listener stays where it is.
+    let old = text.lines().find(|line| line.starts_with("listen = ")).unwrap_or_default();
+    let text = text.replacen(old, &format!("listen = \"{address}\""), 1);
     let dir = config.parent().unwrap_or(config);
     let mut staged = tempfile::NamedTempFile::new_in(dir).map_err(|e| failed(&e))?;
-    staged.write_all(lines.collect::<String>().as_bytes()).map_err(|e| failed(&e))?;
+    staged.write_all(text.as_bytes()).map_err(|e| failed(&e))?;
     staged.persist(config).map(drop).map_err(|e| failed(&e.error))
 }
 

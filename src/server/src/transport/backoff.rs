@@ -8,14 +8,14 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Grows with every error that says that accepting again at once would fail again.
 #[derive(Default)]
-pub(super) struct AcceptBackoff {
+pub(crate) struct AcceptBackoff {
     pause: Duration,
 }
 
 impl AcceptBackoff {
     /// How long to wait before accepting again. `None`: not at all, only this one connection
     /// failed.
-    pub(super) fn after(&mut self, error: &io::Error) -> Option<Duration> {
+    pub(crate) fn after(&mut self, error: &io::Error) -> Option<Duration> {
         use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
         let only_this_one = [ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted];
         if only_this_one.contains(&error.kind()) {
@@ -26,7 +26,7 @@ impl AcceptBackoff {
         Some(self.pause)
     }
 
-    pub(super) fn accepted(&mut self) {
+    pub(crate) fn accepted(&mut self) {
         self.pause = Duration::ZERO;
     }
 }

@@ -84,14 +84,42 @@ fn read(setting: &'static str, path: &Path) -> Result<Vec<u8>, TlsError> {
     std::fs::read(path).map_err(|source| TlsError::Read { setting, path: path.into(), source })
 }
 
+/// From when to when a certificate is valid, in seconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CertificateTimes {
+    /// `server` or `client_ca`.
+    pub(crate) certificate: &'static str,
+    /// The latest beginning, if there are several.
+    pub(crate) not_before: i64,
+    /// The earliest end.
+    pub(crate) not_after: i64,
+}
+
+/// The times of these certificates; `None` if one of them cannot be read.
+fn times(certificate: &'static str, chain: &[CertificateDer<'static>]) -> Option<CertificateTimes> {
+    let (mut not_before, mut not_after) = (i64::MIN, i64::MAX);
+    for one in chain {
+        let (_, read) = x509_parser::parse_x509_certificate(one).ok()?;
+        not_before = not_before.max(read.validity().not_before.timestamp());
+        not_after = not_after.min(read.validity().not_after.timestamp());
+    }
+    Some(CertificateTimes { certificate, not_before, not_after })
+}
+
 /// Checked TLS material, ready to serve. Cheap to clone.
 #[derive(Clone)]
 pub struct Tls {
     pub(super) config: Arc<ServerConfig>,
     pub(super) principal: PrincipalKind,
+    times: Vec<CertificateTimes>,
 }
 
 impl Tls {
+    /// From when to when the server's chain and the client authorities are valid.
+    pub(crate) fn times(&self) -> Vec<CertificateTimes> {
+        self.times.clone()
+    }
+
     /// Checks the material and builds what the listener uses.
     ///
     /// # Errors
@@ -110,7 +138,10 @@ impl Tls {
         let key = PrivateKeyDer::from_pem_slice(&settings.private_key)
             .map_err(|_| TlsError::Pem { setting: "tls.private_key", expected: "private key" })?;
         let mut roots = RootCertStore::empty();
-        for authority in certificates("tls.client_ca", &settings.client_ca)? {
+        let authorities = certificates("tls.client_ca", &settings.client_ca)?;
+        let known = [times("server", &chain), times("client_ca", &authorities)];
+        let times = known.into_iter().flatten().collect();
+        for authority in authorities {
             roots.add(authority).map_err(|e| unusable("tls.client_ca", &e))?;
         }
         let verifier =
@@ -131,7 +162,7 @@ impl Tls {
         config.send_tls13_tickets = 0;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.max_early_data_size = 0;
-        Ok(Self { config: Arc::new(config), principal: settings.principal })
+        Ok(Self { config: Arc::new(config), principal: settings.principal, times })
     }
 }
 

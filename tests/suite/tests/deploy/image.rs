@@ -1,6 +1,6 @@
 //! The container image.
 
-use super::{PROBES_PORT, defaults, read};
+use super::{defaults, probes_port, read};
 
 /// The instructions of the Dockerfile, each as one line: its word and what follows.
 pub(super) fn instructions() -> Vec<(String, String)> {
@@ -92,7 +92,7 @@ fn it_is_not_root_and_asks_itself_how_it_is() {
 #[test]
 fn its_ports_and_volumes_are_those_of_the_program() {
     let listen = defaults().server.listen.port();
-    assert_eq!(only("EXPOSE"), format!("{listen} {PROBES_PORT}"));
+    assert_eq!(only("EXPOSE"), format!("{listen} {}", probes_port()));
     let volumes: Vec<String> = serde_json::from_str(&only("VOLUME")).unwrap();
     let made = all("RUN").join(" ");
     for volume in &volumes {

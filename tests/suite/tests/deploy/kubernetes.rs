@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use fieldseal_server::Config;
+use fieldseal_server::probes::Probe;
 use serde_json::Value;
 
-use super::{LIVENESS, PROBES_PORT, READINESS, defaults, image, read};
+use super::{defaults, image, probes_port, read};
 
 const SERVED: &str = "deploy/kubernetes/fieldseal.yaml";
 const SIDECAR: &str = "deploy/kubernetes/sidecar.yaml";
@@ -184,7 +185,7 @@ fn the_ports_agree() {
         .iter()
         .map(|rule| (list(rule, "from").len(), rule["ports"][0]["port"].as_u64().unwrap()));
     let allowed: Vec<_> = allowed.collect();
-    assert_eq!(allowed, [(1, port.into()), (1, PROBES_PORT.into())]);
+    assert_eq!(allowed, [(1, port.into()), (1, probes_port().into())]);
 }
 
 #[test]
@@ -205,10 +206,10 @@ fn the_sidecar_is_reached_from_its_own_pod_only_and_is_there_first() {
 }
 
 /// What each probe must ask. Trouble with disk or log is no reason to start the process anew.
-const PROBES: [(&str, &str, &str); 3] = [
-    ("startupProbe", READINESS, "readiness"),
-    ("readinessProbe", READINESS, "readiness"),
-    ("livenessProbe", LIVENESS, "liveness"),
+const PROBES: [(&str, Probe, &str); 3] = [
+    ("startupProbe", Probe::Readiness, "readiness"),
+    ("readinessProbe", Probe::Readiness, "readiness"),
+    ("livenessProbe", Probe::Liveness, "liveness"),
 ];
 
 #[test]
@@ -218,10 +219,10 @@ fn kubelet_asks_what_the_second_listener_answers() {
     let listen = &named(list(container, "env"), "FIELDSEAL_PROBES_LISTEN")["value"];
     let listen: std::net::SocketAddr = listen.as_str().unwrap().parse().unwrap();
     assert!(listen.ip().is_unspecified(), "kubelet asks the pod's address");
-    assert_eq!(listen.port(), PROBES_PORT);
-    assert_eq!(named(list(container, "ports"), "probes")["containerPort"], PROBES_PORT);
-    for (probe, path, _) in PROBES {
-        let asked = &container[probe]["httpGet"];
+    assert_eq!(listen.port(), probes_port());
+    assert_eq!(named(list(container, "ports"), "probes")["containerPort"], probes_port());
+    for (probe, wanted, _) in PROBES {
+        let (asked, path) = (&container[probe]["httpGet"], wanted.path());
         assert_eq!((&asked["path"], &asked["port"]), (&path.into(), &"probes".into()), "{probe}");
     }
 }
@@ -230,7 +231,9 @@ fn kubelet_asks_what_the_second_listener_answers() {
 fn the_binary_asks_a_second_listener_on_loopback() {
     let pod = pod(SIDECAR);
     let container = fieldseal(&pod);
-    // The default is loopback, and nothing sets another.
+    let (_, config) = config(SIDECAR);
+    assert!(config.probes.listen.is_some_and(|address| address.ip().is_loopback()));
+    assert_eq!(config.probes, defaults().probes, "that is where the command asks");
     assert!(list(container, "env").is_empty());
     for (probe, _, asked) in PROBES {
         let command = words(&container[probe]["exec"]["command"]);

@@ -15,11 +15,10 @@ use std::path::Path;
 
 use fieldseal_server::Config;
 
-/// Where the second listener is unless `probes.listen` says otherwise.
-const PROBES_PORT: u16 = 7480;
-/// The paths that it answers.
-const LIVENESS: &str = "/livez";
-const READINESS: &str = "/readyz";
+/// The port of the second listener unless `probes.listen` says otherwise.
+fn probes_port() -> u16 {
+    defaults().probes.listen.unwrap().port()
+}
 
 fn read(path: &str) -> String {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path);

@@ -1,6 +1,7 @@
 //! What must hold of every file in the tree.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a tree that cannot be read fails the test")]
 
+mod events;
 mod floors;
 mod frozen;
 mod functions;

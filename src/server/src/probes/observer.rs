@@ -1,0 +1,199 @@
+//! What the probes and the metrics say.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use fieldseal_audit::Health;
+use fieldseal_engine::{Engine, StoreHealth};
+use fieldseal_memory::Protection;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::exposition::Families;
+use super::growth::Growth;
+use super::names;
+use crate::calls::LimitedServices;
+use crate::transport::CertificateTimes;
+
+/// What there is to look at once the sidecar serves.
+pub(crate) struct Serving {
+    pub(crate) engine: Engine,
+    pub(crate) calls: LimitedServices,
+    pub(crate) certificates: Vec<CertificateTimes>,
+}
+
+/// Looks at the process for whoever watches over it. It says nothing of principals, keys or places.
+pub(crate) struct Observer {
+    began: Instant,
+    ready: watch::Receiver<bool>,
+    stopping: AtomicBool,
+    serving: OnceLock<Serving>,
+    growth: Mutex<Growth>,
+    /// The policies' digest, and since when it has been this.
+    policy: Mutex<Option<([u8; 32], Instant)>>,
+}
+
+/// Whether every call can be served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    Ready,
+    Starting,
+    Stopping,
+    /// The audit log cannot be written.
+    AuditLog,
+    /// The store takes no writes.
+    Store,
+    /// It was so a moment ago.
+    Recovering,
+}
+
+impl State {
+    /// The answer of `/readyz`.
+    pub(super) const fn says(self) -> &'static str {
+        match self {
+            Self::Ready => "ready\n",
+            Self::Starting => "not ready: starting\n",
+            Self::Stopping => "not ready: stopping\n",
+            Self::AuditLog => "not ready: the audit log cannot be written\n",
+            Self::Store => "not ready: the store takes no writes\n",
+            Self::Recovering => "not ready: recovering\n",
+        }
+    }
+}
+
+impl Observer {
+    /// Looks at a process that starts. `ready` is what gRPC's health checks answer too.
+    pub(crate) fn new(ready: watch::Receiver<bool>) -> Self {
+        Self {
+            began: Instant::now(),
+            ready,
+            stopping: AtomicBool::new(false),
+            serving: OnceLock::new(),
+            growth: Mutex::default(),
+            policy: Mutex::default(),
+        }
+    }
+
+    /// There is more to look at now.
+    pub(crate) fn serving(&self, serving: Serving) {
+        // It begins to serve once.
+        let _ = self.serving.set(serving);
+        self.look();
+    }
+
+    /// Will not be ready any more.
+    pub(crate) fn stopping(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// To be called from time to time, for what is measured over time.
+    pub(crate) fn look(&self) {
+        let Some(serving) = self.serving.get() else { return };
+        let (now, engine) = (Instant::now(), &serving.engine);
+        self.growth.lock().look(now, engine.audit_bytes_written());
+        self.policy_since(engine.policy_digest(), now);
+    }
+
+    fn policy_since(&self, digest: [u8; 32], now: Instant) -> Instant {
+        let mut policy = self.policy.lock();
+        match &*policy {
+            Some((known, since)) if *known == digest => *since,
+            _ => policy.insert((digest, now)).1,
+        }
+    }
+
+    pub(super) fn state(&self) -> State {
+        if self.stopping.load(Ordering::Relaxed) {
+            return State::Stopping;
+        }
+        let Some(Serving { engine, .. }) = self.serving.get() else { return State::Starting };
+        if *self.ready.borrow() {
+            return State::Ready;
+        }
+        if *engine.audit_health().borrow() != Health::Ok {
+            return State::AuditLog;
+        }
+        match engine.store_health() {
+            StoreHealth::Ok => State::Recovering,
+            _ => State::Store,
+        }
+    }
+
+    /// Every metric. It asks for free space, so it may block for a moment.
+    pub(super) fn families(&self) -> Families {
+        let mut out = Families::default();
+        let locked = fieldseal_memory::protection() == Protection::Locked;
+        out.gauge_of(&names::BUILD, [env!("CARGO_PKG_VERSION")], 1.0);
+        out.gauge(&names::READY, flag(self.state() == State::Ready));
+        out.gauge(&names::UPTIME, self.began.elapsed().as_secs_f64());
+        out.gauge(&names::KEYS_LOCKED, flag(locked));
+        if let Some(serving) = self.serving.get() {
+            calls(&mut out, &serving.calls);
+            self.engine(&mut out, &serving.engine);
+            certificates(&mut out, &serving.certificates);
+        }
+        out
+    }
+
+    fn engine(&self, out: &mut Families, engine: &Engine) {
+        let (now, found) = (Instant::now(), engine.measures());
+        out.count(&names::SEALED, found.sealed);
+        out.count(&names::OPENED, found.opened);
+        let (journal, written) = (&found.journal, &found.journal.written);
+        out.gauge(&names::LOG_RECORDS, found.log_records as f64);
+        out.count(&names::LOG_BYTES, written.bytes);
+        out.gauge(&names::QUEUE, journal.waiting as f64);
+        out.gauge(&names::QUEUE_LIMIT, journal.waiting_limit as f64);
+        out.distribution(&names::GROUP, [], written.group_records.clone());
+        out.distribution(&names::SYNC, [], written.sync_seconds.clone());
+        for (place, free) in [("audit", journal.free_bytes), ("store", found.store_free_bytes)] {
+            if let Some(free) = free {
+                out.gauge_of(&names::FREE, [place], free as f64);
+            }
+        }
+        out.gauge(&names::RESERVE, journal.reserve_bytes as f64);
+        if let Some(free) = journal.free_bytes {
+            let room = free.saturating_sub(journal.reserve_bytes);
+            let seconds = self.growth.lock().seconds_until(now, written.bytes, room);
+            out.gauge(&names::UNTIL_FULL, seconds);
+        }
+        let keys = &found.keys;
+        out.gauge(&names::KEYS, keys.keys as f64);
+        out.gauge(&names::DATA_KEYS, keys.cached_data_keys as f64);
+        out.gauge(&names::DATA_KEYS_LIMIT, keys.cached_data_keys_limit as f64);
+        out.count(&names::DATA_KEYS_MADE, keys.data_keys_made);
+        out.count(&names::CACHE_HITS, keys.cache_hits);
+        out.count(&names::CACHE_MISSES, keys.cache_misses);
+        let since = self.policy_since(found.policy_digest, now);
+        out.gauge(&names::POLICY_AGE, now.saturating_duration_since(since).as_secs_f64());
+    }
+}
+
+fn calls(out: &mut Families, calls: &LimitedServices) {
+    let tally = calls.tally();
+    out.family(&names::CALLS);
+    for ended in tally.ended() {
+        out.count_of(&names::CALLS, [&ended.method, ended.code], ended.calls);
+    }
+    out.family(&names::CALL_SECONDS);
+    for took in tally.took() {
+        let labels = [took.method.as_str(), took.outcome];
+        out.distribution(&names::CALL_SECONDS, labels, took.seconds);
+    }
+    out.gauge(&names::IN_FLIGHT, calls.in_flight() as f64);
+}
+
+fn certificates(out: &mut Families, certificates: &[CertificateTimes]) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    for times in certificates {
+        let age = now - times.not_before as f64;
+        out.gauge_of(&names::CERTIFICATE_AGE, [times.certificate], age);
+        let left = times.not_after as f64 - now;
+        out.gauge_of(&names::CERTIFICATE_LEFT, [times.certificate], left);
+    }
+}
+
+const fn flag(set: bool) -> f64 {
+    if set { 1.0 } else { 0.0 }
+}
