@@ -18,6 +18,7 @@ mod installation;
 mod job;
 mod manual;
 mod marker;
+mod operations;
 mod output;
 mod policy;
 mod probes;
