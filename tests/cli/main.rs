@@ -9,6 +9,7 @@
     reason = "a test that cannot be set up fails"
 )]
 
+mod crash;
 mod csv;
 mod dev;
 mod init;
