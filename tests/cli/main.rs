@@ -12,6 +12,8 @@
 mod crash;
 mod csv;
 mod dev;
+mod disk;
+mod golden;
 mod init;
 mod installation;
 mod job;

@@ -96,7 +96,13 @@ impl<'t> Document<'t> {
             Some(value) => (Some(value.span()), integer(value.get_ref())),
         };
         if found != Some(i128::from(expected)) {
-            let message = format!("this program reads files that say format = {expected}");
+            let message = match found {
+                Some(newer) if newer > i128::from(expected) => format!(
+                    "the file has format {newer}, and this program knows formats up to {expected}; \
+                     use a newer program"
+                ),
+                _ => format!("this program reads files that say format = {expected}"),
+            };
             self.mistake(span, "format", message);
         }
     }
