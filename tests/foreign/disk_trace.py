@@ -28,6 +28,7 @@ HEX = re.compile(r'"((?:\\x[0-9a-f]{2})*)"(\.\.\.)?')
 RETURNED = re.compile(r"\) += (-?\d+|\?)")
 # Harmless whatever they are called on: none of them promises anything about the disk.
 IGNORED = {"sync_file_range"}
+MAKES_NUMBERS = {"openat", "open", "creat", "fcntl", "dup", "dup2", "dup3"}
 
 
 class NotModelled(Exception):
@@ -115,6 +116,8 @@ class Disk:
         self.names, self.namings, self.files = dict(self.base_names), [], {}
         self.interesting = []
         order, self.times = calls(trace)
+        # A number is taken when a file has been opened, and free when its closing begins.
+        order.sort(key=lambda call: call[4] if call[0] in MAKES_NUMBERS else call[3])
         for call in order:
             self._take(*call)
 
