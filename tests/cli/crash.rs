@@ -9,9 +9,10 @@ mod log;
 
 use std::collections::HashSet;
 use std::io::Write as _;
+use std::process::Stdio;
 
 use crate::installation::Installation;
-use crate::process::text;
+use crate::process::{Lines, Running, text};
 use checks::Found;
 use load::{Life, Told};
 use log::Log;
@@ -19,6 +20,18 @@ use log::Log;
 const KILLS: u32 = 20;
 /// Fewer acknowledgements than this for each kill are too little load.
 const ACKNOWLEDGED_PER_KILL: usize = 50;
+
+/// After each so many kills the next start is killed as well, while it settles what it found.
+const START_TOO: u32 = 3;
+
+fn kill_while_it_starts(installation: &Installation) {
+    let mut command = installation.serve_command();
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut running = Running::new(&mut command);
+    let mut lines = Lines::of(running.child().stderr.take().unwrap());
+    lines.wait(|line| line.contains("opened the audit log").then_some(()));
+    running.kill();
+}
 
 fn kills() -> u32 {
     std::env::var("FIELDSEAL_CRASH_KILLS").map_or(KILLS, |kills| kills.parse().unwrap())
@@ -41,7 +54,7 @@ impl Moments {
     fn add(&mut self, log: &Log, told: &Told, said: &str) {
         let untold = log.ends_with_a_frame_that_nobody_was_told_of(told);
         let torn = said.contains("torn_bytes: ") && !said.contains("torn_bytes: 0 ");
-        let between = log.has_changes_that_the_start_recorded();
+        let between = log.has_changes_that_a_start_recorded(told);
         self.untold_frame += u32::from(untold);
         self.torn_frame += u32::from(torn);
         self.between_store_and_log += u32::from(between);
@@ -60,6 +73,9 @@ fn whatever_was_acknowledged_survives_every_kill_and_is_there_once() {
         let life = Life::new(number, installation.sidecar.as_ref().unwrap().0.id());
         let of_life = runtime.block_on(life.run(&installation, &told));
         installation.sidecar.take().unwrap().0.kill();
+        if number % START_TOO == 0 {
+            kill_while_it_starts(&installation);
+        }
         installation.serve();
         let (_, lines) = installation.sidecar.as_mut().unwrap();
         let said = lines.so_far();
@@ -84,11 +100,12 @@ fn whatever_was_acknowledged_survives_every_kill_and_is_there_once() {
     let acknowledged = told.acknowledged();
     let report = format!(
         "acknowledged {acknowledged}, lost {}, duplicated {}, kills {}, of them in the middle of a \
-         commit {}\n{} records, {} calls without an answer; {moments:?}",
+         commit {}; {} starts killed too\n{} records, {} calls without an answer; {moments:?}",
         found.lost.len(),
         found.duplicated.len(),
         kills(),
         moments.in_a_commit,
+        kills() / START_TOO,
         log.len(),
         told.unanswered.len(),
     );

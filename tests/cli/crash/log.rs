@@ -24,8 +24,7 @@ pub(super) struct Record {
 pub(super) struct Log {
     records: BTreeMap<u64, Record>,
     newest: Option<fieldseal_client::v1::AuditEventQuery>,
-    /// Where the newest life begins: everything before it was in the files at the kill.
-    start: u64,
+    starts: BTreeSet<u64>,
 }
 
 impl Log {
@@ -65,7 +64,7 @@ impl Log {
     fn take(&mut self, event: v1::AuditEvent) {
         let index = event.name.rsplit('/').next().unwrap().parse().unwrap();
         if event.kind == "START" {
-            self.start = self.start.max(index);
+            self.starts.insert(index);
         }
         let subject = match event.items.as_slice() {
             [item] => Some((item.key.clone(), item.partition_token.clone())),
@@ -97,10 +96,18 @@ impl Log {
         assert!(indices.into_iter().eq(0..self.records.len() as u64), "records are missing");
     }
 
-    /// True if the newest start recorded changes: the life before had made them, and was killed before
-    /// their records were written. Nobody has called since.
-    pub(super) fn has_changes_that_the_start_recorded(&self) -> bool {
-        let mut since = self.records.range(self.start..);
+    /// The size of the tree that callers know of, and the first start behind it: everything before
+    /// that start was in the files at the kill.
+    fn end(&self, told: &Told) -> (u64, u64) {
+        let known = told.receipts.values().map(|receipt| receipt.tree_size).max();
+        let known = u64::try_from(known.unwrap_or_default()).unwrap();
+        (known, self.starts.range(known..).next().copied().expect("no start since the kill"))
+    }
+
+    /// True if a start recorded changes: the life before had made them, and was killed before their
+    /// records were written. Nobody has called since.
+    pub(super) fn has_changes_that_a_start_recorded(&self, told: &Told) -> bool {
+        let mut since = self.records.range(self.end(told).1..);
         since.any(|(_, record)| CHANGES.contains(&record.kind.as_str()))
     }
 
@@ -108,9 +115,8 @@ impl Log {
     /// of them is of a call that got no answer. The records of a frame are answered together: this
     /// frame was written, and nobody had been told yet.
     pub(super) fn ends_with_a_frame_that_nobody_was_told_of(&self, told: &Told) -> bool {
-        let known = told.receipts.values().map(|receipt| receipt.tree_size).max();
-        let known = u64::try_from(known.unwrap_or_default()).unwrap();
-        let mut beyond = self.records.range(known.min(self.start)..self.start);
+        let (known, start) = self.end(told);
+        let mut beyond = self.records.range(known..start);
         beyond.any(|(_, record)| told.unanswered.contains(&record.ticket))
     }
 }
