@@ -154,7 +154,9 @@ fn a_log_or_store_that_is_gone_for_good_is_not_made_anew() {
 
 #[test]
 fn a_log_on_a_read_only_disk_is_no_log() {
-    let Some(()) = in_a_namespace("disk::a_log_on_a_read_only_disk_is_no_log") else { return };
+    if !in_a_namespace("disk::a_log_on_a_read_only_disk_is_no_log") {
+        return;
+    }
     let mut installation = Installation::with_key();
     installation.sidecar.take().unwrap().0.kill();
     let disk = SmallDisk::read_only(&installation.log());
@@ -170,7 +172,9 @@ fn a_log_on_a_read_only_disk_is_no_log() {
 #[test]
 fn a_full_disk_refuses_what_needs_it_and_space_that_returns_is_noticed() {
     let name = "disk::a_full_disk_refuses_what_needs_it_and_space_that_returns_is_noticed";
-    let Some(()) = in_a_namespace(name) else { return };
+    if !in_a_namespace(name) {
+        return;
+    }
     let mut installation = Installation::new();
     let config = std::fs::read_to_string(installation.config()).unwrap();
     let small = config.replace("reserve_mib = 64", "reserve_mib = 2");
@@ -247,7 +251,9 @@ async fn decrypt_until_refused(i: &Installation, sealed: &[u8], items: usize) ->
 #[test]
 fn below_the_reserve_of_64_mib_the_store_takes_no_writes() {
     let name = "disk::below_the_reserve_of_64_mib_the_store_takes_no_writes";
-    let Some(()) = in_a_namespace(name) else { return };
+    if !in_a_namespace(name) {
+        return;
+    }
     let mut installation = Installation::new();
     let disk = SmallDisk::under(&installation.home().join("state"), 96 * MIB);
     installation.serve();

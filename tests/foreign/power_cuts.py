@@ -179,11 +179,18 @@ class Load:
 def record(installation, work):
     """One run under strace: the trace on disk, what callers were told, and the files from before."""
     base, trace = os.path.join(work, "power-base"), os.path.join(work, "power-trace")
+    # The life before was killed, so that the traced one settles what it finds.
+    process, address = installation.start()
+    before = Load(installation, address)
+    before.create("first", "first")
+    process.kill()
+    process.wait()
     shutil.copytree(installation.state, base)
     # -D: the tracer stands aside, so that the sidecar is the one that is stopped.
     tracer = ["strace", "-D", "-f", "-ttt", "-xx", "-s", "8388608", "-o", trace, "-e", "trace=" + CALLS]
     process, address = installation.start(tracer)
     load = Load(installation, address)
+    load.told += before.told
     load.run()
     process.send_signal(signal.SIGTERM)
     if process.wait(PATIENCE):

@@ -8,11 +8,11 @@ use std::process::Command;
 /// Set in the process that runs inside.
 const INSIDE: &str = "FIELDSEAL_TEST_NAMESPACE";
 
-/// Runs the test of this name again in a mount namespace of its own, where it may mount. `Some` inside;
-/// outside, `None` once the test inside has passed.
-pub(super) fn in_a_namespace(test: &str) -> Option<()> {
+/// Runs the test of this name again in a mount namespace of its own, where it may mount. True inside;
+/// false outside, once the test inside has passed.
+pub(super) fn in_a_namespace(test: &str) -> bool {
     if std::env::var_os(INSIDE).is_some() {
-        return Some(());
+        return true;
     }
     let mut command = Command::new("unshare");
     command.arg("--mount");
@@ -26,7 +26,7 @@ pub(super) fn in_a_namespace(test: &str) -> Option<()> {
         output.status.success() && said.contains("1 passed"),
         "in a mount namespace (run it as root, or allow user namespaces):\n{said}"
     );
-    None
+    false
 }
 
 /// It is unmounted when this is dropped.
