@@ -10,9 +10,12 @@
 )]
 
 mod config;
+mod crash;
 mod csv;
 mod dev;
+mod disk;
 mod drain;
+mod golden;
 mod init;
 mod installation;
 mod job;

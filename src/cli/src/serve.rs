@@ -42,8 +42,21 @@ pub(crate) fn boot_failure(error: &BootError) -> Failure {
 
 pub(crate) fn serve_failure(error: &ServeError) -> Failure {
     let failure = Failure::new(exit(error.kind()), error.reason(), error.to_string());
-    match error.kind() {
-        ServeErrorKind::NotFound => failure.advise("make one with `fieldseal init --dir DIR`"),
+    match (error.kind(), error.reason()) {
+        (ServeErrorKind::NotFound, _) => {
+            failure.advise("make one with `fieldseal init --dir DIR`, or put it back from a backup")
+        }
+        (ServeErrorKind::Full, _) => failure.advise(
+            "free space on the disk of the state directory, and start it again: nothing that was \
+             acknowledged is lost",
+        ),
+        (
+            ServeErrorKind::Unavailable,
+            "AUDIT_UNAVAILABLE" | "STORE_BROKEN" | "STORE_UNAVAILABLE",
+        ) => failure.advise(
+            "look at the disk of the state directory, and start it again: what was acknowledged \
+                 is on it",
+        ),
         _ => failure,
     }
 }

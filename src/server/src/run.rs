@@ -106,7 +106,7 @@ impl ServeError {
             Self::Keyring(error) => keyring_kind(error),
             Self::Boot(error) => boot_kind(error),
             Self::Audit(error) => journal_kind(error),
-            Self::Store(why) if why.contains("No space left") => (K::Full, "STORE_FULL"),
+            Self::Store(why) if is_full(why) => (K::Full, "STORE_FULL"),
             Self::Store(_) => (K::Unavailable, "STORE_BROKEN"),
             Self::Tls(_) => (K::Usage, "TLS_INVALID"),
             Self::Listen { .. } => (K::Conflict, "ADDRESS_UNAVAILABLE"),
@@ -114,6 +114,11 @@ impl ServeError {
             Self::Reflection(_) => (K::Internal, "INTERNAL"),
         }
     }
+}
+
+/// ENOSPC, as store and log pass it on.
+fn is_full(why: &str) -> bool {
+    why.contains("No space left")
 }
 
 /// What kind of trouble keeps an installation from being made or started, and its stable reason.
@@ -157,6 +162,7 @@ fn store_kind(error: &StoreError) -> (ServeErrorKind, &'static str) {
         StoreError::Locked { .. } => (K::Conflict, "STORE_LOCKED"),
         StoreError::FormatNewer { .. } => (K::Usage, "FORMAT_NEWER"),
         StoreError::Corrupt(_) => (K::Corrupt, "STORE_CORRUPT"),
+        StoreError::Io(why) if is_full(why) => (K::Full, "STORE_FULL"),
         _ => (K::Unavailable, "STORE_UNAVAILABLE"),
     }
 }
@@ -171,6 +177,9 @@ fn journal_kind(error: &JournalError) -> (ServeErrorKind, &'static str) {
         JournalError::Foreign { .. } => (K::Corrupt, "AUDIT_LOG_FOREIGN"),
         JournalError::Corrupt { .. } => (K::Corrupt, "AUDIT_LOG_CORRUPT"),
         JournalError::Unavailable => (K::Full, "AUDIT_LOG_NO_SPACE"),
+        JournalError::Io { error: why, .. } | JournalError::Broken(why) if is_full(why) => {
+            (K::Full, "AUDIT_LOG_NO_SPACE")
+        }
         _ => (K::Unavailable, "AUDIT_UNAVAILABLE"),
     }
 }

@@ -97,6 +97,10 @@ fn store(health: &fieldseal_engine::StoreHealth) -> (v1::HealthState, Option<Str
             let what = "the store takes no writes: free space is below its reserve";
             (v1::HealthState::NoSpace, Some(what.to_owned()))
         }
+        H::Missing => {
+            let what = "the store's files were removed or replaced; put them back";
+            (v1::HealthState::Broken, Some(what.to_owned()))
+        }
         H::Broken(why) => (v1::HealthState::Broken, Some(format!("the store is broken: {why}"))),
     }
 }

@@ -102,8 +102,8 @@ impl Document<'_> {
             Some(FORMAT) => {}
             Some(newer) if newer > FORMAT => {
                 let message = format!(
-                    "format {newer} is newer than this program, which reads format {FORMAT}; run a \
-                     newer fieldseal, or write the file for format {FORMAT}"
+                    "the file has format {newer}, and this program knows format {FORMAT}; use a newer \
+                     program, or write the file for format {FORMAT}"
                 );
                 let origin = self.origin(Some(value.span()));
                 let setting = "format".to_owned();

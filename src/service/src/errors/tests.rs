@@ -40,6 +40,7 @@ fn causes() -> Vec<RefusalCause> {
         KeyError::Store(StoreError::Busy),
         KeyError::Store(StoreError::Closed),
         KeyError::Txn(TxnError::NoSpace),
+        KeyError::Txn(TxnError::Missing),
         KeyError::Txn(TxnError::Busy),
         KeyError::Txn(TxnError::Closed),
         KeyError::Txn(TxnError::Broken(io())),
