@@ -48,7 +48,7 @@ fn check_tells_a_newer_format_from_a_mistake() {
     let newer = file(&dir, "format = 2\n[future]\n");
     let output = config("check", &newer).output().unwrap();
     assert_eq!(ended(&output), refused(2, "FORMAT_NEWER"));
-    assert!(text(&output.stderr).contains("run a newer fieldseal"), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("use a newer program"), "{}", text(&output.stderr));
 }
 
 #[test]

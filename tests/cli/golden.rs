@@ -184,7 +184,7 @@ fn recovers(installation: &Installation, values: &[serde_json::Value]) {
 #[test]
 fn a_newer_configuration_and_a_newer_keyring_are_refused_by_name() {
     for (file, from, to, reason) in [
-        ("fieldseal.toml", "format = 1", "format = 2", "CONFIG_INVALID"),
+        ("fieldseal.toml", "format = 1", "format = 2", "FORMAT_NEWER"),
         ("state/keyring.json", "\"format\": 1", "\"format\": 2", "FORMAT_NEWER"),
     ] {
         let (installation, _) = opened("v1");
