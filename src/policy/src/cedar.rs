@@ -12,7 +12,7 @@ use cedar_policy::{
 use fieldseal_model::{KeyName, Principal};
 use miette::Diagnostic;
 
-use crate::defaults::{MEMBERS_FILE, SCHEMA, SCHEMA_FILE};
+use crate::defaults::{MEMBERS_FILE, SCHEMA};
 use crate::errors::{PolicyErrors, Problem, Source, whole_file};
 use crate::members::{Members, is_name};
 use crate::request::Request;
@@ -98,9 +98,6 @@ impl Rules {
         let schema = built_in_schema()?;
         // What is missing from a file that was not read is not missing from the policy.
         let unread = !problems.is_empty();
-        if let Some(source) = sources.iter().find(|s| s.name == SCHEMA_FILE) {
-            problems.extend(check_schema_file(source));
-        }
         let members_file = sources.iter().find(|s| s.name == MEMBERS_FILE);
         let mut members = members_file.map(|s| Members::parse(s, problems)).unwrap_or_default();
         members.partial |= unread;
@@ -338,9 +335,9 @@ fn described(error: &dyn Diagnostic) -> String {
     }
 }
 
-/// The schema in the directory is a copy for editors. One that says something else would mislead,
-/// and is refused.
-fn check_schema_file(source: &Source) -> Option<Problem> {
+/// The schema in the directory is a copy for editors: policies are checked against the one that is
+/// built in. One that says something else, as an earlier version's does, misleads whoever edits.
+pub(crate) fn check_schema_file(source: &Source) -> Option<Problem> {
     if source.text == SCHEMA {
         return None;
     }

@@ -2,8 +2,8 @@
 
 use fieldseal_model::PrincipalKind;
 
-use crate::cedar::{Rules, Written};
-use crate::defaults::MEMBERS_FILE;
+use crate::cedar::{Rules, Written, check_schema_file};
+use crate::defaults::{MEMBERS_FILE, SCHEMA_FILE};
 use crate::errors::{Problem, Source};
 use crate::members::Members;
 
@@ -21,6 +21,8 @@ pub(crate) fn warnings(
             found.extend(named_otherwise(file, &members, kind));
         }
     }
+    let schema = sources.iter().find(|source| source.name == SCHEMA_FILE);
+    found.extend(schema.and_then(check_schema_file));
     found.sort();
     found
 }

@@ -42,8 +42,8 @@ impl Policy {
     ///
     /// # Errors
     /// Everything that is wrong, with file and line: what cannot be read or parsed, what the schema
-    /// does not know, rules without a name of their own, roles that only one side knows, a schema
-    /// file that differs from the schema of this version.
+    /// does not know, rules without a name of their own, roles that only one side knows. The schema
+    /// is the one that is built in; the file is a copy for editors.
     pub fn load(settings: &Settings) -> Result<Self, PolicyErrors> {
         let mut problems = Vec::new();
         let sources = load::read_dir(&settings.dir, &mut problems)?;

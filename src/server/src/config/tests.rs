@@ -78,7 +78,7 @@ fn a_newer_format_is_refused_by_name_and_read_no_further() {
     assert_eq!(
         error.to_string(),
         "f.toml:1: format: the file has format 2, and this program knows format 1; use a newer \
-         fieldseal, or write the file for format 1"
+         program, or write the file for format 1"
     );
     let error = Config::parse(Path::new("f.toml"), &format!("format = 1\n{text}")).unwrap_err();
     assert!(!error.is_newer());
