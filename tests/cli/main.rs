@@ -12,6 +12,7 @@
 mod csv;
 mod dev;
 mod drain;
+mod hostile;
 mod init;
 mod installation;
 mod job;
