@@ -42,6 +42,11 @@ impl Installation {
         let settings = std::fs::read_to_string(&config).unwrap();
         let settings = settings.replace("segment_mib = 64", "segment_mib = 1");
         std::fs::write(&config, settings).unwrap();
+        // As long as those that will follow: it holds nothing yet, and every start after a kill
+        // copies it.
+        let segment = home.join("state/audit/segment-00000000000000000000.log");
+        let segment = std::fs::OpenOptions::new().write(true).open(segment).unwrap();
+        segment.set_len(1024 * 1024).unwrap();
         let nobody = "127.0.0.1:9".to_owned();
         Self { dir, identity, sidecar: None, address: nobody.clone(), probes: nobody }
     }

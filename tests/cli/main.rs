@@ -9,17 +9,25 @@
     reason = "a test that cannot be set up fails"
 )]
 
+mod config;
+mod crash;
 mod csv;
 mod dev;
+mod disk;
 mod drain;
+mod golden;
 mod hostile;
 mod init;
 mod installation;
 mod job;
+mod manual;
 mod marker;
+mod operations;
 mod output;
+mod policy;
 mod probes;
 mod process;
 mod quickstart;
 mod recover;
+mod reload;
 mod trouble;

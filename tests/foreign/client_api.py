@@ -8,6 +8,7 @@ file `address`). The stubs made from proto/ are in PYTHONPATH. Every RPC is call
 so that it must be refused with its reason; a call of the contract that has no case here is a failure.
 """
 
+import pathlib
 import sys
 
 import client
@@ -151,11 +152,18 @@ def audit_service(at, receipts):
                audit.GetCheckpointRequest(log="logs/another"), Code.NOT_FOUND, "LOG_NOT_FOUND")
 
 
-def system_service(at):
+def system_service(at, policy):
     status = at.good("ops", system, "SystemService.GetStatus", system.GetStatusRequest())
     at.checks.that("it is ready", status.ready and status.keys >= 1, status)
     at.refused("app", system, "SystemService.GetStatus", system.GetStatusRequest(),
                Code.PERMISSION_DENIED, "PERMISSION_DENIED")
+    reload = system.ReloadPolicyRequest()
+    policy.write_text("permit (\n", encoding="utf-8")
+    at.refused("ops", system, "SystemService.ReloadPolicy", reload,
+               Code.FAILED_PRECONDITION, "POLICY_INVALID")
+    policy.unlink()
+    digest = at.good("ops", system, "SystemService.ReloadPolicy", reload).policy_digest
+    at.checks.that("the same policy", digest == status.policy_digest, digest)
 
 
 def without_stubs(at):
@@ -176,7 +184,7 @@ def main():
     at = Installation(sys.argv[1], checks)
     key_service(at)
     audit_service(at, encryption_service(at))
-    system_service(at)
+    system_service(at, pathlib.Path(sys.argv[1]) / "policy" / "broken.cedar")
     without_stubs(at)
     methods = [
         f"{service.name}.{method.name}"
@@ -188,7 +196,7 @@ def main():
         for ended in ("answered", "refused"):
             checks.that(f"{method} is {ended} here", (method, ended) in at.called)
     # Each RPC: answered, refused with reason and message, and both counted; and every value.
-    checks.end(len(methods) * 5 + ITEMS + 15)
+    checks.end(len(methods) * 5 + ITEMS + 16)
 
 
 if __name__ == "__main__":

@@ -57,6 +57,7 @@ RECORD = {
     12: ("key_id", bytes),
     13: ("note", str),
     14: ("policy_digest", bytes),
+    15: ("previous_policy_digest", bytes),
 }
 DETAIL_HEAD = {
     1: ("ticket", str),
@@ -89,9 +90,10 @@ FRAME_HEAD = {
 }
 KINDS = {1: "CALL", 2: "KEY_CREATED", 3: "KEY_ROTATED", 4: "DATA_KEY_CREATED"}
 KINDS |= {5: "SEALS_RESERVED", 16: "START", 17: "STOP", 18: "TAIL_RECOVERED"}
+KINDS |= {19: "POLICY_RELOADED"}
 ACTIONS = {1: "Encrypt", 2: "Decrypt", 3: "BatchEncrypt", 4: "BatchDecrypt", 16: "CreateKey"}
 ACTIONS |= {17: "GetKey", 18: "ListKeys", 19: "RotateKey", 32: "QueryAuditEvents"}
-ACTIONS |= {33: "GetCheckpoint", 48: "GetStatus", 64: "Recover"}
+ACTIONS |= {33: "GetCheckpoint", 48: "GetStatus", 49: "ReloadPolicy", 64: "Recover"}
 OUTCOMES = {1: "OK", 2: "DENIED", 3: "FAILED", 4: "PARTIAL"}
 DECISIONS = {1: "permitted", 2: "denied", 3: "malformed"}
 NAMES = {"kind": KINDS, "action": ACTIONS, "outcome": OUTCOMES, "decision": DECISIONS}

@@ -233,21 +233,22 @@ fn write_verdict(
 /// An event of the process itself. It releases nothing.
 pub struct SystemEvent {
     public: Vec<u8>,
+    ticket: String,
 }
 
 impl SystemEvent {
-    fn of(kind: Kind, at: Timestamp) -> Self {
-        let mut public = Vec::with_capacity(96);
+    fn of(kind: Kind, outcome: Outcome, at: Timestamp) -> Self {
+        let mut public = Vec::with_capacity(256);
         wire::number(&mut public, 1, kind.code().into());
         wire::fixed(&mut public, 2, at.unix_nanos());
-        wire::number(&mut public, 5, Outcome::Ok.code().into());
-        Self { public }
+        wire::number(&mut public, 5, outcome.code().into());
+        Self { public, ticket: String::new() }
     }
 
     /// The process started: its version, and SHA-256 over schema and policies.
     #[must_use]
     pub fn start(at: Timestamp, version: &str, policy_digest: [u8; 32]) -> Self {
-        let mut event = Self::of(Kind::Start, at);
+        let mut event = Self::of(Kind::Start, Outcome::Ok, at);
         wire::bytes(&mut event.public, 13, version.as_bytes());
         wire::bytes(&mut event.public, 14, &policy_digest);
         event
@@ -256,18 +257,49 @@ impl SystemEvent {
     /// The process stops in an orderly way.
     #[must_use]
     pub fn stop(at: Timestamp) -> Self {
-        Self::of(Kind::Stop, at)
+        Self::of(Kind::Stop, Outcome::Ok, at)
+    }
+
+    /// The policy's files were read again, by a caller with this permit or by the process itself:
+    /// the digest of the policy before, and that of the one which decides from now on, or what is
+    /// wrong with the files.
+    #[must_use]
+    pub fn policy_reloaded(
+        at: Timestamp,
+        by: Option<(&Permit, &AccessReason)>,
+        previous: [u8; 32],
+        ended: Result<[u8; 32], &str>,
+    ) -> Self {
+        let outcome = if ended.is_ok() { Outcome::Ok } else { Outcome::Failed };
+        let mut event = Self::of(Kind::PolicyReloaded, outcome, at);
+        let public = &mut event.public;
+        // The same action whoever asked, so that one query finds every reload.
+        wire::number(public, 4, Action::ReloadPolicy.code().into());
+        if let Some((permit, reason)) = by {
+            wire::bytes(public, 3, permit.principal().as_str().as_bytes());
+            wire::bytes(public, 6, reason.purpose.as_str().as_bytes());
+            write_verdict(public, Verdict::Permit(permit), None, None, None);
+            event.ticket = reason.ticket.as_str().to_owned();
+        }
+        match ended {
+            Ok(digest) => wire::bytes(public, 14, &digest),
+            Err(why) => wire::bytes(public, 13, why.as_bytes()),
+        }
+        wire::bytes(public, 15, &previous);
+        event
     }
 
     pub(crate) fn tail_recovered(at: Timestamp, bytes: u64, aside: &str) -> Self {
-        let mut event = Self::of(Kind::TailRecovered, at);
+        let mut event = Self::of(Kind::TailRecovered, Outcome::Ok, at);
         let note = format!("{bytes} bytes after the last whole frame are kept in {aside}");
         wire::bytes(&mut event.public, 13, note.as_bytes());
         event
     }
 
-    pub(crate) fn encode(self) -> Encoded {
-        Encoded::new(self.public, &[0; SALT_BYTES], &[], Vec::new(), 0)
+    pub(crate) fn encode(self) -> Result<Encoded, JournalError> {
+        let head = DetailHead { ticket: self.ticket, ..DetailHead::default() }.encode_to_vec();
+        let salt = random::array().map_err(|_| JournalError::Random)?;
+        Ok(Encoded::new(self.public, &salt, &head, Vec::new(), 0))
     }
 }
 

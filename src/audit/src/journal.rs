@@ -132,7 +132,7 @@ impl Journal {
     /// # Errors
     /// Why the record could not be written.
     pub async fn record_system(&self, event: SystemEvent) -> Result<Receipt, JournalError> {
-        self.write(event.encode()).await
+        self.write(event.encode()?).await
     }
 
     /// Records a change from the store's outbox. Every revision has its record, so they come one

@@ -52,6 +52,9 @@ codes! {
         Stop = 17, "STOP";
         /// The torn end of the log, never acknowledged to anybody, was cut off and kept aside.
         TailRecovered = 18, "TAIL_RECOVERED";
+        /// The policy's files were read again: another policy decides from here on, or the files
+        /// were no policy and nothing changed.
+        PolicyReloaded = 19, "POLICY_RELOADED";
     }
 }
 
@@ -107,12 +110,16 @@ pub(crate) struct Record {
     /// Of a data key: its id.
     #[prost(bytes = "vec", tag = "12")]
     pub key_id: Vec<u8>,
-    /// Of a start: the program's version. Of a recovered tail: what was done.
+    /// Of a start: the program's version. Of a recovered tail: what was done. Of a policy that was
+    /// refused: what is wrong with it.
     #[prost(string, tag = "13")]
     pub note: String,
-    /// Of a start: SHA-256 over schema and policies.
+    /// Of a start and of a reload that succeeded: SHA-256 over schema and policies.
     #[prost(bytes = "vec", tag = "14")]
     pub policy_digest: Vec<u8>,
+    /// Of a reload: the digest of the policy before.
+    #[prost(bytes = "vec", tag = "15")]
+    pub previous_policy_digest: Vec<u8>,
 }
 
 /// One decision, and what it was about.

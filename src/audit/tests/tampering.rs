@@ -253,6 +253,9 @@ async fn a_newer_format_is_refused_by_name() {
     let crc = crc32fast::hash(&bytes[..12 + head_len + 64]).to_le_bytes();
     bytes[12 + head_len + 64..12 + head_len + 68].copy_from_slice(&crc);
     std::fs::write(&path, &bytes).unwrap();
-    let refused = log.try_open().err();
-    assert_eq!(refused, Some(JournalError::FormatNewer { file: path, format: 2 }));
+    let refused = log.try_open().err().unwrap();
+    for part in ["has format 2", "knows formats up to 1", "use a newer program"] {
+        assert!(refused.to_string().contains(part), "{refused}");
+    }
+    assert_eq!(refused, JournalError::FormatNewer { file: path, format: 2 });
 }

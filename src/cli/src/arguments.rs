@@ -1,6 +1,10 @@
 //! The command line, as clap reads it. No argument ever carries a value to encrypt.
 
+pub(crate) mod config;
+pub(crate) mod dev;
 mod health;
+pub(crate) mod manual;
+mod policy;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,13 +14,16 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use fieldseal_model::Principal;
 
 pub(crate) use health::{HealthArguments, ProbeKind};
+pub(crate) use policy::{
+    ExplainArguments, MemberArguments, PolicyCommand, PolicyInitArguments, PolicySource,
+};
 
 /// Exit codes, shown at the end of the help.
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 internal, 2 usage, 3 not found, 4 denied, \
     5 unavailable, 6 conflict, 7 decryption failed or tampering found, 8 store full, \
     9 store corrupt, 130 interrupted, or nobody read the output to its end.\n\n\
     Client commands read FIELDSEAL_CLIENT_ENDPOINT, FIELDSEAL_CLIENT_CA, FIELDSEAL_CLIENT_CERT \
-    and FIELDSEAL_CLIENT_KEY.";
+    and FIELDSEAL_CLIENT_KEY. Without any argument FIELDSEAL_DEV=1 stands for `dev`.";
 
 /// Encrypts sensitive database fields, and proves who read them.
 #[derive(Debug, Parser)]
@@ -44,11 +51,14 @@ pub(crate) enum Command {
     /// Show the whole job once: a real sidecar seals, opens, rotates, refuses and proves it
     Quickstart(QuickstartArguments),
     /// Run a sidecar in the foreground with keys in memory, for development
-    Dev(DevArguments),
+    Dev(dev::DevArguments),
     /// Make an installation: keyring, store, audit log, policy and configuration
     Init(InitArguments),
     /// Run the sidecar
-    Serve(ServeArguments),
+    Serve(config::ConfigFile),
+    /// Check or show a configuration
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
     /// Open a value of a stopped installation with the recovery identity
     Recover(RecoverArguments),
     /// Create, show, list and rotate keys
@@ -64,10 +74,17 @@ pub(crate) enum Command {
     /// List who read what, and verify the log
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Write, check, explain and reload the policy: who may do what
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     /// Say how the sidecar is
     Status,
     /// Ask the sidecar's second listener whether it lives or can serve; needs no certificate
     Health(HealthArguments),
+    /// Write the completions of a shell to standard output
+    Completions(manual::CompletionsArguments),
+    /// Write man pages
+    Man(manual::ManArguments),
 }
 
 #[derive(Debug, Args)]
@@ -75,16 +92,6 @@ pub(crate) struct QuickstartArguments {
     /// Where to put it; must be new, empty, or from an earlier quickstart
     #[arg(long, value_name = "DIR", default_value = "./fieldseal-quickstart")]
     pub dir: PathBuf,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct DevArguments {
-    /// The address to listen on; port 0 takes a free one
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
-    pub listen: SocketAddr,
-    /// Write what a client needs to know into this file, for `. FILE` in a shell
-    #[arg(long, value_name = "PATH")]
-    pub env_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -102,25 +109,11 @@ pub(crate) struct InitArguments {
     /// [default: DIR/root.key]
     #[arg(long, value_name = "PATH")]
     pub root_key_file: Option<PathBuf>,
-    /// A caller who may encrypt and decrypt, for example spiffe://example.org/app (repeatable)
-    #[arg(long, value_name = "PRINCIPAL", value_parser = principal)]
-    pub app: Vec<Principal>,
-    /// A caller who may create and rotate keys (repeatable)
-    #[arg(long, value_name = "PRINCIPAL", value_parser = principal)]
-    pub operator: Vec<Principal>,
-    /// A caller who may read the audit log (repeatable)
-    #[arg(long, value_name = "PRINCIPAL", value_parser = principal)]
-    pub auditor: Vec<Principal>,
+    #[command(flatten)]
+    pub members: MemberArguments,
     /// Also make a development CA and certificates for the server and the callers app, ops, auditor
     #[arg(long)]
     pub dev_certificates: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ServeArguments {
-    /// The configuration file
-    #[arg(long, value_name = "PATH")]
-    pub config: PathBuf,
 }
 
 /// What a value is bound to, apart from row and partition.
@@ -167,7 +160,7 @@ pub(crate) struct ReasonArguments {
 #[derive(Debug, Args)]
 pub(crate) struct RecoverArguments {
     /// The installation's configuration file; it must be stopped
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", env = "FIELDSEAL_CONFIG", hide_env_values = true)]
     pub config: PathBuf,
     /// A file with the age identity (AGE-SECRET-KEY-1…)
     #[arg(long, value_name = "PATH")]

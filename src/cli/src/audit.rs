@@ -8,14 +8,16 @@ use crate::arguments::{AuditListArguments, Outcome};
 use crate::connection::{self, failure};
 use crate::failure::Failure;
 use crate::keys::number;
-use crate::output::{Output, Table, counted, note};
+use crate::output::{Output, Table, counted, note, shortened};
 use crate::pages::Pages;
 use crate::times;
 
 /// Events on a page; the sidecar gives no more at a time.
 const PAGE: u32 = 1000;
-/// Digits of a token that are shown: enough to tell rows apart. JSON has them all.
+/// Digits of a token or digest that are shown: enough to tell rows apart. JSON has them all.
 const TOKEN_DIGITS: usize = 12;
+/// Columns of a note that are shown. JSON has all of it.
+const NOTE_COLUMNS: usize = 72;
 
 /// Events of the log, whether there are more that match, and how many match in all (-1: not
 /// counted).
@@ -206,6 +208,15 @@ fn why(event: &v1::AuditEvent) -> String {
 }
 
 fn ended(event: &v1::AuditEvent, item: Option<&v1::AuditEventItem>) -> String {
+    if event.kind == "POLICY_RELOADED" {
+        return match event.policy_digest.as_str() {
+            "" => format!(
+                "FAILED {}",
+                shortened(event.note.lines().next().unwrap_or_default(), NOTE_COLUMNS)
+            ),
+            now => format!("OK {} → {}", token(&event.previous_policy_digest), token(now)),
+        };
+    }
     match item {
         Some(item) if item.error_reason.is_empty() => outcome(item.outcome()),
         Some(item) => format!("{} {}", outcome(item.outcome()), item.error_reason),
@@ -234,7 +245,8 @@ fn event_json(event: &v1::AuditEvent) -> Value {
         "outcome": outcome(event.outcome()), "purpose": event.purpose, "ticket": event.ticket,
         "policy_rule": event.policy_rule, "item_count": event.item_count,
         "items": event.items.iter().map(item).collect::<Vec<_>>(),
-        "leaf_hash": leaf,
+        "leaf_hash": leaf, "note": event.note, "policy_digest": event.policy_digest,
+        "previous_policy_digest": event.previous_policy_digest,
     })
 }
 

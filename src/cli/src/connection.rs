@@ -35,7 +35,7 @@ pub(crate) fn refused(error: &ClientError) -> Failure {
         ClientError::Endpoint => {
             (Exit::Usage, "CLIENT_ENDPOINT_INVALID", "set FIELDSEAL_CLIENT_ENDPOINT")
         }
-        ClientError::Connect { .. } => (
+        ClientError::Connect { .. } | ClientError::Knock { .. } => (
             Exit::Unavailable,
             "NOT_CONNECTED",
             "is the sidecar running there, and does FIELDSEAL_CLIENT_CA belong to it?",

@@ -1,46 +1,58 @@
 //! `dev`: a sidecar in the foreground that forgets everything, for an application's developer.
 
+mod environment;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
 use fieldseal_policy::Role;
-use fieldseal_server::config::Config;
+use fieldseal_server::config::{Config, Environment};
 use serde_json::json;
 
 use crate::address;
-use crate::arguments::DevArguments;
+use crate::arguments::dev::DevArguments;
 use crate::connection::{environment, quoted_path};
 use crate::failure::Failure;
 use crate::installation::{self, Created, Plan};
-use crate::output::{Output, Table};
+use crate::output::{Output, Table, note};
 use crate::serve;
-use crate::signals::StopSignals;
+use crate::signals::{ReloadSignal, StopSignals};
 
+/// Where it listens unless told otherwise: a free port.
+const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 /// The caller of the environment file: it may do everything.
 const DEVELOPER: &str = "developer";
 
+pub(crate) use environment::{VARIABLE, stands_for_dev};
+
 /// Runs `dev` until Ctrl-C or SIGTERM.
 pub(crate) async fn run(arguments: DevArguments, output: &Output) -> Result<(), Failure> {
+    let arguments = environment::complete(arguments, &Environment::of_process())?;
+    let listen = arguments.listen.unwrap_or(LISTEN);
     // Before anything is made: a signal that ends the process would leave its directory behind.
     let stop = StopSignals::listen_with_hangup()?;
     let place = tempfile::Builder::new()
         .prefix("fieldseal-dev-")
         .tempdir()
         .map_err(|e| Failure::io("cannot make a directory in", &std::env::temp_dir(), &e))?;
-    let mut plan = Plan::new(place.path(), arguments.listen)
+    let mut plan = Plan::new(place.path(), listen)
         .with_dev_caller(DEVELOPER, &Role::ALL)?
         .with_dev_caller("app", &[Role::App])?
         .with_dev_caller("ops", &[Role::Operator])?
         .with_dev_caller("auditor", &[Role::Auditor])?;
+    plan.server_names.extend(arguments.server_name.clone());
     plan.in_memory = true;
     plan.reflection = true;
     plan.probes = installation::ANY_PORT;
     plan.address_file = Some("address".to_owned());
-    plan.settings.push(("segment_mib = 64".to_owned(), "segment_mib = 4".to_owned()));
+    plan.settings.push(("audit.segment_mib", "4".to_owned()));
     let created = installation::create(&plan).await?;
-    let config = Config::load(&created.config()).map_err(|e| serve::config_failure(&e))?;
+    let config = Config::load_with_origins(&created.config(), &Environment::default());
+    let (config, _) = config.map_err(|e| serve::config_failure(&e))?;
     let told = async {
         let listening = address::appears(&created.dir.join("address")).await;
-        let settings = created.client(DEVELOPER, listening);
+        let mut settings = created.client(DEVELOPER, listening);
+        settings.endpoint = endpoint(listening, arguments.server_name.as_deref());
         if let Some(path) = &arguments.env_file {
             write_environment(path, &environment(&settings))?;
         }
@@ -49,13 +61,27 @@ pub(crate) async fn run(arguments: DevArguments, output: &Output) -> Result<(), 
         std::future::pending::<Result<(), Failure>>().await
     };
     let ended = tokio::select! {
-        ended = serve::run(config, stop) => ended,
+        ended = serve::run(config, stop, ReloadSignal::never()) => ended,
         failed = told => failed,
     };
     if let Some(path) = &arguments.env_file {
         remove_stale(path, &created);
     }
     ended
+}
+
+/// Where a client finds it: an address that means all addresses is none to connect to.
+fn endpoint(listening: SocketAddr, server_name: Option<&str>) -> String {
+    let port = listening.port();
+    if let Some(name) = server_name {
+        return format!("https://{name}:{port}");
+    }
+    let ip = match listening.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    format!("https://{}", SocketAddr::new(ip, port))
 }
 
 fn introduce(
@@ -118,6 +144,23 @@ fn remove_stale(path: &Path, created: &Created) {
     if std::fs::read_to_string(path).is_ok_and(|text| text.contains(&ours))
         && let Err(error) = std::fs::remove_file(path)
     {
-        crate::output::note(&format!("left behind: {}: {error}", path.display()));
+        note(&format!("left behind: {}: {error}", path.display()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_is_told_where_it_can_connect() {
+        for (listening, name, endpoint_of) in [
+            ("127.0.0.1:1", None, "https://127.0.0.1:1"),
+            ("0.0.0.0:1", None, "https://127.0.0.1:1"),
+            ("[::]:1", None, "https://[::1]:1"),
+            ("0.0.0.0:1", Some("fieldseal"), "https://fieldseal:1"),
+        ] {
+            assert_eq!(endpoint(listening.parse().unwrap(), name), endpoint_of);
+        }
     }
 }

@@ -171,6 +171,7 @@ fn exit_of(code: Code, reason: &str) -> Exit {
         "DECRYPTION_FAILED" => return Exit::Tampered,
         "STORE_CORRUPT" => return Exit::Corrupt,
         "STORE_FULL" => return Exit::Full,
+        "POLICY_INVALID" => return Exit::Usage,
         sealed if sealed.starts_with("CIPHERTEXT_") => return Exit::Tampered,
         "TEST_CIPHERTEXT" => return Exit::Tampered,
         _ => {}
@@ -210,6 +211,7 @@ fn advice_for(reason: &str) -> Option<&'static str> {
             "see `fieldseal status`; after a restart look with `fieldseal key show NAME` before \
              you repeat it"
         }
+        "POLICY_INVALID" => "correct the files, look with `fieldseal policy check`, reload again",
         "STORE_FULL" => "free space on the store's disk; `fieldseal status` shows when it is back",
         "STORE_CORRUPT" => "keep the files as they are; the sidecar's log lines say where",
         "AUDIT_UNREADABLE" => "verify the log offline with `fieldseal audit verify`",
@@ -258,6 +260,7 @@ mod tests {
             (Code::ResourceExhausted, "STORE_BUSY", Exit::Unavailable),
             (Code::Unknown, "CHANGE_INDETERMINATE", Exit::Unavailable),
             (Code::AlreadyExists, "KEY_EXISTS", Exit::Conflict),
+            (Code::FailedPrecondition, "POLICY_INVALID", Exit::Usage),
             (Code::FailedPrecondition, "KEY_VERSION_DISABLED", Exit::Conflict),
             (Code::DataLoss, "STORE_CORRUPT", Exit::Corrupt),
             (Code::Internal, "", Exit::Internal),

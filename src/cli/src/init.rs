@@ -27,14 +27,7 @@ pub(crate) async fn run(arguments: InitArguments, output: &Output) -> Result<(),
             .with_dev_caller("ops", &[Role::Operator])?
             .with_dev_caller("auditor", &[Role::Auditor])?;
     }
-    let roles = [
-        (Role::App, arguments.app),
-        (Role::Operator, arguments.operator),
-        (Role::Auditor, arguments.auditor),
-    ];
-    for (role, principals) in roles {
-        plan.members.extend(principals.into_iter().map(|principal| (role, principal)));
-    }
+    plan.members.extend(arguments.members.members());
     refuse_unseen(&plan)?;
     // The identity exists nowhere else: an installation whose identity nobody saw is taken back.
     // So is one that a signal interrupts; a later signal waits until the identity is shown.

@@ -10,6 +10,9 @@
 //!   state/             keyring.json, store/, audit/
 //! ```
 
+#[cfg(test)]
+mod tests;
+
 use std::fs::{DirBuilder, File};
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -60,8 +63,10 @@ pub(crate) struct Plan {
     pub members: Vec<(Role, Principal)>,
     /// Development certificates; none are made if this is empty.
     pub dev_callers: Vec<DevCaller>,
-    /// More settings, as (line of the default configuration, line to put in its place).
-    pub settings: Vec<(String, String)>,
+    /// More names of the server in its development certificate.
+    pub server_names: Vec<String>,
+    /// More settings, as (name, value as the environment would state it).
+    pub settings: Vec<(&'static str, String)>,
 }
 
 impl Plan {
@@ -79,6 +84,7 @@ impl Plan {
             recovery_recipient: None,
             members: Vec::new(),
             dev_callers: Vec::new(),
+            server_names: Vec::new(),
             settings: Vec::new(),
         }
     }
@@ -250,9 +256,7 @@ async fn fill(plan: &Plan, dir: &Path, config: &str, undo: &mut Undo) -> Result<
     let recovery_recipient = made.keyring.recipient().to_owned();
 
     let policy = undo.directory(dir.join("policy"))?;
-    for (name, text) in fieldseal_policy::default_files(&plan.members) {
-        write_new(&policy.join(name), &text)?;
-    }
+    crate::policy::write(&policy, &plan.members)?;
     if !plan.dev_callers.is_empty() {
         certificates(plan, &undo.directory(dir.join("tls"))?)?;
     }
@@ -323,8 +327,11 @@ fn certificates(plan: &Plan, tls: &Path) -> Result<(), Failure> {
     write_new(&tls.join("ca.pem"), authority.certificate_pem())?;
     let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
     let ip = plan.listen.ip();
-    if !ip.is_unspecified() && !names.contains(&ip.to_string()) {
-        names.push(ip.to_string());
+    let ip = (!ip.is_unspecified()).then(|| ip.to_string());
+    for name in ip.iter().chain(&plan.server_names) {
+        if !names.contains(name) {
+            names.push(name.clone());
+        }
     }
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let server = authority.server(&names).map_err(|e| failed(&e))?;
@@ -344,39 +351,29 @@ fn certificates(plan: &Plan, tls: &Path) -> Result<(), Failure> {
 
 /// The configuration's text: the commented defaults with this plan's values.
 fn configuration(plan: &Plan) -> Result<String, Failure> {
-    let address_file = plan.address_file.as_deref().unwrap_or_default();
-    let mut text = Config::example_for(plan.listen, address_file);
-    let mut set = |from: &str, to: &str| {
-        let new = text.replacen(&format!("\n{from}\n"), &format!("\n{to}\n"), 1);
-        if new == text && from != to {
-            let what = format!("the default configuration has no line {from:?}");
-            return Err(Failure::new(Exit::Internal, "INTERNAL", what));
+    let (listen, probes) = (plan.listen.to_string(), plan.probes.to_string());
+    let mut changes = vec![
+        ("server.listen", listen.as_str()),
+        ("probes.listen", probes.as_str()),
+        ("server.address_file", plan.address_file.as_deref().unwrap_or_default()),
+        ("server.reflection", if plan.reflection { "true" } else { "false" }),
+        ("state.backend", if plan.in_memory { "memory" } else { "sled" }),
+        ("tls.principal", principal_kind(&plan.members)?),
+    ];
+    let root_key_file = match &plan.root_key_file {
+        Some(stated) => {
+            Some(std::path::absolute(stated).map_err(|e| Failure::io("cannot use", stated, &e))?)
         }
-        text = new;
-        Ok(())
+        None => None,
     };
-    let probes = |address| format!("listen = \"{address}\"");
-    set(&probes(DEFAULT_PROBES), &probes(plan.probes))?;
-    if plan.in_memory {
-        set("backend = \"sled\"", "backend = \"memory\"")?;
-    }
-    if plan.reflection {
-        set("reflection = false", "reflection = true")?;
-    }
-    let kind = principal_kind(&plan.members)?;
-    set("principal = \"spiffe\"", &format!("principal = \"{kind}\""))?;
-    if let Some(stated) = &plan.root_key_file {
-        let path =
-            std::path::absolute(stated).map_err(|e| Failure::io("cannot use", stated, &e))?;
+    if let Some(path) = &root_key_file {
         let path = path.to_str().ok_or_else(|| {
             Failure::usage("PATH_INVALID", "the root key file's path must be UTF-8 text")
         })?;
-        set("file = \"root.key\"", &format!("file = {}", toml::Value::from(path)))?;
+        changes.push(("root.file", path));
     }
-    for (from, to) in &plan.settings {
-        set(from, to)?;
-    }
-    Ok(text)
+    changes.extend(plan.settings.iter().map(|(name, value)| (*name, value.as_str())));
+    Config::example(&changes).map_err(|e| crate::serve::config_failure(&e))
 }
 
 /// All members are named alike, because a sidecar takes one kind of name from certificates.
@@ -398,7 +395,7 @@ fn principal_kind(members: &[(Role, Principal)]) -> Result<&str, Failure> {
 }
 
 /// A new file for its owner alone, on disk when this returns.
-fn write_new(path: &Path, text: &str) -> Result<(), Failure> {
+pub(crate) fn write_new(path: &Path, text: &str) -> Result<(), Failure> {
     let failed = |e: std::io::Error| Failure::io("cannot write", path, &e);
     let made = File::options().write(true).create_new(true).mode(0o600).open(path);
     let mut file = made.map_err(failed)?;
@@ -407,93 +404,4 @@ fn write_new(path: &Path, text: &str) -> Result<(), Failure> {
         let _unless_gone = std::fs::remove_file(path);
         failed(error)
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn plan() -> Plan {
-        Plan::new("/nowhere", SocketAddr::from(([127, 0, 0, 1], 0)))
-    }
-
-    #[test]
-    fn callers_of_two_kinds_are_refused() {
-        let mut plan = plan();
-        plan.members = vec![
-            (Role::App, Principal::parse("dns:a").unwrap()),
-            (Role::Auditor, Principal::parse("spiffe://d/b").unwrap()),
-        ];
-        let refused = configuration(&plan).map_err(|f| f.reason().to_owned());
-        assert_eq!(refused, Err("PRINCIPALS_DIFFER".to_owned()));
-    }
-
-    #[test]
-    fn a_directory_with_anything_in_it_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("thing"), "").unwrap();
-        let refused = claim(dir.path()).map_err(|f| (f.exit(), f.reason().to_owned()));
-        assert_eq!(refused, Err((Exit::Conflict, "INSTALLATION_EXISTS".to_owned())));
-        assert!(claim(&dir.path().join("new/deep")).is_ok());
-    }
-
-    /// What `fill` says in a directory that another process has begun to use meanwhile.
-    fn late(dir: &Path, plan: &Plan) -> (String, bool) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let mut undo = Undo { paths: Vec::new() };
-        let config = configuration(plan).unwrap();
-        let refused = runtime.block_on(fill(plan, dir, &config, &mut undo)).map(drop);
-        drop(undo);
-        let theirs = std::fs::read(dir.join("state/keyring.json")).is_ok();
-        (refused.unwrap_err().reason().to_owned(), theirs)
-    }
-
-    #[test]
-    fn what_another_init_made_meanwhile_is_left_alone() {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir(dir.path().join("state")).unwrap();
-        std::fs::write(dir.path().join("state/keyring.json"), "theirs").unwrap();
-        std::fs::write(dir.path().join("root.key"), "theirs").unwrap();
-        assert_eq!(late(dir.path(), &plan()), ("INSTALLATION_EXISTS".to_owned(), true));
-        assert_eq!(std::fs::read(dir.path().join("root.key")).unwrap(), b"theirs");
-    }
-
-    #[test]
-    fn a_root_key_file_that_is_there_stays_and_what_was_made_goes() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut plan = plan();
-        plan.root_key_file = Some(dir.path().join("shared.key"));
-        std::fs::write(dir.path().join("shared.key"), "theirs").unwrap();
-        assert_eq!(late(dir.path(), &plan).0, "FILE_EXISTS");
-        assert_eq!(std::fs::read(dir.path().join("shared.key")).unwrap(), b"theirs");
-        assert!(!dir.path().join("state").exists());
-    }
-
-    #[test]
-    fn a_root_key_file_in_the_state_directory_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        std::os::unix::fs::symlink(dir.path(), dir.path().join("link")).unwrap();
-        for inside in ["state/root.key", "link/state/../state/root.key"] {
-            let mut plan = plan();
-            plan.root_key_file = Some(dir.path().join(inside));
-            assert_eq!(late(dir.path(), &plan).0, "ROOT_KEY_UNSAFE", "{inside}");
-            assert!(!dir.path().join("state").exists());
-        }
-    }
-
-    #[test]
-    fn the_configuration_says_what_was_planned() {
-        let mut plan = plan();
-        plan.in_memory = true;
-        plan.address_file = Some("address".to_owned());
-        plan.root_key_file = Some("/else\"where/key".into());
-        plan.members = vec![(Role::App, Principal::parse("dns:a").unwrap())];
-        plan.settings = vec![("segment_mib = 64".to_owned(), "segment_mib = 4".to_owned())];
-        let config = Config::parse(Path::new("/x/f.toml"), &configuration(&plan).unwrap()).unwrap();
-        assert_eq!(config.server.address_file, Some("/x/address".into()));
-        assert_eq!(config.tls.principal, fieldseal_model::PrincipalKind::Dns);
-        assert_eq!(config.audit.segment_bytes, 4 << 20);
-        let fieldseal_server::config::RootSettings::File(file) = config.root;
-        assert_eq!(file, Path::new("/else\"where/key"));
-    }
 }

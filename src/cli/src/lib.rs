@@ -10,6 +10,7 @@ mod address;
 mod arguments;
 mod audit;
 mod certificates;
+mod config;
 mod connection;
 mod csv;
 mod dev;
@@ -18,8 +19,10 @@ mod health;
 mod init;
 mod installation;
 mod keys;
+mod manual;
 mod output;
 mod pages;
+mod policy;
 mod quickstart;
 mod recover;
 mod serve;
@@ -29,18 +32,27 @@ mod times;
 mod values;
 mod verify;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use arguments::{Arguments, AuditCommand, Command};
+use arguments::{Arguments, AuditCommand, Command, OutputForm};
 use failure::{Exit, Failure};
 use output::Output;
 
 /// Runs the command that the process was started with.
 #[must_use]
 pub fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let mut line: Vec<OsString> = std::env::args_os().collect();
+    if line.len() <= 1 {
+        match dev::stands_for_dev(std::env::var_os(dev::VARIABLE).as_deref()) {
+            Ok(false) => {}
+            Ok(true) => line = vec!["fieldseal".into(), "dev".into()],
+            Err(failure) => return failed(&failure, &Output::new(OutputForm::default())),
+        }
+    }
+    let arguments = match Arguments::try_parse_from(line) {
         Ok(arguments) => arguments,
         Err(error) => return usage(&error),
     };
@@ -50,14 +62,16 @@ pub fn main() -> ExitCode {
         .and_then(|runtime| runtime.block_on(run(arguments.command, &output)));
     match ended {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            // Whoever reads `… | head` has seen enough and wants no error.
-            if failure.reason() != output::CLOSED {
-                output.error(&failure);
-            }
-            ExitCode::from(failure.exit() as u8)
-        }
+        Err(failure) => failed(&failure, &output),
     }
+}
+
+fn failed(failure: &Failure, output: &Output) -> ExitCode {
+    // Whoever reads `… | head` has seen enough and wants no error.
+    if failure.reason() != output::CLOSED {
+        output.error(failure);
+    }
+    ExitCode::from(failure.exit() as u8)
 }
 
 /// Help and version are answers; everything else is a mistake in the command line.
@@ -76,6 +90,7 @@ async fn run(command: Command, output: &Output) -> Result<(), Failure> {
         Command::Dev(arguments) => dev::run(arguments, output).await,
         Command::Init(arguments) => init::run(arguments, output).await,
         Command::Serve(arguments) => serve::command(arguments).await,
+        Command::Config(command) => config::run(command, output),
         Command::Recover(arguments) => recover::run(arguments, output).await,
         Command::Key(command) => keys::run(command, output).await,
         Command::Encrypt(arguments) => values::encrypt(arguments, output).await,
@@ -83,7 +98,10 @@ async fn run(command: Command, output: &Output) -> Result<(), Failure> {
         Command::Csv(command) => csv::run(command, output).await,
         Command::Audit(AuditCommand::List(arguments)) => audit::list(*arguments, output).await,
         Command::Audit(AuditCommand::Verify(arguments)) => verify::run(&arguments, output),
+        Command::Policy(command) => policy::run(command, output).await,
         Command::Status => status::run(output).await,
         Command::Health(arguments) => health::run(arguments, output).await,
+        Command::Completions(arguments) => manual::completions(&arguments),
+        Command::Man(arguments) => manual::man(&arguments, output),
     }
 }

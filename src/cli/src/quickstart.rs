@@ -90,7 +90,7 @@ async fn make(place: &Place) -> Result<Created, Failure> {
         .with_dev_caller("auditor", &[Role::Auditor])?;
     plan.probes = installation::ANY_PORT;
     plan.address_file = Some("address".to_owned());
-    plan.settings.push(("segment_mib = 64".to_owned(), "segment_mib = 4".to_owned()));
+    plan.settings.push(("audit.segment_mib", "4".to_owned()));
     let made = installation::create(&plan).await?;
     place.write_table()?;
     say(&format!(

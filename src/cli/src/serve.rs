@@ -4,24 +4,30 @@ use fieldseal_engine::BootError;
 use fieldseal_keys::keyring::KeyringError;
 use fieldseal_server::{Config, ConfigErrors, ServeError, ServeErrorKind, telemetry};
 
-use crate::arguments::ServeArguments;
+use crate::arguments::config::ConfigFile;
 use crate::failure::{Exit, Failure};
-use crate::signals::StopSignals;
+use crate::signals::{ReloadSignal, StopSignals};
 
-/// Runs `serve` until SIGTERM or Ctrl-C.
-pub(crate) async fn command(arguments: ServeArguments) -> Result<(), Failure> {
+/// Runs `serve` until SIGTERM or Ctrl-C. SIGHUP has it read its policy again.
+pub(crate) async fn command(arguments: ConfigFile) -> Result<(), Failure> {
     let config = Config::load(&arguments.config).map_err(|e| config_failure(&e))?;
-    run(config, StopSignals::listen()?).await
+    run(config, StopSignals::listen()?, ReloadSignal::listen()?).await
 }
 
 /// Runs a sidecar until a signal stops it. Its log lines go to standard error.
-pub(crate) async fn run(config: Config, mut stop: StopSignals) -> Result<(), Failure> {
+pub(crate) async fn run(
+    config: Config,
+    mut stop: StopSignals,
+    mut reload: ReloadSignal,
+) -> Result<(), Failure> {
     telemetry::init(config.log).map_err(|e| Failure::usage("LOG_LEVEL_INVALID", e.to_string()))?;
-    fieldseal_server::run(config, stop.received()).await.map_err(|e| serve_failure(&e))
+    let reload = async || reload.received().await;
+    fieldseal_server::run(config, stop.received(), reload).await.map_err(|e| serve_failure(&e))
 }
 
 pub(crate) fn config_failure(errors: &ConfigErrors) -> Failure {
-    Failure::usage("CONFIG_INVALID", errors.to_string())
+    let reason = if errors.is_newer() { "FORMAT_NEWER" } else { "CONFIG_INVALID" };
+    Failure::usage(reason, errors.to_string())
 }
 
 pub(crate) fn keyring_failure(error: &KeyringError) -> Failure {
@@ -36,8 +42,21 @@ pub(crate) fn boot_failure(error: &BootError) -> Failure {
 
 pub(crate) fn serve_failure(error: &ServeError) -> Failure {
     let failure = Failure::new(exit(error.kind()), error.reason(), error.to_string());
-    match error.kind() {
-        ServeErrorKind::NotFound => failure.advise("make one with `fieldseal init --dir DIR`"),
+    match (error.kind(), error.reason()) {
+        (ServeErrorKind::NotFound, _) => {
+            failure.advise("make one with `fieldseal init --dir DIR`, or put it back from a backup")
+        }
+        (ServeErrorKind::Full, _) => failure.advise(
+            "free space on the disk of the state directory, and start it again: nothing that was \
+             acknowledged is lost",
+        ),
+        (
+            ServeErrorKind::Unavailable,
+            "AUDIT_UNAVAILABLE" | "STORE_BROKEN" | "STORE_UNAVAILABLE",
+        ) => failure.advise(
+            "look at the disk of the state directory, and start it again: what was acknowledged \
+                 is on it",
+        ),
         _ => failure,
     }
 }

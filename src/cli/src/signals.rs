@@ -1,4 +1,5 @@
-//! When to stop: Ctrl-C, SIGTERM, and for some commands the end of the terminal.
+//! When to stop: Ctrl-C, SIGTERM, and for some commands the end of the terminal. When to read the
+//! policy again: SIGHUP, where it does not mean the end.
 
 use std::future::poll_fn;
 use std::task::Poll;
@@ -34,9 +35,7 @@ impl StopSignals {
 
     fn of(kinds: impl IntoIterator<Item = SignalKind>) -> Result<Self, Failure> {
         let signals = kinds.into_iter().map(signal).collect::<Result<_, _>>();
-        let signals = signals.map_err(|e| {
-            Failure::new(Exit::Internal, "IO_ERROR", format!("signals cannot be received: {e}"))
-        })?;
+        let signals = signals.map_err(|e| unheard(&e))?;
         Ok(Self { signals })
     }
 
@@ -52,6 +51,37 @@ impl StopSignals {
         })
         .await;
     }
+}
+
+/// The signal that has a sidecar read its policy again.
+pub(crate) struct ReloadSignal(Option<Signal>);
+
+impl ReloadSignal {
+    /// Takes SIGHUP over. From now on it no longer ends the process.
+    pub(crate) fn listen() -> Result<Self, Failure> {
+        signal(SignalKind::hangup()).map(Some).map(Self).map_err(|e| unheard(&e))
+    }
+
+    /// For a command that SIGHUP ends.
+    pub(crate) const fn never() -> Self {
+        Self(None)
+    }
+
+    /// Waits for it. Several that come close together are one.
+    pub(crate) async fn received(&mut self) {
+        match &mut self.0 {
+            Some(signal) => {
+                if signal.recv().await.is_none() {
+                    std::future::pending::<()>().await;
+                }
+            }
+            None => std::future::pending().await,
+        }
+    }
+}
+
+fn unheard(error: &std::io::Error) -> Failure {
+    Failure::new(Exit::Internal, "IO_ERROR", format!("signals cannot be received: {error}"))
 }
 
 /// A command that one of them ended. `left` says what became of its work.

@@ -56,28 +56,29 @@ impl Client {
     pub async fn connect(settings: Settings) -> Result<Self, ClientError> {
         let identity =
             Identity { certificate: &settings.certificate, private_key: &settings.private_key };
-        Self::connect_as(&settings.endpoint, &settings.ca, Some(&identity)).await
+        Self::connect_as(&settings.endpoint, &settings.ca, &identity).await
     }
 
-    /// Connects without a certificate: a sidecar always refuses that, and this is how to see it. The
-    /// refusal may come with the first call.
+    /// Shakes hands without a certificate and waits to hear what the server makes of it: a sidecar
+    /// always refuses that, and this is how to see it.
     ///
     /// # Errors
-    /// As [`Client::connect`].
-    pub async fn connect_without_certificate(
-        endpoint: &str,
-        ca: &Path,
-    ) -> Result<Self, ClientError> {
-        Self::connect_as(endpoint, ca, None).await
+    /// [`ClientError::Knock`] with the alert by which the server refuses, or without one if it
+    /// hangs up or is not there; otherwise as [`Client::connect`]. It is `Ok` only if the server
+    /// spoke on, to a caller that it does not know.
+    pub async fn knock_without_certificate(endpoint: &str, ca: &Path) -> Result<(), ClientError> {
+        let uri: Uri = endpoint.parse().map_err(|_| ClientError::Endpoint)?;
+        let heard = Connector::new(&uri, tls(ca, None)?)?.knock().await;
+        heard.map_err(|source| ClientError::Knock { endpoint: endpoint.to_owned(), source })
     }
 
     async fn connect_as(
         endpoint: &str,
         ca: &Path,
-        identity: Option<&Identity<'_>>,
+        identity: &Identity<'_>,
     ) -> Result<Self, ClientError> {
         let uri: Uri = endpoint.parse().map_err(|_| ClientError::Endpoint)?;
-        let connector = Connector::new(&uri, tls(ca, identity)?)?;
+        let connector = Connector::new(&uri, tls(ca, Some(identity))?)?;
         let channel = Endpoint::from(uri)
             .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
             .keep_alive_timeout(KEEPALIVE_TIMEOUT)

@@ -15,6 +15,7 @@ use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
+use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -103,6 +104,18 @@ impl Connector {
         let server = ServerName::try_from(bare.to_owned()).map_err(|_| invalid())?;
         let address = format!("{host}:{port}").into();
         Ok(Self { address, server, tls: TlsConnector::from(Arc::new(tls)) })
+    }
+
+    /// Waits for the first byte after the handshake. The server checks a certificate after the
+    /// client's part of the handshake is over (TLS 1.3), and an alert is all that a refused client
+    /// hears. Nothing is sent.
+    pub(crate) async fn knock(self) -> io::Result<()> {
+        let heard = timeout(CONNECT_WITHIN, async {
+            let stream = TcpStream::connect(&*self.address).await?;
+            let mut stream = self.tls.connect(self.server, stream).await?;
+            stream.read_u8().await.map(drop)
+        });
+        heard.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
     }
 
     async fn connect(self) -> io::Result<TokioIo<TlsStream<TcpStream>>> {

@@ -58,6 +58,14 @@ pub enum ClientError {
         /// What happened.
         source: tonic::transport::Error,
     },
+    /// The sidecar refuses whoever has no certificate, or it is not there.
+    #[error("no answer without a certificate from {endpoint}: {source}")]
+    Knock {
+        /// Where it should be.
+        endpoint: String,
+        /// What happened: the alert, if it refuses.
+        source: io::Error,
+    },
 }
 
 fn names(variables: &[Variable]) -> String {

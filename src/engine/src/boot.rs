@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 
 use crate::engine::{Engine, Inner};
 use crate::observe::Queries;
+use crate::policy::ActivePolicy;
 
 /// Where the data keys are kept.
 #[derive(Debug, Clone)]
@@ -137,7 +138,7 @@ impl Installation {
             Keys::open(self.settings.keys, store.clone(), ledger, self.keyring, Arc::clone(&clock))
                 .await?;
         let inner = Inner {
-            policy,
+            policy: ActivePolicy::new(self.settings.policy, policy),
             keys,
             journal,
             store,

@@ -8,11 +8,12 @@ use fieldseal_keys::Keys;
 use fieldseal_model::{
     AccessReason, Action, ActionKind, Clock, Column, KeyName, Malformed, PartitionClass, Table,
 };
-use fieldseal_policy::{Denial, Permit, Policy, Request};
+use fieldseal_policy::{Denial, Permit, Request};
 use fieldseal_store::Store;
 
 use crate::call::{Caller, Stated};
 use crate::observe::Queries;
+use crate::policy::ActivePolicy;
 use crate::refusal::{Refusal, RefusalCause};
 
 /// Everything a running installation needs to answer calls. Cheap to clone.
@@ -22,7 +23,7 @@ pub struct Engine {
 }
 
 pub(crate) struct Inner {
-    pub(crate) policy: Policy,
+    pub(crate) policy: ActivePolicy,
     pub(crate) keys: Keys,
     pub(crate) journal: Journal,
     pub(crate) store: Store,
@@ -53,7 +54,7 @@ impl Engine {
         key: Option<&KeyName>,
         reason: &AccessReason,
     ) -> Result<Permit, Denial> {
-        self.inner.policy.decide(&Request {
+        self.inner.policy.newest().decide(&Request {
             principal: &caller.principal,
             action,
             key,

@@ -16,6 +16,7 @@ mod gather;
 mod manage;
 mod observe;
 pub mod offline;
+mod policy;
 mod refusal;
 mod rulings;
 
@@ -27,4 +28,5 @@ pub use call::{
 pub use engine::Engine;
 pub use fieldseal_store::Health as StoreHealth;
 pub use observe::{AuditPage, AuditQuery, Measures, Status};
+pub use policy::PolicyReload;
 pub use refusal::{Refusal, RefusalCause};

@@ -235,7 +235,7 @@ impl Engine {
             keys: keys.keys,
             data_keys_cached: keys.cached_data_keys,
             data_keys_cached_limit: keys.cached_data_keys_limit,
-            policy_digest: inner.policy.digest(),
+            policy_digest: inner.policy.newest().digest(),
             started_at: inner.started_at,
             journal: inner.journal.statistics(),
         })
@@ -253,7 +253,7 @@ impl Engine {
             journal: inner.journal.measures(),
             sealed: inner.sealed.load(Ordering::Relaxed),
             opened: inner.opened.load(Ordering::Relaxed),
-            policy_digest: inner.policy.digest(),
+            policy_digest: inner.policy.newest().digest(),
         }
     }
 
@@ -285,7 +285,7 @@ impl Engine {
     /// SHA-256 over schema and policies.
     #[must_use]
     pub fn policy_digest(&self) -> [u8; 32] {
-        self.inner.policy.digest()
+        self.inner.policy.newest().digest()
     }
 
     /// The newest checkpoint, for the process itself: it goes to the log lines from time to time.

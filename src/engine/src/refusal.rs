@@ -51,6 +51,9 @@ pub enum RefusalCause {
     /// As many queries of the audit log run as there may be.
     #[error("too many queries of the audit log run at the same time; try again in a moment")]
     QueryBusy,
+    /// The policy's files are no policy, so the one before stays: what is wrong, with file and line.
+    #[error("the files are no policy, so the one before stays:\n{0}")]
+    PolicyInvalid(Arc<str>),
     /// Something inside is wrong.
     #[error("internal error: {0}")]
     Internal(&'static str),
@@ -70,6 +73,7 @@ impl RefusalCause {
             Self::LogNotFound(_) => "LOG_NOT_FOUND",
             Self::AuditUnreadable => "AUDIT_UNREADABLE",
             Self::QueryBusy => "QUERY_BUSY",
+            Self::PolicyInvalid(_) => "POLICY_INVALID",
             Self::Internal(_) => "INTERNAL",
         }
     }

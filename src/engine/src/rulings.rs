@@ -1,12 +1,13 @@
 //! What policy says of the fields of a call, each asked once, and where it stands in the event.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use fieldseal_audit::{CallEvent, Verdict, VerdictIndex};
 use fieldseal_model::{
     AccessReason, Action, Field, Malformed, MalformedReason, Partition, PartitionClass,
 };
-use fieldseal_policy::{Denial, Permit, Request};
+use fieldseal_policy::{Denial, Permit, Policy, Request};
 
 use crate::call::Caller;
 use crate::engine::Engine;
@@ -20,7 +21,8 @@ struct Ruling {
 
 /// The decisions of a call: at most two for each field, made when first needed.
 pub(crate) struct Rulings<'a> {
-    engine: &'a Engine,
+    /// The policy at the beginning of the call decides all of it.
+    policy: Arc<Policy>,
     caller: &'a Caller,
     action: Action,
     reason: &'a AccessReason,
@@ -38,7 +40,8 @@ impl<'a> Rulings<'a> {
         fields: &'a [Field],
     ) -> Self {
         let made = fields.iter().map(|_| [None, None]).collect();
-        Self { engine, caller, action, reason, fields, made, malformed: HashMap::new() }
+        let policy = engine.inner.policy.newest();
+        Self { policy, caller, action, reason, fields, made, malformed: HashMap::new() }
     }
 
     /// The decision for a field and partition; an index that points nowhere is a refusal.
@@ -55,7 +58,7 @@ impl<'a> Rulings<'a> {
         let [default, named] = place;
         let slot = if class == PartitionClass::Default { default } else { named };
         let ruling = slot.get_or_insert_with(|| {
-            let decision = self.engine.inner.policy.decide(&Request {
+            let decision = self.policy.decide(&Request {
                 principal: &self.caller.principal,
                 action: self.action,
                 key: Some(&of.key),

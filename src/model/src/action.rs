@@ -7,7 +7,7 @@ pub enum ActionKind {
     Decrypt,
     /// Seals a plaintext: counted, and recorded per call only where the key says so.
     Encrypt,
-    /// Changes a key: change and record are one transaction.
+    /// Changes a key, in one transaction with its record, or the policy, once its record is written.
     Change,
     /// Reads settings, state or the audit log.
     Read,
@@ -73,6 +73,8 @@ actions! {
     GetCheckpoint = "GetCheckpoint", 33, Read;
     /// `SystemService.GetStatus`
     GetStatus = "GetStatus", 48, Read;
+    /// `SystemService.ReloadPolicy`
+    ReloadPolicy = "ReloadPolicy", 49, Change;
     /// The offline command `fieldseal recover`.
     Recover = "Recover", 64, Decrypt;
 }

@@ -12,7 +12,7 @@ use cedar_policy::{
 use fieldseal_model::{KeyName, Principal};
 use miette::Diagnostic;
 
-use crate::defaults::{MEMBERS_FILE, SCHEMA, SCHEMA_FILE};
+use crate::defaults::{MEMBERS_FILE, SCHEMA};
 use crate::errors::{PolicyErrors, Problem, Source, whole_file};
 use crate::members::{Members, is_name};
 use crate::request::Request;
@@ -32,10 +32,42 @@ pub(crate) enum Outcome {
     Failed(Option<Arc<str>>),
 }
 
+/// What the rules say to a request, with every rule that had a part in it.
+#[derive(Default)]
+pub(crate) struct Verdict {
+    /// The rules that permit it or, if one forbids it, those that forbid it. By name.
+    pub(crate) decided: Vec<String>,
+    /// The rules that could not be evaluated, and why not. By name.
+    pub(crate) failed: Vec<(String, String)>,
+}
+
+/// What a rule, or a part of it, says to a request.
+pub(crate) enum Truth {
+    /// It applies.
+    Holds,
+    /// It does not.
+    Fails,
+    /// It cannot be evaluated.
+    Errs(String),
+}
+
+/// A rule as its author wrote it.
+pub(crate) struct Written<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) file: &'a str,
+    pub(crate) line: usize,
+    pub(crate) text: String,
+    pub(crate) permits: bool,
+    /// Cedar's JSON form of it.
+    pub(crate) json: serde_json::Value,
+}
+
 /// Checked rules, ready to be evaluated.
 pub(crate) struct Rules {
     schema: Schema,
     policies: PolicySet,
+    /// File and line of each rule.
+    places: BTreeMap<String, (String, usize)>,
     members: Members,
     types: Types,
     authorizer: Authorizer,
@@ -64,18 +96,19 @@ impl Rules {
         problems: &mut Vec<Problem>,
     ) -> Result<Self, PolicyErrors> {
         let schema = built_in_schema()?;
-        if let Some(source) = sources.iter().find(|s| s.name == SCHEMA_FILE) {
-            problems.extend(check_schema_file(source));
-        }
+        // What is missing from a file that was not read is not missing from the policy.
+        let unread = !problems.is_empty();
         let members_file = sources.iter().find(|s| s.name == MEMBERS_FILE);
-        let members = members_file.map(|s| Members::parse(s, problems)).unwrap_or_default();
+        let mut members = members_file.map(|s| Members::parse(s, problems)).unwrap_or_default();
+        members.partial |= unread;
         let mut rules = BTreeMap::new();
         let mut found = false;
+        let mut partial = unread;
         for source in sources.iter().filter(|s| s.name.ends_with(".cedar")) {
             found = true;
-            parse_rules(source, &mut rules, problems);
+            partial |= !parse_rules(source, &mut rules, problems);
         }
-        if !found {
+        if !found && !unread {
             let message = "there is no policy file; write at least one *.cedar file";
             problems.push(whole_file("policy", message));
         }
@@ -83,12 +116,74 @@ impl Rules {
             let message = format!("{} rules, and at most {MAX_RULES} are allowed", rules.len());
             problems.push(whole_file("policy", message));
         }
+        let members_file = members_file.filter(|_| !partial);
         check_names(&rules, &members, members_file, problems);
         let policies = PolicySet::from_policies(rules.values().map(|(policy, _)| policy.clone()))
             .map_err(|e| internal(&e))?;
         validate(&schema, &policies, &rules, problems);
         let types = Types::new()?;
-        Ok(Self { schema, policies, members, types, authorizer: Authorizer::new() })
+        let places = rules.iter().map(|(name, (_, place))| {
+            let found = place.source.problem_at(place.offset, "");
+            (name.clone(), (found.file, found.line))
+        });
+        let places = places.collect();
+        Ok(Self { schema, policies, places, members, types, authorizer: Authorizer::new() })
+    }
+
+    /// Every rule as it was written, by name.
+    pub(crate) fn written(&self) -> impl Iterator<Item = Written<'_>> {
+        self.places.iter().filter_map(|(name, (file, line))| {
+            let policy = self.policies.policy(&PolicyId::new(name))?;
+            let (text, json) = (policy.to_string(), policy.to_json().ok()?);
+            let permits = policy.effect() == cedar_policy::Effect::Permit;
+            Some(Written { name, file, line: *line, text, permits, json })
+        })
+    }
+
+    /// The roles of a principal, by name.
+    pub(crate) fn roles(&self, principal: &Principal) -> Vec<String> {
+        let mut roles = self.members.by_principal.get(principal).cloned().unwrap_or_default();
+        roles.sort();
+        roles
+    }
+
+    /// Asks every rule, and names all that had a part in the answer; `None` if the request does not
+    /// fit the schema.
+    pub(crate) fn verdict(&self, request: &Request<'_>) -> Option<Verdict> {
+        let (query, entities) = self.query(request)?;
+        let response = self.authorizer.is_authorized(&query, &self.policies, &entities);
+        let diagnostics = response.diagnostics();
+        let mut decided: Vec<String> = diagnostics.reason().map(ToString::to_string).collect();
+        let mut failed: Vec<_> = diagnostics
+            .errors()
+            .map(|cedar_policy::AuthorizationError::PolicyEvaluationError(e)| {
+                (e.policy_id().to_string(), described(e))
+            })
+            .collect();
+        decided.sort();
+        failed.sort();
+        Some(Verdict { decided, failed })
+    }
+
+    /// What a rule in Cedar's JSON form says to a request, and its text.
+    pub(crate) fn probe(
+        &self,
+        rule: serde_json::Value,
+        request: &Request<'_>,
+    ) -> Option<(Truth, String)> {
+        let policy = Policy::from_json(None, rule).ok()?;
+        let text = policy.to_string();
+        let (query, entities) = self.query(request)?;
+        let alone = PolicySet::from_policies([policy]).ok()?;
+        let response = self.authorizer.is_authorized(&query, &alone, &entities);
+        let truth = match response.diagnostics().errors().next() {
+            Some(cedar_policy::AuthorizationError::PolicyEvaluationError(error)) => {
+                Truth::Errs(described(error.inner()))
+            }
+            None if response.decision() == Decision::Allow => Truth::Holds,
+            None => Truth::Fails,
+        };
+        Some((truth, text))
     }
 
     /// Asks every rule.
@@ -240,9 +335,9 @@ fn described(error: &dyn Diagnostic) -> String {
     }
 }
 
-/// The schema in the directory is a copy for editors. One that says something else would mislead,
-/// and is refused.
-fn check_schema_file(source: &Source) -> Option<Problem> {
+/// The schema in the directory is a copy for editors: policies are checked against the one that is
+/// built in. One that says something else, as an earlier version's does, misleads whoever edits.
+pub(crate) fn check_schema_file(source: &Source) -> Option<Problem> {
     if source.text == SCHEMA {
         return None;
     }
@@ -267,17 +362,18 @@ fn check_schema_file(source: &Source) -> Option<Problem> {
     Some(source.problem_at(offset, message))
 }
 
-/// Parses one file's rules under their own names.
+/// Parses one file's rules under their own names. False if it is not Cedar, so that no rule of it is
+/// known.
 fn parse_rules<'a>(
     source: &'a Source,
     rules: &mut BTreeMap<String, (Policy, Place<'a>)>,
     problems: &mut Vec<Problem>,
-) {
+) -> bool {
     let set = match PolicySet::from_str(&source.text) {
         Ok(set) => set,
         Err(errors) => {
             problems.extend(errors.iter().map(|e| source.problem(span_of(e), described(e))));
-            return;
+            return false;
         }
     };
     for template in set.templates() {
@@ -315,9 +411,11 @@ fn parse_rules<'a>(
         let named = policy.new_id(PolicyId::new(name));
         rules.insert(name.to_owned(), (named, Place { source, offset }));
     }
+    true
 }
 
-/// Names in rules that no request could ever have, and roles that only one side knows.
+/// Names in rules that no request could ever have, and roles that only one side knows. Without
+/// `members_file` nobody asks whether its roles stand in rules.
 fn check_names(
     rules: &BTreeMap<String, (Policy, Place<'_>)>,
     members: &Members,
@@ -332,7 +430,7 @@ fn check_names(
             let message = match kind.as_str() {
                 "Role" => {
                     named_roles.insert(id.to_owned());
-                    (!members.roles.contains_key(id)).then(|| {
+                    (!members.partial && !members.roles.contains_key(id)).then(|| {
                         format!("{MEMBERS_FILE} does not name the role {id:?}; add {id} = []")
                     })
                 }

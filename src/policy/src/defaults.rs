@@ -54,12 +54,17 @@ pub fn default_files(members: &[(Role, Principal)]) -> Vec<(&'static str, String
 
 fn members_file(members: &[(Role, Principal)]) -> String {
     let mut text = String::from(
-        "# Who has which role of the rules beside this file. One line a service.\n\
+        "# Who has which role of the rules beside this file: one line for each service. The sidecar\n\
+         # reads it again on `fieldseal policy reload` and on SIGHUP.\n\
          # A principal is written as in its certificate: spiffe://domain/path, dns:name or cn:name.\n",
     );
     for role in Role::ALL {
         text.push_str(&format!("\n{} = [\n", role.as_str()));
-        for (_, principal) in members.iter().filter(|(r, _)| *r == role) {
+        let mut has = members.iter().filter(|(of, _)| *of == role).peekable();
+        if has.peek().is_none() {
+            text.push_str(&format!("    # \"spiffe://example.org/{}\",\n", role.as_str()));
+        }
+        for (_, principal) in has {
             text.push_str(&format!("    {},\n", toml_string(principal.as_str())));
         }
         text.push_str("]\n");

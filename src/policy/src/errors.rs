@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::path::Path;
 
 /// One thing that is wrong, and where.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,6 +43,33 @@ impl PolicyErrors {
 
     pub(crate) fn one(problem: Problem) -> Self {
         Self(vec![problem])
+    }
+
+    /// The first problems in at most `max_bytes` bytes (but always one, cut if need be), one a line
+    /// and with the bare names of their files: for whoever is not on the sidecar's machine.
+    #[must_use]
+    pub fn brief(&self, max_bytes: usize) -> String {
+        let mut text = String::new();
+        let mut left_out = self.0.len();
+        for problem in &self.0 {
+            let name = Path::new(&problem.file).file_name().and_then(|name| name.to_str());
+            let file = name.unwrap_or(&problem.file).to_owned();
+            let line = Problem { file, ..problem.clone() }.to_string();
+            let line = line.replace('\n', " ");
+            if text.is_empty() {
+                text.push_str(line.get(..line.floor_char_boundary(max_bytes)).unwrap_or_default());
+            } else if text.len() + 1 + line.len() <= max_bytes {
+                text.push('\n');
+                text.push_str(&line);
+            } else {
+                break;
+            }
+            left_out -= 1;
+        }
+        if left_out > 0 {
+            text.push_str(&format!("\nand {left_out} more; `fieldseal policy check` shows all"));
+        }
+        text
     }
 
     /// The problems, sorted by file and line.

@@ -22,6 +22,10 @@ pub(crate) const MAX_NAME_BYTES: usize = 64;
 /// Roles and who has them.
 #[derive(Debug, Default)]
 pub(crate) struct Members {
+    /// True if the file could not be read to its end, so that roles may be missing here.
+    pub(crate) partial: bool,
+    /// Every principal with the place of each mention.
+    pub(crate) mentions: Vec<(Principal, usize)>,
     /// Every role of the file, with its place.
     pub(crate) roles: BTreeMap<String, Range<usize>>,
     /// The roles of each principal, in the order of their names.
@@ -35,6 +39,7 @@ impl Members {
         let (table, errors) = DeTable::parse_recoverable(&source.text);
         problems.extend(errors.iter().map(|e| source.problem(e.span(), e.message())));
         if !errors.is_empty() {
+            members.partial = true;
             return members;
         }
         let mut count = 0_usize;
@@ -54,8 +59,9 @@ impl Members {
             for item in items.iter() {
                 count += 1;
                 let at = item.span().start;
-                if let Err(message) = members.add(name, item.get_ref()) {
-                    problems.push(source.problem_at(at, message));
+                match members.add(name, item.get_ref()) {
+                    Ok(principal) => members.mentions.push((principal, at)),
+                    Err(message) => problems.push(source.problem_at(at, message)),
                 }
             }
         }
@@ -66,15 +72,15 @@ impl Members {
         members
     }
 
-    fn add(&mut self, role: &str, item: &DeValue<'_>) -> Result<(), String> {
+    fn add(&mut self, role: &str, item: &DeValue<'_>) -> Result<Principal, String> {
         let text = item.as_str().ok_or("a member is a principal in double quotes")?;
         let principal = Principal::parse(text).map_err(|e| e.to_string())?;
-        let roles = self.by_principal.entry(principal).or_default();
+        let roles = self.by_principal.entry(principal.clone()).or_default();
         if roles.iter().any(|r| r == role) {
             return Err(format!("this principal is in {role} already; remove one of the lines"));
         }
         roles.push(role.to_owned());
-        Ok(())
+        Ok(principal)
     }
 }
 

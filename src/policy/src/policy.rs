@@ -3,12 +3,15 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use fieldseal_model::PrincipalKind;
 use sha2::{Digest, Sha256};
 
 use crate::cache::Decisions;
 use crate::cedar::{Outcome, Rules};
 use crate::defaults::SCHEMA;
 use crate::errors::{PolicyErrors, Problem, Source};
+use crate::explain::{self, Explanation};
+use crate::lint;
 use crate::load::{self, Settings};
 use crate::permit::{Denial, DenialCause, Permit};
 use crate::request::{Asked, Request};
@@ -24,18 +27,43 @@ pub struct Policy {
     generation: u64,
 }
 
+/// A policy without mistakes, and what in it is hardly meant.
+#[derive(Debug)]
+pub struct Checked {
+    /// The policy.
+    pub policy: Policy,
+    /// What is allowed and hardly meant, sorted by file and line.
+    pub warnings: Vec<Problem>,
+}
+
 impl Policy {
     /// Loads the policy of a directory: every `*.cedar` file, `members.toml`, and
     /// `schema.cedarschema` if there is one.
     ///
     /// # Errors
     /// Everything that is wrong, with file and line: what cannot be read or parsed, what the schema
-    /// does not know, rules without a name of their own, roles that only one side knows, a schema
-    /// file that differs from the schema of this version.
+    /// does not know, rules without a name of their own, roles that only one side knows. The schema
+    /// is the one that is built in; the file is a copy for editors.
     pub fn load(settings: &Settings) -> Result<Self, PolicyErrors> {
         let mut problems = Vec::new();
         let sources = load::read_dir(&settings.dir, &mut problems)?;
-        Self::build(sources, problems)
+        Self::build(&sources, problems)
+    }
+
+    /// The same, for whoever writes it. `kind` is what the sidecar takes callers' names from, if that
+    /// is known: members of other kinds are told.
+    ///
+    /// # Errors
+    /// As [`Policy::load`].
+    pub fn check(
+        settings: &Settings,
+        kind: Option<PrincipalKind>,
+    ) -> Result<Checked, PolicyErrors> {
+        let mut problems = Vec::new();
+        let sources = load::read_dir(&settings.dir, &mut problems)?;
+        let policy = Self::build(&sources, problems)?;
+        let warnings = lint::warnings(&sources, &policy.rules, kind);
+        Ok(Checked { policy, warnings })
     }
 
     /// Loads a policy from texts, each with its file name: what [`Policy::load`] would find in a
@@ -54,16 +82,16 @@ impl Policy {
             })
             .collect();
         sources.sort_by(|a, b| a.name.cmp(&b.name));
-        Self::build(sources, Vec::new())
+        Self::build(&sources, Vec::new())
     }
 
-    fn build(sources: Vec<Source>, mut problems: Vec<Problem>) -> Result<Self, PolicyErrors> {
-        let rules = Rules::parse(&sources, &mut problems);
+    fn build(sources: &[Source], mut problems: Vec<Problem>) -> Result<Self, PolicyErrors> {
+        let rules = Rules::parse(sources, &mut problems);
         PolicyErrors::check(problems)?;
         Ok(Self {
             rules: rules?,
             decisions: Decisions::new(),
-            digest: digest(&sources),
+            digest: digest(sources),
             generation: NEXT_GENERATION.fetch_add(1, Ordering::Relaxed),
         })
     }
@@ -94,11 +122,23 @@ impl Policy {
         }
     }
 
+    /// Decides, and says why. It asks every rule several times: for people, not for every call.
+    #[must_use]
+    pub fn explain(&self, request: &Request<'_>) -> Explanation {
+        explain::explain(&self.rules, request, self.evaluate(request))
+    }
+
     /// SHA-256 over the schema and every file's name and text: the same files, the same digest. The
     /// start record of the audit log holds it.
     #[must_use]
     pub const fn digest(&self) -> [u8; 32] {
         self.digest
+    }
+
+    /// How many rules it has.
+    #[must_use]
+    pub fn rules(&self) -> usize {
+        self.rules.written().count()
     }
 
     /// The number of this policy in this process: 1 for the first that was loaded, larger for every

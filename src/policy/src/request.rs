@@ -4,6 +4,37 @@ use fieldseal_model::{
     AccessReason, Action, Column, Field, KeyName, Partition, PartitionClass, Principal, Table,
 };
 
+/// What a call is about: it decides which parts of a [`Request`] are there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Subject {
+    /// One column under one key: key, table and column.
+    Column,
+    /// One key.
+    Key,
+    /// The whole installation: none of them.
+    Installation,
+}
+
+impl Subject {
+    /// What calls of this action are about.
+    #[must_use]
+    pub const fn of(action: Action) -> Self {
+        match action {
+            Action::Encrypt
+            | Action::Decrypt
+            | Action::BatchEncrypt
+            | Action::BatchDecrypt
+            | Action::Recover => Self::Column,
+            Action::CreateKey | Action::GetKey | Action::RotateKey => Self::Key,
+            Action::ListKeys
+            | Action::QueryAuditEvents
+            | Action::GetCheckpoint
+            | Action::GetStatus
+            | Action::ReloadPolicy => Self::Installation,
+        }
+    }
+}
+
 /// Everything that a decision depends on, as the caller stated it. Nothing has been looked up yet.
 ///
 /// A call about a column names key, table and column; a call about a key names the key; a call

@@ -1,34 +1,37 @@
-//! The configuration file: TOML, checked as a whole before anything starts.
+//! The configuration: a TOML file with the environment over it, checked as a whole before anything
+//! starts. All settings are in one table (`config/table.rs`).
 
+mod environment;
+mod error;
 mod reader;
+mod reference;
+mod setting;
+mod table;
+#[cfg(test)]
+mod tests;
 mod watching;
 
-use std::net::SocketAddr;
+use std::fs::File;
+use std::io::Read as _;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fieldseal_model::PrincipalKind;
 
-pub use reader::{ConfigError, ConfigErrors};
+pub use environment::Environment;
+pub use error::{ConfigError, ConfigErrors, Origin};
+pub use reader::Effective;
+pub use setting::{Setting, Value};
+pub use table::{OTHER_VARIABLES, OtherVariable, SETTINGS};
 pub use watching::{DEFAULT_PROBES, ProbeSettings};
 
 use crate::calls::CallLimits;
 use crate::telemetry::LogSettings;
 use crate::transport::Limits;
-use reader::Document;
-use watching::{log, probes};
 
-/// The format that this program reads.
-const FORMAT: i64 = 1;
 /// The largest configuration file, in bytes.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
-const MIB: usize = 1024 * 1024;
-
-const LISTEN: SocketAddr = loopback(7443);
-
-const fn loopback(port: u16) -> SocketAddr {
-    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), port)
-}
 
 /// Everything that an operator sets. All paths are absolute or relative to the working directory,
 /// never to the file any more.
@@ -145,324 +148,128 @@ pub struct AuditSettings {
 }
 
 impl Config {
-    /// Reads and checks a file.
+    /// Reads and checks a file, with the environment of this process over it.
     ///
     /// # Errors
-    /// Every mistake in the file at once, or the one reason why it cannot be read.
+    /// Every mistake at once, or the one reason why the file cannot be read.
     pub fn load(file: &Path) -> Result<Self, ConfigErrors> {
-        let unreadable = |message: String| {
-            let file = file.to_owned();
-            ConfigErrors(vec![ConfigError { file, line: None, setting: String::new(), message }])
-        };
-        let size = std::fs::metadata(file)
-            .map_err(|e| unreadable(format!("cannot read the configuration file: {e}")))?
-            .len();
-        if size > MAX_FILE_BYTES {
-            return Err(unreadable("a configuration file has at most 1 MiB".to_owned()));
-        }
-        let text = std::fs::read_to_string(file)
-            .map_err(|e| unreadable(format!("cannot read the configuration file: {e}")))?;
-        Self::parse(file, &text)
+        Self::load_with_origins(file, &Environment::of_process()).map(|(config, _)| config)
     }
 
-    /// Checks the text of a configuration file. Relative paths begin beside `file`.
+    /// Reads and checks a file with an environment over it. Also says of each setting which value
+    /// holds and where it was stated.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn load_with_origins(
+        file: &Path,
+        environment: &Environment,
+    ) -> Result<(Self, Vec<Effective>), ConfigErrors> {
+        let unreadable = |message: String| {
+            let origin = Origin::File { file: file.to_owned(), line: None };
+            ConfigErrors::new(vec![ConfigError { origin, setting: String::new(), message }])
+        };
+        let cannot =
+            |e: std::io::Error| unreadable(format!("cannot read the configuration file: {e}"));
+        let mut text = String::new();
+        // One byte more than is allowed, and no more: it may be a device.
+        let mut limited = File::open(file).map_err(cannot)?.take(MAX_FILE_BYTES + 1);
+        let read = limited.read_to_string(&mut text);
+        if limited.limit() == 0 {
+            return Err(unreadable("a configuration file has at most 1 MiB".to_owned()));
+        }
+        read.map_err(cannot)?;
+        Self::of(file, &text, environment)
+    }
+
+    /// Checks the text of a configuration file, without any environment. Relative paths begin
+    /// beside `file`.
     ///
     /// # Errors
     /// Every mistake in the text at once.
     pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigErrors> {
-        let mut document = Document::parse(file, text);
-        document.format(FORMAT);
-        let (server, drain) = server(&mut document);
-        let probes = probes(&mut document);
-        let log = log(&mut document);
-        let tls = tls(&mut document);
-        let state = state(&mut document);
-        let root = root(&mut document);
-        let mut policy = document.section("policy");
-        let policy_directory = policy.path("directory", "policy");
-        policy.finish();
-        let audit = audit(&mut document);
-        let mut keys = document.section("keys");
-        let cached_data_keys = count(keys.number("cached_data_keys", 16_384, 1..=1_000_000));
-        keys.finish();
-        let limits = limits(&mut document, drain);
-        let errors = document.finish();
-        if !errors.is_empty() {
-            return Err(ConfigErrors(errors));
-        }
-        let (listener, calls, message_bytes, batch_items) = limits;
-        Ok(Self {
-            server,
-            probes,
-            log,
-            tls,
-            state,
-            root,
-            policy_directory,
-            audit,
-            cached_data_keys,
-            listener,
-            calls,
-            message_bytes,
-            batch_items,
-        })
+        Self::of(file, text, &Environment::default()).map(|(config, _)| config)
     }
 
-    /// A commented configuration file with every setting at its default.
-    #[must_use]
-    pub fn example() -> &'static str {
-        include_str!("config/example.toml")
-    }
-
-    /// The same for another address, with the file that the server writes it to (empty for none).
+    /// A commented configuration file with every setting: at its default, but for the changes,
+    /// given as name and text, which the environment would take too.
     ///
-    /// Both are written as they are between quotation marks, so they must hold none, no
-    /// backslashes and no line breaks.
+    /// # Errors
+    /// If there is no setting of that name, or it does not take that value.
+    pub fn example(changes: &[(&str, &str)]) -> Result<String, ConfigErrors> {
+        reference::example(changes)
+    }
+
+    /// The reference of all settings and variables in Markdown: `docs/configuration.md`.
     #[must_use]
-    pub fn example_for(listen: SocketAddr, address_file: &str) -> String {
-        let line = |name: &str, value: &str| format!("{name} = \"{value}\"");
-        Self::example()
-            .replacen(&line("listen", &LISTEN.to_string()), &line("listen", &listen.to_string()), 1)
-            .replacen(&line("address_file", ""), &line("address_file", address_file), 1)
-    }
-}
-
-fn server(document: &mut Document<'_>) -> (ServerSettings, Duration) {
-    let mut section = document.section("server");
-    let expected = "expected an address and a port, such as \"127.0.0.1:7443\"";
-    let settings = ServerSettings {
-        listen: section.text("listen", LISTEN, expected, |text| text.parse().ok()),
-        address_file: section.optional_path("address_file"),
-        reflection: section.flag("reflection", false),
-    };
-    let drain = seconds(section.number("drain_seconds", 10, 0..=600));
-    section.finish();
-    (settings, drain)
-}
-
-fn tls(document: &mut Document<'_>) -> TlsFiles {
-    let mut section = document.section("tls");
-    let expected = "expected \"spiffe\", \"dns\" or \"cn\"";
-    let files = TlsFiles {
-        certificate: section.path("certificate", "tls/server.pem"),
-        private_key: section.path("private_key", "tls/server.key"),
-        client_ca: section.path("client_ca", "tls/ca.pem"),
-        principal: section.text("principal", PrincipalKind::Spiffe, expected, |text| {
-            use PrincipalKind::{CommonName, Dns, Spiffe};
-            [Spiffe, Dns, CommonName].into_iter().find(|kind| kind.prefix() == text)
-        }),
-    };
-    section.finish();
-    files
-}
-
-fn state(document: &mut Document<'_>) -> StateSettings {
-    let mut section = document.section("state");
-    let directory = section.path("directory", "state");
-    let expected = "expected \"sled\" or \"memory\"";
-    let backend = section.text("backend", Backend::Sled, expected, |text| match text {
-        "sled" => Some(Backend::Sled),
-        "memory" => Some(Backend::Memory),
-        _ => None,
-    });
-    section.finish();
-    StateSettings { directory, backend }
-}
-
-fn root(document: &mut Document<'_>) -> RootSettings {
-    let mut section = document.section("root");
-    section.text("provider", (), "expected \"file\"", |text| (text == "file").then_some(()));
-    let file = section.path("file", "root.key");
-    section.finish();
-    RootSettings::File(file)
-}
-
-fn audit(document: &mut Document<'_>) -> AuditSettings {
-    let mut section = document.section("audit");
-    let segment = section.number("segment_mib", 64, 1..=1_024);
-    let reserve = section.number("reserve_mib", 64, 1..=65_536);
-    let expected = "expected a lower-case letter and at most 62 of a-z, 0-9 and -";
-    let instance = section.text("instance", "main".to_owned(), expected, |text| {
-        let legal = text.len() <= 63
-            && text.starts_with(|c: char| c.is_ascii_lowercase())
-            && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-        legal.then(|| text.to_owned())
-    });
-    let checkpoint_every = seconds(section.number("checkpoint_seconds", 300, 1..=86_400));
-    section.finish();
-    let bytes = |mib: u32| u64::from(mib).saturating_mul(1024 * 1024);
-    AuditSettings {
-        segment_bytes: bytes(segment),
-        reserve_bytes: bytes(reserve),
-        instance,
-        checkpoint_every,
-    }
-}
-
-fn limits(document: &mut Document<'_>, drain: Duration) -> (Limits, CallLimits, usize, usize) {
-    let mut section = document.section("limits");
-    let listener = Limits {
-        connections: count(section.number("connections", 4_000, 1..=100_000)),
-        connections_per_principal: count(section.number(
-            "connections_per_principal",
-            1_000,
-            1..=100_000,
-        )),
-        streams: section.number("streams", 128, 1..=10_000),
-        handshake: seconds(section.number("handshake_seconds", 5, 1..=60)),
-        handshakes: count(section.number("handshakes", 256, 1..=10_000)),
-        drain,
-        ..Limits::default()
-    };
-    let deadline = seconds(section.number("deadline_seconds", 10, 1..=300));
-    let calls = CallLimits {
-        in_flight: count(section.number("in_flight", 1_024, 1..=100_000)),
-        deadline,
-        longest_deadline: deadline.max(CallLimits::default().longest_deadline),
-    };
-    let message_bytes = count(section.number("message_mib", 4, 1..=64)).saturating_mul(MIB);
-    let batch_items = count(section.number("batch_items", 1_000, 1..=10_000));
-    section.finish();
-    if listener.connections_per_principal > listener.connections {
-        document.conflict(
-            "limits.connections_per_principal",
-            "must not be larger than limits.connections",
-        );
-    }
-    (listener, calls, message_bytes, batch_items)
-}
-
-fn seconds(number: u32) -> Duration {
-    Duration::from_secs(number.into())
-}
-
-fn count(number: u32) -> usize {
-    usize::try_from(number).unwrap_or(usize::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn mistakes(text: &str) -> Vec<(Option<usize>, String, String)> {
-        let errors = Config::parse(Path::new("/etc/fieldseal/f.toml"), text).unwrap_err();
-        let parts = |e: &ConfigError| (e.line, e.setting.clone(), e.message.clone());
-        errors.errors().iter().map(parts).collect()
+    pub fn reference() -> String {
+        reference::markdown()
     }
 
-    #[test]
-    fn every_mistake_is_reported_at_once_with_its_line() {
-        let text = "format = 1\n\
-            [server]\n\
-            listen = \"nowhere\"\n\
-            reflection = \"yes\"\n\
-            colour = 1\n\
-            [log]\n\
-            level = \"loud\"\n\
-            [tls]\n\
-            principal = \"email\"\n\
-            certificate = \"\"\n\
-            [state]\n\
-            backend = 7\n\
-            [audit]\n\
-            instance = \"Main\"\n\
-            segment_mib = 0\n\
-            [limits]\n\
-            streams = 4294967297\n\
-            in_flight = -1\n\
-            deadline_seconds = 1.5\n\
-            connections = 10\n\
-            [limit]\n\
-            x = 1\n";
-        let found = mistakes(text);
-        let lines: Vec<_> =
-            found.iter().map(|(line, setting, _)| (line.unwrap_or(0), setting.as_str())).collect();
-        assert_eq!(
-            lines,
-            [
-                (0, "limits.connections_per_principal"),
-                (3, "server.listen"),
-                (4, "server.reflection"),
-                (5, "server.colour"),
-                (7, "log.level"),
-                (9, "tls.principal"),
-                (10, "tls.certificate"),
-                (12, "state.backend"),
-                (14, "audit.instance"),
-                (15, "audit.segment_mib"),
-                (17, "limits.streams"),
-                (18, "limits.in_flight"),
-                (19, "limits.deadline_seconds"),
-                (21, "limit"),
-            ]
-        );
-        let unknown = &found[3].2;
-        assert!(unknown.contains("unknown setting") && unknown.contains("reflection"), "{unknown}");
-        assert_eq!(found[11].2, "expected a whole number from 1 to 100000");
-    }
-
-    #[test]
-    fn the_format_must_be_known() {
-        for (text, line) in [("", None), ("\nformat = 2\n", Some(2)), ("format = \"1\"", Some(1))] {
-            let found = mistakes(text);
-            assert_eq!(found.len(), 1, "{text:?}");
-            assert_eq!((found[0].0, found[0].1.as_str()), (line, "format"), "{text:?}");
+    fn of(
+        file: &Path,
+        text: &str,
+        environment: &Environment,
+    ) -> Result<(Self, Vec<Effective>), ConfigErrors> {
+        let (effective, mut errors) = reader::effective(file, text, environment)?;
+        let mut config = Self::unset();
+        for Effective { setting, value, .. } in &effective {
+            setting.apply(&mut config, value);
+        }
+        errors.extend(config.conflicts(&effective, &errors));
+        match errors.is_empty() {
+            true => Ok((config, effective)),
+            false => Err(ConfigErrors::new(errors)),
         }
     }
 
-    #[test]
-    fn broken_syntax_is_reported_with_the_other_mistakes() {
-        let found = mistakes("format = 1\n[server]\nlisten =\nreflection = 3\n[tls\n");
-        let lines: Vec<_> = found.iter().filter_map(|(line, _, _)| *line).collect();
-        assert!([3, 4, 5].iter().all(|line| lines.contains(line)), "{found:?}");
-        let twice = mistakes("format = 1\n[keys]\ncached_data_keys = 1\ncached_data_keys = 2\n");
-        assert_eq!(twice[0].0, Some(4), "{twice:?}");
-    }
-
-    #[test]
-    fn a_file_that_cannot_be_read_is_named() {
-        let directory = tempfile::tempdir().unwrap();
-        let missing = directory.path().join("missing.toml");
-        let error = Config::load(&missing).unwrap_err().to_string();
-        assert!(error.starts_with(missing.to_str().unwrap()), "{error}");
-    }
-
-    #[test]
-    fn mistakes_read_like_a_compiler_s() {
-        let error = Config::parse(Path::new("f.toml"), "format = 1\n[state]\nbackend = \"x\"\n");
-        let text = error.unwrap_err().to_string();
-        assert_eq!(text, "f.toml:3: state.backend: expected \"sled\" or \"memory\"");
-    }
-
-    #[test]
-    fn the_example_says_the_defaults() {
-        let file = Path::new("/etc/fieldseal/fieldseal.toml");
-        let defaults = Config::parse(file, "format = 1").unwrap();
-        assert_eq!(Config::parse(file, Config::example()), Ok(defaults.clone()));
-        assert_eq!(defaults.listener, Limits::default());
-        assert_eq!(defaults.calls, CallLimits::default());
-        assert_eq!(defaults.message_bytes, crate::transport::MAX_MESSAGE_BYTES);
-        assert_eq!(defaults.tls.client_ca, Path::new("/etc/fieldseal/tls/ca.pem"));
-        assert_eq!(defaults.state.keyring(), Path::new("/etc/fieldseal/state/keyring.json"));
-        assert_eq!(defaults.server.address_file, None);
-        for setting in ["deadline_seconds", "address_file", "cached_data_keys"] {
-            assert!(Config::example().contains(setting));
+    /// Mistakes of several settings together. They are looked for among those that are right alone.
+    fn conflicts(&self, effective: &[Effective], errors: &[ConfigError]) -> Vec<ConfigError> {
+        let names = ["limits.connections_per_principal", "limits.connections"];
+        let each = self.listener.connections_per_principal;
+        let all = self.listener.connections;
+        if each <= all || errors.iter().any(|error| names.contains(&error.setting.as_str())) {
+            return Vec::new();
         }
+        let stated = names.iter().filter_map(|name| {
+            effective.iter().find(|e| e.setting.name == *name && e.origin != Origin::Default)
+        });
+        let origin = stated.map(|e| e.origin.clone()).next().unwrap_or(Origin::Default);
+        let message = format!("expected at most limits.connections ({all}); it is {each}");
+        let [setting, _] = names.map(ToOwned::to_owned);
+        vec![ConfigError { origin, setting, message }]
     }
 
-    #[test]
-    fn paths_begin_beside_the_file_and_values_are_taken() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("f.toml");
-        let text = Config::example_for("127.0.0.1:0".parse().unwrap(), "run/address");
-        let text = text.replace("\"root.key\"", "\"/secure/root.key\"");
-        std::fs::write(&file, text.replace("\"spiffe\"\n", "\"cn\"\n")).unwrap();
-        let config = Config::load(&file).unwrap();
-        assert_eq!(config.server.listen.port(), 0);
-        assert_eq!(config.probes.listen, Some(DEFAULT_PROBES));
-        assert_eq!(config.probes.address_file, None);
-        assert_eq!(config.server.address_file, Some(directory.path().join("run/address")));
-        assert_eq!(config.root, RootSettings::File("/secure/root.key".into()));
-        assert_eq!(config.tls.principal, PrincipalKind::CommonName);
+    /// Where the settings are put. Every field of it has a setting in the table.
+    fn unset() -> Self {
+        Self {
+            server: ServerSettings {
+                listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+                address_file: None,
+                reflection: false,
+            },
+            probes: ProbeSettings { listen: None, address_file: None },
+            log: LogSettings::default(),
+            tls: TlsFiles {
+                certificate: PathBuf::new(),
+                private_key: PathBuf::new(),
+                client_ca: PathBuf::new(),
+                principal: PrincipalKind::Spiffe,
+            },
+            state: StateSettings { directory: PathBuf::new(), backend: Backend::Sled },
+            root: RootSettings::File(PathBuf::new()),
+            policy_directory: PathBuf::new(),
+            audit: AuditSettings {
+                segment_bytes: 0,
+                reserve_bytes: 0,
+                instance: String::new(),
+                checkpoint_every: Duration::ZERO,
+            },
+            cached_data_keys: 0,
+            listener: Limits::default(),
+            calls: CallLimits::default(),
+            message_bytes: 0,
+            batch_items: 0,
+        }
     }
 }

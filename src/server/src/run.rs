@@ -106,7 +106,7 @@ impl ServeError {
             Self::Keyring(error) => keyring_kind(error),
             Self::Boot(error) => boot_kind(error),
             Self::Audit(error) => journal_kind(error),
-            Self::Store(why) if why.contains("No space left") => (K::Full, "STORE_FULL"),
+            Self::Store(why) if is_full(why) => (K::Full, "STORE_FULL"),
             Self::Store(_) => (K::Unavailable, "STORE_BROKEN"),
             Self::Tls(_) => (K::Usage, "TLS_INVALID"),
             Self::Listen { .. } => (K::Conflict, "ADDRESS_UNAVAILABLE"),
@@ -114,6 +114,11 @@ impl ServeError {
             Self::Reflection(_) => (K::Internal, "INTERNAL"),
         }
     }
+}
+
+/// ENOSPC, as store and log pass it on.
+fn is_full(why: &str) -> bool {
+    why.contains("No space left")
 }
 
 /// What kind of trouble keeps an installation from being made or started, and its stable reason.
@@ -157,6 +162,7 @@ fn store_kind(error: &StoreError) -> (ServeErrorKind, &'static str) {
         StoreError::Locked { .. } => (K::Conflict, "STORE_LOCKED"),
         StoreError::FormatNewer { .. } => (K::Usage, "FORMAT_NEWER"),
         StoreError::Corrupt(_) => (K::Corrupt, "STORE_CORRUPT"),
+        StoreError::Io(why) if is_full(why) => (K::Full, "STORE_FULL"),
         _ => (K::Unavailable, "STORE_UNAVAILABLE"),
     }
 }
@@ -171,6 +177,9 @@ fn journal_kind(error: &JournalError) -> (ServeErrorKind, &'static str) {
         JournalError::Foreign { .. } => (K::Corrupt, "AUDIT_LOG_FOREIGN"),
         JournalError::Corrupt { .. } => (K::Corrupt, "AUDIT_LOG_CORRUPT"),
         JournalError::Unavailable => (K::Full, "AUDIT_LOG_NO_SPACE"),
+        JournalError::Io { error: why, .. } | JournalError::Broken(why) if is_full(why) => {
+            (K::Full, "AUDIT_LOG_NO_SPACE")
+        }
         _ => (K::Unavailable, "AUDIT_UNAVAILABLE"),
     }
 }
@@ -230,11 +239,16 @@ pub fn provider(config: &Config) -> Result<FileProvider, ServeError> {
 }
 
 /// Runs the sidecar until `stop` is ready, then drains, records the stop and signs the last
-/// checkpoint. It is ready, and says so, only when it can serve.
+/// checkpoint. It is ready, and says so, only when it can serve. Whenever `reload` is ready, it reads
+/// its policy again.
 ///
 /// # Errors
 /// What keeps it from starting, before it listens; `Audit` if the log broke while it ran.
-pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
+pub async fn run(
+    config: Config,
+    stop: impl Future<Output = ()>,
+    reload: impl AsyncFnMut(),
+) -> Result<(), ServeError> {
     raise_file_limit(config.listener.connections);
     let path = config.state.keyring();
     if is_missing(&path) {
@@ -253,7 +267,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), S
     let engine = self::installation(&config, keyring);
     let engine = engine.start(Arc::new(SystemClock)).await?;
     let watchers = (&readiness, probing.observer());
-    let served = serve(&config, tls, &engine, installation, watchers, stop).await;
+    let served = serve(&config, tls, &engine, installation, watchers, stop, reload).await;
     let stopped = engine.stop().await;
     if let Ok(checkpoint) = &stopped {
         checkpoint_line(checkpoint);
@@ -295,6 +309,7 @@ async fn serve(
     installation: InstallationId,
     (readiness, observer): (&Readiness, &Observer),
     stop: impl Future<Output = ()>,
+    reload: impl AsyncFnMut(),
 ) -> Result<(), ServeError> {
     let address = config.server.listen;
     let failed = |error| ServeError::Listen { address, error };
@@ -318,6 +333,7 @@ async fn serve(
         tokio::select! {
             () = stop => tracing::info!(event = "stopping", "stopping"),
             error = watching => broken = Some(error),
+            () = reload_policy(engine, reload) => {}
         }
         observer.stopping();
         readiness.set(false);
@@ -357,6 +373,14 @@ async fn services(
     }
     with_reflection(services, fieldseal_api::FILE_DESCRIPTOR_SET)
         .map_err(|error| ServeError::Reflection(error.to_string()))
+}
+
+/// Reads the policy again whenever it is asked to. The engine says in a log line how that ended.
+async fn reload_policy(engine: &Engine, mut asked: impl AsyncFnMut()) {
+    loop {
+        asked().await;
+        drop(engine.reload_policy_by_signal().await);
+    }
 }
 
 /// Keeps readiness true to the health of store and log, and sends the newest checkpoint to the log

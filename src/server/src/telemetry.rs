@@ -90,6 +90,11 @@ pub fn init(settings: LogSettings) -> Result<(), TelemetryError> {
     .map_err(|_| TelemetryError::Twice)
 }
 
+/// Whether the text names a level.
+pub(crate) fn is_level(text: &str) -> bool {
+    level(text).is_some()
+}
+
 /// `error`, `warn`, `info`, `debug`, `trace` or `off`.
 pub(crate) fn level(text: &str) -> Option<LevelFilter> {
     Some(match text.to_ascii_lowercase().as_str() {

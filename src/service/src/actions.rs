@@ -15,4 +15,5 @@ pub const ACTIONS: &[(&str, &str, Action)] = &[
     ("AuditService", "QueryAuditEvents", Action::QueryAuditEvents),
     ("AuditService", "GetCheckpoint", Action::GetCheckpoint),
     ("SystemService", "GetStatus", Action::GetStatus),
+    ("SystemService", "ReloadPolicy", Action::ReloadPolicy),
 ];

@@ -183,6 +183,9 @@ fn wire_event(log: &str, event: Event) -> v1::AuditEvent {
         items: items.collect(),
         kind: event.kind.map_or("UNKNOWN", fieldseal_audit::Kind::as_str).to_owned(),
         leaf_hash: Bytes::copy_from_slice(&event.leaf_hash),
+        note: event.note,
+        policy_digest: hex(&event.policy_digest),
+        previous_policy_digest: hex(&event.previous_policy_digest),
     }
 }
 

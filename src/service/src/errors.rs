@@ -58,6 +58,7 @@ pub const ANSWERS: &[Answer] = &[
     Answer::new("REQUEST_ID_REUSED", Code::AlreadyExists),
     Answer::new("KEY_VERSION_DISABLED", Code::FailedPrecondition),
     Answer::new("KEY_VERSION_DESTROYED", Code::FailedPrecondition),
+    Answer::new("POLICY_INVALID", Code::FailedPrecondition),
     Answer::new("ETAG_MISMATCH", Code::Aborted),
     Answer::new("CONFLICT", Code::Aborted).retry(),
     Answer::new("LIMIT_REACHED", Code::ResourceExhausted),

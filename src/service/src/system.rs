@@ -8,8 +8,10 @@ use tonic::{Request, Response, Status};
 
 use crate::audit::hex;
 use crate::caller::caller;
+use crate::encryption::wire_receipt;
 use crate::errors::status;
 use crate::keys::wire_time;
+use crate::parse;
 
 /// Handles `SystemService`.
 #[derive(Clone)]
@@ -69,6 +71,22 @@ impl SystemService for SystemHandler {
             journal: Some(journal),
         }))
     }
+
+    async fn reload_policy(
+        &self,
+        request: Request<v1::ReloadPolicyRequest>,
+    ) -> Result<Response<v1::ReloadPolicyResponse>, Status> {
+        let caller = caller(&request)?;
+        let reason = parse::reason(request.get_ref().reason.as_ref());
+        let reason = reason.map_err(|what| status(&what.into()))?;
+        let reloaded = self.engine.reload_policy(&caller, &reason).await;
+        let reloaded = reloaded.map_err(|r| status(&r))?;
+        Ok(Response::new(v1::ReloadPolicyResponse {
+            policy_digest: hex(&reloaded.digest),
+            previous_policy_digest: hex(&reloaded.previous),
+            receipt: Some(wire_receipt(&reloaded.receipt)),
+        }))
+    }
 }
 
 fn store(health: &fieldseal_engine::StoreHealth) -> (v1::HealthState, Option<String>) {
@@ -78,6 +96,10 @@ fn store(health: &fieldseal_engine::StoreHealth) -> (v1::HealthState, Option<Str
         H::NoSpace => {
             let what = "the store takes no writes: free space is below its reserve";
             (v1::HealthState::NoSpace, Some(what.to_owned()))
+        }
+        H::Missing => {
+            let what = "the store's files were removed or replaced; put them back";
+            (v1::HealthState::Broken, Some(what.to_owned()))
         }
         H::Broken(why) => (v1::HealthState::Broken, Some(format!("the store is broken: {why}"))),
     }

@@ -142,6 +142,10 @@ impl Sender<'_> {
             ("SystemService", "GetStatus") => {
                 of_call(system.get_status(self.with(v1::GetStatusRequest {})).await, call)
             }
+            ("SystemService", "ReloadPolicy") => {
+                let request = self.with(v1::ReloadPolicyRequest::default());
+                of_call(system.reload_policy(request).await, call)
+            }
             _ => panic!("write a request for {service}.{call}"),
         }
     }

@@ -29,6 +29,10 @@ pub(crate) trait Backend: Send + Sync {
     /// Returns once everything applied survives a loss of power.
     fn sync(&self) -> io::Result<()>;
 
+    /// True while its files are where it was opened. What is written into files that were removed or
+    /// replaced is gone with the process.
+    fn is_in_place(&self) -> bool;
+
     /// Free bytes where it writes; `None` where there is no such limit.
     fn free_bytes(&self) -> io::Result<Option<u64>>;
 }

@@ -120,6 +120,9 @@ impl Committer {
     /// Adds a transaction to the group, or refuses it and leaves the group as it was.
     fn add(&mut self, group: &mut Group, txn: Txn) -> Result<u64, TxnError> {
         txn.check()?;
+        if !self.backend.is_in_place() {
+            return Err(TxnError::Missing);
+        }
         if !self.has_space() {
             return Err(TxnError::NoSpace);
         }

@@ -77,6 +77,11 @@ pub enum TxnError {
         "the store's disk has too little space left; free some, and writes go on by themselves"
     )]
     NoSpace,
+    /// The store's files were removed or replaced; nothing was written. Decrypts go on.
+    #[error(
+        "the store's files were removed or replaced; put them back, and writes go on by themselves"
+    )]
+    Missing,
     /// Too many transactions wait; nothing was written.
     #[error("too many changes wait for the store; try again in a moment")]
     Busy,

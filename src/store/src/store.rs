@@ -128,6 +128,8 @@ pub enum Health {
     Ok,
     /// Less than the reserve is free. It comes back by itself.
     NoSpace,
+    /// Its files were removed or replaced. It comes back by itself if they do.
+    Missing,
     /// A write or a sync failed. Only a restart helps.
     Broken(String),
 }
@@ -288,6 +290,9 @@ impl Store {
     pub fn health(&self) -> Health {
         if let Some(why) = &*self.inner.trouble.read() {
             return Health::Broken(why.clone());
+        }
+        if !self.inner.backend.is_in_place() {
+            return Health::Missing;
         }
         match self.inner.backend.free_bytes() {
             Ok(Some(free)) if free < self.inner.reserve_bytes => Health::NoSpace,

@@ -1762,7 +1762,8 @@ pub struct AuditEvent {
     /// Reserved for the end user's token; empty until end_user_assertion is supported.
     #[prost(string, tag = "4")]
     pub end_user_token: ::prost::alloc::string::String,
-    /// The RPC's name, for example `Decrypt`. Empty for events of the system itself.
+    /// The RPC's name, for example `Decrypt`. Empty for events of the system itself, apart from reloads of
+    /// the policy that a signal asked for (ReloadPolicy).
     #[prost(string, tag = "5")]
     pub action: ::prost::alloc::string::String,
     /// How it ended.
@@ -1784,12 +1785,23 @@ pub struct AuditEvent {
     #[prost(message, repeated, tag = "11")]
     pub items: ::prost::alloc::vec::Vec<AuditEventItem>,
     /// What kind of record it is: CALL; KEY_CREATED, KEY_ROTATED, DATA_KEY_CREATED, SEALS_RESERVED, ...
-    /// for changes; START, STOP, TAIL_RECOVERED, ... for events of the system itself.
+    /// for changes; START, STOP, TAIL_RECOVERED, ... for events of the system itself; POLICY_RELOADED.
     #[prost(string, tag = "12")]
     pub kind: ::prost::alloc::string::String,
     /// The record's RFC 6962 leaf hash, 32 bytes: compare it with AuditReceipt.leaf_hash.
     #[prost(bytes = "bytes", tag = "13")]
     pub leaf_hash: ::prost::bytes::Bytes,
+    /// START: the program's version. TAIL_RECOVERED: what was done. POLICY_RELOADED that failed: what is
+    /// wrong with the policy's files.
+    #[prost(string, tag = "15")]
+    pub note: ::prost::alloc::string::String,
+    /// START and POLICY_RELOADED: SHA-256 over schema and policies of the policy that decides from then
+    /// on, 64 digits of hexadecimal; empty for a reload that failed.
+    #[prost(string, tag = "16")]
+    pub policy_digest: ::prost::alloc::string::String,
+    /// POLICY_RELOADED: the same of the policy before.
+    #[prost(string, tag = "17")]
+    pub previous_policy_digest: ::prost::alloc::string::String,
 }
 /// One field of a call.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2304,6 +2316,26 @@ pub mod audit_service_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+/// Request of SystemService.ReloadPolicy.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReloadPolicyRequest {
+    /// Why.
+    #[prost(message, optional, tag = "1")]
+    pub reason: ::core::option::Option<AccessReason>,
+}
+/// Response of SystemService.ReloadPolicy.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReloadPolicyResponse {
+    /// SHA-256 over schema and policies of the policy that decides now, 64 digits of hexadecimal.
+    #[prost(string, tag = "1")]
+    pub policy_digest: ::prost::alloc::string::String,
+    /// The same of the one before.
+    #[prost(string, tag = "2")]
+    pub previous_policy_digest: ::prost::alloc::string::String,
+    /// The audit record.
+    #[prost(message, optional, tag = "3")]
+    pub receipt: ::core::option::Option<AuditReceipt>,
+}
 /// Request of SystemService.GetStatus.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetStatusRequest {}
@@ -2456,10 +2488,16 @@ pub mod system_service_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// Says how the process is. For load balancers and orchestrators use grpc.health.v1 instead.
+    /// Says how the process is, and has it read its policy again. For load balancers and orchestrators use
+    /// grpc.health.v1 instead.
     ///
-    /// PERMISSION_DENIED  no policy rule allows it (PERMISSION_DENIED)
-    /// INTERNAL           something inside is wrong (INTERNAL)
+    /// INVALID_ARGUMENT     PURPOSE_INVALID, TICKET_INVALID, END_USER_ASSERTION_UNSUPPORTED
+    /// PERMISSION_DENIED    no policy rule allows it (PERMISSION_DENIED)
+    /// FAILED_PRECONDITION  the policy's files are no policy, and nothing changed: the message says what
+    /// is wrong in which file and line (POLICY_INVALID)
+    /// RESOURCE_EXHAUSTED   the audit log's queue is full: try again (AUDIT_BUSY)
+    /// UNAVAILABLE          nothing changed: the audit log cannot be written (AUDIT_UNAVAILABLE)
+    /// INTERNAL             something inside is wrong (INTERNAL)
     #[derive(Debug, Clone)]
     pub struct SystemServiceClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -2565,6 +2603,32 @@ pub mod system_service_client {
                 .insert(GrpcMethod::new("fieldseal.v1.SystemService", "GetStatus"));
             self.inner.unary(req, path, codec).await
         }
+        /// Reads the policy's files again. Every call that begins after the answer is decided by what they
+        /// say now; a call that has begun ends as it began. A reload goes on when its caller goes away.
+        pub async fn reload_policy(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ReloadPolicyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ReloadPolicyResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/fieldseal.v1.SystemService/ReloadPolicy",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("fieldseal.v1.SystemService", "ReloadPolicy"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -2588,11 +2652,26 @@ pub mod system_service_server {
             tonic::Response<super::GetStatusResponse>,
             tonic::Status,
         >;
+        /// Reads the policy's files again. Every call that begins after the answer is decided by what they
+        /// say now; a call that has begun ends as it began. A reload goes on when its caller goes away.
+        async fn reload_policy(
+            &self,
+            request: tonic::Request<super::ReloadPolicyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ReloadPolicyResponse>,
+            tonic::Status,
+        >;
     }
-    /// Says how the process is. For load balancers and orchestrators use grpc.health.v1 instead.
+    /// Says how the process is, and has it read its policy again. For load balancers and orchestrators use
+    /// grpc.health.v1 instead.
     ///
-    /// PERMISSION_DENIED  no policy rule allows it (PERMISSION_DENIED)
-    /// INTERNAL           something inside is wrong (INTERNAL)
+    /// INVALID_ARGUMENT     PURPOSE_INVALID, TICKET_INVALID, END_USER_ASSERTION_UNSUPPORTED
+    /// PERMISSION_DENIED    no policy rule allows it (PERMISSION_DENIED)
+    /// FAILED_PRECONDITION  the policy's files are no policy, and nothing changed: the message says what
+    /// is wrong in which file and line (POLICY_INVALID)
+    /// RESOURCE_EXHAUSTED   the audit log's queue is full: try again (AUDIT_BUSY)
+    /// UNAVAILABLE          nothing changed: the audit log cannot be written (AUDIT_UNAVAILABLE)
+    /// INTERNAL             something inside is wrong (INTERNAL)
     #[derive(Debug)]
     pub struct SystemServiceServer<T> {
         inner: Arc<T>,
@@ -2699,6 +2778,51 @@ pub mod system_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetStatusSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/fieldseal.v1.SystemService/ReloadPolicy" => {
+                    #[allow(non_camel_case_types)]
+                    struct ReloadPolicySvc<T: SystemService>(pub Arc<T>);
+                    impl<
+                        T: SystemService,
+                    > tonic::server::UnaryService<super::ReloadPolicyRequest>
+                    for ReloadPolicySvc<T> {
+                        type Response = super::ReloadPolicyResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ReloadPolicyRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as SystemService>::reload_policy(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ReloadPolicySvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

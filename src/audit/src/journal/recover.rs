@@ -153,7 +153,7 @@ impl Journal {
     /// Records before anybody else can.
     fn record_now(&self, event: SystemEvent) -> Result<(), JournalError> {
         let mut queue = self.shared.queue.lock();
-        let (_ticket, _lead) = queue.push(event.encode())?;
+        let (_ticket, _lead) = queue.push(event.encode()?)?;
         let Some(batch) = queue.take() else { return Err(JournalError::Inconsistent) };
         let written = self.shared.writer.lock().write(&self.shared, &batch);
         queue.end_lead(&batch, written.is_ok());

@@ -32,6 +32,14 @@ pub struct Event {
     pub ticket: String,
     /// The rule that decided, if one decided everything.
     pub rule: String,
+    /// Of a start: the program's version. Of a recovered tail: what was done. Of a policy that was
+    /// refused: what is wrong with it.
+    pub note: String,
+    /// Of a start and of a policy that was reloaded: the digest of the policy that decides then, 32
+    /// bytes.
+    pub policy_digest: Vec<u8>,
+    /// Of a reload: that of the one before, 32 bytes.
+    pub previous_policy_digest: Vec<u8>,
     /// How many items the call had.
     pub item_count: u32,
     /// The items.
@@ -66,8 +74,10 @@ pub struct EventItem {
 impl Event {
     /// What it takes in a message, in bytes: never less than it really does.
     pub(super) fn bytes(&self) -> usize {
-        let own = [&self.principal, &self.purpose, &self.ticket, &self.rule];
+        let own = [&self.principal, &self.purpose, &self.ticket, &self.rule, &self.note];
         let own: usize = own.iter().map(|text| text.len()).sum();
+        // Digests are shown in hexadecimal.
+        let own = own + 2 * (self.policy_digest.len() + self.previous_policy_digest.len());
         EVENT_BYTES + own + self.items.iter().map(EventItem::bytes).sum::<usize>()
     }
 }
@@ -131,6 +141,9 @@ pub(super) fn find(query: &Query, index: u64, leaf: &[u8], detail: &[u8]) -> Opt
         leaf_hash: merkle::leaf_hash(leaf),
         principal: record.principal,
         purpose: record.purpose,
+        note: record.note,
+        policy_digest: record.policy_digest,
+        previous_policy_digest: record.previous_policy_digest,
     }))
 }
 

@@ -1,6 +1,7 @@
 //! What a policy decides, what it refuses to load, and what it remembers.
 
 mod deciding;
+mod explaining;
 mod loading;
 mod permits;
 mod remembering;
@@ -11,7 +12,7 @@ use fieldseal_model::{
 };
 
 use super::Policy;
-use crate::{Denial, Permit, PolicyErrors, Request};
+use crate::{Denial, Permit, PolicyErrors, Request, Subject};
 
 /// A request that owns its parts.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,37 +27,15 @@ struct Wish {
     ticket: String,
 }
 
-/// What a call is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum About {
-    Field,
-    Key,
-    Installation,
-}
-
-const fn about(action: Action) -> About {
-    match action {
-        Action::Encrypt
-        | Action::Decrypt
-        | Action::BatchEncrypt
-        | Action::BatchDecrypt
-        | Action::Recover => About::Field,
-        Action::CreateKey | Action::GetKey | Action::RotateKey => About::Key,
-        Action::ListKeys | Action::QueryAuditEvents | Action::GetCheckpoint | Action::GetStatus => {
-            About::Installation
-        }
-    }
-}
-
 impl Wish {
     /// A request as the action wants it: about customers.email under customer-pii.
     fn new(principal: &str, action: Action) -> Self {
-        let about = about(action);
-        let field = |text: &str| (about == About::Field).then(|| text.to_owned());
+        let about = Subject::of(action);
+        let field = |text: &str| (about == Subject::Column).then(|| text.to_owned());
         Self {
             principal: principal.to_owned(),
             action,
-            key: (about != About::Installation).then(|| "customer-pii".to_owned()),
+            key: (about != Subject::Installation).then(|| "customer-pii".to_owned()),
             named_partition: false,
             table: field("customers"),
             column: field("email"),

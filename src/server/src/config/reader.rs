@@ -1,242 +1,158 @@
-//! Reads settings one by one and gathers every mistake with its line.
+//! Reads the file, lays the environment over it, and gathers every mistake with its place.
 
-use std::fmt;
-use std::ops::{Range, RangeInclusive};
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::Path;
 
-use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// One mistake in a configuration file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConfigError {
-    /// The file.
-    pub file: PathBuf,
-    /// The line, from 1; `None` where the whole file is meant.
-    pub line: Option<usize>,
-    /// The setting, as in `tls.principal`; empty where it is the syntax.
-    pub setting: String,
-    /// What is expected.
-    pub message: String,
+use super::environment::Environment;
+use super::error::{ConfigError, ConfigErrors, Origin};
+use super::setting::{Setting, Value, integer};
+use super::table::SETTINGS;
+
+/// The format that this program reads.
+const FORMAT: i128 = 1;
+
+/// A setting with the value that holds.
+#[derive(Debug, Clone)]
+pub struct Effective {
+    /// Which setting.
+    pub setting: &'static Setting,
+    /// Its value. Relative paths begin where the file is.
+    pub value: Value,
+    /// Where that value was stated.
+    pub origin: Origin,
 }
 
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:", self.file.display())?;
-        if let Some(line) = self.line {
-            write!(f, "{line}:")?;
-        }
-        if !self.setting.is_empty() {
-            write!(f, " {}:", self.setting)?;
-        }
-        write!(f, " {}", self.message)
-    }
+/// The value of every setting, in the order of the table: the environment's, else the file's, else
+/// the default; and every mistake.
+///
+/// # Errors
+/// If the file's format is newer, which leaves nothing else to say.
+pub(super) fn effective(
+    file: &Path,
+    text: &str,
+    environment: &Environment,
+) -> Result<(Vec<Effective>, Vec<ConfigError>), ConfigErrors> {
+    let mut document = Document { file, text, broken: false, errors: Vec::new() };
+    let mut in_file = document.read()?;
+    let mut errors = document.errors;
+    let mut in_environment = environment.stated(&mut errors);
+    let directory = file.parent().unwrap_or(Path::new(""));
+    let holding = SETTINGS.iter().map(|setting| {
+        let stated = in_environment.remove(setting.name).or(in_file.remove(setting.name));
+        let (value, origin) = stated.unwrap_or((setting.default_value(), Origin::Default));
+        Effective { setting, value: value.below(directory), origin }
+    });
+    Ok((holding.collect(), errors))
 }
 
-/// Every mistake in a configuration file, in the order of its lines. Displayed one a line.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConfigErrors(pub(super) Vec<ConfigError>);
-
-impl ConfigErrors {
-    /// The mistakes, at least one.
-    #[must_use]
-    pub fn errors(&self) -> &[ConfigError] {
-        &self.0
-    }
-}
-
-impl fmt::Display for ConfigErrors {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (position, error) in self.0.iter().enumerate() {
-            if position > 0 {
-                f.write_str("\n")?;
-            }
-            error.fmt(f)?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for ConfigErrors {}
-
-/// A parsed file from which sections are taken.
-pub(super) struct Document<'t> {
+struct Document<'t> {
     file: &'t Path,
     text: &'t str,
-    root: DeTable<'t>,
-    known: Vec<&'static str>,
-    errors: Vec<ConfigError>,
     /// What a broken line set is not known, so nothing is called missing.
     broken: bool,
+    errors: Vec<ConfigError>,
 }
 
-impl<'t> Document<'t> {
-    pub(super) fn parse(file: &'t Path, text: &'t str) -> Self {
-        let (root, syntax) = DeTable::parse_recoverable(text);
-        let mut document = Self {
-            file,
-            text,
-            root: root.into_inner(),
-            known: Vec::new(),
-            errors: Vec::new(),
-            broken: !syntax.is_empty(),
-        };
+type Stated = BTreeMap<&'static str, (Value, Origin)>;
+
+impl Document<'_> {
+    /// What the file states; nothing at all if its format is newer.
+    fn read(&mut self) -> Result<Stated, ConfigErrors> {
+        let (root, syntax) = DeTable::parse_recoverable(self.text);
+        let root = root.into_inner();
+        self.broken = !syntax.is_empty();
         for error in syntax {
-            document.mistake(error.span(), "", error.message().replace('\n', " "));
+            self.mistake(error.span(), "", error.message().replace('\n', " "));
         }
-        document
+        self.format(&root)?;
+        let mut stated = BTreeMap::new();
+        for (name, value) in root.iter().filter(|(name, _)| name.get_ref() != "format") {
+            let section = name.get_ref().as_ref();
+            let known: Vec<_> = SETTINGS.iter().filter(|s| s.section() == section).collect();
+            match value.get_ref() {
+                _ if known.is_empty() => {
+                    let mut sections = vec!["format"];
+                    sections.extend(SETTINGS.iter().map(Setting::section));
+                    sections.dedup();
+                    self.mistake(Some(name.span()), section, unknown(&sections));
+                }
+                DeValue::Table(table) => self.section(section, &known, table, &mut stated),
+                _ => {
+                    let message = format!("expected a table, [{section}]");
+                    self.mistake(Some(value.span()), section, message);
+                }
+            }
+        }
+        Ok(stated)
     }
 
     /// The number at the top of the file that says how to read the rest.
-    pub(super) fn format(&mut self, expected: i64) {
-        self.known.push("format");
-        let (span, found) = match self.root.remove("format") {
-            None if self.broken => return,
-            None => (None, None),
-            Some(value) => (Some(value.span()), integer(value.get_ref())),
+    fn format(&mut self, root: &DeTable<'_>) -> Result<(), ConfigErrors> {
+        let Some(value) = root.get("format") else {
+            if !self.broken {
+                let message = format!("write format = {FORMAT} at the top of the file");
+                self.mistake(None, "format", message);
+            }
+            return Ok(());
         };
-        if found != Some(i128::from(expected)) {
-            let message = format!("this program reads files that say format = {expected}");
-            self.mistake(span, "format", message);
+        match integer(value.get_ref()) {
+            Some(FORMAT) => {}
+            Some(newer) if newer > FORMAT => {
+                let message = format!(
+                    "the file has format {newer}, and this program knows format {FORMAT}; use a newer \
+                     program, or write the file for format {FORMAT}"
+                );
+                let origin = self.origin(Some(value.span()));
+                let setting = "format".to_owned();
+                return Err(ConfigErrors::newer(ConfigError { origin, setting, message }));
+            }
+            _ => self.mistake(Some(value.span()), "format", format!("expected {FORMAT}")),
         }
+        Ok(())
     }
 
-    /// The named table, empty if the file has none.
-    pub(super) fn section(&mut self, name: &'static str) -> Section<'_, 't> {
-        self.known.push(name);
-        let table = match self.root.remove(name) {
-            None => DeTable::new(),
-            Some(value) => {
-                let span = value.span();
-                match value.into_inner() {
-                    DeValue::Table(table) => table,
-                    _ => {
-                        self.mistake(Some(span), name, format!("expected a table, [{name}]"));
-                        DeTable::new()
-                    }
+    fn section(
+        &mut self,
+        section: &str,
+        known: &[&'static Setting],
+        table: &DeTable<'_>,
+        stated: &mut Stated,
+    ) {
+        for (key, value) in table {
+            let name = format!("{section}.{}", key.get_ref());
+            let Some(setting) = known.iter().find(|setting| setting.name == name) else {
+                let keys: Vec<_> = known.iter().map(|setting| setting.key()).collect();
+                self.mistake(Some(key.span()), &name, unknown(&keys));
+                continue;
+            };
+            match setting.in_file(value.get_ref()) {
+                Some(value_of) => {
+                    let origin = self.origin(Some(value.span()));
+                    stated.insert(setting.name, (value_of, origin));
+                }
+                None => {
+                    let message = format!("expected {}", setting.limits());
+                    self.mistake(Some(value.span()), &name, message);
                 }
             }
-        };
-        Section { document: self, name, table, known: Vec::new() }
-    }
-
-    /// Notes a mistake that concerns several settings.
-    pub(super) fn conflict(&mut self, setting: &str, message: &str) {
-        self.mistake(None, setting, message.to_owned());
-    }
-
-    /// Every mistake, unknown tables included.
-    pub(super) fn finish(mut self) -> Vec<ConfigError> {
-        let left: Vec<_> = self.root.keys().map(|k| (k.span(), k.get_ref().to_string())).collect();
-        for (span, name) in left {
-            let message = unknown(&self.known);
-            self.mistake(Some(span), &name, message);
         }
-        self.errors.sort_by_key(|error| error.line);
-        self.errors
     }
 
     fn mistake(&mut self, span: Option<Range<usize>>, setting: &str, message: String) {
+        let (origin, setting) = (self.origin(span), setting.to_owned());
+        self.errors.push(ConfigError { origin, setting, message });
+    }
+
+    fn origin(&self, span: Option<Range<usize>>) -> Origin {
         let line = span.map(|span| {
             let before = self.text.get(..span.start).unwrap_or(self.text);
             before.matches('\n').count().saturating_add(1)
         });
-        let (file, setting) = (self.file.to_owned(), setting.to_owned());
-        self.errors.push(ConfigError { file, line, setting, message });
+        Origin::File { file: self.file.to_owned(), line }
     }
-}
-
-/// One table of the file.
-pub(super) struct Section<'d, 't> {
-    document: &'d mut Document<'t>,
-    name: &'static str,
-    table: DeTable<'t>,
-    known: Vec<&'static str>,
-}
-
-impl Section<'_, '_> {
-    pub(super) fn flag(&mut self, key: &'static str, default: bool) -> bool {
-        self.value(key, default, "expected true or false", |value| value.as_bool())
-    }
-
-    /// A whole number within `range`.
-    pub(super) fn number(
-        &mut self,
-        key: &'static str,
-        default: u32,
-        range: RangeInclusive<u32>,
-    ) -> u32 {
-        let expected = format!("expected a whole number from {} to {}", range.start(), range.end());
-        self.value(key, default, &expected, |value| {
-            integer(value).and_then(|n| u32::try_from(n).ok()).filter(|n| range.contains(n))
-        })
-    }
-
-    /// A text of which `parse` makes something.
-    pub(super) fn text<T>(
-        &mut self,
-        key: &'static str,
-        default: T,
-        expected: &str,
-        parse: impl FnOnce(&str) -> Option<T>,
-    ) -> T {
-        self.value(key, default, expected, |value| value.as_str().and_then(parse))
-    }
-
-    /// A path; a relative one begins where the file is.
-    pub(super) fn path(&mut self, key: &'static str, default: &str) -> PathBuf {
-        let expected = "expected the path of a file or directory";
-        let path = self.text(key, PathBuf::from(default), expected, |text| {
-            (!text.is_empty() && !text.contains('\0')).then(|| PathBuf::from(text))
-        });
-        self.beside_file(&path)
-    }
-
-    /// A path, or none where the text is empty.
-    pub(super) fn optional_path(&mut self, key: &'static str) -> Option<PathBuf> {
-        let expected = "expected the path of a file, or \"\" for none";
-        let path = self.text(key, None, expected, |text| {
-            (!text.contains('\0')).then(|| (!text.is_empty()).then(|| PathBuf::from(text)))
-        });
-        path.map(|path| self.beside_file(&path))
-    }
-
-    /// Whatever was not asked for is a mistake.
-    pub(super) fn finish(self) {
-        let left: Vec<_> =
-            self.table.keys().map(|key| (key.span(), key.get_ref().to_string())).collect();
-        for (span, key) in left {
-            let setting = format!("{}.{key}", self.name);
-            self.document.mistake(Some(span), &setting, unknown(&self.known));
-        }
-    }
-
-    fn value<T>(
-        &mut self,
-        key: &'static str,
-        default: T,
-        expected: &str,
-        read: impl FnOnce(&DeValue<'_>) -> Option<T>,
-    ) -> T {
-        self.known.push(key);
-        let Some(value): Option<Spanned<DeValue<'_>>> = self.table.remove(key) else {
-            return default;
-        };
-        read(value.get_ref()).unwrap_or_else(|| {
-            let setting = format!("{}.{key}", self.name);
-            self.document.mistake(Some(value.span()), &setting, expected.to_owned());
-            default
-        })
-    }
-
-    fn beside_file(&self, path: &Path) -> PathBuf {
-        self.document.file.parent().unwrap_or(Path::new("")).join(path)
-    }
-}
-
-fn integer(value: &DeValue<'_>) -> Option<i128> {
-    let number = value.as_integer()?;
-    i128::from_str_radix(number.as_str(), number.radix()).ok()
 }
 
 fn unknown(known: &[&str]) -> String {

@@ -40,6 +40,7 @@ fn causes() -> Vec<RefusalCause> {
         KeyError::Store(StoreError::Busy),
         KeyError::Store(StoreError::Closed),
         KeyError::Txn(TxnError::NoSpace),
+        KeyError::Txn(TxnError::Missing),
         KeyError::Txn(TxnError::Busy),
         KeyError::Txn(TxnError::Closed),
         KeyError::Txn(TxnError::Broken(io())),
@@ -59,6 +60,7 @@ fn causes() -> Vec<RefusalCause> {
         RefusalCause::AuditBusy,
         RefusalCause::AuditUnreadable,
         RefusalCause::QueryBusy,
+        RefusalCause::PolicyInvalid("roles.cedar:3:1: a rule must have a name".into()),
         RefusalCause::Internal("an answer without its item"),
     ];
     causes.extend(malformed.map(RefusalCause::from));

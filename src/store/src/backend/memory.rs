@@ -111,6 +111,10 @@ impl Backend for MemoryDisk {
         Ok(())
     }
 
+    fn is_in_place(&self) -> bool {
+        true
+    }
+
     fn free_bytes(&self) -> io::Result<Option<u64>> {
         Ok(self.0.lock().faults.free_bytes)
     }

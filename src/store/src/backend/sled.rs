@@ -6,7 +6,7 @@
 
 use std::fs::{self, File, Permissions};
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -23,12 +23,15 @@ const PAUSE: Duration = Duration::from_millis(10);
 pub(crate) struct SledBackend {
     db: ::sled::Db,
     file: File,
+    /// Device and inode of the file: one put in its place is another.
+    identity: (u64, u64),
     directory: PathBuf,
 }
 
 impl SledBackend {
     /// Opens the database in `directory`, or makes it.
     pub(crate) fn open(directory: &Path) -> Result<Self, StoreError> {
+        remove_unfinished(directory)?;
         let config =
             ::sled::Config::new().path(directory).cache_capacity(CACHE_BYTES).flush_every_ms(None);
         let opening = std::thread::Builder::new().name("store-open".into());
@@ -49,8 +52,23 @@ impl SledBackend {
         // sled syncs its files but not their names.
         File::open(directory)?.sync_all()?;
         let file = File::open(path)?;
-        Ok(Self { db, file, directory: directory.to_owned() })
+        let metadata = file.metadata()?;
+        let identity = (metadata.dev(), metadata.ino());
+        Ok(Self { db, file, identity, directory: directory.to_owned() })
     }
+}
+
+/// Removes snapshots that a process was writing when it died, or when the disk was full. sled would
+/// take one for the newest, and the database for damaged; the snapshot before is still there.
+fn remove_unfinished(directory: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name.to_str().is_some_and(|n| n.starts_with("snap.") && n.ends_with(".generating")) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Opens the database once it is unlocked. The directory is ours alone by now, so whoever holds
@@ -120,6 +138,11 @@ impl Backend for SledBackend {
     fn sync(&self) -> io::Result<()> {
         self.db.flush().map_err(failure)?;
         self.file.sync_data()
+    }
+
+    fn is_in_place(&self) -> bool {
+        let place = fs::metadata(self.directory.join("db"));
+        place.is_ok_and(|found| (found.dev(), found.ino()) == self.identity)
     }
 
     fn free_bytes(&self) -> io::Result<Option<u64>> {

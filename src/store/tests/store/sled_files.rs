@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use fieldseal_store::{BackendSettings, Settings, Store, StoreError, Sums};
+use fieldseal_store::{BackendSettings, Health, Settings, Store, StoreError, Sums, TxnError};
 use tokio::sync::mpsc;
 
 use crate::place::{OnSled, Place, secrets, txn};
@@ -60,6 +60,52 @@ async fn the_files_belong_to_their_owner_alone() {
     assert_eq!(mode(&place.directory()), 0o700);
     assert_eq!(mode(&place.directory().join("db")), 0o600);
     assert_eq!(mode(&place.directory().join("lock")), 0o600);
+}
+
+#[tokio::test]
+async fn a_store_whose_files_are_gone_or_replaced_refuses_until_they_are_back() {
+    let place = OnSled::new();
+    let opened = place.create();
+    let (path, away) = (opened.path(&["a"]), place.directory().with_extension("away"));
+    opened.put(&path, "one").await;
+    let refused = || opened.store.txn(txn().put(path.clone(), b"two".to_vec()));
+    for replaced in [false, true] {
+        fs::rename(place.directory(), &away).unwrap();
+        if replaced {
+            copy(&away, &place.directory());
+        }
+        assert_eq!(opened.store.health(), Health::Missing);
+        let refused = refused().await;
+        assert!(matches!(refused, Err(TxnError::Missing)), "{refused:?}");
+        assert_eq!(opened.value(&path).await.as_deref(), Some("one"), "reads go on");
+        if replaced {
+            fs::remove_dir_all(place.directory()).unwrap();
+        }
+        fs::rename(&away, place.directory()).unwrap();
+        assert_eq!(opened.store.health(), Health::Ok);
+        opened.put(&path, "one").await;
+    }
+    opened.close().await;
+    let opened = place.open();
+    assert_eq!(opened.value(&path).await.as_deref(), Some("one"));
+    opened.assert_sums_agree().await;
+}
+
+#[tokio::test]
+async fn a_snapshot_that_was_never_finished_is_no_damage() {
+    let place = OnSled::new();
+    let opened = place.create();
+    let path = opened.path(&["a"]);
+    opened.put(&path, "one").await;
+    opened.close().await;
+    for unfinished in [&b""[..], b"half a snapshot"] {
+        let name = place.directory().join("snap.00000000FFFFFFFF.generating");
+        fs::write(&name, unfinished).unwrap();
+        let opened = place.open();
+        assert_eq!(opened.value(&path).await.as_deref(), Some("one"));
+        assert!(!name.exists());
+        opened.close().await;
+    }
 }
 
 /// Opens a store in a directory on a thread that may take a minute at most.

@@ -7,6 +7,7 @@ mod frozen;
 mod functions;
 mod proofs;
 mod text;
+mod threats;
 
 use std::fs;
 use std::path::{Path, PathBuf};

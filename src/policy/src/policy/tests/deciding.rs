@@ -129,7 +129,7 @@ fn each_role_may_do_exactly_its_actions() {
         (
             OPERATOR,
             &[
-                ("operator-manage", &[CreateKey, RotateKey]),
+                ("operator-manage", &[CreateKey, RotateKey, ReloadPolicy]),
                 ("operator-observe", &[GetKey, ListKeys, GetStatus]),
             ],
         ),

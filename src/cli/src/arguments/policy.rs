@@ -1,0 +1,99 @@
+//! The arguments of `policy`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use fieldseal_model::{Action, Principal};
+use fieldseal_policy::Role;
+
+use super::{ReasonArguments, key_name, principal};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PolicyCommand {
+    /// Write the policy of the three roles app, operator and auditor into a directory
+    Init(PolicyInitArguments),
+    /// Find everything that is wrong with a policy, with file and line
+    Check(PolicySource),
+    /// Say whether a call is allowed, and by which rule or why not; without a sidecar
+    Explain(Box<ExplainArguments>),
+    /// Have the running sidecar read its policy again
+    Reload(ReasonArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PolicyInitArguments {
+    /// Where to write it; none of the files may exist
+    #[arg(long, value_name = "DIR")]
+    pub dir: PathBuf,
+    #[command(flatten)]
+    pub members: MemberArguments,
+}
+
+/// Who has which role.
+#[derive(Debug, Args)]
+pub(crate) struct MemberArguments {
+    /// A caller who may encrypt and decrypt, for example spiffe://example.org/app (repeatable)
+    #[arg(long, value_name = "PRINCIPAL", value_parser = principal)]
+    pub app: Vec<Principal>,
+    /// A caller who may create and rotate keys and reload the policy (repeatable)
+    #[arg(long, value_name = "PRINCIPAL", value_parser = principal)]
+    pub operator: Vec<Principal>,
+    /// A caller who may read the audit log (repeatable)
+    #[arg(long, value_name = "PRINCIPAL", value_parser = principal)]
+    pub auditor: Vec<Principal>,
+}
+
+impl MemberArguments {
+    /// Each caller with its role.
+    pub(crate) fn members(self) -> Vec<(Role, Principal)> {
+        let of = |role, callers: Vec<Principal>| callers.into_iter().map(move |c| (role, c));
+        let operators = of(Role::Operator, self.operator);
+        of(Role::App, self.app).chain(operators).chain(of(Role::Auditor, self.auditor)).collect()
+    }
+}
+
+/// Where the policy is.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct PolicySource {
+    /// The directory with the policy's files
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// The configuration file of a sidecar, which says where its policy is
+    #[arg(long, value_name = "PATH")]
+    pub config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArguments {
+    #[command(flatten)]
+    pub source: PolicySource,
+    /// Who would call, for example spiffe://example.org/app
+    #[arg(long, value_parser = principal)]
+    pub principal: Principal,
+    /// What would be called, for example Decrypt
+    #[arg(long, value_parser = action)]
+    pub action: Action,
+    /// The key, for calls about a key or a column
+    #[arg(long, value_name = "KEY", value_parser = key_name)]
+    pub key: Option<String>,
+    /// The database table, for calls about a column
+    #[arg(long)]
+    pub table: Option<String>,
+    /// The column, for calls about a column
+    #[arg(long)]
+    pub column: Option<String>,
+    /// The tenant or person; policy sees whether there is one, never which
+    #[arg(long)]
+    pub partition: Option<String>,
+    #[command(flatten)]
+    pub reason: ReasonArguments,
+}
+
+fn action(text: &str) -> Result<Action, String> {
+    Action::from_name(text).ok_or_else(|| {
+        let names: Vec<_> = Action::ALL.iter().map(|action| action.as_str()).collect();
+        format!("an action is one of {}", names.join(", "))
+    })
+}
