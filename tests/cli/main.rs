@@ -16,6 +16,7 @@ mod dev;
 mod disk;
 mod drain;
 mod golden;
+mod hostile;
 mod init;
 mod installation;
 mod job;

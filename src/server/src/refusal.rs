@@ -32,6 +32,17 @@ pub enum CallRefusal {
 }
 
 impl CallRefusal {
+    /// Every one.
+    pub const ALL: &'static [Self] = &[
+        Self::TooManyCalls,
+        Self::DeadlineExceeded,
+        Self::DeadlineMalformed,
+        Self::MethodUnknown,
+        Self::CompressionUnsupported,
+        Self::MessageTooLarge,
+        Self::MessageMalformed,
+    ];
+
     /// `ErrorInfo.reason`: stable.
     #[must_use]
     pub const fn reason(self) -> &'static str {

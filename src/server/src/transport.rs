@@ -7,6 +7,7 @@
 mod backoff;
 mod census;
 mod connection;
+mod handshake;
 mod identity;
 mod limits;
 mod refused;

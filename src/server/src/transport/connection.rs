@@ -23,6 +23,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use super::census::{Census, Seat};
+use super::handshake::Why;
 use super::identity::{IdentityError, principal};
 use super::limits::{Limits, MAX_HEADER_LIST_BYTES};
 use super::refused::RefusalLog;
@@ -91,7 +92,7 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Connections(limit) => write!(f, "all {limit} connections are in use"),
-            Self::Handshake(e) => write!(f, "the tls handshake failed: {e}"),
+            Self::Handshake(e) => Why(e).fmt(f),
             Self::Deadline(limit) => {
                 write!(f, "the tls handshake was not over after {} ms", limit.as_millis())
             }

@@ -1,0 +1,203 @@
+#!/usr/bin/env python3
+"""Calls every RPC of every service as a client in another language does.
+
+    client_api.py DIRECTORY
+
+DIRECTORY is an installation with development certificates and a running sidecar (its address in the
+file `address`). The stubs made from proto/ are in PYTHONPATH. Every RPC is called once well and once
+so that it must be refused with its reason; a call of the contract that has no case here is a failure.
+"""
+
+import pathlib
+import sys
+
+import client
+import grpc
+from fieldseal.v1 import audit_service_pb2 as audit
+from fieldseal.v1 import encryption_service_pb2 as encryption
+from fieldseal.v1 import key_service_pb2 as keys
+from fieldseal.v1 import system_service_pb2 as system
+
+KEY = "keys/python"
+ITEMS = 1000
+Code = grpc.StatusCode
+
+
+def field(**changed):
+    return encryption.Field(**({"key": KEY, "table": "users", "column": "email"} | changed))
+
+
+def value(text):
+    return encryption.Value(string_value=text)
+
+
+def items(ciphertexts):
+    return [encryption.DecryptItem(row=str(i), ciphertext=c) for i, c in enumerate(ciphertexts)]
+
+
+class Installation:
+    def __init__(self, directory, checks):
+        self.checks = checks
+        target = client.read(f"{directory}/address").decode().strip()
+        self.channels = {
+            who: grpc.secure_channel(target, client.credentials(directory, who))
+            for who in ("app", "ops", "auditor")
+        }
+        self.called = set()
+
+    def call(self, who, module, method, request):
+        """One RPC, by its full descriptor."""
+        service, name = method.split(".")
+        rpc = module.DESCRIPTOR.services_by_name[service].methods_by_name[name]
+        stub = self.channels[who].unary_unary(
+            f"/{rpc.containing_service.full_name}/{rpc.name}",
+            request_serializer=type(request).SerializeToString,
+            response_deserializer=getattr(module, rpc.output_type.name).FromString,
+        )
+        return stub(request, timeout=30)
+
+    def good(self, who, module, method, request):
+        reply = self.call(who, module, method, request)
+        self.called.add((method, "answered"))
+        self.checks.that(method, reply is not None)
+        return reply
+
+    def refused(self, who, module, method, request, code, reason):
+        try:
+            self.call(who, module, method, request)
+        except grpc.RpcError as error:
+            status = client.of_call(error)
+            info = status and client.error_info(status)
+            seen = (error.code(), info and info.reason, info and info.domain)
+            self.checks.that(method, seen == (code, reason, "fieldseal.dev"), seen)
+            self.checks.that(method, error.details() == status.message and status.message, seen)
+            self.called.add((method, "refused"))
+            return info
+        raise SystemExit(f"error: {method} was answered")
+
+
+def key_service(at):
+    created = at.good("ops", keys, "KeyService.CreateKey", keys.CreateKeyRequest(key_id="python"))
+    at.checks.that("a change has a receipt", created.receipt.tree_size > created.receipt.index)
+    at.refused("ops", keys, "KeyService.CreateKey", keys.CreateKeyRequest(key_id="python"),
+               Code.ALREADY_EXISTS, "KEY_EXISTS")
+    shown = at.good("ops", keys, "KeyService.GetKey", keys.GetKeyRequest(name=KEY))
+    at.checks.that("it is what was created", shown.key == created.key, shown)
+    at.refused("ops", keys, "KeyService.GetKey", keys.GetKeyRequest(name="keys/nobody-s"),
+               Code.NOT_FOUND, "KEY_NOT_FOUND")
+    listed = at.good("ops", keys, "KeyService.ListKeys", keys.ListKeysRequest())
+    at.checks.that("the list has it", KEY in [key.name for key in listed.keys], listed)
+    at.refused("ops", keys, "KeyService.ListKeys", keys.ListKeysRequest(page_size=-1),
+               Code.INVALID_ARGUMENT, "PAGE_INVALID")
+    rotate = keys.RotateKeyRequest(name=KEY, etag=shown.key.etag)
+    rotated = at.good("ops", keys, "KeyService.RotateKey", rotate)
+    at.checks.that("a new version", rotated.primary_version == f"{KEY}/versions/2", rotated)
+    at.refused("ops", keys, "KeyService.RotateKey", rotate, Code.ABORTED, "ETAG_MISMATCH")
+
+
+def encryption_service(at):
+    """Returns the receipts of a decrypt and of a batch."""
+    seal = encryption.EncryptRequest(field=field(), row="0", plaintext=value("ada@example.com"))
+    sealed = at.good("app", encryption, "EncryptionService.Encrypt", seal)
+    at.checks.that("74 bytes more", len(sealed.ciphertext) == len("ada@example.com") + 74)
+    at.refused("app", encryption, "EncryptionService.Encrypt",
+               encryption.EncryptRequest(field=field(table=""), plaintext=value("x")),
+               Code.INVALID_ARGUMENT, "TABLE_INVALID")
+    why = encryption.AccessReason(purpose="foreign", ticket="PY-1")
+    open_it = encryption.DecryptRequest(field=field(), row="0", ciphertext=sealed.ciphertext,
+                                        reason=why)
+    opened = at.good("app", encryption, "EncryptionService.Decrypt", open_it)
+    at.checks.that("the value", opened.plaintext == value("ada@example.com"))
+    open_it.row = "1"
+    info = at.refused("app", encryption, "EncryptionService.Decrypt", open_it,
+                      Code.INVALID_ARGUMENT, "DECRYPTION_FAILED")
+    at.checks.that("its record is named", "/events/" in info.metadata["event"], info)
+    plain = [encryption.EncryptItem(row=str(i), plaintext=value(f"v{i}")) for i in range(ITEMS)]
+    batch = encryption.BatchEncryptRequest(fields=[field()], items=plain)
+    batch = at.good("app", encryption, "EncryptionService.BatchEncrypt", batch)
+    ciphertexts = [result.ok.ciphertext for result in batch.results]
+    at.refused("app", encryption, "EncryptionService.BatchEncrypt",
+               encryption.BatchEncryptRequest(fields=[field()], items=plain + plain[:1]),
+               Code.INVALID_ARGUMENT, "BATCH_SIZE_INVALID")
+    ciphertexts[7] = b"plain text"
+    request = encryption.BatchDecryptRequest(fields=[field()], items=items(ciphertexts), reason=why)
+    batch = at.good("app", encryption, "EncryptionService.BatchDecrypt", request)
+    for i, result in enumerate(batch.results):
+        if i == 7:
+            reason = client.error_info(result.error).reason
+            at.checks.that("a bad item fails alone", reason == "CIPHERTEXT_NOT_SEALED", reason)
+        else:
+            at.checks.that("in their order", result.ok.plaintext == value(f"v{i}"), i)
+    del request.items[:]
+    at.refused("app", encryption, "EncryptionService.BatchDecrypt", request,
+               Code.INVALID_ARGUMENT, "BATCH_SIZE_INVALID")
+    return opened.receipt, batch.receipt
+
+
+def audit_service(at, receipts):
+    query = audit.QueryAuditEventsRequest(
+        query=audit.AuditEventQuery(tickets=["PY-1"]), include_items=True)
+    page = at.good("auditor", audit, "AuditService.QueryAuditEvents", query)
+    events = {event.name: event for event in page.audit_events}
+    for receipt, count in zip(receipts, (1, ITEMS)):
+        event = events[f"{receipt.log}/events/{receipt.index}"]
+        at.checks.that("the receipt is the record's", event.leaf_hash == receipt.leaf_hash, event)
+        at.checks.that("all its items", len(event.items) == event.item_count == count)
+    at.refused("app", audit, "AuditService.QueryAuditEvents", query,
+               Code.PERMISSION_DENIED, "PERMISSION_DENIED")
+    ask = audit.GetCheckpointRequest()
+    checkpoint = at.good("auditor", audit, "AuditService.GetCheckpoint", ask).checkpoint
+    at.checks.that("it covers them", checkpoint.tree_size >= max(r.tree_size for r in receipts))
+    at.refused("auditor", audit, "AuditService.GetCheckpoint",
+               audit.GetCheckpointRequest(log="logs/another"), Code.NOT_FOUND, "LOG_NOT_FOUND")
+
+
+def system_service(at, policy):
+    status = at.good("ops", system, "SystemService.GetStatus", system.GetStatusRequest())
+    at.checks.that("it is ready", status.ready and status.keys >= 1, status)
+    at.refused("app", system, "SystemService.GetStatus", system.GetStatusRequest(),
+               Code.PERMISSION_DENIED, "PERMISSION_DENIED")
+    reload = system.ReloadPolicyRequest()
+    policy.write_text("permit (\n", encoding="utf-8")
+    at.refused("ops", system, "SystemService.ReloadPolicy", reload,
+               Code.FAILED_PRECONDITION, "POLICY_INVALID")
+    policy.unlink()
+    digest = at.good("ops", system, "SystemService.ReloadPolicy", reload).policy_digest
+    at.checks.that("the same policy", digest == status.policy_digest, digest)
+
+
+def without_stubs(at):
+    """The health service, and a method that does not exist."""
+    channel = at.channels["app"]
+    health = channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=30)
+    at.checks.that("it is serving", health == b"\x08\x01", health)
+    try:
+        channel.unary_unary("/fieldseal.v1.KeyService/ExportKey")(b"", timeout=30)
+    except grpc.RpcError as error:
+        reason = client.error_info(client.of_call(error)).reason
+        at.checks.that("no such method", (error.code(), reason)
+                       == (Code.UNIMPLEMENTED, "METHOD_UNKNOWN"), reason)
+
+
+def main():
+    checks = client.Checks()
+    at = Installation(sys.argv[1], checks)
+    key_service(at)
+    audit_service(at, encryption_service(at))
+    system_service(at, pathlib.Path(sys.argv[1]) / "policy" / "broken.cedar")
+    without_stubs(at)
+    methods = [
+        f"{service.name}.{method.name}"
+        for module in (encryption, keys, audit, system)
+        for service in module.DESCRIPTOR.services_by_name.values()
+        for method in service.methods
+    ]
+    for method in methods:
+        for ended in ("answered", "refused"):
+            checks.that(f"{method} is {ended} here", (method, ended) in at.called)
+    # Each RPC: answered, refused with reason and message, and both counted; and every value.
+    checks.end(len(methods) * 5 + ITEMS + 16)
+
+
+if __name__ == "__main__":
+    main()
