@@ -1,5 +1,6 @@
 //! The limits of a call: how many at once, and for how long.
 
+mod arriving;
 mod tally;
 
 use std::convert::Infallible;
@@ -9,14 +10,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use fieldseal_model::Principal;
 use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
+use parking_lot::Mutex;
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::body::Body;
 
 use crate::refusal::{CallRefusal, completed};
 use crate::services::{Answer, Services};
+use crate::usage::{Budget, Held, Usage, share};
+pub use arriving::Arriving;
 pub(crate) use tally::Tally;
 use tally::Timed;
 
@@ -24,8 +29,11 @@ use tally::Timed;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CallLimits {
     /// Calls that are being handled at the same time. One more is refused, not queued. Health
-    /// checks pass, so that a busy process is not taken for a dead one.
+    /// checks pass, so that a busy process is not taken for a dead one. One principal has at most
+    /// seven eighths of them.
     pub in_flight: usize,
+    /// Bytes of requests that are on their way or being handled, likewise.
+    pub request_bytes: usize,
     /// The deadline where the caller sets none.
     pub deadline: Duration,
     /// The longest deadline that a caller gets, whatever it asks for.
@@ -36,6 +44,7 @@ impl Default for CallLimits {
     fn default() -> Self {
         Self {
             in_flight: 1_024,
+            request_bytes: 128 * 1024 * 1024,
             deadline: Duration::from_secs(10),
             longest_deadline: Duration::from_secs(60),
         }
@@ -52,6 +61,8 @@ pub struct LimitedServices {
     services: Services,
     limits: CallLimits,
     running: Arc<AtomicUsize>,
+    budget: Arc<Budget>,
+    shedding: Arc<Shedding>,
     tally: Arc<Tally>,
 }
 
@@ -59,7 +70,14 @@ impl LimitedServices {
     /// Puts the limits around the services.
     #[must_use]
     pub fn new(services: Services, limits: CallLimits) -> Self {
-        Self { services, limits, running: Arc::default(), tally: Arc::new(Tally::new()) }
+        Self {
+            services,
+            budget: Arc::new(Budget::new(limits.request_bytes)),
+            limits,
+            running: Arc::default(),
+            shedding: Arc::default(),
+            tally: Arc::new(Tally::new()),
+        }
     }
 
     /// How many calls are being handled now.
@@ -74,14 +92,20 @@ impl LimitedServices {
     }
 
     fn start(&self, request: Request<Incoming>, now: Instant) -> Result<State, CallRefusal> {
-        let place = Place::take(&self.running);
-        if place.number >= self.limits.in_flight && !is_health_check(&request) {
+        let usage = request.extensions().get::<Arc<Usage>>().cloned().unwrap_or_default();
+        let held = Arc::new(Held::nothing(&self.budget, &usage));
+        let place = Place::take(&self.running, usage, Arc::clone(&held));
+        let most = self.limits.in_flight;
+        let no_room = place.number >= most || place.own >= share(most);
+        if no_room && !is_health_check(&request) {
+            self.shedding.line(request.extensions().get(), now);
             return Err(CallRefusal::TooManyCalls);
         }
         let asked = timeout(request.headers())?;
         let granted = asked.map_or(self.limits.deadline, |t| t.min(self.limits.longest_deadline));
         let deadline = sleep_until(now + granted);
-        let answer = hyper::service::Service::call(&self.services, request);
+        let request = request.map(|body| Arriving::new(body, held));
+        let answer = self.services.answer(request);
         Ok(State::Running { answer, deadline, place: Some(place) })
     }
 }
@@ -103,23 +127,48 @@ fn is_health_check<B>(request: &Request<B>) -> bool {
     request.uri().path().starts_with("/grpc.health.v1.Health/")
 }
 
+/// How often at most a line says that calls are shed.
+const SHEDDING_EVERY: Duration = Duration::from_secs(1);
+
+/// Says in the log lines whose calls are shed.
+#[derive(Default)]
+struct Shedding(Mutex<Option<Instant>>);
+
+impl Shedding {
+    fn line(&self, principal: Option<&Principal>, now: Instant) {
+        let mut last = self.0.lock();
+        if last.is_some_and(|last| now.duration_since(last) < SHEDDING_EVERY) {
+            return;
+        }
+        *last = Some(now);
+        let principal = principal.map_or("", Principal::as_str);
+        tracing::warn!(event = "calls_shed", principal, "as many calls as it takes are running");
+    }
+}
+
 /// One call that is being handled.
 struct Place {
     running: Arc<AtomicUsize>,
-    /// How many were there before it.
+    usage: Arc<Usage>,
+    /// The bytes of its request are given back with its place.
+    _held: Arc<Held>,
+    /// How many were there before it, and how many of its principal.
     number: usize,
+    own: usize,
 }
 
 impl Place {
-    fn take(running: &Arc<AtomicUsize>) -> Self {
+    fn take(running: &Arc<AtomicUsize>, usage: Arc<Usage>, held: Arc<Held>) -> Self {
         let number = running.fetch_add(1, Ordering::Relaxed);
-        Self { running: Arc::clone(running), number }
+        let own = usage.calls.fetch_add(1, Ordering::Relaxed);
+        Self { running: Arc::clone(running), usage, _held: held, number, own }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         self.running.fetch_sub(1, Ordering::Relaxed);
+        self.usage.calls.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -223,12 +272,22 @@ mod tests {
     #[test]
     fn places_are_counted_and_given_back() {
         let running = Arc::default();
-        let first = Place::take(&running);
-        let second = Place::take(&running);
-        assert_eq!((first.number, second.number), (0, 1));
+        let (budget, usage) = (Arc::new(Budget::new(1)), Arc::default());
+        let place = |usage: &Arc<Usage>| {
+            let held = Arc::new(Held::nothing(&budget, usage));
+            Place::take(&running, Arc::clone(usage), held)
+        };
+        let first = place(&usage);
+        let second = place(&Arc::default());
+        assert_eq!((first.number, first.own), (0, 0));
+        assert_eq!((second.number, second.own), (1, 0));
+        let third = place(&usage);
+        assert_eq!((third.number, third.own), (2, 1));
+        drop(third);
         drop(first);
         assert_eq!(running.load(Ordering::Relaxed), 1);
         drop(second);
         assert_eq!(running.load(Ordering::Relaxed), 0);
+        assert_eq!(usage.calls.load(Ordering::Relaxed), 0);
     }
 }

@@ -225,19 +225,33 @@ impl Config {
 
     /// Mistakes of several settings together. They are looked for among those that are right alone.
     fn conflicts(&self, effective: &[Effective], errors: &[ConfigError]) -> Vec<ConfigError> {
-        let names = ["limits.connections_per_principal", "limits.connections"];
-        let each = self.listener.connections_per_principal;
-        let all = self.listener.connections;
-        if each <= all || errors.iter().any(|error| names.contains(&error.setting.as_str())) {
-            return Vec::new();
-        }
-        let stated = names.iter().filter_map(|name| {
-            effective.iter().find(|e| e.setting.name == *name && e.origin != Origin::Default)
+        let (each, all) = (self.listener.connections_per_principal, self.listener.connections);
+        let (requests, message) = (self.calls.request_bytes, self.message_bytes);
+        let found = [
+            (
+                each > all,
+                ["limits.connections_per_principal", "limits.connections"],
+                format!("expected at most limits.connections ({all}); it is {each}"),
+            ),
+            (
+                requests / 2 < message,
+                ["limits.request_mib", "limits.message_mib"],
+                "expected at least twice limits.message_mib".to_owned(),
+            ),
+        ];
+        let wrong_alone = |name: &&str| errors.iter().any(|error| error.setting == **name);
+        let found = found
+            .into_iter()
+            .filter(|(wrong, names, _)| *wrong && !names.iter().any(|name| wrong_alone(&name)));
+        let mistakes = found.map(|(_, names, message)| {
+            let stated = names.iter().filter_map(|name| {
+                effective.iter().find(|e| e.setting.name == *name && e.origin != Origin::Default)
+            });
+            let origin = stated.map(|e| e.origin.clone()).next().unwrap_or(Origin::Default);
+            let [setting, _] = names.map(ToOwned::to_owned);
+            ConfigError { origin, setting, message }
         });
-        let origin = stated.map(|e| e.origin.clone()).next().unwrap_or(Origin::Default);
-        let message = format!("expected at most limits.connections ({all}); it is {each}");
-        let [setting, _] = names.map(ToOwned::to_owned);
-        vec![ConfigError { origin, setting, message }]
+        mistakes.collect()
     }
 
     /// Where the settings are put. Every field of it has a setting in the table.

@@ -16,9 +16,10 @@ mod runtime;
 mod services;
 pub mod telemetry;
 pub mod transport;
+mod usage;
 
 pub use address_file::AddressFile;
-pub use calls::{CallLimits, LimitedCall, LimitedServices};
+pub use calls::{Arriving, CallLimits, LimitedCall, LimitedServices};
 pub use config::{Config, ConfigError, ConfigErrors};
 pub use health::{Readiness, with_health, with_reflection};
 pub use refusal::CallRefusal;

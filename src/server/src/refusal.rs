@@ -17,6 +17,8 @@ const RETRY_AFTER: Duration = Duration::from_millis(100);
 pub enum CallRefusal {
     /// As many calls as the process takes are running.
     TooManyCalls,
+    /// Requests hold as many bytes as the process gives them.
+    RequestMemoryFull,
     /// The call was not over at its deadline.
     DeadlineExceeded,
     /// `grpc-timeout` is not what the gRPC specification says.
@@ -35,6 +37,7 @@ impl CallRefusal {
     /// Every one.
     pub const ALL: &'static [Self] = &[
         Self::TooManyCalls,
+        Self::RequestMemoryFull,
         Self::DeadlineExceeded,
         Self::DeadlineMalformed,
         Self::MethodUnknown,
@@ -48,6 +51,7 @@ impl CallRefusal {
     pub const fn reason(self) -> &'static str {
         match self {
             Self::TooManyCalls => "TOO_MANY_CALLS",
+            Self::RequestMemoryFull => "REQUEST_MEMORY_FULL",
             Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
             Self::DeadlineMalformed => "DEADLINE_MALFORMED",
             Self::MethodUnknown => "METHOD_UNKNOWN",
@@ -59,7 +63,9 @@ impl CallRefusal {
 
     const fn code(self) -> Code {
         match self {
-            Self::TooManyCalls | Self::MessageTooLarge => Code::ResourceExhausted,
+            Self::TooManyCalls | Self::RequestMemoryFull | Self::MessageTooLarge => {
+                Code::ResourceExhausted
+            }
             Self::DeadlineExceeded => Code::DeadlineExceeded,
             Self::DeadlineMalformed | Self::MessageMalformed => Code::InvalidArgument,
             Self::MethodUnknown | Self::CompressionUnsupported => Code::Unimplemented,
@@ -69,6 +75,9 @@ impl CallRefusal {
     const fn message(self) -> &'static str {
         match self {
             Self::TooManyCalls => "too many calls are running; try again shortly",
+            Self::RequestMemoryFull => {
+                "requests hold as much memory as they may; try again shortly, with fewer at a time"
+            }
             Self::DeadlineExceeded => "the call was not over at its deadline",
             Self::DeadlineMalformed => {
                 "grpc-timeout must be at most 8 digits and one of H, M, S, m, u, n"
@@ -84,7 +93,7 @@ impl CallRefusal {
     #[must_use]
     pub fn status(self) -> Status {
         let mut details = ErrorDetails::with_error_info(self.reason(), DOMAIN, []);
-        if self == Self::TooManyCalls {
+        if matches!(self, Self::TooManyCalls | Self::RequestMemoryFull) {
             details.set_retry_info(Some(RETRY_AFTER));
         }
         Status::with_error_details(self.code(), self.message(), details)

@@ -4,12 +4,12 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use http::{Method, Request, Response, StatusCode, header};
-use hyper::body::Incoming;
 use tonic::body::Body;
 use tonic::codegen::BoxFuture;
 use tonic::server::NamedService;
 use tower::Service;
 
+use crate::calls::Arriving;
 use crate::refusal::CallRefusal;
 
 /// The response to come of a call. Generated services box theirs, so nothing is boxed again.
@@ -25,17 +25,17 @@ pub struct Services {
 }
 
 trait Entry: Send + Sync {
-    fn call(&self, request: Request<Incoming>) -> Answer;
+    fn call(&self, request: Request<Arriving>) -> Answer;
 }
 
 impl<S> Entry for S
 where
-    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future = Answer>
+    S: Service<Request<Arriving>, Response = Response<Body>, Error = Infallible, Future = Answer>
         + Clone
         + Send
         + Sync,
 {
-    fn call(&self, request: Request<Incoming>) -> Answer {
+    fn call(&self, request: Request<Arriving>) -> Answer {
         // Generated services are always ready and hold their handler in an `Arc`.
         Service::call(&mut self.clone(), request)
     }
@@ -53,7 +53,7 @@ impl Services {
     pub fn with<S>(mut self, service: S) -> Self
     where
         S: Service<
-                Request<Incoming>,
+                Request<Arriving>,
                 Response = Response<Body>,
                 Error = Infallible,
                 Future = BoxFuture<Response<Body>, Infallible>,
@@ -78,12 +78,8 @@ impl Services {
     }
 }
 
-impl hyper::service::Service<Request<Incoming>> for Services {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Answer;
-
-    fn call(&self, request: Request<Incoming>) -> Answer {
+impl Services {
+    pub(crate) fn answer(&self, request: Request<Arriving>) -> Answer {
         if let Some(status) = not_grpc(&request) {
             return Box::pin(async move {
                 let mut response = Response::new(Body::empty());

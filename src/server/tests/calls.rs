@@ -17,7 +17,7 @@ use fieldseal_server::CallLimits;
 use fieldseal_server::transport::Limits;
 use http::Request;
 use http_body_util::Full;
-use kit::{APP, Ca, Connection, Server, answer, request};
+use kit::{APP, Ca, Connection, Server, answer, request, say, uri};
 use tonic::Code;
 use tonic_types::StatusExt;
 
@@ -63,6 +63,51 @@ async fn one_call_too_many_is_refused_but_not_a_health_check() {
         assert!(call.await.unwrap().unwrap().status.is_none());
     }
     assert_eq!(connection.call("/test.Echo/Say").await.unwrap().body, format!("{APP} hello"));
+    assert_eq!(server.calls.in_flight(), 0);
+}
+
+#[tokio::test]
+async fn one_principal_leaves_room_for_the_others_over_all_its_connections() {
+    let calls = CallLimits { in_flight: 8, ..CallLimits::default() };
+    let ca = Ca::new();
+    let server = Server::with(&ca, Limits::default(), calls, PrincipalKind::Spiffe).await;
+    let mut waiting = Vec::new();
+    for _ in 0..7 {
+        let mut app = Connection::open(server.address, ca.client(Some(&ca.app()))).await.unwrap();
+        waiting.push(tokio::spawn(async move {
+            let answer = app.send(request("/test.Echo/Wait", Bytes::new())).await;
+            (answer, app)
+        }));
+        server.one_waits().await;
+    }
+    let mut app = Connection::open(server.address, ca.client(Some(&ca.app()))).await.unwrap();
+    assert_eq!(app.call("/test.Echo/Say").await.unwrap().reason(), "TOO_MANY_CALLS");
+    let other = ca.named(&[uri("spiffe://example.org/other")]);
+    let other = ca.client(Some(&other));
+    assert_eq!(say(server.address, other).await.unwrap(), "spiffe://example.org/other hello");
+    server.echo.gate.add_permits(7);
+    for call in waiting {
+        assert!(call.await.unwrap().0.unwrap().status.is_none());
+    }
+    assert_eq!(app.call("/test.Echo/Say").await.unwrap().body, format!("{APP} hello"));
+    assert_eq!(server.calls.in_flight(), 0);
+}
+
+#[tokio::test]
+async fn requests_hold_only_so_much_memory_and_give_it_back() {
+    let (server, mut connection) =
+        start(CallLimits { request_bytes: 4_096, ..CallLimits::default() }).await;
+    for _ in 0..3 {
+        let large = request("/test.Echo/Say", Bytes::from(vec![b'x'; 3_585]));
+        let refused = connection.send(large).await.unwrap();
+        assert_eq!(refused.reason(), "REQUEST_MEMORY_FULL");
+        let status = refused.status.unwrap();
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        assert!(status.get_details_retry_info().unwrap().retry_delay.is_some());
+        // Seven eighths, all of which the refused one has given back.
+        let fits = request("/test.Echo/Say", Bytes::from(vec![b'x'; 3_584]));
+        assert!(connection.send(fits).await.unwrap().status.is_none());
+    }
     assert_eq!(server.calls.in_flight(), 0);
 }
 

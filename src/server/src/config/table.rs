@@ -243,13 +243,25 @@ pub static SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "limits.in_flight",
-        meaning: "Calls at the same time in the whole process.",
+        meaning: "Calls at the same time in the whole process. One caller has at most seven eighths.",
         kind: Kind::Number {
             unit: "calls",
             default: 1_024,
             least: 1,
             most: 100_000,
             set: |config, number| config.calls.in_flight = count(number),
+        },
+    },
+    Setting {
+        name: "limits.request_mib",
+        meaning: "Memory for requests that are on their way or being handled, in the whole process; at \
+            least twice limits.message_mib. One caller has at most seven eighths.",
+        kind: Kind::Number {
+            unit: "MiB",
+            default: 128,
+            least: 2,
+            most: 65_536,
+            set: |config, number| config.calls.request_bytes = mebibytes(number),
         },
     },
     Setting {

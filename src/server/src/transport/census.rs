@@ -6,17 +6,28 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use fieldseal_model::Principal;
 
+use crate::usage::Usage;
+
 /// Counts connections by principal. Its size is bounded by the number of connections.
 #[derive(Clone)]
 pub(super) struct Census {
-    seats: Arc<Mutex<HashMap<Principal, usize>>>,
+    seats: Arc<Mutex<HashMap<Principal, Taken>>>,
     per_principal: usize,
+}
+
+/// A principal's connections, and what they take together.
+#[derive(Default)]
+struct Taken {
+    seats: usize,
+    usage: Arc<Usage>,
 }
 
 /// One connection of one principal, counted until it is dropped.
 pub(super) struct Seat {
     census: Census,
     principal: Principal,
+    /// What all connections of the principal take.
+    pub(super) usage: Arc<Usage>,
 }
 
 impl Census {
@@ -27,15 +38,16 @@ impl Census {
     /// `None` if the principal has as many connections as it may have.
     pub(super) fn seat(&self, principal: &Principal) -> Option<Seat> {
         let mut seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
-        let taken = seats.entry(principal.clone()).or_insert(0);
-        if *taken >= self.per_principal {
-            if *taken == 0 {
+        let taken = seats.entry(principal.clone()).or_default();
+        if taken.seats >= self.per_principal {
+            if taken.seats == 0 {
                 seats.remove(principal);
             }
             return None;
         }
-        *taken = taken.saturating_add(1);
-        Some(Seat { census: self.clone(), principal: principal.clone() })
+        taken.seats = taken.seats.saturating_add(1);
+        let usage = Arc::clone(&taken.usage);
+        Some(Seat { census: self.clone(), principal: principal.clone(), usage })
     }
 }
 
@@ -43,8 +55,8 @@ impl Drop for Seat {
     fn drop(&mut self) {
         let mut seats = self.census.seats.lock().unwrap_or_else(PoisonError::into_inner);
         if let Entry::Occupied(mut taken) = seats.entry(self.principal.clone()) {
-            match taken.get().checked_sub(1) {
-                Some(left @ 1..) => *taken.get_mut() = left,
+            match taken.get().seats.checked_sub(1) {
+                Some(left @ 1..) => taken.get_mut().seats = left,
                 _ => drop(taken.remove()),
             }
         }

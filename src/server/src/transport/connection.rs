@@ -29,6 +29,7 @@ use super::limits::{Limits, MAX_HEADER_LIST_BYTES};
 use super::refused::RefusalLog;
 use super::tls::{ALPN_H2, Tls};
 use super::{Answers, Failure};
+use crate::usage::Usage;
 
 /// How many bytes of requests may be on their way, on one call and on one connection. A message
 /// of [`super::MAX_MESSAGE_BYTES`] passes in a few rounds, a batch of 1,000 short fields in one.
@@ -197,7 +198,11 @@ async fn begin<S: Answers>(
 async fn serve<S: Answers>(shared: &Shared<S>, accepted: Accepted, peer: SocketAddr) {
     let Accepted { stream, principal, seat } = accepted;
     tracing::debug!(event = "connection_opened", %peer, %principal);
-    let service = Identified { service: shared.service.clone(), principal: principal.clone() };
+    let service = Identified {
+        service: shared.service.clone(),
+        principal: principal.clone(),
+        usage: Arc::clone(&seat.usage),
+    };
     let mut connection = pin!(shared.http2.serve_connection(TokioIo::new(stream), service));
     // The signals have a waker of their own, so that they cost nothing while requests come.
     let mut signals = FuturesUnordered::new();
@@ -260,6 +265,7 @@ fn spread(age: Duration, port: u16) -> Duration {
 struct Identified<S> {
     service: S,
     principal: Principal,
+    usage: Arc<Usage>,
 }
 
 impl<S: Answers> hyper::service::Service<Request<Incoming>> for Identified<S> {
@@ -269,6 +275,7 @@ impl<S: Answers> hyper::service::Service<Request<Incoming>> for Identified<S> {
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         request.extensions_mut().insert(self.principal.clone());
+        request.extensions_mut().insert(Arc::clone(&self.usage));
         self.service.call(request)
     }
 }

@@ -12,11 +12,10 @@ use bytes::Bytes;
 use fieldseal_model::{Principal, PrincipalKind};
 use fieldseal_server::transport::{Drained, Limits, Tls, TlsSettings, serve};
 use fieldseal_server::{
-    CallLimits, LimitedServices, Readiness, Services, with_health, with_reflection,
+    Arriving, CallLimits, LimitedServices, Readiness, Services, with_health, with_reflection,
 };
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
 use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{
@@ -144,7 +143,7 @@ impl NamedService for Echo {
     const NAME: &'static str = "test.Echo";
 }
 
-impl tower::Service<Request<Incoming>> for Echo {
+impl tower::Service<Request<Arriving>> for Echo {
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = BoxFuture<Response<Body>, Infallible>;
@@ -153,7 +152,7 @@ impl tower::Service<Request<Incoming>> for Echo {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+    fn call(&mut self, request: Request<Arriving>) -> Self::Future {
         let echo = self.clone();
         Box::pin(async move {
             let caller = request.extensions().get::<Principal>().cloned().unwrap();
@@ -166,7 +165,10 @@ impl tower::Service<Request<Incoming>> for Echo {
                 _ => return Ok(Status::unimplemented("").into_http()),
             }
             let mut answer = format!("{caller} ").into_bytes();
-            answer.extend(request.into_body().collect().await.unwrap().to_bytes());
+            match request.into_body().collect().await {
+                Ok(body) => answer.extend(body.to_bytes()),
+                Err(error) => return Ok(Status::from_error(error).into_http()),
+            }
             let mut response = Response::new(Body::new(Full::new(Bytes::from(answer))));
             response.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
             Ok(response)
