@@ -12,6 +12,7 @@ something. Exit code 1 if not.
 It needs the Python stubs of `proto/` in PYTHONPATH.
 """
 
+import atexit
 import argparse
 import json
 import os
@@ -63,7 +64,8 @@ class Installation:
         ]:
             if old not in text:
                 raise Failed(f"the configuration has no {old}")
-            text = text.replace(old, new)
+            # The first address file is that of the callers.
+            text = text.replace(old, new, 1)
         with open(self.config, "w", encoding="utf-8") as file:
             file.write(text)
         # As long as those that will follow; it holds nothing yet.
@@ -76,7 +78,10 @@ class Installation:
             os.remove(address)
         with open(os.path.join(self.home, "serve.log"), "wb") as log:
             process = subprocess.Popen(
-                [*tracer, self.binary, "serve", "--config", self.config], stderr=log)
+                [*tracer, self.binary, "serve", "--config", self.config],
+                stdout=subprocess.DEVNULL, stderr=log)
+            # Whatever goes wrong, none outlives this.
+            atexit.register(process.kill)
         end = time.monotonic() + PATIENCE
         while process.poll() is None and time.monotonic() < end:
             if os.path.exists(address) and os.path.getsize(address):
