@@ -153,6 +153,7 @@ fn a_log_or_store_that_is_gone_for_good_is_not_made_anew() {
 }
 
 #[test]
+#[ignore = "mounts a small disk: `bash tests/foreign/run` runs it"]
 fn a_log_on_a_read_only_disk_is_no_log() {
     if !in_a_namespace("disk::a_log_on_a_read_only_disk_is_no_log") {
         return;
@@ -170,6 +171,7 @@ fn a_log_on_a_read_only_disk_is_no_log() {
 }
 
 #[test]
+#[ignore = "mounts a small disk: `bash tests/foreign/run` runs it"]
 fn a_full_disk_refuses_what_needs_it_and_space_that_returns_is_noticed() {
     let name = "disk::a_full_disk_refuses_what_needs_it_and_space_that_returns_is_noticed";
     if !in_a_namespace(name) {
@@ -247,6 +249,7 @@ async fn decrypt_until_refused(i: &Installation, sealed: &[u8], items: usize) ->
 }
 
 #[test]
+#[ignore = "mounts a small disk: `bash tests/foreign/run` runs it"]
 fn below_the_reserve_of_64_mib_the_store_takes_no_writes() {
     let name = "disk::below_the_reserve_of_64_mib_the_store_takes_no_writes";
     if !in_a_namespace(name) {

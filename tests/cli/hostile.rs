@@ -218,6 +218,12 @@ fn what_is_too_long_or_sealed_already_is_not_encrypted_by_accident() {
                 Code::InvalidArgument,
                 "PLAINTEXT_ALREADY_SEALED",
             ),
+            (
+                "a ciphertext as a line of text",
+                text(&format!("{as_text}\n")),
+                Code::InvalidArgument,
+                "PLAINTEXT_ALREADY_SEALED",
+            ),
         ] {
             refused(callers.encrypt(of(value)).await, code, reason, what);
         }

@@ -35,6 +35,11 @@ fn patterns(name: &str, marker: &str) -> Vec<Pattern> {
         ("lower hex".to_owned(), hex::encode(marker)),
         ("upper hex".to_owned(), hex::encode_upper(marker)),
     ];
+    // As Rust shows bytes, and as JSON does.
+    for between in [", ", ","] {
+        let numbers: Vec<_> = marker.bytes().map(|byte| byte.to_string()).collect();
+        forms.push((format!("numbers with {between:?}"), numbers.join(between)));
+    }
     for before in 0..3 {
         let padded = [vec![0; before], marker.as_bytes().to_vec()].concat();
         // The characters that hold bits of the marker and of nothing else.
@@ -311,6 +316,8 @@ fn a_planted_marker_is_found(patterns: &[Pattern], marked: &Marked, log: &[u8]) 
                 hex::encode_upper(&whole),
                 STANDARD.encode(&whole),
                 URL_SAFE.encode(&whole),
+                format!("{:?}", whole.as_bytes()),
+                serde_json::to_string(whole.as_bytes()).unwrap(),
             ] {
                 let middle = log.len() / 2;
                 let bytes = [&log[..middle], form.as_bytes(), &log[middle..]].concat();
@@ -323,5 +330,5 @@ fn a_planted_marker_is_found(patterns: &[Pattern], marked: &Marked, log: &[u8]) 
         }
     }
     println!("control: {found} of {planted} planted markers found");
-    assert_eq!((planted, found), (70, 70));
+    assert_eq!((planted, found), (98, 98));
 }

@@ -243,12 +243,12 @@ fn admit<'a>(
     Ok(input)
 }
 
-/// The data key of a value that looks like a ciphertext, unless its caller means it. Text that only
-/// begins like one is plain text.
+/// The data key of a value that looks like a ciphertext, unless its caller means it: with the line
+/// end that a file puts behind it, too. Text that only begins like one is plain text.
 fn sealed_as(input: &PlainInput) -> Option<KeyId> {
     if input.allow_sealed || input.value.len() <= OVERHEAD_BYTES {
         return None;
     }
-    let binary = field::decode_text(&input.value).ok()?;
+    let binary = field::decode_text(input.value.trim_ascii()).ok()?;
     Header::parse(&binary).ok().map(|header| header.key_id)
 }

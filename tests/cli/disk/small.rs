@@ -19,7 +19,12 @@ pub(super) fn in_a_namespace(test: &str) -> bool {
     if !rustix::process::geteuid().is_root() {
         command.args(["--user", "--map-root-user"]);
     }
-    command.arg(std::env::current_exe().unwrap()).args(["--exact", test, "--nocapture"]);
+    command.arg(std::env::current_exe().unwrap()).args([
+        "--exact",
+        test,
+        "--nocapture",
+        "--ignored",
+    ]);
     let output = command.env(INSIDE, "1").output().expect("`unshare` (util-linux) is missing");
     let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     assert!(
