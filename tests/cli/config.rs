@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::installation::Installation;
-use crate::process::{ended, program, refused, text};
+use crate::process::{Lines, Running, ended, event, program, refused, text};
 
 fn config(command: &str, file: &Path) -> Command {
     let mut config = program();
@@ -97,6 +97,39 @@ fn show_says_what_holds_and_where_it_was_stated() {
     assert_eq!(setting("limits.deadline_seconds")["origin"]["kind"], "default");
     assert_eq!(setting("limits.deadline_seconds")["value"], 10);
     assert_eq!(setting("limits.deadline_seconds")["unit"], "seconds");
+}
+
+#[test]
+fn a_store_on_disk_is_not_passed_over_by_one_in_memory() {
+    let mut installation = Installation::with_key();
+    assert_eq!(installation.stop(), 0);
+    let log = installation.log().join("segment-00000000000000000000.log");
+    let before = std::fs::read(&log).unwrap();
+    let mut serve = installation.serve_command();
+    let output = serve.env("FIELDSEAL_STATE_BACKEND", "memory").output().unwrap();
+    assert_eq!(ended(&output), refused(2, "STATE_BACKEND_WRONG"));
+    let told = text(&output.stderr);
+    assert!(told.contains("state.backend") && told.contains("to do"), "{told}");
+    assert!(std::fs::read(&log).unwrap() == before, "the log was written");
+    installation.serve();
+    installation.ok("ops", &["key", "show", "customer-pii"], b"");
+}
+
+#[test]
+fn a_quiet_log_has_its_checkpoints_still() {
+    let installation = Installation::new();
+    let mut serve = installation.serve_command();
+    serve.env("FIELDSEAL_LOG_LEVEL", "error").stderr(std::process::Stdio::piped());
+    let file = installation.home().join("address");
+    serve.env("FIELDSEAL_SERVER_ADDRESS_FILE", &file);
+    let mut running = Running::new(&mut serve);
+    let mut lines = Lines::of(running.child().stderr.take().unwrap());
+    lines.until(|| file.exists().then_some(()));
+    running.signal(rustix::process::Signal::TERM);
+    assert_eq!(running.code(), 0);
+    let said = lines.all();
+    assert!(said.lines().all(|line| event("audit_checkpoint", line).is_some()), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
 }
 
 #[test]

@@ -25,6 +25,7 @@ use crate::config::{Backend, Config, RootSettings};
 use crate::health::{Readiness, with_health, with_reflection};
 use crate::probes::{Observer, Probing, Serving};
 use crate::services::Services;
+use crate::telemetry::CHECKPOINTS;
 use crate::transport::{self, Tls, TlsError, TlsSettings};
 
 /// Files that are open beside the connections, and more.
@@ -56,6 +57,10 @@ pub enum ServeError {
     /// The address file cannot be written.
     #[error("cannot write the address file: {0}")]
     AddressFile(std::io::Error),
+    /// The installation has a store on disk, which `state.backend` passes over.
+    #[error("state.backend is \"memory\", and {} holds a store: its keys would not be there, and the \
+        log would tell of changes that the store has not", .0.display())]
+    Backend(std::path::PathBuf),
     /// Reflection cannot be offered.
     #[error("cannot offer reflection: {0}")]
     Reflection(String),
@@ -111,6 +116,7 @@ impl ServeError {
             Self::Tls(_) => (K::Usage, "TLS_INVALID"),
             Self::Listen { .. } => (K::Conflict, "ADDRESS_UNAVAILABLE"),
             Self::AddressFile(_) => (K::Usage, "ADDRESS_FILE_UNWRITABLE"),
+            Self::Backend(_) => (K::Usage, "STATE_BACKEND_WRONG"),
             Self::Reflection(_) => (K::Internal, "INTERNAL"),
         }
     }
@@ -174,6 +180,7 @@ fn journal_kind(error: &JournalError) -> (ServeErrorKind, &'static str) {
         JournalError::Exists(_) => (K::Conflict, "INSTALLATION_EXISTS"),
         JournalError::Locked { .. } => (K::Conflict, "AUDIT_LOG_LOCKED"),
         JournalError::FormatNewer { .. } => (K::Usage, "FORMAT_NEWER"),
+        JournalError::Renamed { .. } => (K::Usage, "AUDIT_INSTANCE_WRONG"),
         JournalError::Foreign { .. } => (K::Corrupt, "AUDIT_LOG_FOREIGN"),
         JournalError::Corrupt { .. } => (K::Corrupt, "AUDIT_LOG_CORRUPT"),
         JournalError::Unavailable => (K::Full, "AUDIT_LOG_NO_SPACE"),
@@ -254,6 +261,7 @@ pub async fn run(
     if is_missing(&path) {
         return Err(KeyringError::NotInitialized(path).into());
     }
+    check_backend(&config)?;
     let keyring = keyring::open(&path, &provider(&config)?)?;
     let installation = keyring.installation();
     let tls = Tls::new(&TlsSettings::from_files(
@@ -262,6 +270,7 @@ pub async fn run(
         &config.tls.client_ca,
         config.tls.principal,
     )?)?;
+    tls.warn_if_not_valid();
     let readiness = Readiness::new();
     let probing = Probing::start(&config.probes, &readiness).await?;
     let engine = self::installation(&config, keyring);
@@ -294,6 +303,15 @@ fn raise_file_limit(connections: usize) {
             "the process may not have a file for every connection; raise RLIMIT_NOFILE or lower \
              limits.connections"
         );
+    }
+}
+
+/// A log that goes on over a store in memory leaves the store on disk behind it for good.
+fn check_backend(config: &Config) -> Result<(), ServeError> {
+    let store = config.state.store();
+    match config.state.backend {
+        Backend::Memory if !is_missing(&store) => Err(ServeError::Backend(store)),
+        Backend::Memory | Backend::Sled => Ok(()),
     }
 }
 
@@ -431,6 +449,7 @@ async fn watch(
 /// One structured line: whoever collects the log lines holds a checkpoint outside this machine.
 fn checkpoint_line(checkpoint: &fieldseal_audit::Checkpoint) {
     tracing::info!(
+        target: CHECKPOINTS,
         event = "audit_checkpoint",
         tree_size = checkpoint.tree_size,
         note = checkpoint.note,
