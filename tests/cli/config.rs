@@ -151,5 +151,31 @@ fn serve_obeys_its_environment_and_refuses_what_nothing_reads() {
         .output()
         .unwrap();
     assert_eq!(ended(&output), refused(6, "ADDRESS_UNAVAILABLE"));
-    assert!(text(&output.stderr).contains(&taken), "{}", text(&output.stderr));
+    let named = format!("{taken} (server.listen)");
+    assert!(text(&output.stderr).contains(&named), "{}", text(&output.stderr));
+    // Nothing is on record of a start that came to nothing.
+    let installation = Installation::new();
+    let log = installation.log().join("segment-00000000000000000000.log");
+    let before = std::fs::read(&log).unwrap();
+    let mut serve = installation.serve_command();
+    let output = serve.env("FIELDSEAL_SERVER_LISTEN", &taken).output().unwrap();
+    assert_eq!(ended(&output), refused(6, "ADDRESS_UNAVAILABLE"));
+    assert!(std::fs::read(&log).unwrap() == before, "the log was written");
+    let mut serve = installation.serve_command();
+    let nowhere = serve.env("FIELDSEAL_SERVER_ADDRESS_FILE", "no/address").output().unwrap();
+    assert_eq!(ended(&nowhere), refused(2, "ADDRESS_FILE_UNWRITABLE"));
+    let told = text(&nowhere.stderr);
+    assert!(told.contains("no/address (server.address_file)"), "{told}");
+}
+
+#[test]
+fn a_second_process_on_the_same_state_is_told_of_the_first_one() {
+    let installation = Installation::served();
+    let address = installation.settings("app").endpoint.replace("https://", "");
+    for listen in ["127.0.0.1:0", &address] {
+        let mut serve = installation.serve_command();
+        let output = serve.env("FIELDSEAL_SERVER_LISTEN", listen).output().unwrap();
+        let (code, reason) = ended(&output);
+        assert!(code == 6 && reason.ends_with("_LOCKED"), "{listen}: {code} {reason}");
+    }
 }

@@ -54,6 +54,9 @@ pub(crate) fn serve_failure(error: &ServeError) -> Failure {
             "set audit.instance (FIELDSEAL_AUDIT_INSTANCE) back; a second instance needs a state \
              directory of its own",
         ),
+        (_, "ADDRESS_UNAVAILABLE") => failure.advise(
+            "end what listens there, or set another address of this machine; nothing was changed",
+        ),
         (ServeErrorKind::Full, _) => failure.advise(
             "free space on the disk of the state directory, and start it again: nothing that was \
              acknowledged is lost",

@@ -60,6 +60,14 @@ impl Journal {
         settle::mark_closed(&lock, directory, 0)
     }
 
+    /// Looks whether a process holds the log, and lets it go again.
+    ///
+    /// # Errors
+    /// `Locked` if one does, or trouble with the files.
+    pub fn check_unused(directory: &Path) -> Result<(), JournalError> {
+        Lock::acquire(directory).map(drop)
+    }
+
     /// Opens a log. A torn end is kept aside and cut off; anything that was synced and is damaged is
     /// refused.
     ///
