@@ -23,7 +23,7 @@ fn dev_serves_says_how_and_leaves_nothing_behind() {
 
     let place = "--key customer-pii --table users --column email --row 42";
     let script = format!(
-        "set -e\n. {env}\n{program} key create customer-pii\n\
+        "set -e\n. {env}\n{program} health\n{program} key create customer-pii\n\
          printf 'ada@example.com' | {program} encrypt {place} | {program} decrypt {place}\n",
         env = env.display(),
         program = env!("CARGO_BIN_EXE_fieldseal"),

@@ -49,6 +49,7 @@ pub(crate) async fn run(arguments: DevArguments, output: &Output) -> Result<(), 
     plan.reflection = true;
     plan.probes = installation::ANY_PORT;
     plan.address_file = Some("address".to_owned());
+    plan.settings.push(("probes.address_file", "probes".to_owned()));
     plan.settings.push(("audit.segment_mib", "4".to_owned()));
     let created = installation::create(&plan).await?;
     let config = Config::load_with_origins(&created.config(), &Environment::default());
@@ -57,10 +58,12 @@ pub(crate) async fn run(arguments: DevArguments, output: &Output) -> Result<(), 
         let listening = address::appears(&created.dir.join("address")).await;
         let mut settings = created.client(DEVELOPER, listening);
         settings.endpoint = endpoint(listening, arguments.server_name.as_deref());
+        let probes = address::appears(&created.dir.join("probes")).await;
+        let text = format!("{}export FIELDSEAL_HEALTH_ADDRESS={probes}\n", environment(&settings));
         if let Some(path) = &arguments.env_file {
-            env_file::write(path, &environment(&settings))?;
+            env_file::write(path, &text)?;
         }
-        introduce(output, &created, &settings, arguments.env_file.as_deref())?;
+        introduce(output, &created, &settings, (probes, &text, arguments.env_file.as_deref()))?;
         // The sidecar alone decides when this is over.
         std::future::pending::<Result<(), Failure>>().await
     };
@@ -92,12 +95,12 @@ fn introduce(
     output: &Output,
     created: &Created,
     settings: &fieldseal_client::Settings,
-    env_file: Option<&Path>,
+    (probes, environment, env_file): (SocketAddr, &str, Option<&Path>),
 ) -> Result<(), Failure> {
     output.show(
         || {
             json!({
-                "endpoint": settings.endpoint, "ca": settings.ca,
+                "endpoint": settings.endpoint, "probes": probes.to_string(), "ca": settings.ca,
                 "certificate": settings.certificate, "private_key": settings.private_key,
                 "env_file": env_file,
             })
@@ -105,6 +108,7 @@ fn introduce(
         || {
             let mut table = Table::bare();
             table.row(["endpoint", &settings.endpoint]);
+            table.row(["probes", &probes.to_string()]);
             table.row(["certificates", &created.dir.join("tls").display().to_string()]);
             table.row(["callers", "developer (every role), app, ops, auditor"]);
             let environment = match env_file {
@@ -112,7 +116,7 @@ fn introduce(
                     "in another terminal\n  . {}\n  fieldseal key create customer-pii",
                     dotted(path)
                 ),
-                None => environment(settings),
+                None => environment.to_owned(),
             };
             format!(
                 "fieldseal dev: keys in memory, everything is gone after Ctrl-C\n{}\n{environment}",

@@ -349,7 +349,7 @@ pub static OTHER_VARIABLES: &[OtherVariable] = &[
     },
     OtherVariable {
         name: "FIELDSEAL_CONFIG",
-        read_by: "`serve`, `config`, `recover`",
+        read_by: "`serve`, `config`, `recover`, `health`, `policy`",
         meaning: "The configuration file, where `--config` is not given.",
     },
     OtherVariable {
