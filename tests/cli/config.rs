@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::installation::Installation;
-use crate::process::{ended, program, refused, text};
+use crate::process::{Lines, Running, ended, event, program, refused, text};
 
 fn config(command: &str, file: &Path) -> Command {
     let mut config = program();
@@ -100,6 +100,39 @@ fn show_says_what_holds_and_where_it_was_stated() {
 }
 
 #[test]
+fn a_store_on_disk_is_not_passed_over_by_one_in_memory() {
+    let mut installation = Installation::with_key();
+    assert_eq!(installation.stop(), 0);
+    let log = installation.log().join("segment-00000000000000000000.log");
+    let before = std::fs::read(&log).unwrap();
+    let mut serve = installation.serve_command();
+    let output = serve.env("FIELDSEAL_STATE_BACKEND", "memory").output().unwrap();
+    assert_eq!(ended(&output), refused(2, "STATE_BACKEND_WRONG"));
+    let told = text(&output.stderr);
+    assert!(told.contains("state.backend") && told.contains("to do"), "{told}");
+    assert!(std::fs::read(&log).unwrap() == before, "the log was written");
+    installation.serve();
+    installation.ok("ops", &["key", "show", "customer-pii"], b"");
+}
+
+#[test]
+fn a_quiet_log_has_its_checkpoints_still() {
+    let installation = Installation::new();
+    let mut serve = installation.serve_command();
+    serve.env("FIELDSEAL_LOG_LEVEL", "error").stderr(std::process::Stdio::piped());
+    let file = installation.home().join("address");
+    serve.env("FIELDSEAL_SERVER_ADDRESS_FILE", &file);
+    let mut running = Running::new(&mut serve);
+    let mut lines = Lines::of(running.child().stderr.take().unwrap());
+    lines.until(|| file.exists().then_some(()));
+    running.signal(rustix::process::Signal::TERM);
+    assert_eq!(running.code(), 0);
+    let said = lines.all();
+    assert!(said.lines().all(|line| event("audit_checkpoint", line).is_some()), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+}
+
+#[test]
 fn serve_obeys_its_environment_and_refuses_what_nothing_reads() {
     let installation = Installation::new();
     let mut serve = installation.serve_command();
@@ -118,5 +151,31 @@ fn serve_obeys_its_environment_and_refuses_what_nothing_reads() {
         .output()
         .unwrap();
     assert_eq!(ended(&output), refused(6, "ADDRESS_UNAVAILABLE"));
-    assert!(text(&output.stderr).contains(&taken), "{}", text(&output.stderr));
+    let named = format!("{taken} (server.listen)");
+    assert!(text(&output.stderr).contains(&named), "{}", text(&output.stderr));
+    // Nothing is on record of a start that came to nothing.
+    let installation = Installation::new();
+    let log = installation.log().join("segment-00000000000000000000.log");
+    let before = std::fs::read(&log).unwrap();
+    let mut serve = installation.serve_command();
+    let output = serve.env("FIELDSEAL_SERVER_LISTEN", &taken).output().unwrap();
+    assert_eq!(ended(&output), refused(6, "ADDRESS_UNAVAILABLE"));
+    assert!(std::fs::read(&log).unwrap() == before, "the log was written");
+    let mut serve = installation.serve_command();
+    let nowhere = serve.env("FIELDSEAL_SERVER_ADDRESS_FILE", "no/address").output().unwrap();
+    assert_eq!(ended(&nowhere), refused(2, "ADDRESS_FILE_UNWRITABLE"));
+    let told = text(&nowhere.stderr);
+    assert!(told.contains("no/address (server.address_file)"), "{told}");
+}
+
+#[test]
+fn a_second_process_on_the_same_state_is_told_of_the_first_one() {
+    let installation = Installation::served();
+    let address = installation.settings("app").endpoint.replace("https://", "");
+    for listen in ["127.0.0.1:0", &address] {
+        let mut serve = installation.serve_command();
+        let output = serve.env("FIELDSEAL_SERVER_LISTEN", listen).output().unwrap();
+        let (code, reason) = ended(&output);
+        assert!(code == 6 && reason.ends_with("_LOCKED"), "{listen}: {code} {reason}");
+    }
 }

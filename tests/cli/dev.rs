@@ -23,7 +23,7 @@ fn dev_serves_says_how_and_leaves_nothing_behind() {
 
     let place = "--key customer-pii --table users --column email --row 42";
     let script = format!(
-        "set -e\n. {env}\n{program} key create customer-pii\n\
+        "set -e\n. {env}\n{program} health\n{program} key create customer-pii\n\
          printf 'ada@example.com' | {program} encrypt {place} | {program} decrypt {place}\n",
         env = env.display(),
         program = env!("CARGO_BIN_EXE_fieldseal"),
@@ -36,6 +36,47 @@ fn dev_serves_says_how_and_leaves_nothing_behind() {
     assert_eq!(running.code(), 0, "{}", log.all());
     assert!(!env.exists(), "it names an address where nobody listens");
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "its directory is left");
+}
+
+#[test]
+fn an_env_file_that_dev_did_not_write_is_refused_and_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let env = dir.path().join(".env");
+    let dev = || {
+        let mut command = program();
+        command.arg("dev").arg("--env-file").arg(&env).env("TMPDIR", dir.path());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    };
+    for theirs in ["", "DATABASE_URL=postgres://localhost\n", "\n# written by fieldseal dev\n"] {
+        std::fs::write(&env, theirs).unwrap();
+        assert_eq!(ended(&dev().output().unwrap()), refused(6, "FILE_EXISTS"), "{theirs:?}");
+        let by_variable = container(&dir).env("FIELDSEAL_DEV_ENV_FILE", &env).output().unwrap();
+        assert_eq!(ended(&by_variable), refused(6, "FILE_EXISTS"));
+        assert_eq!(std::fs::read_to_string(&env).unwrap(), theirs);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing was begun");
+    }
+    std::fs::remove_file(&env).unwrap();
+    std::os::unix::fs::symlink(dir.path().join("elsewhere"), &env).unwrap();
+    assert_eq!(ended(&dev().output().unwrap()), refused(6, "FILE_EXISTS"));
+    std::fs::remove_file(&env).unwrap();
+
+    // The file of one that was killed is replaced, and the next one removes it.
+    let start = || {
+        let mut running = Running::new(&mut dev());
+        let log = Lines::of(running.child().stderr.take().unwrap());
+        let mut said = Lines::of(running.child().stdout.take().unwrap());
+        said.wait(|line| line.contains("key create").then_some(()));
+        (running, log, said, std::fs::read_to_string(&env).unwrap())
+    };
+    let (mut killed, _log, _said, before) = start();
+    killed.kill();
+    assert_eq!(std::fs::read_to_string(&env).unwrap(), before);
+    let (mut running, log, _said, after) = start();
+    assert_ne!(before, after);
+    running.signal(Signal::INT);
+    assert_eq!(running.code(), 0, "{}", log.all());
+    assert!(!env.exists());
 }
 
 /// `fieldseal` as a container starts it that sets variables only.

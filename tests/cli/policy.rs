@@ -49,6 +49,22 @@ impl Installation {
 }
 
 #[test]
+fn the_variable_names_the_configuration_unless_an_argument_names_the_policy() {
+    let installation = Installation::new();
+    let check = |arguments: &[&str], config: &Path| {
+        let mut check = program();
+        check.args(["policy", "check"]).args(arguments).env("FIELDSEAL_CONFIG", config);
+        ended(&check.output().unwrap())
+    };
+    let nothing = (0, String::new());
+    assert_eq!(check(&[], &installation.config()), nothing);
+    let dir = installation.home().join("policy");
+    assert_eq!(check(&["--dir", dir.to_str().unwrap()], Path::new("nowhere.toml")), nothing);
+    assert_eq!(check(&[], Path::new("nowhere.toml")).0, 2);
+    assert_eq!(ended(&policy(&["check"])), refused(2, "POLICY_UNNAMED"));
+}
+
+#[test]
 fn init_writes_a_policy_and_adding_a_service_is_one_line() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path().join("a/policy");

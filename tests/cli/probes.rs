@@ -159,7 +159,18 @@ fn health_finds_its_address_in_the_variable_or_in_the_configuration() {
     let endpoint = installation.settings("app").endpoint;
     let other = endpoint.strip_prefix("https://").unwrap();
     assert_eq!(ask(Some(other)), refused(2, "NOT_A_SIDECAR"));
+    // Both can come from the environment, as the sidecar's own did.
+    let by = |name: &str, value: &str| {
+        ended(&crate::process::program().arg("health").env(name, value).output().unwrap())
+    };
+    assert_eq!(by("FIELDSEAL_CONFIG", config.to_str().unwrap()), (0, String::new()));
+    assert_eq!(by("FIELDSEAL_PROBES_LISTEN", &installation.probes), (0, String::new()));
+    assert_eq!(by("FIELDSEAL_PROBES_LISTEN", other), refused(2, "NOT_A_SIDECAR"));
+    assert_eq!(by("FIELDSEAL_PROBES_LISTEN", "here"), refused(2, "VARIABLE_INVALID"));
     assert_eq!(installation.stop(), 0);
+    let mut gone = crate::process::program();
+    let gone = gone.args(["health", "--address", &installation.probes]).output().unwrap();
+    assert!(crate::process::text(&gone.stderr).contains("to do   start"), "{gone:?}");
     assert!(!installation.home().join("probes").exists());
 
     let listen = text.lines().filter(|line| line.starts_with("listen = ")).nth(1).unwrap();

@@ -38,6 +38,16 @@ pub enum JournalError {
         /// What differs.
         what: String,
     },
+    /// The log is this installation's, under another name of the instance.
+    #[error(
+        "audit.instance was {was:?}, and is {is:?} now; a log keeps the name that it was made with"
+    )]
+    Renamed {
+        /// The name in the log.
+        was: String,
+        /// The name in the settings.
+        is: String,
+    },
     /// The log was altered or damaged where it had been synced.
     #[error("{} is damaged at byte {offset}: {what}; keep the files as they are", .file.display())]
     Corrupt {

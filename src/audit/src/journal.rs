@@ -58,7 +58,16 @@ pub struct Identity {
 impl Identity {
     /// The log's origin: `fieldseal.dev/{installation}/{instance}`.
     pub(crate) fn origin(&self) -> String {
-        format!("fieldseal.dev/{}/{}", self.installation, self.instance)
+        format!("{}{}", self.installation_origin(), self.instance)
+    }
+
+    fn installation_origin(&self) -> String {
+        format!("fieldseal.dev/{}/", self.installation)
+    }
+
+    /// The instance of an origin that is of the same installation.
+    pub(crate) fn other_instance<'o>(&self, origin: &'o str) -> Option<&'o str> {
+        origin.strip_prefix(&self.installation_origin())
     }
 }
 

@@ -42,6 +42,21 @@ async fn a_log_is_made_once_and_opened_once_and_by_its_own_key_only() {
     let clock = Arc::new(fieldseal_model::SystemClock);
     let foreign = Journal::open(log.settings.clone(), identity(8), clock.clone());
     assert!(matches!(foreign.err(), Some(JournalError::Foreign { .. })));
+    // The same installation under another name is told by name, with or without its public key.
+    let public = log.path().join("log.pub");
+    for without in [false, true] {
+        if without {
+            std::fs::remove_file(&public).unwrap();
+        }
+        let mut renamed = identity(7);
+        let was = std::mem::replace(&mut renamed.instance, "second".to_owned());
+        let opened = Journal::open(log.settings.clone(), renamed, clock.clone());
+        let is = "second".to_owned();
+        assert_eq!(opened.err(), Some(JournalError::Renamed { was, is }));
+        assert_eq!(public.exists(), !without, "a refused start wrote it");
+    }
+    drop(log.open());
+    assert!(public.exists());
     let mut missing = log.settings.clone();
     missing.directory = log.dir.path().join("nothing");
     let missing = Journal::open(missing, identity(7), clock);

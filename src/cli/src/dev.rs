@@ -1,5 +1,6 @@
 //! `dev`: a sidecar in the foreground that forgets everything, for an application's developer.
 
+mod env_file;
 mod environment;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -14,7 +15,7 @@ use crate::arguments::dev::DevArguments;
 use crate::connection::{environment, quoted_path};
 use crate::failure::Failure;
 use crate::installation::{self, Created, Plan};
-use crate::output::{Output, Table, note};
+use crate::output::{Output, Table};
 use crate::serve;
 use crate::signals::{ReloadSignal, StopSignals};
 
@@ -28,6 +29,9 @@ pub(crate) use environment::{VARIABLE, stands_for_dev};
 /// Runs `dev` until Ctrl-C or SIGTERM.
 pub(crate) async fn run(arguments: DevArguments, output: &Output) -> Result<(), Failure> {
     let arguments = environment::complete(arguments, &Environment::of_process())?;
+    if let Some(path) = &arguments.env_file {
+        env_file::check(path)?;
+    }
     let listen = arguments.listen.unwrap_or(LISTEN);
     // Before anything is made: a signal that ends the process would leave its directory behind.
     let stop = StopSignals::listen_with_hangup()?;
@@ -45,6 +49,7 @@ pub(crate) async fn run(arguments: DevArguments, output: &Output) -> Result<(), 
     plan.reflection = true;
     plan.probes = installation::ANY_PORT;
     plan.address_file = Some("address".to_owned());
+    plan.settings.push(("probes.address_file", "probes".to_owned()));
     plan.settings.push(("audit.segment_mib", "4".to_owned()));
     let created = installation::create(&plan).await?;
     let config = Config::load_with_origins(&created.config(), &Environment::default());
@@ -53,10 +58,12 @@ pub(crate) async fn run(arguments: DevArguments, output: &Output) -> Result<(), 
         let listening = address::appears(&created.dir.join("address")).await;
         let mut settings = created.client(DEVELOPER, listening);
         settings.endpoint = endpoint(listening, arguments.server_name.as_deref());
+        let probes = address::appears(&created.dir.join("probes")).await;
+        let text = format!("{}export FIELDSEAL_HEALTH_ADDRESS={probes}\n", environment(&settings));
         if let Some(path) = &arguments.env_file {
-            write_environment(path, &environment(&settings))?;
+            env_file::write(path, &text)?;
         }
-        introduce(output, &created, &settings, arguments.env_file.as_deref())?;
+        introduce(output, &created, &settings, (probes, &text, arguments.env_file.as_deref()))?;
         // The sidecar alone decides when this is over.
         std::future::pending::<Result<(), Failure>>().await
     };
@@ -65,7 +72,7 @@ pub(crate) async fn run(arguments: DevArguments, output: &Output) -> Result<(), 
         failed = told => failed,
     };
     if let Some(path) = &arguments.env_file {
-        remove_stale(path, &created);
+        env_file::remove(path, &created.dir);
     }
     ended
 }
@@ -88,12 +95,12 @@ fn introduce(
     output: &Output,
     created: &Created,
     settings: &fieldseal_client::Settings,
-    env_file: Option<&Path>,
+    (probes, environment, env_file): (SocketAddr, &str, Option<&Path>),
 ) -> Result<(), Failure> {
     output.show(
         || {
             json!({
-                "endpoint": settings.endpoint, "ca": settings.ca,
+                "endpoint": settings.endpoint, "probes": probes.to_string(), "ca": settings.ca,
                 "certificate": settings.certificate, "private_key": settings.private_key,
                 "env_file": env_file,
             })
@@ -101,6 +108,7 @@ fn introduce(
         || {
             let mut table = Table::bare();
             table.row(["endpoint", &settings.endpoint]);
+            table.row(["probes", &probes.to_string()]);
             table.row(["certificates", &created.dir.join("tls").display().to_string()]);
             table.row(["callers", "developer (every role), app, ops, auditor"]);
             let environment = match env_file {
@@ -108,7 +116,7 @@ fn introduce(
                     "in another terminal\n  . {}\n  fieldseal key create customer-pii",
                     dotted(path)
                 ),
-                None => environment(settings),
+                None => environment.to_owned(),
             };
             format!(
                 "fieldseal dev: keys in memory, everything is gone after Ctrl-C\n{}\n{environment}",
@@ -122,30 +130,6 @@ fn introduce(
 fn dotted(path: &Path) -> String {
     let text = quoted_path(path);
     if text.contains('/') { text } else { format!("./{text}") }
-}
-
-/// Written whole or not at all; it names a private key's file, so it is for its owner.
-fn write_environment(path: &Path, text: &str) -> Result<(), Failure> {
-    use std::io::Write as _;
-    let dir = match path.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    };
-    let failed = |e: &std::io::Error| Failure::io("cannot write", path, e);
-    let mut staged = tempfile::NamedTempFile::new_in(dir).map_err(|e| failed(&e))?;
-    staged.write_all(text.as_bytes()).map_err(|e| failed(&e))?;
-    staged.persist(path).map_err(|e| failed(&e.error))?;
-    Ok(())
-}
-
-/// What it names is gone. A file that somebody else wrote meanwhile stays.
-fn remove_stale(path: &Path, created: &Created) {
-    let ours = created.dir.display().to_string();
-    if std::fs::read_to_string(path).is_ok_and(|text| text.contains(&ours))
-        && let Err(error) = std::fs::remove_file(path)
-    {
-        note(&format!("left behind: {}: {error}", path.display()));
-    }
 }
 
 #[cfg(test)]

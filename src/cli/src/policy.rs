@@ -3,12 +3,13 @@
 mod explain;
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use fieldseal_api::v1;
 use fieldseal_model::{Principal, PrincipalKind};
 use fieldseal_policy::{Policy, PolicyErrors, Problem, Role, Settings};
 use fieldseal_server::Config;
+use fieldseal_server::config::Environment;
 use serde_json::{Value, json};
 
 use crate::arguments::{PolicyCommand, PolicyInitArguments, PolicySource, ReasonArguments};
@@ -19,6 +20,9 @@ use crate::keys::event;
 use crate::output::{Output, Table, counted};
 use crate::serve::config_failure;
 use crate::values;
+
+/// Stands for `--config` where neither it nor `--dir` is given.
+const CONFIG: &str = "FIELDSEAL_CONFIG";
 
 /// Runs `policy …`.
 pub(crate) async fn run(command: PolicyCommand, output: &Output) -> Result<(), Failure> {
@@ -71,7 +75,9 @@ fn init(arguments: PolicyInitArguments, output: &Output) -> Result<(), Failure> 
 
 /// The policy's directory, and the kind of callers' names where a configuration says it.
 fn source(source: &PolicySource) -> Result<(Settings, Option<PrincipalKind>), Failure> {
-    match (&source.dir, &source.config) {
+    let environment = Environment::of_process();
+    let stated = environment.other(CONFIG).map(PathBuf::from);
+    match (&source.dir, source.config.as_ref().or(stated.as_ref())) {
         (Some(dir), _) => Ok((Settings { dir: dir.clone() }, None)),
         (None, Some(path)) => {
             let config = Config::load(path).map_err(|e| config_failure(&e))?;

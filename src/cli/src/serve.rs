@@ -46,6 +46,17 @@ pub(crate) fn serve_failure(error: &ServeError) -> Failure {
         (ServeErrorKind::NotFound, _) => {
             failure.advise("make one with `fieldseal init --dir DIR`, or put it back from a backup")
         }
+        (ServeErrorKind::Usage, "STATE_BACKEND_WRONG") => failure.advise(
+            "set state.backend (FIELDSEAL_STATE_BACKEND) to \"sled\", or name another \
+             state.directory; nothing was changed",
+        ),
+        (ServeErrorKind::Usage, "AUDIT_INSTANCE_WRONG") => failure.advise(
+            "set audit.instance (FIELDSEAL_AUDIT_INSTANCE) back; a second instance needs a state \
+             directory of its own",
+        ),
+        (_, "ADDRESS_UNAVAILABLE") => failure.advise(
+            "end what listens there, or set another address of this machine; nothing was changed",
+        ),
         (ServeErrorKind::Full, _) => failure.advise(
             "free space on the disk of the state directory, and start it again: nothing that was \
              acknowledged is lost",

@@ -4,6 +4,8 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use crate::run::ServeError;
+
 /// The address of a running server, in a file that is there exactly while it can serve: written
 /// by rename, removed when this is dropped.
 #[derive(Debug)]
@@ -33,6 +35,18 @@ impl AddressFile {
             return Err(error);
         }
         Ok(Self { path: path.to_owned(), text })
+    }
+}
+
+impl AddressFile {
+    /// [`AddressFile::write`] of the file that a setting names.
+    pub(crate) fn of(
+        setting: &'static str,
+        path: &Path,
+        address: SocketAddr,
+    ) -> Result<Self, ServeError> {
+        let failed = |error| ServeError::AddressFile { setting, path: path.to_owned(), error };
+        Self::write(path, address).map_err(failed)
     }
 }
 

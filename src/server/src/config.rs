@@ -225,33 +225,35 @@ impl Config {
 
     /// Mistakes of several settings together. They are looked for among those that are right alone.
     fn conflicts(&self, effective: &[Effective], errors: &[ConfigError]) -> Vec<ConfigError> {
-        let (each, all) = (self.listener.connections_per_principal, self.listener.connections);
-        let (requests, message) = (self.calls.request_bytes, self.message_bytes);
-        let found = [
-            (
-                each > all,
-                ["limits.connections_per_principal", "limits.connections"],
-                format!("expected at most limits.connections ({all}); it is {each}"),
-            ),
-            (
-                requests / 2 < message,
-                ["limits.request_mib", "limits.message_mib"],
-                "expected at least twice limits.message_mib".to_owned(),
-            ),
-        ];
-        let wrong_alone = |name: &&str| errors.iter().any(|error| error.setting == **name);
-        let found = found
-            .into_iter()
-            .filter(|(wrong, names, _)| *wrong && !names.iter().any(|name| wrong_alone(&name)));
-        let mistakes = found.map(|(_, names, message)| {
+        let conflict = |names: [&str; 2], message: Option<String>| {
+            if errors.iter().any(|error| names.contains(&error.setting.as_str())) {
+                return None;
+            }
             let stated = names.iter().filter_map(|name| {
                 effective.iter().find(|e| e.setting.name == *name && e.origin != Origin::Default)
             });
             let origin = stated.map(|e| e.origin.clone()).next().unwrap_or(Origin::Default);
             let [setting, _] = names.map(ToOwned::to_owned);
-            ConfigError { origin, setting, message }
+            Some(ConfigError { origin, setting, message: message? })
+        };
+        let each = self.listener.connections_per_principal;
+        let all = self.listener.connections;
+        let limits = (each > all)
+            .then(|| format!("expected at most limits.connections ({all}); it is {each}"));
+        let (probes, listen) = (self.probes.listen, self.server.listen);
+        let addresses = probes.filter(|probes| collide(*probes, listen)).map(|probes| {
+            format!("expected another address than server.listen ({listen}); it is {probes}")
         });
-        mistakes.collect()
+        let requests = (self.calls.request_bytes / 2 < self.message_bytes)
+            .then(|| "expected at least twice limits.message_mib".to_owned());
+        [
+            conflict(["limits.request_mib", "limits.message_mib"], requests),
+            conflict(["limits.connections_per_principal", "limits.connections"], limits),
+            conflict(["probes.listen", "server.listen"], addresses),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
     }
 
     /// Where the settings are put. Every field of it has a setting in the table.
@@ -286,4 +288,12 @@ impl Config {
             batch_items: 0,
         }
     }
+}
+
+/// Whether only one of the two can be listened on.
+fn collide(one: SocketAddr, other: SocketAddr) -> bool {
+    let (a, b) = (one.ip(), other.ip());
+    one.port() != 0
+        && one.port() == other.port()
+        && (a == b || a.is_unspecified() || b.is_unspecified())
 }

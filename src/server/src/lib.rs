@@ -9,6 +9,7 @@ mod address_file;
 mod calls;
 pub mod config;
 mod health;
+mod listening;
 pub mod probes;
 mod refusal;
 mod run;

@@ -48,8 +48,8 @@ impl Probing {
         };
         let (listener, address) = bind(address).await?;
         let file = settings.address_file.as_deref();
-        let file = file.map(|path| AddressFile::write(path, address)).transpose();
-        let file = file.map_err(ServeError::AddressFile)?;
+        let setting = "probes.address_file";
+        let file = file.map(|path| AddressFile::of(setting, path, address)).transpose()?;
         let answering = tokio::spawn(listener::serve(listener, Arc::clone(&observer)));
         tracing::info!(event = "probes", %address, "answering probes");
         Ok(Self { observer, _file: file, _answering: Some(AbortOnDropHandle::new(answering)) })
@@ -62,7 +62,7 @@ impl Probing {
 }
 
 async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {
-    let failed = |error| ServeError::Listen { address, error };
+    let failed = |error| ServeError::Listen { setting: "probes.listen", address, error };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     Ok((listener, bound))
@@ -104,7 +104,8 @@ mod tests {
         let started = Probing::start(&settings, &Readiness::new()).await;
         let Err(error) = started else { panic!("two listen on {address}") };
         assert_eq!(error.reason(), "ADDRESS_UNAVAILABLE");
-        assert!(error.to_string().contains(&address.to_string()), "{error}");
+        let named = format!("{address} (probes.listen)");
+        assert!(error.to_string().contains(&named), "{error}");
         // What listens there and is none of ours is told from one that is not ready.
         let silent = tokio::spawn(async move { drop(taken.accept().await) });
         let asked = ask(address, Probe::Readiness).await;

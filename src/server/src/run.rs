@@ -1,5 +1,6 @@
 //! From a configuration to a running sidecar, and back into nothing.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use fieldseal_api::v1::audit_service_server::AuditServiceServer;
 use fieldseal_api::v1::encryption_service_server::EncryptionServiceServer;
 use fieldseal_api::v1::key_service_server::KeyServiceServer;
 use fieldseal_api::v1::system_service_server::SystemServiceServer;
-use fieldseal_audit::{Health, JournalError};
+use fieldseal_audit::{Health, Journal, JournalError};
 use fieldseal_engine::{BootError, Engine, Installation, StoreBackend, StoreHealth};
 use fieldseal_keys::keyring::{self, FileProvider, Keyring, KeyringError};
 use fieldseal_memory::Protection;
@@ -16,15 +17,17 @@ use fieldseal_model::{InstallationId, SystemClock};
 use fieldseal_service::{AuditHandler, EncryptionHandler, KeyHandler, SystemHandler, WireLimits};
 use fieldseal_store::StoreError;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::net::TcpListener;
+use tokio::net::TcpSocket;
 use tokio_util::sync::CancellationToken;
 
 use crate::address_file::AddressFile;
 use crate::calls::LimitedServices;
 use crate::config::{Backend, Config, RootSettings};
 use crate::health::{Readiness, with_health, with_reflection};
+use crate::listening::{BACKLOG, bind, unheard};
 use crate::probes::{Observer, Probing, Serving};
 use crate::services::Services;
+use crate::telemetry::CHECKPOINTS;
 use crate::transport::{self, Tls, TlsError, TlsSettings};
 
 /// Files that are open beside the connections, and more.
@@ -46,16 +49,29 @@ pub enum ServeError {
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// The address cannot be used.
-    #[error("cannot listen on {address}: {error}")]
+    #[error("cannot listen on {address} ({setting}): {error}")]
     Listen {
+        /// The setting that states it.
+        setting: &'static str,
         /// The address of the configuration.
-        address: std::net::SocketAddr,
+        address: SocketAddr,
         /// What the operating system says.
         error: std::io::Error,
     },
     /// The address file cannot be written.
-    #[error("cannot write the address file: {0}")]
-    AddressFile(std::io::Error),
+    #[error("cannot write {} ({setting}): {error}", path.display())]
+    AddressFile {
+        /// The setting that names it.
+        setting: &'static str,
+        /// The file.
+        path: std::path::PathBuf,
+        /// What the operating system says.
+        error: std::io::Error,
+    },
+    /// The installation has a store on disk, which `state.backend` passes over.
+    #[error("state.backend is \"memory\", and {} holds a store: its keys would not be there, and the \
+        log would tell of changes that the store has not", .0.display())]
+    Backend(std::path::PathBuf),
     /// Reflection cannot be offered.
     #[error("cannot offer reflection: {0}")]
     Reflection(String),
@@ -110,7 +126,8 @@ impl ServeError {
             Self::Store(_) => (K::Unavailable, "STORE_BROKEN"),
             Self::Tls(_) => (K::Usage, "TLS_INVALID"),
             Self::Listen { .. } => (K::Conflict, "ADDRESS_UNAVAILABLE"),
-            Self::AddressFile(_) => (K::Usage, "ADDRESS_FILE_UNWRITABLE"),
+            Self::AddressFile { .. } => (K::Usage, "ADDRESS_FILE_UNWRITABLE"),
+            Self::Backend(_) => (K::Usage, "STATE_BACKEND_WRONG"),
             Self::Reflection(_) => (K::Internal, "INTERNAL"),
         }
     }
@@ -174,6 +191,7 @@ fn journal_kind(error: &JournalError) -> (ServeErrorKind, &'static str) {
         JournalError::Exists(_) => (K::Conflict, "INSTALLATION_EXISTS"),
         JournalError::Locked { .. } => (K::Conflict, "AUDIT_LOG_LOCKED"),
         JournalError::FormatNewer { .. } => (K::Usage, "FORMAT_NEWER"),
+        JournalError::Renamed { .. } => (K::Usage, "AUDIT_INSTANCE_WRONG"),
         JournalError::Foreign { .. } => (K::Corrupt, "AUDIT_LOG_FOREIGN"),
         JournalError::Corrupt { .. } => (K::Corrupt, "AUDIT_LOG_CORRUPT"),
         JournalError::Unavailable => (K::Full, "AUDIT_LOG_NO_SPACE"),
@@ -254,6 +272,7 @@ pub async fn run(
     if is_missing(&path) {
         return Err(KeyringError::NotInitialized(path).into());
     }
+    check_backend(&config)?;
     let keyring = keyring::open(&path, &provider(&config)?)?;
     let installation = keyring.installation();
     let tls = Tls::new(&TlsSettings::from_files(
@@ -262,12 +281,18 @@ pub async fn run(
         &config.tls.client_ca,
         config.tls.principal,
     )?)?;
+    tls.warn_if_not_valid();
     let readiness = Readiness::new();
-    let probing = Probing::start(&config.probes, &readiness).await?;
+    // Nothing is recorded by a start that finds its address taken.
+    let bound = async {
+        let socket = bind(config.server.listen)?;
+        Ok((socket, Probing::start(&config.probes, &readiness).await?))
+    };
+    let (socket, probing) = bound.await.map_err(|error| in_use_or(error, &config))?;
     let engine = self::installation(&config, keyring);
     let engine = engine.start(Arc::new(SystemClock)).await?;
     let watchers = (&readiness, probing.observer());
-    let served = serve(&config, tls, &engine, installation, watchers, stop, reload).await;
+    let served = serve(&config, (socket, tls), &engine, installation, watchers, stop, reload).await;
     let stopped = engine.stop().await;
     if let Ok(checkpoint) = &stopped {
         checkpoint_line(checkpoint);
@@ -297,6 +322,23 @@ fn raise_file_limit(connections: usize) {
     }
 }
 
+/// A second process on the same state finds its address taken first; what it is told is why.
+fn in_use_or(error: ServeError, config: &Config) -> ServeError {
+    match Journal::check_unused(&config.state.audit()) {
+        Err(locked @ JournalError::Locked { .. }) => ServeError::Boot(locked.into()),
+        _ => error,
+    }
+}
+
+/// A log that goes on over a store in memory leaves the store on disk behind it for good.
+fn check_backend(config: &Config) -> Result<(), ServeError> {
+    let store = config.state.store();
+    match config.state.backend {
+        Backend::Memory if !is_missing(&store) => Err(ServeError::Backend(store)),
+        Backend::Memory | Backend::Sled => Ok(()),
+    }
+}
+
 /// Only what is not there is missing: what cannot be looked at is opened, and says why not.
 fn is_missing(path: &Path) -> bool {
     path.metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
@@ -304,16 +346,15 @@ fn is_missing(path: &Path) -> bool {
 
 async fn serve(
     config: &Config,
-    tls: Tls,
+    (socket, tls): (TcpSocket, Tls),
     engine: &Engine,
     installation: InstallationId,
     (readiness, observer): (&Readiness, &Observer),
     stop: impl Future<Output = ()>,
     reload: impl AsyncFnMut(),
 ) -> Result<(), ServeError> {
-    let address = config.server.listen;
-    let failed = |error| ServeError::Listen { address, error };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let failed = |error| unheard(config.server.listen, error);
+    let listener = socket.listen(BACKLOG).map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     let certificates = tls.times();
     let services = services(config, engine, installation, readiness).await?;
@@ -324,8 +365,8 @@ async fn serve(
     let serving = transport::serve(listener, tls, config.listener.clone(), limited, ended);
     let file = config.server.address_file.as_deref();
     readiness.set(engine.can_serve());
-    let file = file.map(|path| AddressFile::write(path, address)).transpose();
-    let file = file.map_err(ServeError::AddressFile)?;
+    let file =
+        file.map(|path| AddressFile::of("server.address_file", path, address)).transpose()?;
     tracing::info!(event = "ready", %address, %installation, "ready");
     let watching = watch(engine, readiness, observer, config.audit.checkpoint_every);
     let mut broken = None;
@@ -431,6 +472,7 @@ async fn watch(
 /// One structured line: whoever collects the log lines holds a checkpoint outside this machine.
 fn checkpoint_line(checkpoint: &fieldseal_audit::Checkpoint) {
     tracing::info!(
+        target: CHECKPOINTS,
         event = "audit_checkpoint",
         tree_size = checkpoint.tree_size,
         note = checkpoint.note,

@@ -13,6 +13,10 @@ use tracing_subscriber::util::SubscriberInitExt;
 /// The variable that sets the level, whatever the configuration says.
 pub const LEVEL_VARIABLE: &str = "FIELDSEAL_LOG";
 
+/// What the lines of checkpoints are called. They are what shows that the log was cut off, so they are
+/// written at every level but `off`.
+pub(crate) const CHECKPOINTS: &str = "fieldseal_server::checkpoint";
+
 /// How lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
@@ -109,13 +113,27 @@ pub(crate) fn level(text: &str) -> Option<LevelFilter> {
 }
 
 fn filter(level: LevelFilter) -> Targets {
-    Targets::new().with_default(level.min(LevelFilter::WARN)).with_target("fieldseal", level)
+    let checkpoints = if level == LevelFilter::OFF { level } else { level.max(LevelFilter::INFO) };
+    Targets::new()
+        .with_default(level.min(LevelFilter::WARN))
+        .with_target("fieldseal", level)
+        .with_target(CHECKPOINTS, checkpoints)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use tracing::Level;
+
+    #[test]
+    fn checkpoints_are_written_at_every_level_but_off() {
+        for text in ["error", "warn", "info", "debug", "trace"] {
+            let filter = filter(level(text).unwrap());
+            assert!(filter.would_enable(CHECKPOINTS, &Level::INFO), "{text}");
+        }
+        assert!(!filter(LevelFilter::OFF).would_enable(CHECKPOINTS, &Level::INFO));
+        assert!(!filter(LevelFilter::WARN).would_enable("fieldseal_server::run", &Level::INFO));
+    }
 
     #[test]
     fn libraries_are_never_heard_below_warn() {

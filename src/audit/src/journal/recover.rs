@@ -60,6 +60,14 @@ impl Journal {
         settle::mark_closed(&lock, directory, 0)
     }
 
+    /// Looks whether a process holds the log, and lets it go again.
+    ///
+    /// # Errors
+    /// `Locked` if one does, or trouble with the files.
+    pub fn check_unused(directory: &Path) -> Result<(), JournalError> {
+        Lock::acquire(directory).map(drop)
+    }
+
     /// Opens a log. A torn end is kept aside and cut off; anything that was synced and is damaged is
     /// refused.
     ///
@@ -95,8 +103,11 @@ impl Journal {
         };
         let origin: Arc<str> = identity.origin().into();
         let key = identity.signing.public();
-        check_public_key(directory, &origin, &key)?;
-        check_chain(&segments, &origin, &key)?;
+        let known = check_public_key(directory, &identity, &key)?;
+        check_chain(&segments, &identity, &key)?;
+        if !known {
+            write_public_key(directory, &origin, &key)?;
+        }
         let end = scan(last, &key)?;
         let size = end.frontier.size();
         let settled = settle::settle(&lock, directory, last, (end.offset, size, end.torn))?;
@@ -175,32 +186,49 @@ fn write_public_key(
     written.map_err(|e| JournalError::io("write", &path, &e))
 }
 
+/// Whether the public key is there, and this log's.
 fn check_public_key(
     directory: &Path,
-    origin: &str,
+    identity: &Identity,
     key: &LogPublicKey,
-) -> Result<(), JournalError> {
+) -> Result<bool, JournalError> {
     let path = directory.join(PUBLIC_KEY);
-    match std::fs::read_to_string(&path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => write_public_key(directory, origin, key),
-        Err(e) => Err(JournalError::io("read", &path, &e)),
-        Ok(text) if text.trim() == checkpoint::verifier_key(origin, key) => Ok(()),
-        Ok(_) => Err(JournalError::Foreign { file: path, what: "another public key".to_owned() }),
+    let text = match std::fs::read_to_string(&path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(e) => return Err(JournalError::io("read", &path, &e)),
+        Ok(text) => text,
+    };
+    if text.trim() == checkpoint::verifier_key(&identity.origin(), key) {
+        return Ok(true);
+    }
+    let origin = match checkpoint::parse_verifier_key(text.trim()) {
+        Some((origin, found)) if found == *key => origin,
+        _ => String::new(),
+    };
+    Err(of_another(identity, &origin, &path, "another public key".to_owned()))
+}
+
+/// A log of another origin: of this installation under another name, or of somebody else.
+fn of_another(identity: &Identity, origin: &str, file: &Path, what: String) -> JournalError {
+    match identity.other_instance(origin) {
+        Some(was) => JournalError::Renamed { was: was.to_owned(), is: identity.instance.clone() },
+        None => JournalError::Foreign { file: file.to_owned(), what },
     }
 }
 
 /// Every segment's header is signed for this log, and none is missing between two others.
 fn check_chain(
     segments: &[(u64, std::path::PathBuf)],
-    origin: &str,
+    identity: &Identity,
     key: &LogPublicKey,
 ) -> Result<(), JournalError> {
+    let origin = identity.origin();
     let mut previous = None;
     for (first, path) in segments {
         let head = Segment::open(path, key)?.head;
         if head.origin != origin {
             let what = format!("it belongs to {}", head.origin);
-            return Err(JournalError::Foreign { file: path.clone(), what });
+            return Err(of_another(identity, &head.origin, path, what));
         }
         // The first one begins with the first record, and names itself as the one before.
         let follows = match previous {

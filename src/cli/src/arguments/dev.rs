@@ -11,7 +11,8 @@ pub(crate) struct DevArguments {
     /// [env: FIELDSEAL_DEV_LISTEN] [default: 127.0.0.1:0]
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Option<SocketAddr>,
-    /// Write what a client needs to know into this file, for `. FILE` in a shell
+    /// Write what a client needs to know into this new file, for `. FILE` in a shell; it is removed
+    /// when dev ends
     /// [env: FIELDSEAL_DEV_ENV_FILE]
     #[arg(long, value_name = "PATH")]
     pub env_file: Option<PathBuf>,

@@ -55,12 +55,13 @@ impl MemberArguments {
 
 /// Where the policy is.
 #[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
+#[group(multiple = false)]
 pub(crate) struct PolicySource {
     /// The directory with the policy's files
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
     /// The configuration file of a sidecar, which says where its policy is
+    /// [env: FIELDSEAL_CONFIG, without --dir]
     #[arg(long, value_name = "PATH")]
     pub config: Option<PathBuf>,
 }

@@ -361,7 +361,7 @@ pub static OTHER_VARIABLES: &[OtherVariable] = &[
     },
     OtherVariable {
         name: "FIELDSEAL_CONFIG",
-        read_by: "`serve`, `config`, `recover`",
+        read_by: "`serve`, `config`, `recover`, `health`, `policy`",
         meaning: "The configuration file, where `--config` is not given.",
     },
     OtherVariable {
@@ -379,7 +379,8 @@ pub static OTHER_VARIABLES: &[OtherVariable] = &[
     OtherVariable {
         name: "FIELDSEAL_DEV_ENV_FILE",
         read_by: "`dev`",
-        meaning: "The file for what a client needs to know, where `--env-file` is not given.",
+        meaning: "The file for what a client needs to know, where `--env-file` is not given. It is \
+            removed when `dev` ends; a file that something else wrote is refused.",
     },
     OtherVariable {
         name: "FIELDSEAL_DEV_SERVER_NAME",

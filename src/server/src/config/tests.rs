@@ -158,7 +158,8 @@ fn paths_begin_beside_the_file_and_values_are_taken() {
 /// A legal value that is not the default, as the environment states it.
 fn another(setting: &Setting) -> String {
     match setting.kind {
-        Kind::Address { .. } | Kind::OptionalAddress { .. } => "127.0.0.1:9".to_owned(),
+        Kind::Address { .. } => "127.0.0.1:9".to_owned(),
+        Kind::OptionalAddress { .. } => "127.0.0.1:10".to_owned(),
         Kind::Path { .. } | Kind::OptionalPath { .. } => "/else/where".to_owned(),
         Kind::Flag { default, .. } => (!default).to_string(),
         Kind::Number { default, most, .. } if default < most => (default + 1).to_string(),
@@ -281,6 +282,28 @@ fn settings_that_contradict_each_other_name_where_one_was_stated() {
         file.display()
     );
     assert_eq!(error.to_string(), expected);
+}
+
+#[test]
+fn one_address_for_both_listeners_is_a_mistake() {
+    let check = |listen: &str, probes: &str| {
+        let text = format!(
+            "format = 1\n[server]\nlisten = \"{listen}\"\n[probes]\nlisten = \"{probes}\"\n"
+        );
+        Config::parse(Path::new("/f.toml"), &text).map(drop).map_err(|error| error.to_string())
+    };
+    let told = check("127.0.0.1:7443", "127.0.0.1:7443").unwrap_err();
+    let expected = "/f.toml:5: probes.listen: expected another address than server.listen";
+    assert!(told.starts_with(expected), "{told}");
+    assert!(check("0.0.0.0:7443", "127.0.0.1:7443").is_err());
+    for (listen, probes) in [
+        ("127.0.0.1:0", "127.0.0.1:0"),
+        ("127.0.0.1:7443", "127.0.0.1:7444"),
+        ("127.0.0.1:7443", "127.0.0.2:7443"),
+        ("127.0.0.1:7443", ""),
+    ] {
+        assert_eq!(check(listen, probes), Ok(()), "{listen} {probes}");
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use fieldseal_model::PrincipalKind;
 use rustls::crypto::aws_lc_rs::{self, kx_group};
@@ -95,6 +96,17 @@ pub(crate) struct CertificateTimes {
     pub(crate) not_after: i64,
 }
 
+impl CertificateTimes {
+    /// Why it is not valid at this time, in seconds since 1970.
+    fn invalid_at(&self, now: i64) -> Option<&'static str> {
+        match now {
+            now if now < self.not_before => Some("not valid yet"),
+            now if now > self.not_after => Some("expired"),
+            _ => None,
+        }
+    }
+}
+
 /// The times of these certificates; `None` if one of them cannot be read.
 fn times(certificate: &'static str, chain: &[CertificateDer<'static>]) -> Option<CertificateTimes> {
     let (mut not_before, mut not_after) = (i64::MIN, i64::MAX);
@@ -118,6 +130,24 @@ impl Tls {
     /// From when to when the server's chain and the client authorities are valid.
     pub(crate) fn times(&self) -> Vec<CertificateTimes> {
         self.times.clone()
+    }
+
+    /// Says in a log line that callers will refuse the server's certificate: it serves all the same,
+    /// because the clock may be what is wrong.
+    pub(crate) fn warn_if_not_valid(&self) {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+        for times in self.times.iter().filter(|times| times.certificate == "server") {
+            let Some(why) = times.invalid_at(now) else { continue };
+            tracing::warn!(
+                event = "certificate_not_valid",
+                why,
+                not_before = times.not_before,
+                not_after = times.not_after,
+                "callers will refuse the server's certificate; replace tls.certificate, or set the \
+                 clock right"
+            );
+        }
     }
 
     /// Checks the material and builds what the listener uses.
@@ -178,4 +208,19 @@ fn certificates(
 
 fn unusable(setting: &'static str, reason: &dyn std::error::Error) -> TlsError {
     TlsError::Unusable { setting, reason: reason.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_valid_from_its_first_second_to_its_last() {
+        let times = CertificateTimes { certificate: "server", not_before: 10, not_after: 20 };
+        for (now, why) in
+            [(9, Some("not valid yet")), (10, None), (20, None), (21, Some("expired"))]
+        {
+            assert_eq!(times.invalid_at(now), why, "{now}");
+        }
+    }
 }
