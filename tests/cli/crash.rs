@@ -29,7 +29,7 @@ fn kill_while_it_starts(installation: &Installation) {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut running = Running::new(&mut command);
     let mut lines = Lines::of(running.child().stderr.take().unwrap());
-    lines.wait(|line| line.contains("opened the audit log").then_some(()));
+    lines.wait(|line| line.contains("audit_log_opened").then_some(()));
     running.kill();
 }
 

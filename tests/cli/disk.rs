@@ -138,17 +138,28 @@ fn without_its_store_s_files_nothing_is_changed_until_they_are_back() {
 
 #[test]
 fn a_log_or_store_that_is_gone_for_good_is_not_made_anew() {
-    for (gone, reason) in
-        [("audit", "AUDIT_LOG_NOT_INITIALIZED"), ("store", "STORE_NOT_INITIALIZED")]
-    {
+    for (gone, reason) in [
+        ("audit", "AUDIT_LOG_NOT_INITIALIZED"),
+        ("store", "STORE_NOT_INITIALIZED"),
+        ("keyring.json", "STORE_NOT_INITIALIZED"),
+    ] {
         let mut installation = Installation::with_key();
-        std::fs::remove_dir_all(installation.home().join("state").join(gone)).unwrap();
-        let made = installation.run("ops", &["key", "create", "another"], b"");
-        assert_eq!(ended(&made).0, 5, "{gone}");
+        let gone_path = installation.home().join("state").join(gone);
+        if gone_path.is_dir() {
+            std::fs::remove_dir_all(&gone_path).unwrap();
+            let made = installation.run("ops", &["key", "create", "another"], b"");
+            assert_eq!(ended(&made).0, 5, "{gone}");
+        } else {
+            std::fs::remove_file(&gone_path).unwrap();
+        }
         installation.sidecar.take().unwrap().0.kill();
         let output = installation.serve_command().output().unwrap();
         assert_eq!(ended(&output), refused(3, reason));
-        assert!(!installation.home().join("state").join(gone).exists(), "{gone} was made anew");
+        let said = text(&output.stderr);
+        assert!(said.contains("restore it from a backup, or mount the volume"), "{said}");
+        assert!(!said.contains("init"), "{gone}: a lost one is not made anew: {said}");
+        assert_eq!(said.matches(reason).count(), 1, "{said}");
+        assert!(!gone_path.exists(), "{gone} was made anew");
     }
 }
 

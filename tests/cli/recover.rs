@@ -33,6 +33,11 @@ fn a_recovery_says_what_the_sidecar_would_have_said() {
     assert_eq!(ended(&recover(i, "42", &foreign)), refused(3, "DATA_KEY_NOT_FOUND"));
     assert_eq!(ended(&recover(i, "42", b"nonsense")), refused(2, "CIPHERTEXT_NOT_SEALED"));
 
+    let mut binary = program();
+    binary.arg("recover").arg("--config").arg(i.config()).arg("--identity");
+    binary.arg(std::env::current_exe().unwrap()).args(PLACE).args(["--row", "42"]);
+    assert_eq!(ended(&with_input(binary, &sealed)), refused(2, "IDENTITY_WRONG"));
+
     let recovered = recover(i, "42", &sealed);
     assert_eq!(text(&recovered.stdout), "ada@example.com", "{}", text(&recovered.stderr));
     assert!(i.verify(&i.log()).status.success(), "the recovery is on record");

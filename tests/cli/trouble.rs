@@ -8,7 +8,7 @@ use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 
 use crate::installation::{Installation, place};
-use crate::process::{ended, refused};
+use crate::process::{ended, refused, text};
 
 pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -75,4 +75,22 @@ fn without_its_log_it_decrypts_nothing_and_comes_back_with_it() {
     assert!(installation.run("ops", &["status"], b"").status.success());
     assert_eq!(installation.stop(), 0);
     assert!(installation.verify(&installation.log()).status.success());
+}
+
+#[test]
+fn a_certificate_of_another_installation_is_refused_as_one() {
+    let (installation, other) = (Installation::served(), Installation::new());
+    let mut command = installation.command("app", &["key", "list"]);
+    let stranger = other.settings("app");
+    command.env("FIELDSEAL_CLIENT_CERT", stranger.certificate);
+    command.env("FIELDSEAL_CLIENT_KEY", stranger.private_key);
+    // The alert may be lost where the connection is reset before it is read.
+    let heard = (0..20).map(|_| command.output().unwrap()).find(|output| {
+        let lost = ended(output) == refused(5, "CONNECTION_LOST");
+        assert!(lost || ended(output) == refused(4, "CERTIFICATE_REFUSED"), "{output:?}");
+        !lost
+    });
+    // Not `DecryptError`: the two authorities have different names.
+    let said = text(&heard.expect("the alert is heard").stderr);
+    assert!(said.contains("UnknownCA"), "{said}");
 }

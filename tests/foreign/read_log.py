@@ -432,7 +432,7 @@ def main():
     except Wrong as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except (OSError, Malformed) as error:
+    except (OSError, UnicodeDecodeError, Malformed) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(json.dumps(log.summary(), ensure_ascii=False))

@@ -8,7 +8,7 @@ use std::sync::Arc;
 #[non_exhaustive]
 pub enum JournalError {
     /// There is no log.
-    #[error("{} holds no audit log; make an installation with `fieldseal init`", .0.display())]
+    #[error("{} holds no audit log", .0.display())]
     NotInitialized(PathBuf),
     /// There is a log already.
     #[error("{} holds an audit log already", .0.display())]
@@ -59,7 +59,7 @@ pub enum JournalError {
         what: &'static str,
     },
     /// No space, or the file is gone; it comes back by itself.
-    #[error("the audit log cannot be written now; see the health")]
+    #[error("the audit log cannot be written now: no space, or its file is missing")]
     Unavailable,
     /// Too many records wait.
     #[error("the audit log's queue is full; try again in a moment")]

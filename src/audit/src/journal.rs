@@ -32,6 +32,7 @@ use writer::Writer;
 
 pub use measures::{Distribution, Measures, Written};
 pub use recover::OpenReport;
+pub(crate) use settle::closed_at;
 pub use space::{FreeSpace, StatVfs, Statistics};
 
 /// Where the log is and how large its files are.

@@ -157,9 +157,16 @@ pub(crate) enum At {
     Bad(&'static str),
 }
 
-impl Segment {
-    /// Opens a segment and checks its header.
-    pub(crate) fn open(path: &Path, key: &LogPublicKey) -> Result<Self, JournalError> {
+/// A header whose checksum fits. Nobody has looked yet who signed it.
+struct Unverified {
+    file: File,
+    len: u64,
+    bytes: Vec<u8>,
+    head_len: usize,
+}
+
+impl Unverified {
+    fn read(path: &Path) -> Result<Self, JournalError> {
         let file = File::open(path).map_err(|e| JournalError::io("open", path, &e))?;
         let len = file.metadata().map_err(|e| JournalError::io("read", path, &e))?.len();
         let corrupt = |what| JournalError::corrupt(path, 0, what);
@@ -174,17 +181,38 @@ impl Segment {
             return Err(corrupt("its header is cut off"));
         }
         let bytes = read(&file, path, 0, whole as u64)?;
-        let unsigned = bytes.get(12..12 + head_len).ok_or(corrupt("its header is cut off"))?;
-        let signature = bytes.get(12 + head_len..).and_then(|b| b.first_chunk::<64>());
-        let signature = signature.ok_or(corrupt("its header is cut off"))?;
         check_end(&bytes, 12 + head_len + SIGNATURE_BYTES).map_err(corrupt)?;
+        Ok(Self { file, len, bytes, head_len })
+    }
+
+    fn head(&self) -> Option<&[u8]> {
+        self.bytes.get(12..12 + self.head_len)
+    }
+}
+
+/// Whose log a segment says it is of, whoever wrote that; `None` if nothing readable stands there.
+pub(crate) fn claimed_origin(path: &Path) -> Option<String> {
+    let header = Unverified::read(path).ok()?;
+    Some(SegmentHead::decode(header.head()?).ok()?.origin)
+}
+
+impl Segment {
+    /// Opens a segment and checks its header.
+    pub(crate) fn open(path: &Path, key: &LogPublicKey) -> Result<Self, JournalError> {
+        let corrupt = |what| JournalError::corrupt(path, 0, what);
+        let header = Unverified::read(path)?;
+        let unsigned = header.head().ok_or(corrupt("its header is cut off"))?;
+        let signature = header.bytes.get(12 + header.head_len..);
+        let signature = signature.and_then(|b| b.first_chunk::<64>());
+        let signature = signature.ok_or(corrupt("its header is cut off"))?;
         key.verify(&header_message(unsigned), signature)
             .map_err(|_| corrupt("its header's signature does not verify"))?;
         let head = SegmentHead::decode(unsigned).map_err(|_| corrupt("its header is none"))?;
         if head.format > FORMAT {
             return Err(JournalError::FormatNewer { file: path.to_owned(), format: head.format });
         }
-        Ok(Self { path: path.to_owned(), file, len, head, start: whole as u64 })
+        let start = header.bytes.len() as u64;
+        Ok(Self { path: path.to_owned(), file: header.file, len: header.len, head, start })
     }
 
     /// The tree before the segment's first record.

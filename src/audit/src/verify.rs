@@ -8,6 +8,7 @@ use prost::Message as _;
 
 use crate::checkpoint;
 use crate::error::JournalError;
+use crate::journal;
 use crate::merkle::{self, Frontier};
 use crate::record::{COMMITMENT_BYTES, DetailHead, DetailParts, Record};
 use crate::segment::{self, At, Frame, Segment};
@@ -30,6 +31,9 @@ pub struct Verified {
     pub details: u64,
     /// The root over all records.
     pub root: merkle::Hash,
+    /// How many records it had when it was last closed, as its mark says. Nobody signed that; if it
+    /// is more than there are, the log was cut off or put back.
+    pub closed_records: Option<u64>,
     /// The last checkpoint. One that was kept elsewhere must be this one or an earlier one.
     pub checkpoint_note: String,
 }
@@ -65,8 +69,12 @@ pub enum VerifyError {
     /// The public key cannot be read.
     #[error("this is no public key of a log: it is one line, origin+hash+key, as in log.pub")]
     PublicKey,
-    /// The log is that of another installation or instance.
-    #[error("the log belongs to {found}, and the public key to {expected}")]
+    /// The log names another installation or instance. Whether that is true, only the public key
+    /// of that one can tell.
+    #[error(
+        "the log says that it belongs to {found:?}, and this public key belongs to {expected:?}: \
+         either it is another log's key, or the log was altered or replaced"
+    )]
     Foreign {
         /// Whose log it is.
         found: String,
@@ -83,7 +91,8 @@ impl VerifyError {
     #[must_use]
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::Tampered { .. } | Self::Foreign { .. } => "AUDIT_LOG_TAMPERED",
+            Self::Tampered { .. } => "AUDIT_LOG_TAMPERED",
+            Self::Foreign { .. } => "AUDIT_LOG_FOREIGN",
             Self::Torn { .. } => "AUDIT_LOG_TORN",
             Self::PublicKey => "PUBLIC_KEY_INVALID",
             Self::Unreadable(JournalError::NotInitialized(_)) => "LOG_NOT_FOUND",
@@ -123,6 +132,11 @@ pub fn log(
         let missing = JournalError::NotInitialized(directory.to_owned());
         return Err(VerifyError::Unreadable(missing));
     }
+    // Before any signature: under another log's key none verifies.
+    let claimed = segments.first().and_then(|(_, path)| segment::claimed_origin(path));
+    if let Some(found) = claimed.filter(|origin| *origin != key.origin) {
+        return Err(VerifyError::Foreign { found, expected: key.origin.clone() });
+    }
     let mut state =
         State { key, tree: Frontier::default(), checkpoints: 0, details: 0, signature: None };
     let mut previous = 0;
@@ -154,6 +168,7 @@ pub fn log(
         checkpoints: state.checkpoints,
         details: state.details,
         root,
+        closed_records: journal::closed_at(directory),
         checkpoint_note: note,
     })
 }

@@ -106,7 +106,19 @@ async fn another_log_s_key_and_another_log_are_refused() {
     let mut foreign = kit::identity(9);
     foreign.instance = "second".to_owned();
     fieldseal_audit::Journal::create(&other.settings, &foreign).unwrap();
-    assert!(fieldseal_audit::verify::log(other.path(), &key, |_| {}).is_err());
+    let refused = fieldseal_audit::verify::log(other.path(), &key, |_| {}).unwrap_err();
+    assert!(matches!(&refused, VerifyError::Foreign { .. }), "{refused}");
+    assert_eq!(refused.reason(), "AUDIT_LOG_FOREIGN");
+    for origin in ["/second\"", "/main\""] {
+        assert!(refused.to_string().contains(origin), "{refused}");
+    }
+    // Another installation's key under this log's own origin is no excuse: nobody else signs for it.
+    let forger = Log::new(SMALL);
+    let directory = forger.dir.path().join("forged");
+    let settings = fieldseal_audit::Settings { directory, ..forger.settings.clone() };
+    fieldseal_audit::Journal::create(&settings, &kit::identity(9)).unwrap();
+    let forged = fieldseal_audit::verify::log(&settings.directory, &key, |_| {}).unwrap_err();
+    assert_eq!(forged.reason(), "AUDIT_LOG_TAMPERED", "{forged}");
     for bad in ["", "nonsense", &text.replace('+', "-")] {
         let refused = fieldseal_audit::verify::public_key(bad);
         assert_eq!(refused.err(), Some(VerifyError::PublicKey), "{bad}");
@@ -236,6 +248,26 @@ async fn only_a_log_that_was_closed_is_clean() {
     journal.record_system(SystemEvent::stop(Timestamp::default())).await.unwrap();
     drop(journal);
     assert!(log.try_open().unwrap().1.unclean);
+}
+
+/// The end of a closed log is taken away, frame and all: every signature that is left verifies.
+#[tokio::test]
+async fn the_mark_of_a_closed_log_tells_that_its_end_is_gone() {
+    let log = filled(SMALL, 3).await;
+    assert_eq!(log.verify().unwrap().closed_records, Some(5));
+    let path = log.segments().remove(0);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let mut frames = (0..bytes.len() - 4).step_by(8).filter(|at| &bytes[*at..*at + 4] == b"FSFR");
+    let last = frames.next_back().unwrap();
+    bytes[last..].fill(0);
+    std::fs::write(&path, &bytes).unwrap();
+    let found = log.verify().unwrap();
+    assert_eq!((found.records, found.closed_records), (4, Some(5)));
+    let (journal, report) = log.try_open().unwrap();
+    assert_eq!((report.records, report.shortened_from), (4, Some(5)));
+    stop(&journal).await;
+    drop(journal);
+    assert_eq!(log.try_open().unwrap().1.shortened_from, None, "it is said once");
 }
 
 #[tokio::test]

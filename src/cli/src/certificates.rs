@@ -6,6 +6,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
+use fieldseal_crypto::sha256;
 use fieldseal_model::Principal;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
@@ -28,15 +29,18 @@ pub(crate) struct Issued {
 }
 
 impl Authority {
-    /// A new authority.
+    /// A new authority. Its name ends with digits of its key: verifiers look an issuer up by its
+    /// name, and would take one authority's certificate for another's.
     ///
     /// # Errors
     /// If the operating system gives no randomness.
     pub(crate) fn new(name: &str) -> Result<Self, rcgen::Error> {
-        let mut params = named(name);
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let [a, b, c, d, ..] = sha256(&[key.public_key_raw()]);
+        let digits = u32::from_be_bytes([a, b, c, d]);
+        let mut params = named(&format!("{name} {digits:08x}"));
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         let issuer = CertifiedIssuer::self_signed(params, key)?;
         let certificate_pem = issuer.pem();
         Ok(Self { issuer, certificate_pem })

@@ -82,9 +82,11 @@ fn broken(status: &Status) -> Failure {
 
 /// The server's alert is the only word of it that a refused caller gets (RFC 8446, section 6.2).
 fn certificate_refused(message: &str) -> Option<Failure> {
-    const ALERTS: [&str; 8] = [
+    const ALERTS: [&str; 9] = [
         "CertificateRequired",
         "BadCertificate",
+        // A signature that does not verify: another authority of the same name issued it.
+        "DecryptError",
         "UnsupportedCertificate",
         "CertificateRevoked",
         "CertificateExpired",
@@ -143,8 +145,11 @@ mod tests {
     fn an_error_without_a_reason_is_the_connection_s() {
         let failure = failure(&Status::unavailable("gone"));
         assert_eq!((failure.exit(), failure.reason()), (Exit::Unavailable, "CONNECTION_LOST"));
-        let alert = Status::unknown("received fatal alert: CertificateRequired");
-        assert_eq!(super::failure(&alert).exit(), Exit::Denied);
+        for alert in ["CertificateRequired", "UnknownCA", "DecryptError"] {
+            let alert = Status::unknown(format!("received fatal alert: {alert}"));
+            let refused = super::failure(&alert);
+            assert_eq!((refused.exit(), refused.reason()), (Exit::Denied, "CERTIFICATE_REFUSED"));
+        }
     }
 
     #[test]

@@ -135,6 +135,7 @@ impl Failure {
             "" => Cow::Borrowed(code_name(code)),
             known => Cow::Owned(known.to_owned()),
         };
+        let message = said_here(&reason).unwrap_or(message);
         let what = if message.is_empty() { "the call failed" } else { message };
         Self {
             exit: exit_of(code, &reason),
@@ -191,6 +192,15 @@ fn exit_of(code: Code, reason: &str) -> Exit {
     }
 }
 
+/// Instead of the server's sentence, where that one speaks of methods and fields of the API.
+fn said_here(reason: &str) -> Option<&'static str> {
+    Some(match reason {
+        "KEY_NOT_FOUND" => "the key does not exist",
+        "PLAINTEXT_ALREADY_SEALED" => "the value is sealed already",
+        _ => return None,
+    })
+}
+
 /// What an operator at a terminal can do, where the server's sentence does not say it already.
 fn advice_for(reason: &str) -> Option<&'static str> {
     Some(match reason {
@@ -215,7 +225,10 @@ fn advice_for(reason: &str) -> Option<&'static str> {
         "STORE_FULL" => "free space on the store's disk; `fieldseal status` shows when it is back",
         "STORE_CORRUPT" => "keep the files as they are; the sidecar's log lines say where",
         "AUDIT_UNREADABLE" => "verify the log offline with `fieldseal audit verify`",
-        "AUDIT_UNAVAILABLE" => "see `fieldseal status`; service returns when the log has space",
+        "AUDIT_UNAVAILABLE" | "STORE_UNAVAILABLE" => {
+            "an operator sees the cause with `fieldseal status`, others in the sidecar's log lines; \
+             service returns when there is space, or the missing files are back"
+        }
         _ => return None,
     })
 }
@@ -268,6 +281,21 @@ mod tests {
             let failure = Failure::refused(code, reason, "m", None);
             assert_eq!(failure.exit(), exit, "{code:?} {reason}");
             assert!(!failure.reason().is_empty());
+        }
+    }
+
+    #[test]
+    fn nobody_at_a_terminal_reads_names_of_the_api() {
+        for (code, reason, message) in [
+            (Code::NotFound, "KEY_NOT_FOUND", "create it first with CreateKey"),
+            (Code::InvalidArgument, "PLAINTEXT_ALREADY_SEALED", "set allow_sealed_plaintext"),
+        ] {
+            let shown = Failure::refused(code, reason, message, None).to_string();
+            assert!(!shown.contains(message) && shown.contains("\nto do   "), "{shown}");
+        }
+        for reason in ["AUDIT_UNAVAILABLE", "STORE_UNAVAILABLE"] {
+            let shown = Failure::refused(Code::Unavailable, reason, "m", None).to_string();
+            assert!(shown.contains("missing files") && shown.contains("log lines"), "{shown}");
         }
     }
 

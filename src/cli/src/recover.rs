@@ -29,10 +29,10 @@ use crate::values::{ciphertext, show_value, standard_input};
 pub(crate) async fn run(arguments: RecoverArguments, output: &Output) -> Result<(), Failure> {
     let config = Config::load(&arguments.config).map_err(|e| serve::config_failure(&e))?;
     refuse_other_user(&config.state.directory, geteuid().as_raw())?;
-    let identity = std::fs::read_to_string(&arguments.identity).map(Zeroizing::new);
-    let identity = identity.map_err(|e| Failure::io("cannot read", &arguments.identity, &e))?;
+    let identity = identity_of(&arguments.identity)?;
     let keyring = keyring::open_with_identity(&config.state.keyring(), &identity);
-    let keyring = keyring.map_err(|e| serve::keyring_failure(&e))?;
+    let keyring =
+        keyring.map_err(|e| serve::advise_missing(serve::keyring_failure(&e), &config.state))?;
     let value = ciphertext(&standard_input("the ciphertext")?);
     let (of, input) = parse(&arguments.place, &value)?;
     let reason = AccessReason {
@@ -45,7 +45,7 @@ pub(crate) async fn run(arguments: RecoverArguments, output: &Output) -> Result<
     let settings = fieldseal_server::engine_settings(&config);
     let reply = offline::recover(settings, keyring, Arc::new(SystemClock), local, call).await;
     let reply = reply.map_err(|error| match &error {
-        RecoverError::Boot(boot) => serve::boot_failure(boot),
+        RecoverError::Boot(boot) => serve::advise_missing(serve::boot_failure(boot), &config.state),
         RecoverError::Refused(refusal) => refused(refusal),
         _ => Failure::new(Exit::Internal, "INTERNAL", error.to_string()),
     })?;
@@ -58,6 +58,18 @@ pub(crate) async fn run(arguments: RecoverArguments, output: &Output) -> Result<
         let (log, index) = (reply.receipt.log(), reply.receipt.index());
         json.insert("event".into(), format!("logs/{log}/events/{index}").into());
     })
+}
+
+/// The text of the identity's file. An `age` identity is text, so another file is not it.
+fn identity_of(path: &Path) -> Result<Zeroizing<String>, Failure> {
+    let bytes = std::fs::read(path).map(Zeroizing::new);
+    let bytes = bytes.map_err(|e| Failure::io("cannot read", path, &e))?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| {
+        let what = format!("{} holds no age identity, but bytes that are no text", path.display());
+        Failure::usage("IDENTITY_WRONG", what)
+            .advise("name the file with the line that begins with AGE-SECRET-KEY-1")
+    })?;
+    Ok(Zeroizing::new(text.to_owned()))
 }
 
 /// A refusal says the same here and on the wire.

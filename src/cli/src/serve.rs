@@ -1,7 +1,10 @@
 //! `serve`: the sidecar itself.
 
+use std::path::Path;
+
 use fieldseal_engine::BootError;
 use fieldseal_keys::keyring::KeyringError;
+use fieldseal_server::config::StateSettings;
 use fieldseal_server::{Config, ConfigErrors, ServeError, ServeErrorKind, telemetry};
 
 use crate::arguments::config::ConfigFile;
@@ -22,7 +25,9 @@ pub(crate) async fn run(
 ) -> Result<(), Failure> {
     telemetry::init(config.log).map_err(|e| Failure::usage("LOG_LEVEL_INVALID", e.to_string()))?;
     let reload = async || reload.received().await;
-    fieldseal_server::run(config, stop.received(), reload).await.map_err(|e| serve_failure(&e))
+    let state = config.state.clone();
+    let served = fieldseal_server::run(config, stop.received(), reload).await;
+    served.map_err(|e| advise_missing(serve_failure(&e), &state))
 }
 
 pub(crate) fn config_failure(errors: &ConfigErrors) -> Failure {
@@ -43,9 +48,6 @@ pub(crate) fn boot_failure(error: &BootError) -> Failure {
 pub(crate) fn serve_failure(error: &ServeError) -> Failure {
     let failure = Failure::new(exit(error.kind()), error.reason(), error.to_string());
     match (error.kind(), error.reason()) {
-        (ServeErrorKind::NotFound, _) => {
-            failure.advise("make one with `fieldseal init --dir DIR`, or put it back from a backup")
-        }
         (ServeErrorKind::Usage, "STATE_BACKEND_WRONG") => failure.advise(
             "set state.backend (FIELDSEAL_STATE_BACKEND) to \"sled\", or name another \
              state.directory; nothing was changed",
@@ -70,6 +72,25 @@ pub(crate) fn serve_failure(error: &ServeError) -> Failure {
         ),
         _ => failure,
     }
+}
+
+/// What to do where something of an installation is missing. A new one made beside what is left of
+/// the old one would hide that values are lost.
+pub(crate) fn advise_missing(failure: Failure, state: &StateSettings) -> Failure {
+    if failure.exit() != Exit::NotFound {
+        return failure;
+    }
+    let holds = |dir: &Path| std::fs::read_dir(dir).is_ok_and(|mut found| found.next().is_some());
+    if state.keyring().exists() || holds(&state.store()) || holds(&state.audit()) {
+        return failure.advise(
+            "other parts of this installation are there: restore it from a backup, or mount the \
+             volume that holds it",
+        );
+    }
+    failure.advise(
+        "if there was an installation here, restore it from a backup, or mount the volume that \
+         holds it; a first one is made with `fieldseal init --dir DIR`",
+    )
 }
 
 fn exit(kind: ServeErrorKind) -> Exit {

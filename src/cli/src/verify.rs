@@ -8,18 +8,29 @@ use serde_json::json;
 
 use crate::arguments::AuditVerifyArguments;
 use crate::failure::{Exit, Failure};
-use crate::output::{Output, Table, grouped};
+use crate::output::{Output, Table, grouped, note};
 
 /// Runs `audit verify`.
 pub(crate) fn run(arguments: &AuditVerifyArguments, output: &Output) -> Result<(), Failure> {
     let found = verified(&arguments.log, &arguments.public_key)?;
-    output.show(|| json(&found), || table(&found))
+    output.show(|| json(&found), || table(&found))?;
+    if let Some(closed) = found.closed_records.filter(|closed| *closed > found.records) {
+        let (closed, records) = (grouped(closed), grouped(found.records));
+        note(&format!(
+            "warning  the log had {closed} records when it was last closed, as its unsigned mark \
+             says, and has {records}: it was cut off or put back; compare it with a checkpoint \
+             that was kept elsewhere"
+        ));
+    }
+    Ok(())
 }
 
 /// Verifies a log.
 pub(crate) fn verified(log: &Path, public_key: &Path) -> Result<Verified, Failure> {
-    let text = std::fs::read_to_string(public_key)
-        .map_err(|e| Failure::io("cannot read", public_key, &e))?;
+    let bytes =
+        std::fs::read(public_key).map_err(|e| Failure::io("cannot read", public_key, &e))?;
+    // A file that is no text is no public key either.
+    let text = String::from_utf8_lossy(&bytes);
     let key = verify::public_key(&text).map_err(|e| failure(&e))?;
     verify::log(log, &key, |_| {}).map_err(|e| failure(&e))
 }
@@ -36,7 +47,13 @@ fn failure(error: &VerifyError) -> Failure {
         VerifyError::Unreadable(JournalError::Io { error, .. }) if is_denied(error) => Exit::Denied,
         _ => Exit::Internal,
     };
-    Failure::new(exit, error.reason(), error.to_string())
+    let failure = Failure::new(exit, error.reason(), error.to_string());
+    match error {
+        VerifyError::Unreadable(JournalError::NotInitialized(_)) => {
+            failure.advise("name the directory with the files segment-….log")
+        }
+        _ => failure,
+    }
 }
 
 /// EACCES, as the journal passes it on.
@@ -86,5 +103,15 @@ mod tests {
         }
         let none = failure(&VerifyError::Unreadable(JournalError::NotInitialized(file)));
         assert_eq!((none.exit(), none.reason()), (Exit::NotFound, "LOG_NOT_FOUND"));
+        assert!(!none.to_string().contains("init"), "an auditor makes no installation: {none}");
+    }
+
+    #[test]
+    fn a_file_that_is_no_text_is_no_public_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("binary");
+        std::fs::write(&file, b"a\xff+\x00").unwrap();
+        let refused = verified(dir.path(), &file).unwrap_err();
+        assert_eq!((refused.exit(), refused.reason()), (Exit::Usage, "PUBLIC_KEY_INVALID"));
     }
 }

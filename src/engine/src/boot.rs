@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use fieldseal_audit::{Checkpoint, Identity, Journal, JournalError, SystemEvent};
+use fieldseal_audit::{Checkpoint, Identity, Journal, JournalError, OpenReport, SystemEvent};
 use fieldseal_crypto::ServiceKeyKind;
 use fieldseal_crypto::record::{AnchorKey, PathKey, StorageKey};
 use fieldseal_crypto::signing::LogSigningKey;
@@ -162,7 +162,7 @@ impl Installation {
         let journal = || -> Result<Journal, BootError> {
             let (audit, identity) = (self.settings.audit.clone(), self.identity()?);
             let (journal, report) = Journal::open(audit, identity, Arc::clone(clock))?;
-            tracing::info!(?report, "opened the audit log");
+            opened_line(&report);
             Ok(journal)
         };
         match self.settings.store {
@@ -202,6 +202,26 @@ impl Installation {
             path: PathKey::new(self.keyring.service(ServiceKeyKind::Path)?),
             anchor: AnchorKey::new(self.keyring.service(ServiceKeyKind::Anchor)?),
         })
+    }
+}
+
+fn opened_line(report: &OpenReport) {
+    let OpenReport { records, unclean, torn_bytes, shortened_from } = *report;
+    tracing::info!(
+        event = "audit_log_opened",
+        records,
+        unclean,
+        torn_bytes,
+        "opened the audit log"
+    );
+    if let Some(closed) = shortened_from {
+        tracing::warn!(
+            event = "audit_log_shortened",
+            records,
+            closed,
+            "the audit log has fewer records than when it was last closed: it was cut off or put \
+             back; compare it with a checkpoint that was kept elsewhere"
+        );
     }
 }
 

@@ -25,7 +25,9 @@ pub enum RefusalCause {
     #[error(transparent)]
     Malformed(#[from] Malformed),
     /// No policy rule allows it, or one forbids it.
-    #[error("policy does not allow this; the audit record names the rule")]
+    #[error(
+        "policy does not allow this; the audit record names the caller, and the rule if one forbids it"
+    )]
     Denied,
     /// Another context, altered bytes or another key: never said which.
     #[error(
@@ -37,7 +39,10 @@ pub enum RefusalCause {
     #[error(transparent)]
     Key(Arc<KeyError>),
     /// The journal cannot write, so nothing may be answered.
-    #[error("the audit log cannot be written, so nothing is decrypted or changed; see the health")]
+    #[error(
+        "the audit log cannot be written, so nothing is decrypted or changed; the sidecar's operator \
+         sees why: no space, or a missing file"
+    )]
     AuditUnavailable,
     /// The journal's queue is full.
     #[error("the audit log's queue is full; try again in a moment")]

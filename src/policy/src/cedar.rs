@@ -14,7 +14,8 @@ use miette::Diagnostic;
 
 use crate::defaults::{MEMBERS_FILE, SCHEMA};
 use crate::errors::{PolicyErrors, Problem, Source, whole_file};
-use crate::members::{Members, is_name};
+use crate::load::NO_RULES;
+use crate::members::{self, Members, is_name};
 use crate::request::Request;
 
 /// Most rules in one policy.
@@ -109,12 +110,15 @@ impl Rules {
             partial |= !parse_rules(source, &mut rules, problems);
         }
         if !found && !unread {
-            let message = "there is no policy file; write at least one *.cedar file";
-            problems.push(whole_file("policy", message));
+            problems.push(whole_file("policy", NO_RULES));
         }
         if rules.len() > MAX_RULES {
             let message = format!("{} rules, and at most {MAX_RULES} are allowed", rules.len());
             problems.push(whole_file("policy", message));
+        }
+        if members_file.is_none() && !partial && rules.values().any(|(p, _)| names_role(p)) {
+            members.partial = true;
+            problems.push(members::missing(sources));
         }
         let members_file = members_file.filter(|_| !partial);
         check_names(&rules, &members, members_file, problems);
@@ -412,6 +416,10 @@ fn parse_rules<'a>(
         rules.insert(name.to_owned(), (named, Place { source, offset }));
     }
     true
+}
+
+fn names_role(rule: &Policy) -> bool {
+    rule.entity_literals().iter().any(|literal| literal.type_name().to_string() == "Role")
 }
 
 /// Names in rules that no request could ever have, and roles that only one side knows. Without

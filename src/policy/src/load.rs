@@ -12,6 +12,8 @@ const MAX_FILES: usize = 256;
 /// Most bytes in one of them.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
+pub(crate) const NO_RULES: &str = "there is no policy file; write at least one *.cedar file";
+
 /// Where the policy is.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -41,6 +43,9 @@ pub(crate) fn read_dir(
             let message = format!("at most {MAX_FILES} policy files are allowed");
             return Err(PolicyErrors::one(whole_file(&shown, message)));
         }
+    }
+    if !names.iter().any(|name| name.ends_with(".cedar")) {
+        problems.push(whole_file(&shown, NO_RULES));
     }
     names.sort();
     let mut sources = Vec::new();

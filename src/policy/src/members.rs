@@ -8,11 +8,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
+use std::path::Path;
 
 use fieldseal_model::Principal;
 use toml::de::{DeTable, DeValue};
 
-use crate::errors::{Problem, Source};
+use crate::defaults::MEMBERS_FILE;
+use crate::errors::{Problem, Source, whole_file};
 
 /// Most memberships in one file.
 const MAX_MEMBERS: usize = 10_000;
@@ -30,6 +32,17 @@ pub(crate) struct Members {
     pub(crate) roles: BTreeMap<String, Range<usize>>,
     /// The roles of each principal, in the order of their names.
     pub(crate) by_principal: HashMap<Principal, Vec<String>>,
+}
+
+/// Rules name roles, and there is no file that says who has them.
+pub(crate) fn missing(sources: &[Source]) -> Problem {
+    let beside = sources.first().map_or(MEMBERS_FILE, |source| source.shown.as_str());
+    let shown = Path::new(beside).with_file_name(MEMBERS_FILE).display().to_string();
+    whole_file(
+        &shown,
+        "the file is missing, and rules name roles; put it back, or write it with one line \
+         role = [\"caller\"] for each role",
+    )
 }
 
 impl Members {

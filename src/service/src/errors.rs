@@ -70,7 +70,7 @@ pub const ANSWERS: &[Answer] = &[
     Answer::new("AUDIT_UNREADABLE", Code::Unavailable),
     Answer::new("STOPPING", Code::Unavailable).retry(),
     Answer::new("STORE_UNAVAILABLE", Code::Unavailable)
-        .saying("the store cannot be read or written now; see the health"),
+        .saying("the store cannot be read or written now; the sidecar's own log lines say why"),
     Answer::new("STORE_CORRUPT", Code::DataLoss)
         .saying("the store is damaged; the sidecar's own log lines say where"),
     Answer::new("CHANGE_UNACKNOWLEDGED", Code::Unknown),

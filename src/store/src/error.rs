@@ -7,7 +7,7 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum StoreError {
     /// The directory has no store. Starting never makes one.
-    #[error("STORE_NOT_INITIALIZED: there is no store in {}; make one with `fieldseal init`", .0.display())]
+    #[error("there is no store in {}", .0.display())]
     NotInitialized(PathBuf),
     /// The directory has a store already.
     #[error("there is a store in {} already", .0.display())]
@@ -32,7 +32,7 @@ pub enum StoreError {
         known: u32,
     },
     /// A record was altered, moved, or cut.
-    #[error("STORE_CORRUPT: {0}")]
+    #[error("the store is damaged: {0}")]
     Corrupt(String),
     /// Reading or writing failed.
     #[error("the store's disk failed: {0}")]

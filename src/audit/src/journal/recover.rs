@@ -37,6 +37,9 @@ pub struct OpenReport {
     pub unclean: bool,
     /// Bytes of a torn frame that were kept aside and cut off. Nobody had an answer for them.
     pub torn_bytes: u64,
+    /// How many records the log had when it was last closed, if that is more than it has now: it
+    /// was cut off or put back since.
+    pub shortened_from: Option<u64>,
 }
 
 impl Journal {
@@ -121,7 +124,9 @@ impl Journal {
         });
         let records = end.frontier.size();
         let unclean = !settled.clean;
-        let report = OpenReport { records, unclean, torn_bytes: settled.torn_bytes };
+        let shortened_from = settled.closed.filter(|closed| *closed > records);
+        let report =
+            OpenReport { records, unclean, torn_bytes: settled.torn_bytes, shortened_from };
         let writer = Writer {
             segment: open,
             frontier: end.frontier,

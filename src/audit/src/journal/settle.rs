@@ -23,6 +23,8 @@ pub(super) struct Settled {
     pub clean: bool,
     /// Bytes of a torn frame that were cut off.
     pub torn_bytes: u64,
+    /// How many records it had when it was last closed, if a mark says so.
+    pub closed: Option<u64>,
 }
 
 /// Settles the open segment, whose last whole frame ends at `offset`; the log has `size` records up
@@ -33,14 +35,15 @@ pub(super) fn settle(
     segment: &Path,
     (offset, size, torn): (u64, u64, bool),
 ) -> Result<Settled, JournalError> {
-    if !torn && closed_at(directory) == Some(size) {
+    let closed = closed_at(directory);
+    if !torn && closed == Some(size) {
         // All but the name of a segment that was begun since, with nothing in it yet.
         lock.sync_directory().map_err(|e| JournalError::io("sync", directory, &e))?;
-        return Ok(Settled { clean: true, torn_bytes: 0 });
+        return Ok(Settled { clean: true, torn_bytes: 0, closed });
     }
     let failed = |e: io::Error| JournalError::io("copy", segment, &e);
     let torn_bytes = copy(lock, directory, segment, (offset, size)).map_err(failed)?;
-    Ok(Settled { clean: false, torn_bytes })
+    Ok(Settled { clean: false, torn_bytes, closed })
 }
 
 /// Keeps what is torn aside, and puts a synced copy of the rest in the segment's place. A piece at a
@@ -142,7 +145,7 @@ pub(super) fn mark_closed(lock: &Lock, directory: &Path, size: u64) -> Result<()
 }
 
 /// A mark that cannot be read is none: the segment is copied then.
-fn closed_at(directory: &Path) -> Option<u64> {
+pub(crate) fn closed_at(directory: &Path) -> Option<u64> {
     std::fs::read_to_string(directory.join(CLOSED)).ok()?.trim().parse().ok()
 }
 

@@ -9,7 +9,7 @@ use fieldseal_crypto::random::RandomError;
 #[non_exhaustive]
 pub enum KeyringError {
     /// There is no keyring.
-    #[error("{} does not exist; make an installation with `fieldseal init`", .0.display())]
+    #[error("{} does not exist", .0.display())]
     NotInitialized(PathBuf),
     /// There is a file already.
     #[error("{} exists already; a keyring is never made over another", .0.display())]

@@ -171,7 +171,7 @@ pub static SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "audit.reserve_mib",
-        meaning: "Below this much free space calls that need a record are refused.",
+        meaning: "Less free space than this: no store writes; records only while a segment made before has room.",
         kind: Kind::Number {
             unit: "MiB",
             default: 64,

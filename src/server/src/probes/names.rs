@@ -69,7 +69,7 @@ metrics! {
     FREE = Gauge "fieldseal_free_bytes" ["place"]
         "Bytes that the file system of the audit log and of the store has left";
     RESERVE = Gauge "fieldseal_reserve_bytes" []
-        "Free bytes below which decrypts and changes are refused";
+        "Free bytes below which nothing is written to the store and no segment of the log is begun";
     UNTIL_FULL = Gauge "fieldseal_audit_seconds_until_full" []
         "When the reserve is reached if the log grows as in the last five minutes; at most ten years";
     KEYS = Gauge "fieldseal_keys" []

@@ -244,6 +244,6 @@ async fn a_file_of_noise_is_a_clear_error() {
         fs::write(damaged.path().join("db"), noise).unwrap();
         let refused = open_within_a_minute(damaged.path().to_owned()).await.err().unwrap();
         assert!(matches!(refused, StoreError::Corrupt(_)), "{refused}");
-        assert!(refused.to_string().starts_with("STORE_CORRUPT"), "{refused}");
+        assert!(refused.to_string().starts_with("the store is damaged: "), "{refused}");
     }
 }

@@ -102,7 +102,8 @@ fn roles_that_only_one_side_knows_are_refused() {
     assert!(problems[1].starts_with("rules.cedar:1:"), "{problems:#?}");
     assert!(problems[1].contains("add app = []"), "{problems:#?}");
     let without_file = refused(&[("rules.cedar", rule)]);
-    assert!(without_file[0].contains("does not name the role"), "{without_file:#?}");
+    assert_eq!(without_file.len(), 1, "{without_file:#?}");
+    assert!(without_file[0].starts_with("members.toml: the file is missing"), "{without_file:#?}");
 }
 
 #[test]
@@ -187,6 +188,25 @@ fn a_directory_that_cannot_be_read_is_named() {
     let shown = missing.dir.display().to_string();
     let error = Policy::load(&missing).unwrap_err();
     assert!(error.to_string().starts_with(&shown), "{error}");
+}
+
+#[test]
+fn what_is_missing_from_a_directory_is_named_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let shown = dir.path().display().to_string();
+    let said = || Policy::load(&Settings { dir: dir.path().to_owned() }).unwrap_err().to_string();
+    fs::write(dir.path().join("members.toml"), "app = []\n").unwrap();
+    assert!(said().starts_with(&format!("{shown}: there is no policy file")), "{}", said());
+    for (name, text) in crate::default_files(&[]) {
+        fs::write(dir.path().join(name), text).unwrap();
+    }
+    fs::remove_file(dir.path().join("members.toml")).unwrap();
+    assert!(
+        said().starts_with(&format!("{shown}/members.toml: the file is missing")),
+        "{}",
+        said()
+    );
+    assert_eq!(said().lines().count(), 1, "{}", said());
 }
 
 #[test]

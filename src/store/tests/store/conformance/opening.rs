@@ -23,8 +23,7 @@ on_every_backend!(
 async fn an_empty_place_is_not_initialized(place: impl Place) {
     let refused = place.refusal();
     assert!(matches!(refused, StoreError::NotInitialized(_)), "{refused}");
-    assert!(refused.to_string().starts_with("STORE_NOT_INITIALIZED"), "{refused}");
-    assert!(refused.to_string().contains("fieldseal init"), "{refused}");
+    assert!(!refused.to_string().contains("init"), "a lost store is not made anew: {refused}");
     assert!(matches!(place.refusal(), StoreError::NotInitialized(_)), "looking makes no store");
 }
 
