@@ -15,6 +15,7 @@ use miette::Diagnostic;
 use crate::defaults::{MEMBERS_FILE, SCHEMA};
 use crate::errors::{PolicyErrors, Problem, Source, whole_file};
 use crate::members::{Members, is_name};
+use crate::nesting;
 use crate::request::Request;
 
 /// Most rules in one policy.
@@ -341,6 +342,9 @@ pub(crate) fn check_schema_file(source: &Source) -> Option<Problem> {
     if source.text == SCHEMA {
         return None;
     }
+    if let Some(problem) = nesting::problem(source) {
+        return Some(problem);
+    }
     let theirs = match SchemaFragment::from_cedarschema_str(&source.text) {
         Ok((fragment, _)) => fragment.to_json_value().ok(),
         Err(e) => return Some(source.problem(span_of(&e), described(&e))),
@@ -369,6 +373,10 @@ fn parse_rules<'a>(
     rules: &mut BTreeMap<String, (Policy, Place<'a>)>,
     problems: &mut Vec<Problem>,
 ) -> bool {
+    if let Some(problem) = nesting::problem(source) {
+        problems.push(problem);
+        return false;
+    }
     let set = match PolicySet::from_str(&source.text) {
         Ok(set) => set,
         Err(errors) => {
