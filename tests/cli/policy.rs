@@ -269,6 +269,36 @@ fn a_reload_gives_and_takes_rights_and_is_on_record() {
     assert!(listed.contains("POLICY_RELOADED") && listed.contains("FAILED members.toml:2:3:"));
 }
 
+#[test]
+fn a_policy_that_would_end_or_hold_the_sidecar_is_refused() {
+    let mut installation = Installation::with_key();
+    let more = installation.home().join("policy/more.cedar");
+    let config = installation.config();
+    let check = || policy(&["check", "--config", config.to_str().unwrap()]);
+    let deep = |levels| {
+        let (open, close) = ("(".repeat(levels), ")".repeat(levels));
+        format!("@id(\"deep\") permit (principal, action, resource) when {{ {open}true{close} }};")
+    };
+    for (levels, says) in [(200, "more.cedar:1:"), (800, "nest deeper"), (100_000, "more.cedar:1:")]
+    {
+        write(&more, &deep(levels));
+        let refusal = installation.run("ops", &["policy", "reload"], b"");
+        assert_eq!(ended(&refusal), refused(2, "POLICY_INVALID"));
+        assert!(text(&refusal.stderr).contains(says), "{}", text(&refusal.stderr));
+        assert_eq!(ended(&check()), refused(2, "POLICY_INVALID"));
+    }
+    std::fs::remove_file(&more).unwrap();
+    rustix::fs::mkfifoat(rustix::fs::CWD, &more, rustix::fs::Mode::RUSR).unwrap();
+    let refusal = installation.run("ops", &["policy", "reload"], b"");
+    assert_eq!(ended(&refusal), refused(2, "POLICY_INVALID"));
+    let said = text(&refusal.stderr);
+    assert!(said.contains("more.cedar: ") && said.contains("not a regular file"), "{said}");
+    assert_eq!(ended(&check()), refused(2, "POLICY_INVALID"));
+    std::fs::remove_file(&more).unwrap();
+    installation.ok("ops", &["policy", "reload"], b"");
+    assert_eq!(installation.stop(), 0);
+}
+
 /// The log line of a sidecar that says this of a reload.
 fn reload_line(line: &str, event: &str) -> Option<Value> {
     let line: Value = serde_json::from_str(line).ok()?;

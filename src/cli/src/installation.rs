@@ -16,7 +16,7 @@ mod tests;
 use std::fs::{DirBuilder, File};
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use fieldseal_keys::keyring::{self, FileProvider, KeyringError, Recovery};
@@ -145,7 +145,8 @@ pub(crate) const CONFIG: &str = "fieldseal.toml";
 /// Makes an installation. If something fails, what was made is removed again.
 ///
 /// # Errors
-/// `INSTALLATION_EXISTS` if the directory holds anything already; otherwise what could not be made.
+/// `INSTALLATION_EXISTS` if the directory holds anything already, `DIRECTORY_UNSAFE` if others can
+/// write to it; otherwise what could not be made.
 pub(crate) async fn create(plan: &Plan) -> Result<Created, Failure> {
     Ok(prepare(plan).await?.keep())
 }
@@ -235,7 +236,26 @@ fn claim(dir: &Path) -> Result<PathBuf, Failure> {
     if full {
         return Err(taken(format!("{} is not empty", dir.display())));
     }
+    alone(&dir)?;
     Ok(dir)
+}
+
+/// Whoever can write to the directory can put another configuration, policy or key file in place.
+fn alone(dir: &Path) -> Result<(), Failure> {
+    let found = dir.metadata().map_err(|e| Failure::io("cannot use", dir, &e))?;
+    let shown = crate::connection::quoted_path(dir);
+    let unsafe_for =
+        |what: String, advice: String| Err(Failure::usage("DIRECTORY_UNSAFE", what).advise(advice));
+    if found.uid() != rustix::process::geteuid().as_raw() {
+        let what = format!("{} belongs to user {}", dir.display(), found.uid());
+        return unsafe_for(what, "name a new directory, or make it this user's".to_owned());
+    }
+    if found.mode() & 0o022 != 0 {
+        let mode = found.mode() & 0o7777;
+        let what = format!("others can write to {} (mode {mode:04o})", dir.display());
+        return unsafe_for(what, format!("name a new directory, or run  chmod go-w {shown}"));
+    }
+    Ok(())
 }
 
 fn taken(what: String) -> Failure {

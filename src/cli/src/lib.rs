@@ -34,12 +34,17 @@ mod verify;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser as _;
+use tokio::runtime::Runtime;
 
 use arguments::{Arguments, AuditCommand, Command, OutputForm};
 use failure::{Exit, Failure};
 use output::Output;
+
+/// How long threads that block may go on once the command has ended.
+const LEFT_BEHIND: Duration = Duration::from_secs(2);
 
 /// Runs the command that the process was started with.
 #[must_use]
@@ -59,11 +64,18 @@ pub fn main() -> ExitCode {
     let output = Output::new(arguments.output);
     let ended = fieldseal_server::runtime()
         .map_err(|e| Failure::new(Exit::Internal, "IO_ERROR", format!("no runtime: {e}")))
-        .and_then(|runtime| runtime.block_on(run(arguments.command, &output)));
+        .and_then(|runtime| run_on(runtime, run(arguments.command, &output)));
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failed(&failure, &output),
     }
+}
+
+/// Runs to the end, and leaves a thread behind that hangs in a file system which has gone away.
+fn run_on<T>(runtime: Runtime, work: impl Future<Output = T>) -> T {
+    let ended = runtime.block_on(work);
+    runtime.shutdown_timeout(LEFT_BEHIND);
+    ended
 }
 
 fn failed(failure: &Failure, output: &Output) -> ExitCode {
@@ -103,5 +115,28 @@ async fn run(command: Command, output: &Output) -> Result<(), Failure> {
         Command::Health(arguments) => health::run(arguments, output).await,
         Command::Completions(arguments) => manual::completions(&arguments),
         Command::Man(arguments) => manual::man(&arguments, output),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_hangs_does_not_hold_the_exit() {
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let (begins, began) = std::sync::mpsc::channel();
+        let runtime = fieldseal_server::runtime().unwrap();
+        let ended = run_on(runtime, async move {
+            tokio::task::spawn_blocking(move || {
+                begins.send(()).unwrap();
+                held.recv()
+            });
+            began.recv().unwrap();
+            7
+        });
+        assert_eq!(ended, 7);
+        // It hung until now.
+        drop(release);
     }
 }

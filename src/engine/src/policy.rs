@@ -1,12 +1,14 @@
 //! The policy that decides now, and reading its files again.
 
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use fieldseal_audit::{Receipt, SystemEvent};
 use fieldseal_model::{AccessReason, Action};
 use fieldseal_policy::{Permit, Policy, PolicyErrors, Settings};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 
 use crate::call::Caller;
 use crate::engine::Engine;
@@ -16,22 +18,67 @@ use crate::refusal::{Refusal, RefusalCause};
 /// answer twice in header fields, of which a client takes 16 KiB.
 const PROBLEM_BYTES: usize = 1024;
 
+/// How long a reload may read. A file system that has gone away answers never.
+const READ_TIME: Duration = Duration::from_secs(10);
+
 /// The policy that decides, and where its files are.
 pub(crate) struct ActivePolicy {
     settings: Settings,
     newest: ArcSwap<Policy>,
     /// One reload after the other, so that records and generations have one order.
     turn: Mutex<()>,
+    reader: Reader,
 }
 
 impl ActivePolicy {
     pub(crate) fn new(settings: Settings, policy: Policy) -> Self {
-        Self { settings, newest: ArcSwap::from_pointee(policy), turn: Mutex::new(()) }
+        Self {
+            settings,
+            newest: ArcSwap::from_pointee(policy),
+            turn: Mutex::new(()),
+            reader: Reader::new(),
+        }
     }
 
     /// The policy for a call that begins now. The call keeps it to its end.
     pub(crate) fn newest(&self) -> Arc<Policy> {
         self.newest.load_full()
+    }
+}
+
+/// Reads policies on threads that may block.
+struct Reader {
+    // INVARIANT: a read that never ends keeps its place, so there is one such thread at most.
+    place: Arc<Semaphore>,
+}
+
+impl Reader {
+    fn new() -> Self {
+        Self { place: Arc::new(Semaphore::new(1)) }
+    }
+
+    /// What `load` says, or a problem with `dir` if that takes longer than `limit`.
+    async fn read<T: Send + 'static>(
+        &self,
+        limit: Duration,
+        dir: &Path,
+        load: impl FnOnce() -> Result<T, PolicyErrors> + Send + 'static,
+    ) -> Result<Result<T, PolicyErrors>, RefusalCause> {
+        let unread = |_| RefusalCause::Internal("a policy was not read to its end");
+        let place = Arc::clone(&self.place);
+        let reading = async move {
+            let place = place
+                .acquire_owned()
+                .await
+                .map_err(|_| RefusalCause::Internal("nobody reads policies any more"))?;
+            let read = tokio::task::spawn_blocking(move || {
+                let _place = place;
+                load()
+            });
+            read.await.map_err(unread)
+        };
+        let ended = tokio::time::timeout(limit, reading).await;
+        ended.unwrap_or_else(|_| Ok(Err(PolicyErrors::unread(dir, limit))))
     }
 }
 
@@ -94,10 +141,9 @@ impl Engine {
         self.journal_ready()?;
         let previous = active.newest().digest();
         let settings = active.settings.clone();
-        let loaded = tokio::task::spawn_blocking(move || Policy::load(&settings)).await;
-        let loaded =
-            loaded.map_err(|_| RefusalCause::Internal("a policy was not read to its end"))?;
-        let policy = match loaded {
+        let shown = settings.dir.clone();
+        let read = active.reader.read(READ_TIME, &shown, move || Policy::load(&settings));
+        let policy = match read.await? {
             Ok(policy) => policy,
             Err(errors) => return Err(self.not_reloaded(&by, previous, &errors).await),
         };
@@ -142,4 +188,35 @@ impl Engine {
 
 fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::channel;
+
+    #[tokio::test]
+    async fn a_read_that_never_ends_is_refused_and_keeps_one_thread_only() {
+        let (reader, dir) = (Reader::new(), Path::new("somewhere/policy"));
+        let short = Duration::from_millis(20);
+        let (release, held) = channel::<()>();
+        let (ended, seen) = channel();
+        let stuck = move || {
+            let _ = held.recv();
+            ended.send(()).unwrap();
+            Ok(())
+        };
+        let refused = reader.read(short, dir, stuck).await.unwrap().unwrap_err();
+        let said = refused.to_string();
+        assert!(said.starts_with("somewhere/policy: ") && said.contains("not read"), "{said}");
+        // While it is stuck no other begins.
+        for _ in 0..3 {
+            let began = reader.read(short, dir, || -> Result<(), _> { panic!("it began") });
+            assert!(began.await.unwrap().is_err());
+        }
+        drop(release);
+        seen.recv().unwrap();
+        let again = reader.read(Duration::from_secs(600), dir, || Ok(7)).await;
+        assert_eq!(again.unwrap(), Ok(7));
+    }
 }

@@ -16,6 +16,7 @@ use crate::defaults::{MEMBERS_FILE, SCHEMA};
 use crate::errors::{PolicyErrors, Problem, Source, whole_file};
 use crate::load::NO_RULES;
 use crate::members::{self, Members, is_name};
+use crate::nesting;
 use crate::request::Request;
 
 /// Most rules in one policy.
@@ -345,6 +346,9 @@ pub(crate) fn check_schema_file(source: &Source) -> Option<Problem> {
     if source.text == SCHEMA {
         return None;
     }
+    if let Some(problem) = nesting::problem(source) {
+        return Some(problem);
+    }
     let theirs = match SchemaFragment::from_cedarschema_str(&source.text) {
         Ok((fragment, _)) => fragment.to_json_value().ok(),
         Err(e) => return Some(source.problem(span_of(&e), described(&e))),
@@ -373,6 +377,10 @@ fn parse_rules<'a>(
     rules: &mut BTreeMap<String, (Policy, Place<'a>)>,
     problems: &mut Vec<Problem>,
 ) -> bool {
+    if let Some(problem) = nesting::problem(source) {
+        problems.push(problem);
+        return false;
+    }
     let set = match PolicySet::from_str(&source.text) {
         Ok(set) => set,
         Err(errors) => {

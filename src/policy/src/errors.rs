@@ -3,6 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 use std::path::Path;
+use std::time::Duration;
 
 /// One thing that is wrong, and where.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,6 +44,17 @@ impl PolicyErrors {
 
     pub(crate) fn one(problem: Problem) -> Self {
         Self(vec![problem])
+    }
+
+    /// A directory that was not read in time.
+    #[must_use]
+    pub fn unread(dir: &Path, limit: Duration) -> Self {
+        let message = format!(
+            "the policy directory was not read within {} seconds; look at its file system, and \
+             reload again",
+            limit.as_secs()
+        );
+        Self::one(whole_file(&dir.display().to_string(), message))
     }
 
     /// The first problems in at most `max_bytes` bytes (but always one, cut if need be), one a line

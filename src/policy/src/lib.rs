@@ -15,6 +15,7 @@ mod explain;
 mod lint;
 mod load;
 mod members;
+mod nesting;
 mod permit;
 mod policy;
 mod request;

@@ -45,9 +45,11 @@ impl Policy {
     /// does not know, rules without a name of their own, roles that only one side knows. The schema
     /// is the one that is built in; the file is a copy for editors.
     pub fn load(settings: &Settings) -> Result<Self, PolicyErrors> {
-        let mut problems = Vec::new();
-        let sources = load::read_dir(&settings.dir, &mut problems)?;
-        Self::build(&sources, problems)
+        load::on_own_stack(|| {
+            let mut problems = Vec::new();
+            let sources = load::read_dir(&settings.dir, &mut problems)?;
+            Self::build(&sources, problems)
+        })
     }
 
     /// The same, for whoever writes it. `kind` is what the sidecar takes callers' names from, if that
@@ -59,11 +61,13 @@ impl Policy {
         settings: &Settings,
         kind: Option<PrincipalKind>,
     ) -> Result<Checked, PolicyErrors> {
-        let mut problems = Vec::new();
-        let sources = load::read_dir(&settings.dir, &mut problems)?;
-        let policy = Self::build(&sources, problems)?;
-        let warnings = lint::warnings(&sources, &policy.rules, kind);
-        Ok(Checked { policy, warnings })
+        load::on_own_stack(|| {
+            let mut problems = Vec::new();
+            let sources = load::read_dir(&settings.dir, &mut problems)?;
+            let policy = Self::build(&sources, problems)?;
+            let warnings = lint::warnings(&sources, &policy.rules, kind);
+            Ok(Checked { policy, warnings })
+        })
     }
 
     /// Loads a policy from texts, each with its file name: what [`Policy::load`] would find in a
@@ -82,7 +86,7 @@ impl Policy {
             })
             .collect();
         sources.sort_by(|a, b| a.name.cmp(&b.name));
-        Self::build(&sources, Vec::new())
+        load::on_own_stack(|| Self::build(&sources, Vec::new()))
     }
 
     fn build(sources: &[Source], mut problems: Vec<Problem>) -> Result<Self, PolicyErrors> {

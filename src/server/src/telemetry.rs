@@ -3,6 +3,7 @@
 //! Only our own crates are heard below `warn`: what libraries say about the bytes they carry does
 //! not belong into a log.
 
+use std::ffi::OsStr;
 use std::io::IsTerminal;
 
 use tracing_subscriber::Layer;
@@ -72,11 +73,7 @@ pub enum TelemetryError {
 /// # Errors
 /// [`TelemetryError`] for an unknown level, or if it was set up before.
 pub fn init(settings: LogSettings) -> Result<(), TelemetryError> {
-    let level = match std::env::var_os(LEVEL_VARIABLE) {
-        None => settings.level,
-        Some(text) => level(&text.to_string_lossy()).ok_or(TelemetryError::Level)?,
-    };
-    let filter = filter(level);
+    let filter = filter(chosen(std::env::var_os(LEVEL_VARIABLE).as_deref(), settings.level)?);
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let registry = tracing_subscriber::registry();
     let terminal = std::io::stderr().is_terminal();
@@ -92,6 +89,14 @@ pub fn init(settings: LogSettings) -> Result<(), TelemetryError> {
         registry.with(lines.with_span_list(false).with_filter(filter)).try_init()
     }
     .map_err(|_| TelemetryError::Twice)
+}
+
+/// The variable's level; the settings' if it is not set, or empty.
+fn chosen(variable: Option<&OsStr>, settings: LevelFilter) -> Result<LevelFilter, TelemetryError> {
+    match variable.filter(|text| !text.is_empty()) {
+        None => Ok(settings),
+        Some(text) => level(&text.to_string_lossy()).ok_or(TelemetryError::Level),
+    }
 }
 
 /// Whether the text names a level.
@@ -149,5 +154,16 @@ mod tests {
         assert!(!filter(LevelFilter::ERROR).would_enable("hyper", &Level::WARN));
         assert!(filter(LevelFilter::DEBUG).would_enable("fieldseal_server", &Level::DEBUG));
         assert!(!filter(LevelFilter::INFO).would_enable("fieldseal_server", &Level::DEBUG));
+    }
+
+    #[test]
+    fn an_empty_variable_is_none() {
+        let of = |variable: Option<&str>| {
+            chosen(variable.map(OsStr::new), LevelFilter::DEBUG).map_err(|e| e.to_string())
+        };
+        assert_eq!(of(None), Ok(LevelFilter::DEBUG));
+        assert_eq!(of(Some("")), Ok(LevelFilter::DEBUG));
+        assert_eq!(of(Some("error")), Ok(LevelFilter::ERROR));
+        assert!(of(Some(" ")).is_err());
     }
 }

@@ -26,6 +26,29 @@ fn a_directory_with_anything_in_it_is_refused() {
     assert!(claim(&dir.path().join("new/deep")).is_ok());
 }
 
+#[test]
+fn a_directory_that_others_can_write_to_is_refused_and_left_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let set =
+        |mode| std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+    for mode in [0o770, 0o702, 0o1777] {
+        set(mode);
+        let refused = claim(dir.path()).map_err(|f| (f.exit(), f.json().to_string()));
+        let (exit, said) = refused.unwrap_err();
+        assert_eq!(exit, Exit::Usage);
+        assert!(said.contains("others can write") && said.contains("chmod go-w"), "{said}");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+    set(0o755);
+    assert!(claim(dir.path()).is_ok());
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::chown(dir.path(), Some(1), None).unwrap();
+        let refused = claim(dir.path()).map_err(|f| f.reason().to_owned());
+        assert_eq!(refused, Err("DIRECTORY_UNSAFE".to_owned()));
+    }
+}
+
 /// What `fill` says in a directory that another process has begun to use meanwhile.
 fn late(dir: &Path, plan: &Plan) -> (String, bool) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

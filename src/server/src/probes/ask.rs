@@ -12,6 +12,8 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::observer::{LIVE, State};
+
 /// How long the answer may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// More than any answer has.
@@ -95,7 +97,7 @@ async fn exchange(address: SocketAddr, probe: Probe) -> Result<ProbeAnswer, Prob
         let status = response.status();
         let body = Limited::new(response.into_body(), MOST_BYTES).collect().await;
         let says = body.map_err(|_| foreign())?.to_bytes();
-        Ok((status, String::from_utf8_lossy(&says).trim().to_owned()))
+        Ok((status, says))
     };
     let mut answered = pin!(answered);
     let (status, says) = tokio::select! {
@@ -103,12 +105,22 @@ async fn exchange(address: SocketAddr, probe: Probe) -> Result<ProbeAnswer, Prob
         // It may end first, and the answer is here already.
         _ = connection => answered.await?,
     };
-    match (status, says.as_str()) {
-        (StatusCode::OK, "live" | "ready") => Ok(ProbeAnswer { ok: true, says }),
-        (StatusCode::SERVICE_UNAVAILABLE, not) if not.starts_with("not ready") => {
-            Ok(ProbeAnswer { ok: false, says })
+    known(status, &says).ok_or_else(foreign)
+}
+
+/// The answer, if it is word for word one of ours: it is shown to people, and anybody may listen there.
+fn known(status: StatusCode, says: &[u8]) -> Option<ProbeAnswer> {
+    let answer = |ok, says: &str| ProbeAnswer { ok, says: says.trim_end().to_owned() };
+    match status {
+        StatusCode::OK => {
+            let ours = [LIVE, State::Ready.says()];
+            ours.into_iter().find(|ours| ours.as_bytes() == says).map(|ours| answer(true, ours))
         }
-        _ => Err(foreign()),
+        StatusCode::SERVICE_UNAVAILABLE => {
+            let mut ours = State::NOT_READY.iter().map(|state| state.says());
+            ours.find(|ours| ours.as_bytes() == says).map(|ours| answer(false, ours))
+        }
+        _ => None,
     }
 }
 
@@ -124,6 +136,27 @@ mod tests {
             ("10.0.0.7:7480", "10.0.0.7:7480"),
         ] {
             assert_eq!(reachable(listens.parse().unwrap()), asked.parse().unwrap());
+        }
+    }
+
+    #[test]
+    fn only_the_answers_of_a_second_listener_are_shown() {
+        for state in State::NOT_READY {
+            let answer = known(StatusCode::SERVICE_UNAVAILABLE, state.says().as_bytes()).unwrap();
+            assert_eq!((answer.ok, format!("{}\n", answer.says).as_str()), (false, state.says()));
+        }
+        for (status, says) in [
+            (503, "not ready: \u{1b}]0;owned\u{7}\n"),
+            (503, "not ready"),
+            (503, "not ready: starting\u{1b}[2J\n"),
+            (503, "not ready: starting\n\n"),
+            (503, "ready\n"),
+            (200, "not ready: starting\n"),
+            (200, "live"),
+            (404, "live\n"),
+        ] {
+            let status = StatusCode::from_u16(status).unwrap();
+            assert_eq!(known(status, says.as_bytes()), None, "{says:?}");
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The second listener: plaintext HTTP/1.1, three paths, nothing else.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,17 +14,18 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::exposition::Form;
-use super::observer::{Observer, State};
+use super::observer::{LIVE, Observer, State};
 use crate::transport::AcceptBackoff;
 
-/// Connections at the same time. One more is closed at once.
+/// Connections at the same time. One more, and the oldest is cut off: whoever says nothing must not
+/// keep a probe out.
 const CONNECTIONS: usize = 32;
 /// How long a request's head may take to arrive.
-const HEAD_TIME: Duration = Duration::from_secs(5);
+const HEAD_TIME: Duration = Duration::from_secs(2);
 /// How long a connection may live, with its one request and its answer.
 const LIFE: Duration = Duration::from_secs(10);
 /// The largest head of a request, in bytes; the smallest that the library knows.
@@ -34,19 +36,24 @@ const TEXT: &str = "text/plain; charset=utf-8";
 
 /// Answers probes and scrapes until it is dropped.
 pub(crate) async fn serve(listener: TcpListener, observer: Arc<Observer>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut open = VecDeque::<AbortOnDropHandle<()>>::with_capacity(CONNECTIONS);
     let mut backoff = AcceptBackoff::default();
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
                 backoff.accepted();
-                let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
+                open.retain(|connection| !connection.is_finished());
+                if open.len() >= CONNECTIONS {
+                    // Dropped, it is cut off.
+                    drop(open.pop_front());
+                    observer.cut_off();
+                }
                 let observer = Arc::clone(&observer);
-                tokio::spawn(async move {
+                let connection = tokio::spawn(async move {
                     // Whoever is too slow or does not speak HTTP is cut off, and nothing is said.
                     let _ = timeout(LIFE, connection(stream, observer)).await;
-                    drop(place);
                 });
+                open.push_back(AbortOnDropHandle::new(connection));
             }
             Err(error) => {
                 if let Some(pause) = backoff.after(&error) {
@@ -84,7 +91,7 @@ async fn answer(request: &Request<Incoming>, observer: Arc<Observer>) -> Respons
         return refused;
     }
     match path {
-        "/livez" => response(StatusCode::OK, TEXT, "live\n".into()),
+        "/livez" => response(StatusCode::OK, TEXT, LIVE.into()),
         "/readyz" => match observer.state() {
             State::Ready => response(StatusCode::OK, TEXT, State::Ready.says().into()),
             other => response(StatusCode::SERVICE_UNAVAILABLE, TEXT, other.says().into()),

@@ -43,6 +43,8 @@ metrics! {
         "How long the process has run";
     KEYS_LOCKED = Gauge "fieldseal_key_pages_locked" []
         "1 if all pages with keys are locked in memory";
+    PROBES_CUT_OFF = Counter "fieldseal_probe_connections_cut_off_total" []
+        "Connections of the second listener that were cut off to make room for newer ones";
     CALLS = Counter "fieldseal_calls_total" ["method", "code"]
         "Calls by method and gRPC status code";
     CALL_SECONDS = Histogram "fieldseal_call_seconds" ["method", "outcome"]

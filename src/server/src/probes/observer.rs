@@ -1,7 +1,7 @@
 //! What the probes and the metrics say.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use fieldseal_audit::Health;
@@ -28,6 +28,8 @@ pub(crate) struct Observer {
     began: Instant,
     ready: watch::Receiver<bool>,
     stopping: AtomicBool,
+    /// Connections of the second listener that made room for newer ones.
+    cut_off: AtomicU64,
     serving: OnceLock<Serving>,
     growth: Mutex<Growth>,
     /// The policies' digest, and since when it has been this.
@@ -48,7 +50,14 @@ pub(super) enum State {
     Recovering,
 }
 
+/// The answer of `/livez`.
+pub(super) const LIVE: &str = "live\n";
+
 impl State {
+    /// All but one.
+    pub(super) const NOT_READY: [Self; 5] =
+        [Self::Starting, Self::Stopping, Self::AuditLog, Self::Store, Self::Recovering];
+
     /// The answer of `/readyz`.
     pub(super) const fn says(self) -> &'static str {
         match self {
@@ -69,6 +78,7 @@ impl Observer {
             began: Instant::now(),
             ready,
             stopping: AtomicBool::new(false),
+            cut_off: AtomicU64::new(0),
             serving: OnceLock::new(),
             growth: Mutex::default(),
             policy: Mutex::default(),
@@ -85,6 +95,11 @@ impl Observer {
     /// Will not be ready any more.
     pub(crate) fn stopping(&self) {
         self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// A connection of the second listener had to make room.
+    pub(super) fn cut_off(&self) {
+        self.cut_off.fetch_add(1, Ordering::Relaxed);
     }
 
     /// To be called from time to time, for what is measured over time.
@@ -128,6 +143,7 @@ impl Observer {
         out.gauge(&names::READY, flag(self.state() == State::Ready));
         out.gauge(&names::UPTIME, self.began.elapsed().as_secs_f64());
         out.gauge(&names::KEYS_LOCKED, flag(locked));
+        out.count(&names::PROBES_CUT_OFF, self.cut_off.load(Ordering::Relaxed));
         if let Some(serving) = self.serving.get() {
             calls(&mut out, &serving.calls);
             self.engine(&mut out, &serving.engine);
