@@ -358,13 +358,8 @@ pub(crate) fn check_schema_file(source: &Source) -> Option<Problem> {
     if theirs.is_some() && theirs == ours {
         return None;
     }
-    let mut offset = 0;
-    for (line, expected) in source.text.split_inclusive('\n').zip(SCHEMA.split_inclusive('\n')) {
-        if line != expected {
-            break;
-        }
-        offset += line.len();
-    }
+    let lines = source.text.split_inclusive('\n').zip(SCHEMA.split_inclusive('\n'));
+    let offset = lines.take_while(|(line, ours)| line == ours).map(|(line, _)| line.len()).sum();
     let message = "the schema differs from this version's from here on; remove the file or \
                    replace it with the one that `fieldseal init` writes";
     Some(source.problem_at(offset, message))
