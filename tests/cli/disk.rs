@@ -105,6 +105,19 @@ fn without_its_log_s_files_nothing_is_decrypted_or_changed_until_they_are_back()
 }
 
 #[test]
+fn a_stop_without_its_log_does_not_take_it_for_a_full_disk() {
+    let mut installation = Installation::with_key();
+    let gone = harm("the log file unlinked", SEGMENT, false);
+    gone.done(&installation);
+    becomes(&mut installation, "NOT_SERVING");
+    assert_eq!(installation.stop(), 5);
+    gone.undone(&installation);
+    installation.serve();
+    assert_eq!(installation.stop(), 0);
+    assert!(installation.verify(&installation.log()).status.success());
+}
+
+#[test]
 fn without_its_store_s_files_nothing_is_changed_until_they_are_back() {
     let mut installation = Installation::with_key();
     let sealed = installation.ok("app", &place("encrypt", &[]), b"x");

@@ -298,7 +298,19 @@ pub async fn run(
         checkpoint_line(checkpoint);
     }
     served?;
-    stopped.map(|_| ()).map_err(ServeError::Audit)
+    let missing = *engine.audit_health().borrow() == Health::Missing;
+    stopped.map(|_| ()).map_err(|error| ServeError::Audit(unclosed(error, missing)))
+}
+
+/// Why the log could not be closed: one that cannot be written for the moment has no space, unless
+/// its file is gone.
+fn unclosed(error: JournalError, missing: bool) -> JournalError {
+    match error {
+        JournalError::Unavailable if missing => JournalError::Broken(
+            "its open segment was removed or replaced; put it back before the next start".into(),
+        ),
+        other => other,
+    }
 }
 
 /// Every connection is a file, and a log that may open none cannot go on. The usual soft limit of
