@@ -2,7 +2,7 @@
 
 use zeroize::Zeroizing;
 
-use crate::short::{Short, ShortHmac};
+use crate::short::{MAX_BYTES, Short, ShortHmac};
 
 /// The label of the encryption key.
 const KEY_LABEL: &[u8; 4] = b"fs1k";
@@ -12,6 +12,10 @@ const COMMITMENT_LABEL: &[u8; 4] = b"fs1c";
 pub(crate) const SALT_BYTES: usize = 16;
 /// Bytes of a commitment.
 pub(crate) const COMMITMENT_BYTES: usize = 32;
+
+/// Label, salt, context and counter. An info that did not fit would bind nothing.
+const INFO_BYTES: usize = 4 + SALT_BYTES + 32 + 1;
+const _: () = assert!(INFO_BYTES <= MAX_BYTES, "the info must fit");
 
 /// A pseudorandom key that is ready to expand: HMAC's two key blocks are hashed once.
 ///
@@ -41,7 +45,6 @@ impl Expander {
 
     fn expand(&self, label: &[u8; 4], salt: &[u8; 16], ctx: &[u8; 32]) -> Zeroizing<[u8; 32]> {
         let info = Short::of(&[label, salt, ctx, &[1]]);
-        debug_assert!(info.is_some(), "53 bytes fit");
         self.0.mac(info.unwrap_or_else(Short::new))
     }
 }
