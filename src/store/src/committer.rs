@@ -15,6 +15,7 @@ use crate::backend::{Backend, RawWrite};
 use crate::error::{StoreError, TxnError};
 use crate::lock::Hold;
 use crate::path::Path;
+use crate::rewrite::{ERASED_KEY, Rewrites};
 use crate::snapshot::{Images, Taken};
 use crate::store::{OutboxEntry, STATE_KEY, Secrets};
 use crate::stored::{open_value, outbox_key, seal_value, stored_revision};
@@ -29,6 +30,7 @@ pub(crate) enum Order {
     Txn(Txn, oneshot::Sender<Result<u64, TxnError>>),
     OutboxDone(u64, oneshot::Sender<Result<(), StoreError>>),
     Snapshot(usize, oneshot::Sender<Result<Taken, StoreError>>),
+    Rewrite(oneshot::Sender<Result<(), StoreError>>),
     Close(oneshot::Sender<()>),
 }
 
@@ -48,8 +50,9 @@ pub(crate) struct Committer {
     pub(crate) space: Option<(Instant, bool)>,
     /// The snapshots that are open.
     pub(crate) snapshots: Vec<Weak<Images>>,
+    pub(crate) rewrites: Rewrites,
     /// The directory belongs to this process until the backend above is closed here too.
-    pub(crate) _lock: Hold,
+    pub(crate) lock: Hold,
 }
 
 /// A group while it is being put together: what it writes so far, on top of the backend.
@@ -74,7 +77,7 @@ impl Committer {
     }
 
     fn serve(&mut self, orders: &Receiver<Order>) -> Option<oneshot::Sender<()>> {
-        while let Ok(first) = orders.recv() {
+        while let Some(first) = self.next(orders) {
             let mut group = Group::default();
             let mut next = Some(first);
             let mut taken = 0;
@@ -89,8 +92,13 @@ impl Committer {
                         self.commit(std::mem::take(&mut group));
                         let _gone = answer.send(self.take_snapshot(bound));
                     }
+                    Order::Rewrite(answer) => {
+                        self.commit(std::mem::take(&mut group));
+                        self.rewrite(answer);
+                    }
                     Order::Close(answer) => {
                         self.commit(group);
+                        self.give_up_rewrite(StoreError::Closed);
                         return Some(answer);
                     }
                 }
@@ -98,7 +106,9 @@ impl Committer {
                 next = if taken < GROUP { orders.try_recv().ok() } else { None };
             }
             self.commit(group);
+            self.rewrite_more();
         }
+        self.give_up_rewrite(StoreError::Closed);
         None
     }
 
@@ -169,6 +179,11 @@ impl Committer {
                 record::add(&mut acc, &self.term(&path.0, new)?);
             }
             changes.push((path.0, new));
+        }
+        if txn.erases {
+            let erased = seal_value(&self.secrets, ERASED_KEY, revision, &[])?;
+            changes.push((ERASED_KEY.to_vec(), Some(erased)));
+            self.rewrites.erased(revision);
         }
         let event = (txn.event)(revision, self.secrets.anchor.mac(&acc));
         let key = outbox_key(revision);
@@ -257,7 +272,7 @@ impl Committer {
     }
 
     /// Writes nothing any more.
-    fn give_up(&mut self, why: String) {
+    pub(crate) fn give_up(&mut self, why: String) {
         if self.broken.is_none() {
             tracing::error!(event = "store_broken", error = why);
             *self.trouble.write() = Some(why.clone());

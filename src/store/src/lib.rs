@@ -13,6 +13,7 @@ mod error;
 mod import;
 mod lock;
 mod path;
+mod rewrite;
 mod snapshot;
 mod store;
 mod stored;

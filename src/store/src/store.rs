@@ -13,11 +13,12 @@ use zeroize::Zeroizing;
 
 use crate::backend::Backend;
 use crate::backend::memory::MemoryDisk;
-use crate::backend::sled::SledBackend;
+use crate::backend::sled::{SledBackend, is_made};
 use crate::committer::{Committer, Order};
 use crate::error::{StoreError, TxnError};
 use crate::lock::{DirectoryLock, Hold};
 use crate::path::{self, Kind, Path, Prefix};
+use crate::rewrite::Rewrites;
 use crate::snapshot::is_record;
 use crate::stored::{OUTBOX, open_value, stored_revision};
 use crate::txn::Txn;
@@ -150,6 +151,7 @@ pub(crate) struct Inner {
     reserve_bytes: u64,
     opened_at: u64,
     orders: SyncSender<Order>,
+    pub(crate) rewrites: Rewrites,
     // Given up when the last handle and the committer are gone: after the backend, so it stands last.
     _lock: Hold,
 }
@@ -185,7 +187,7 @@ impl Store {
         outbox: mpsc::UnboundedSender<OutboxEntry>,
     ) -> Result<Self, StoreError> {
         if let BackendSettings::Sled(directory) = &settings.backend
-            && !directory.join("db").try_exists()?
+            && !is_made(directory)?
         {
             return Err(StoreError::NotInitialized(directory.clone()));
         }
@@ -229,6 +231,7 @@ impl Store {
         let acc = acc.map_err(|_| StoreError::Corrupt("an unreadable state record".into()))?;
         let (secrets, applying) = (Arc::new(secrets), Arc::<RwLock<()>>::default());
         let trouble = Arc::<RwLock<Option<String>>>::default();
+        let rewrites = Rewrites::load(&*backend, &secrets)?;
         let (orders, queue) = sync_channel(settings.queue);
         let committer = Committer {
             backend: Arc::clone(&backend),
@@ -243,7 +246,8 @@ impl Store {
             trouble: Arc::clone(&trouble),
             space: None,
             snapshots: Vec::new(),
-            _lock: lock.clone(),
+            rewrites: rewrites.clone(),
+            lock: lock.clone(),
         };
         let thread = std::thread::Builder::new().name("store-commit".into());
         thread.spawn(move || committer.run(&queue))?;
@@ -255,6 +259,7 @@ impl Store {
             reserve_bytes: settings.reserve_bytes,
             opened_at: state.revision,
             orders,
+            rewrites,
             _lock: lock,
         };
         Ok(Self { inner: Arc::new(inner) })

@@ -4,13 +4,20 @@
 //! every sync is followed by `fdatasync` of sled's `db` file. Corruption makes sled panic while it
 //! opens; it is opened once, on a thread of its own, where a panic becomes a clear error.
 
-use std::fs::{self, File, Permissions};
+mod live;
+mod rewriting;
+
+use std::fs;
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Backend, RawWrite};
+use parking_lot::{Mutex, RwLock};
+
+use self::live::Live;
+pub(crate) use self::live::is_made;
+use self::rewriting::Rewriting;
+use super::{Backend, LeftOver, RawWrite};
 use crate::error::StoreError;
 
 /// Bytes of sled's page cache.
@@ -21,40 +28,46 @@ const TRIES: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(10);
 
 pub(crate) struct SledBackend {
-    db: ::sled::Db,
-    file: File,
-    /// Device and inode of the file: one put in its place is another.
-    identity: (u64, u64),
+    /// The store's directory.
     directory: PathBuf,
+    live: RwLock<Live>,
+    rewriting: Mutex<Option<Rewriting>>,
+    #[cfg(test)]
+    pub(crate) seen: Mutex<Option<Box<dyn FnMut(&str) + Send>>>,
 }
 
 impl SledBackend {
-    /// Opens the database in `directory`, or makes it.
+    /// Opens the database in `directory`, or makes it. What an unfinished or a finished rewrite left
+    /// over is removed.
     pub(crate) fn open(directory: &Path) -> Result<Self, StoreError> {
-        remove_unfinished(directory)?;
-        let config =
-            ::sled::Config::new().path(directory).cache_capacity(CACHE_BYTES).flush_every_ms(None);
-        let opening = std::thread::Builder::new().name("store-open".into());
-        let opening = opening.spawn(move || open_unlocked(&config))?;
-        let db = match opening.join() {
-            Ok(Ok(db)) => db,
-            Ok(Err(error)) => return Err(failure(error).into()),
-            Err(_) => {
-                return Err(StoreError::Corrupt(format!(
-                    "the database in {} cannot be opened; restore it from a backup",
-                    directory.display()
-                )));
-            }
-        };
-        let path = directory.join("db");
-        fs::set_permissions(directory, Permissions::from_mode(0o700))?;
-        fs::set_permissions(&path, Permissions::from_mode(0o600))?;
-        // sled syncs its files but not their names.
-        File::open(directory)?.sync_all()?;
-        let file = File::open(path)?;
-        let metadata = file.metadata()?;
-        let identity = (metadata.dev(), metadata.ino());
-        Ok(Self { db, file, identity, directory: directory.to_owned() })
+        if is_made(directory)? {
+            live::remove_others(directory, &|_| {})?;
+        }
+        let live = Live::open(&live::current(directory)?)?;
+        Ok(Self {
+            directory: directory.to_owned(),
+            live: RwLock::new(live),
+            rewriting: Mutex::default(),
+            #[cfg(test)]
+            seen: Mutex::default(),
+        })
+    }
+}
+
+/// Opens sled's database in this directory, or makes it.
+fn open_database(directory: &Path) -> Result<::sled::Db, StoreError> {
+    remove_unfinished(directory)?;
+    let config =
+        ::sled::Config::new().path(directory).cache_capacity(CACHE_BYTES).flush_every_ms(None);
+    let opening = std::thread::Builder::new().name("store-open".into());
+    let opening = opening.spawn(move || open_unlocked(&config))?;
+    match opening.join() {
+        Ok(Ok(db)) => Ok(db),
+        Ok(Err(error)) => Err(failure(error).into()),
+        Err(_) => Err(StoreError::Corrupt(format!(
+            "the database in {} cannot be opened; restore it from a backup",
+            directory.display()
+        ))),
     }
 }
 
@@ -99,7 +112,7 @@ fn failure(error: ::sled::Error) -> io::Error {
 
 impl Backend for SledBackend {
     fn get(&self, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
-        Ok(self.db.get(key).map_err(failure)?.map(|value| value.to_vec()))
+        Ok(self.live.read().db.get(key).map_err(failure)?.map(|value| value.to_vec()))
     }
 
     fn range(
@@ -114,7 +127,8 @@ impl Backend for SledBackend {
             None => Bound::Included(prefix.to_vec()),
         };
         let mut entries = Vec::new();
-        for entry in self.db.range::<Vec<u8>, _>((from, Bound::Unbounded)).take(limit) {
+        let live = self.live.read();
+        for entry in live.db.range::<Vec<u8>, _>((from, Bound::Unbounded)).take(limit) {
             let (key, value) = entry.map_err(failure)?;
             if !key.starts_with(prefix) {
                 break;
@@ -125,28 +139,36 @@ impl Backend for SledBackend {
     }
 
     fn apply(&self, writes: Vec<RawWrite>) -> io::Result<()> {
-        let mut batch = ::sled::Batch::default();
-        for write in writes {
-            match write {
-                RawWrite::Put(key, value) => batch.insert(key, value),
-                RawWrite::Delete(key) => batch.remove(key),
-            }
-        }
-        self.db.apply_batch(batch).map_err(failure)
+        self.repeat(&writes);
+        self.live.read().apply(writes)
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.db.flush().map_err(failure)?;
-        self.file.sync_data()
+        self.live.read().sync()
     }
 
     fn is_in_place(&self) -> bool {
-        let place = fs::metadata(self.directory.join("db"));
-        place.is_ok_and(|found| (found.dev(), found.ino()) == self.identity)
+        self.live.read().is_in_place()
     }
 
     fn free_bytes(&self) -> io::Result<Option<u64>> {
         let figures = rustix::fs::statvfs(&self.directory)?;
         Ok(Some(figures.f_bavail.saturating_mul(figures.f_frsize)))
+    }
+
+    fn rewrite_begin(&self, reserve: u64) -> io::Result<()> {
+        self.begin(reserve)
+    }
+
+    fn rewrite_step(&self) -> io::Result<bool> {
+        self.step()
+    }
+
+    fn rewrite_end(&self) -> io::Result<LeftOver> {
+        self.end()
+    }
+
+    fn rewrite_give_up(&self) {
+        self.give_up();
     }
 }
