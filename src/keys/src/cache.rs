@@ -17,6 +17,12 @@ pub(crate) struct PartitionOf {
     pub(crate) partition: Partition,
 }
 
+impl PartitionOf {
+    pub(crate) fn borrowed(&self) -> PartitionRef<'_> {
+        PartitionRef { key: &self.key, partition: &self.partition }
+    }
+}
+
 /// [`PartitionOf`] without owning it, so that a look-up copies nothing. It must hash alike: field
 /// by field, in the same order.
 #[derive(Hash)]
@@ -60,6 +66,11 @@ impl DataKeyCache {
     /// Forgets the entry of this id.
     pub(crate) fn forget(&self, id: KeyId) {
         self.by_id.remove(&id);
+    }
+
+    /// Forgets which data key is the newest of a partition.
+    pub(crate) fn forget_newest(&self, of: &PartitionOf) {
+        self.newest.remove(of);
     }
 
     /// The entry of this id; `load` runs at most once at a time for each id.
