@@ -12,6 +12,7 @@ mod health;
 mod listening;
 pub mod probes;
 mod refusal;
+mod root;
 mod run;
 mod runtime;
 mod services;
@@ -24,9 +25,7 @@ pub use calls::{Arriving, CallLimits, LimitedCall, LimitedServices};
 pub use config::{Config, ConfigError, ConfigErrors};
 pub use health::{Readiness, with_health, with_reflection};
 pub use refusal::CallRefusal;
-pub use run::{
-    ServeError, ServeErrorKind, boot_kind, engine_settings, installation, keyring_kind, provider,
-    run,
-};
+pub use root::{keyring_kind, new_provider, open_keyring, provider};
+pub use run::{ServeError, ServeErrorKind, boot_kind, engine_settings, installation, run};
 pub use runtime::runtime;
 pub use services::Services;
