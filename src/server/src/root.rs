@@ -11,7 +11,6 @@ use fieldseal_keys::keyring::{
 };
 
 use crate::config::{Config, RootSettings};
-use crate::run::ServeErrorKind;
 
 /// How long to wait before a program is asked again, at first and at most.
 const FIRST_WAIT: Duration = Duration::from_millis(250);
@@ -160,30 +159,4 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, KeyringError> {
     let ended = tokio::task::spawn_blocking(work).await;
     ended.unwrap_or_else(|_| Err(KeyringError::ProviderBroken("its thread failed".to_owned())))
-}
-
-/// What kind of trouble a keyring is in, and its stable reason.
-#[must_use]
-pub fn keyring_kind(error: &KeyringError) -> (ServeErrorKind, &'static str) {
-    use ServeErrorKind as K;
-    match error {
-        KeyringError::Expected { error, .. } => keyring_kind(error),
-        KeyringError::NotInitialized(_) => (K::NotFound, "STORE_NOT_INITIALIZED"),
-        KeyringError::Exists(_) => (K::Conflict, "INSTALLATION_EXISTS"),
-        KeyringError::FormatNewer { .. } => (K::Usage, "FORMAT_NEWER"),
-        KeyringError::Corrupt { .. } => (K::Corrupt, "KEYRING_CORRUPT"),
-        KeyringError::WrongProvider { .. } | KeyringError::WrongRootKey => {
-            (K::Usage, "ROOT_KEY_WRONG")
-        }
-        KeyringError::Unsafe { .. } => (K::Usage, "ROOT_KEY_UNSAFE"),
-        KeyringError::Weak(_) | KeyringError::Different => (K::Usage, "PASSPHRASE_REFUSED"),
-        KeyringError::Recipient => (K::Usage, "RECIPIENT_INVALID"),
-        KeyringError::WrongRecipient { .. } => (K::Usage, "RECIPIENT_WRONG"),
-        KeyringError::Identity(_) => (K::Usage, "IDENTITY_WRONG"),
-        KeyringError::Io { .. } | KeyringError::Missing(_) => (K::Usage, "ROOT_KEY_UNREADABLE"),
-        KeyringError::ProviderDown(_) => (K::Unavailable, "ROOT_PROVIDER_UNAVAILABLE"),
-        KeyringError::ProviderBroken(_) => (K::Usage, "ROOT_PROVIDER_BROKEN"),
-        KeyringError::RotationPending => (K::Conflict, "ROOT_ROTATION_PENDING"),
-        _ => (K::Internal, "INTERNAL"),
-    }
 }

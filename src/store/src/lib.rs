@@ -22,4 +22,4 @@ pub use path::{Kind, Path, Prefix};
 pub use store::{
     BackendSettings, Health, OutboxEntry, RangePage, Secrets, Settings, Store, Sums, Versioned,
 };
-pub use txn::{Event, Txn};
+pub use txn::{Event, Txn, Update};
