@@ -18,7 +18,9 @@ pub(crate) use health::{HealthArguments, ProbeKind};
 pub(crate) use policy::{
     ExplainArguments, MemberArguments, PolicyCommand, PolicyInitArguments, PolicySource,
 };
-pub(crate) use root::{Provider, ProviderArguments, RewrapArguments, RootCommand};
+pub(crate) use root::{
+    DrillArguments, Provider, ProviderArguments, RewrapArguments, RootCommand, RotateArguments,
+};
 
 /// Exit codes, shown at the end of the help.
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 internal, 2 usage, 3 not found, 4 denied, \
