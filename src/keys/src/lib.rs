@@ -19,6 +19,7 @@ mod ledger;
 mod opening;
 mod records;
 mod registry;
+pub mod root;
 mod sealing;
 
 pub use change::{Changed, KeyChange};
