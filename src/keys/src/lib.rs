@@ -21,6 +21,7 @@ mod opening;
 mod partitions;
 mod records;
 mod registry;
+pub mod root;
 mod sealing;
 mod shredding;
 
