@@ -13,6 +13,7 @@ mod decrypt;
 mod encrypt;
 mod engine;
 mod gather;
+mod jobs;
 mod manage;
 mod observe;
 pub mod offline;

@@ -11,6 +11,7 @@ mod cache;
 mod change;
 mod counts;
 mod data_key;
+mod due;
 mod eras;
 mod error;
 pub mod keyring;
@@ -19,7 +20,9 @@ mod ledger;
 mod opening;
 mod records;
 mod registry;
+mod request;
 mod sealing;
+mod seen;
 
 pub use change::{Changed, KeyChange};
 pub use data_key::DataKeyHandle;
