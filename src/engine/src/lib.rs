@@ -14,6 +14,7 @@ mod encrypt;
 mod engine;
 mod gather;
 mod gone;
+mod jobs;
 mod manage;
 mod observe;
 pub mod offline;

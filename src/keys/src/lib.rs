@@ -11,6 +11,7 @@ mod cache;
 mod change;
 mod counts;
 mod data_key;
+mod due;
 mod eras;
 mod erasing;
 mod error;
@@ -21,8 +22,10 @@ mod opening;
 mod partitions;
 mod records;
 mod registry;
+mod request;
 pub mod root;
 mod sealing;
+mod seen;
 mod shredding;
 
 pub use change::{Changed, KeyChange};
