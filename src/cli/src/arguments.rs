@@ -4,6 +4,7 @@ pub(crate) mod config;
 pub(crate) mod dev;
 mod health;
 pub(crate) mod manual;
+mod partition;
 mod policy;
 mod root;
 
@@ -15,6 +16,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use fieldseal_model::Principal;
 
 pub(crate) use health::{HealthArguments, ProbeKind};
+pub(crate) use partition::{
+    CheckReceiptArguments, PartitionArguments, PartitionChangeArguments, ShowPartitionArguments,
+    ShredArguments,
+};
 pub(crate) use policy::{
     ExplainArguments, MemberArguments, PolicyCommand, PolicyInitArguments, PolicySource,
 };
@@ -68,7 +73,7 @@ pub(crate) enum Command {
     /// Rotate the root key of a stopped installation, or move it to another root provider
     #[command(subcommand)]
     Root(RootCommand),
-    /// Create, show, list and rotate keys
+    /// Create, show, list and rotate keys, and shred partitions
     #[command(subcommand)]
     Key(KeyCommand),
     /// Encrypt a value from standard input
@@ -196,6 +201,16 @@ pub(crate) enum KeyCommand {
         #[arg(long, value_name = "ETAG", default_value = "")]
         etag: String,
     },
+    /// Make every value of a partition, a tenant or one person, unreadable for good
+    Shred(ShredArguments),
+    /// Take a shred back whose window is not over
+    Unshred(PartitionChangeArguments),
+    /// Let an erased partition take new values
+    Reopen(PartitionChangeArguments),
+    /// Show the state of a partition, and the receipt of its erasure
+    Partition(ShowPartitionArguments),
+    /// Check the receipt of an erasure, without the sidecar
+    CheckReceipt(CheckReceiptArguments),
 }
 
 #[derive(Debug, Args)]

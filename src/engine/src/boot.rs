@@ -68,6 +68,7 @@ pub enum BootError {
 }
 
 /// What an installation is started for.
+#[derive(Clone, Copy)]
 pub(crate) enum For {
     /// Everything.
     Serving,

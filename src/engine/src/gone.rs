@@ -2,6 +2,7 @@
 //! there: the partition that it states decides, because the data key does not say anything.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use fieldseal_audit::ItemOutcome;
 use fieldseal_keys::{KeyError, OpenCause};
@@ -48,9 +49,10 @@ impl Engine {
     pub(crate) async fn shredded(&self, stated: impl Iterator<Item = Stated>) -> Shredded {
         let mut found = Shredded::new();
         for of in stated {
-            if !found.contains_key(&of) {
-                let shredded = self.inner.keys.is_shredded(&of.0, &of.1).await;
-                found.insert(of, shredded.map_err(RefusalCause::from));
+            if let Entry::Vacant(place) = found.entry(of) {
+                let (key, partition) = place.key();
+                let shredded = self.inner.keys.is_shredded(key, partition).await;
+                place.insert(shredded.map_err(RefusalCause::from));
             }
         }
         found

@@ -20,6 +20,7 @@ mod observe;
 pub mod offline;
 mod partitions;
 mod policy;
+mod receipts;
 mod refusal;
 mod rulings;
 
@@ -32,4 +33,5 @@ pub use engine::Engine;
 pub use fieldseal_store::Health as StoreHealth;
 pub use observe::{AuditPage, AuditQuery, Measures, Status};
 pub use policy::PolicyReload;
+pub use receipts::{SHRED_RECEIPT, commitment};
 pub use refusal::{Refusal, RefusalCause};

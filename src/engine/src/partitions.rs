@@ -74,7 +74,8 @@ impl Engine {
             }
         };
         let view = self.inner.keys.view_partition(&permit, key, partition).await?;
-        Ok((view, None))
+        let receipt = self.shred_receipt(&view).await?;
+        Ok((view, receipt))
     }
 
     async fn permit_partition(

@@ -17,12 +17,6 @@ pub(crate) struct PartitionOf {
     pub(crate) partition: Partition,
 }
 
-impl PartitionOf {
-    pub(crate) fn borrowed(&self) -> PartitionRef<'_> {
-        PartitionRef { key: &self.key, partition: &self.partition }
-    }
-}
-
 /// [`PartitionOf`] without owning it, so that a look-up copies nothing. It must hash alike: field
 /// by field, in the same order.
 #[derive(Hash)]

@@ -35,7 +35,10 @@ impl Inner {
             return Ok(());
         }
         self.store.rewrite().await?;
-        tracing::info!(event = "store_rewritten", "nothing that was erased is in the store's files");
+        tracing::info!(
+            event = "store_rewritten",
+            "nothing that was erased is in the store's files"
+        );
         Ok(())
     }
 
@@ -45,7 +48,8 @@ impl Inner {
         loop {
             let _one_at_a_time = self.changes.lock().await;
             let found = self.partition(of).await?;
-            let found = found.ok_or(KeyError::Corrupt("a shredded partition without its record"))?;
+            let found =
+                found.ok_or(KeyError::Corrupt("a shredded partition without its record"))?;
             let state = found.record.state()?;
             if !matches!(state, PartitionState::Shredding | PartitionState::Erasing) {
                 // It was restored meanwhile.
@@ -64,9 +68,8 @@ impl Inner {
                     [] => txn.delete(self.pending_path(of)),
                     _ => txn,
                 };
-                let removed = |txn: Txn, id: &KeyId| {
-                    txn.delete(self.store.path(DATA_KEY, &[id.as_bytes()]))
-                };
+                let removed =
+                    |txn: Txn, id: &KeyId| txn.delete(self.store.path(DATA_KEY, &[id.as_bytes()]));
                 let txn = ids.iter().fold(txn.erasing(), removed);
                 let deltas = deltas(batch, left);
                 deltas.into_iter().fold(txn, |txn, (version, delta)| {

@@ -21,8 +21,8 @@ use crate::ledger::Ledger;
 use crate::partitions::PartitionCells;
 use crate::records::{DATA_KEY, DataKeyFacts};
 use crate::registry::{KeyView, Registry};
-use crate::shredding;
 use crate::seen::Seen;
+use crate::shredding;
 
 /// Partitions are made one at a time within each of so many groups.
 const STRIPES: usize = 256;

@@ -15,7 +15,6 @@ use prost::Message;
 use crate::cache::PartitionOf;
 use crate::error::KeyError;
 use crate::keys::{Inner, Keys};
-use crate::ledger::Committed;
 use crate::partitions::PartitionCells;
 use crate::records::{
     DataKeyFacts, PartitionRecord, PartitionState, SHREDDING, ShreddingRecord, decode,
@@ -179,7 +178,11 @@ impl Keys {
     ///
     /// # Errors
     /// The store's trouble.
-    pub async fn is_shredded(&self, key: &KeyName, partition: &Partition) -> Result<bool, KeyError> {
+    pub async fn is_shredded(
+        &self,
+        key: &KeyName,
+        partition: &Partition,
+    ) -> Result<bool, KeyError> {
         let of = PartitionOf { key: key.clone(), partition: partition.clone() };
         if self.inner.partitions.is_closed(&of) {
             return Ok(true);
@@ -319,8 +322,10 @@ impl Inner {
             let event = self.partition_event(by, next.kind, &of, &ids(more));
             let (path, record) = (self.partition_path(&of), next.record.encode_to_vec());
             let revision = committed.revision;
-            committed =
-                self.ledger.commit(event, |txn| txn.at(path.clone(), revision).put(path, record)).await?;
+            committed = self
+                .ledger
+                .commit(event, |txn| txn.at(path.clone(), revision).put(path, record))
+                .await?;
         }
         Ok(PartitionChanged { partition, receipt: Some(receipt) })
     }
@@ -356,18 +361,24 @@ impl Inner {
         match record.state()? {
             PartitionState::Open => {}
             PartitionState::Shredding => {
-                return Err(refused("being shredded already", "restore it, or wait until it is erased"));
+                return Err(refused(
+                    "being shredded already",
+                    "restore it, or wait until it is erased",
+                ));
             }
             PartitionState::Erasing => {
                 return Err(refused("being erased", "its data keys go now"));
             }
             PartitionState::Erased => {
-                return Err(refused("erased already", "open it anew if it is to take values again"));
+                return Err(refused(
+                    "erased already",
+                    "open it anew if it is to take values again",
+                ));
             }
         }
         let least = self.settings.shred_window_least;
         let window = change.window.unwrap_or(self.settings.shred_window);
-        if window < least || window > LONGEST_WINDOW {
+        if change.window.is_some_and(|window| window < least || window > LONGEST_WINDOW) {
             let (least, most) = (least.as_secs(), LONGEST_WINDOW.as_secs());
             return Err(KeyError::ShredWindow { least, most });
         }
@@ -388,9 +399,14 @@ impl Inner {
     async fn restored(&self, of: &PartitionOf, record: &PartitionRecord) -> Result<Next, KeyError> {
         match record.state()? {
             PartitionState::Shredding => {}
-            PartitionState::Open => return Err(refused("not shredded", "there is nothing to restore")),
+            PartitionState::Open => {
+                return Err(refused("not shredded", "there is nothing to restore"));
+            }
             PartitionState::Erasing | PartitionState::Erased => {
-                return Err(refused("erased", "nothing brings its values back; open it anew for others"));
+                return Err(refused(
+                    "erased",
+                    "nothing brings its values back; open it anew for others",
+                ));
             }
         }
         let chain = self.chain(of, record).await?;
@@ -413,10 +429,13 @@ impl Inner {
         let (mut chain, mut next) = (Vec::new(), record.newest()?);
         while let Some(id) = next {
             let facts = self.facts(id).await.map_err(|error| match error {
-                KeyError::DataKeyNotFound => KeyError::Corrupt("a partition whose data key is gone"),
+                KeyError::DataKeyNotFound => {
+                    KeyError::Corrupt("a partition whose data key is gone")
+                }
                 other => other,
             })?;
-            let is_older = chain.last().is_none_or(|f: &DataKeyFacts| f.generation > facts.generation);
+            let is_older =
+                chain.last().is_none_or(|f: &DataKeyFacts| f.generation > facts.generation);
             if !is_older || facts.key != of.key || facts.partition != of.partition {
                 return Err(KeyError::Corrupt("the order of a partition's data keys"));
             }

@@ -324,7 +324,7 @@ pub mod encryption_service_client {
     /// bytes and another key)
     /// PERMISSION_DENIED    no policy rule allows it (PERMISSION_DENIED)
     /// NOT_FOUND            the key or its data key does not exist (KEY_NOT_FOUND, DATA_KEY_NOT_FOUND)
-    /// FAILED_PRECONDITION  KEY_VERSION_DISABLED, KEY_VERSION_DESTROYED
+    /// FAILED_PRECONDITION  KEY_VERSION_DISABLED, KEY_VERSION_DESTROYED, PARTITION_SHREDDED
     /// ABORTED              other calls made the same data key first, again and again: try again (CONFLICT)
     /// RESOURCE_EXHAUSTED   a queue is full: try again (AUDIT_BUSY, STORE_BUSY); or there is no space for
     /// another data key (STORE_FULL); or as many as there can be (LIMIT_REACHED)
@@ -599,7 +599,7 @@ pub mod encryption_service_server {
     /// bytes and another key)
     /// PERMISSION_DENIED    no policy rule allows it (PERMISSION_DENIED)
     /// NOT_FOUND            the key or its data key does not exist (KEY_NOT_FOUND, DATA_KEY_NOT_FOUND)
-    /// FAILED_PRECONDITION  KEY_VERSION_DISABLED, KEY_VERSION_DESTROYED
+    /// FAILED_PRECONDITION  KEY_VERSION_DISABLED, KEY_VERSION_DESTROYED, PARTITION_SHREDDED
     /// ABORTED              other calls made the same data key first, again and again: try again (CONFLICT)
     /// RESOURCE_EXHAUSTED   a queue is full: try again (AUDIT_BUSY, STORE_BUSY); or there is no space for
     /// another data key (STORE_FULL); or as many as there can be (LIMIT_REACHED)
@@ -1087,8 +1087,8 @@ pub struct ShredPartitionRequest {
     /// `partition` is empty.
     #[prost(bool, tag = "3")]
     pub default_partition: bool,
-    /// How long it can be restored. Absent: as configured (keys.shred_days, 7 days unless changed). At
-    /// least as configured (keys.shred_least_hours, 24 hours unless changed), at most 90 days.
+    /// How long it can be restored. Absent: as configured (keys.shred_window_hours, 7 days unless changed). At
+    /// least as configured (keys.shred_window_least_hours, 24 hours unless changed), at most 90 days.
     #[prost(message, optional, tag = "4")]
     pub window: ::core::option::Option<::prost_types::Duration>,
     /// As in CreateKeyRequest.

@@ -4,7 +4,9 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::path::{Path, PathBuf};
 
 use super::{failure, open_database};
@@ -74,7 +76,7 @@ impl Live {
 
 /// True if a database is in the store's directory, wherever in it.
 pub(crate) fn is_made(store: &Path) -> io::Result<bool> {
-    Ok(current(store)?.join("db").try_exists()?)
+    current(store)?.join("db").try_exists()
 }
 
 /// The directory that counts.
