@@ -7,6 +7,8 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::engine::Engine;
+
 /// How often it looks.
 const INTERVAL: Duration = Duration::from_secs(30);
 
@@ -36,6 +38,14 @@ impl Jobs {
             tracing::error!(event = "job_failed", job = "all", "the loop of jobs failed");
         }
         true
+    }
+}
+
+impl Engine {
+    /// Does now what is due. By itself that is looked at every 30 seconds, and after what makes it
+    /// due earlier.
+    pub async fn run_due(&self) {
+        self.inner.keys.run_due().await;
     }
 }
 
