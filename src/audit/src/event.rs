@@ -9,7 +9,7 @@ use prost::Message as _;
 
 use crate::error::JournalError;
 use crate::merkle;
-use crate::record::{DetailHead, Encoded, Kind, Outcome, SALT_BYTES, decision};
+use crate::record::{DetailHead, Encoded, Kind, Outcome, Record, SALT_BYTES, decision};
 use crate::wire;
 
 /// What was decided about a field of a call.
@@ -410,6 +410,10 @@ impl Waiting {
             wire::varint(&mut items, item.len() as u64);
             items.extend_from_slice(&item);
         }
-        Ok(Encoded::new(self.public, salt, &head.encode_to_vec(), items, self.revision))
+        let anchor = Record::decode(self.public.as_slice()).ok();
+        let anchor = anchor.and_then(|record| record.anchor.try_into().ok());
+        let anchor = anchor.ok_or(JournalError::Inconsistent)?;
+        let record = Encoded::new(self.public, salt, &head.encode_to_vec(), items, self.revision);
+        Ok(Encoded { anchor, ..record })
     }
 }

@@ -120,7 +120,11 @@ impl Installation {
     ) -> Result<Engine, BootError> {
         let (outbox, entries) = mpsc::unbounded_channel();
         let (store, journal) = self.open(outbox, &clock)?;
-        let consistent = Ledger::check(&store, &journal).await;
+        let consistent = match self.settings.store {
+            StoreBackend::Sled(_) => Ledger::check(&store, &journal).await,
+            // It begins anew with every process, where the log has come to.
+            StoreBackend::Memory => Ok(()),
+        };
         match (&purpose, &consistent) {
             (_, Ok(())) => {}
             (For::Serving, Err(_)) => consistent?,

@@ -7,6 +7,7 @@
 //! out but the journal. A change of keys is in the store and in the audit log, or it is not
 //! acknowledged. A version's state is looked at on every use.
 
+pub mod anchor;
 mod cache;
 mod change;
 mod data_key;
@@ -19,6 +20,7 @@ mod records;
 mod registry;
 mod sealing;
 
+pub use anchor::{Mismatch, Relation};
 pub use change::{Changed, KeyChange};
 pub use data_key::DataKeyHandle;
 pub use error::KeyError;

@@ -209,10 +209,7 @@ fn keys_kind(error: &fieldseal_keys::KeyError) -> (ServeErrorKind, &'static str)
         KeyError::Store(error) => store_kind(error),
         KeyError::Journal(error) => journal_kind(error),
         KeyError::Corrupt(_) => (ServeErrorKind::Corrupt, "STORE_CORRUPT"),
-        KeyError::Rollback { store, log } if store < log => {
-            (ServeErrorKind::Corrupt, "STORE_BEHIND_LOG")
-        }
-        KeyError::Rollback { .. } => (ServeErrorKind::Corrupt, "LOG_BEHIND_STORE"),
+        KeyError::Mismatch(found) => (ServeErrorKind::Corrupt, found.relation.reason()),
         _ => (ServeErrorKind::Unavailable, "STORE_UNAVAILABLE"),
     }
 }

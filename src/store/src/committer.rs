@@ -16,7 +16,7 @@ use crate::error::{StoreError, TxnError};
 use crate::lock::Hold;
 use crate::path::Path;
 use crate::store::{OutboxEntry, STATE_KEY, Secrets};
-use crate::stored::{outbox_key, seal_value, stored_revision};
+use crate::stored::{outbox_key, outbox_value, seal_value, stored_revision};
 use crate::txn::{Guard, Txn, Write};
 
 /// Most transactions of a group.
@@ -162,12 +162,15 @@ impl Committer {
             }
             changes.push((path.0, new));
         }
-        let event = (txn.event)(revision, self.secrets.anchor.mac(&acc));
+        let anchor = self.secrets.anchor.mac(&acc);
+        let previous = self.secrets.anchor.mac(&self.acc);
+        let bytes = (txn.event)(revision, anchor);
         let key = outbox_key(revision);
-        let sealed = seal_value(&self.secrets, &key, revision, &event)?;
+        let waiting = outbox_value([previous, anchor], &bytes);
+        let sealed = seal_value(&self.secrets, &key, revision, &waiting)?;
         group.overlay.extend(changes);
         group.overlay.insert(key, Some(sealed));
-        group.events.push(OutboxEntry { revision, bytes: event });
+        group.events.push(OutboxEntry { revision, previous, anchor, bytes });
         self.pending.insert(revision);
         self.revision = revision;
         self.acc = acc;

@@ -20,6 +20,6 @@ pub use backend::memory::{Faults, MemoryDisk};
 pub use error::{StoreError, TxnError};
 pub use path::{Kind, Path, Prefix};
 pub use store::{
-    BackendSettings, Health, OutboxEntry, RangePage, Secrets, Settings, Store, Sums, Versioned,
+    BackendSettings, Health, OutboxEntry, Position, RangePage, Secrets, Settings, Store, Sums, Versioned,
 };
 pub use txn::{Event, Txn};

@@ -20,7 +20,7 @@ use crate::committer::{Committer, Order};
 use crate::error::{StoreError, TxnError};
 use crate::lock::{DirectoryLock, Hold};
 use crate::path::{self, Kind, Path, Prefix};
-use crate::stored::{OUTBOX, open_value, seal_value, stored_revision};
+use crate::stored::{OUTBOX, open_outbox, open_value, seal_value, stored_revision};
 use crate::txn::Txn;
 
 /// The newest format of a store, and the only one so far.
@@ -117,6 +117,10 @@ pub struct RangePage {
 pub struct OutboxEntry {
     /// The transaction it tells of: its id.
     pub revision: u64,
+    /// The HMAC over the sum of the whole store before it.
+    pub previous: [u8; 32],
+    /// The HMAC over the sum of the whole store after it.
+    pub anchor: [u8; 32],
     /// The event, as [`crate::Event`] made it.
     pub bytes: Vec<u8>,
 }
@@ -134,6 +138,15 @@ pub enum Health {
     Broken(String),
 }
 
+/// Where a store is in its history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// The last transaction.
+    pub revision: u64,
+    /// The HMAC over the sum of the whole store after it: another history has another one.
+    pub anchor: [u8; 32],
+}
+
 /// The sum of the whole store as it is kept and as it was counted anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sums {
@@ -149,7 +162,7 @@ struct Inner {
     applying: Arc<RwLock<()>>,
     trouble: Arc<RwLock<Option<String>>>,
     reserve_bytes: u64,
-    opened_at: u64,
+    opened_at: Position,
     orders: SyncSender<Order>,
     // Given up when the last handle and the committer are gone: after the backend, so it stands last.
     _lock: Hold,
@@ -248,6 +261,8 @@ impl Store {
         let acc = acc.map_err(|_| StoreError::Corrupt("an unreadable state record".into()))?;
         let (secrets, applying) = (Arc::new(secrets), Arc::<RwLock<()>>::default());
         let trouble = Arc::<RwLock<Option<String>>>::default();
+        let opened_at =
+            Position { revision: state.revision, anchor: secrets.anchor.mac(&acc) };
         let (orders, queue) = sync_channel(settings.queue);
         let committer = Committer {
             backend: Arc::clone(&backend),
@@ -271,17 +286,17 @@ impl Store {
             applying,
             trouble,
             reserve_bytes: settings.reserve_bytes,
-            opened_at: state.revision,
+            opened_at,
             orders,
             _lock: lock,
         };
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// The revision of the last transaction before this store was opened. Its event, and that of
+    /// After the last transaction before this store was opened. Its event, and that of
     /// every one before it, is in the audit log or in the outbox.
     #[must_use]
-    pub fn opened_at(&self) -> u64 {
+    pub fn opened_at(&self) -> Position {
         self.inner.opened_at
     }
 
@@ -378,9 +393,7 @@ impl Store {
         self.read(|inner| {
             let mut entries = Vec::new();
             each(&*inner.backend, &[OUTBOX], |key, stored| {
-                let found = open_value(&inner.secrets, key, stored)?;
-                let bytes = found.value.to_vec();
-                entries.push(OutboxEntry { revision: found.revision, bytes });
+                entries.push(open_outbox(&inner.secrets, key, stored)?);
                 Ok(())
             })?;
             Ok(entries)
