@@ -3,8 +3,8 @@
 use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use fieldseal_crypto::record;
@@ -15,6 +15,7 @@ use crate::backend::{Backend, RawWrite};
 use crate::error::{StoreError, TxnError};
 use crate::lock::Hold;
 use crate::path::Path;
+use crate::snapshot::{Images, Taken};
 use crate::store::{OutboxEntry, STATE_KEY, Secrets};
 use crate::stored::{outbox_key, outbox_value, seal_value, stored_revision};
 use crate::txn::{Guard, Txn, Write};
@@ -27,6 +28,7 @@ const SPACE_CHECK: Duration = Duration::from_millis(100);
 pub(crate) enum Order {
     Txn(Txn, oneshot::Sender<Result<u64, TxnError>>),
     OutboxDone(u64, oneshot::Sender<Result<(), StoreError>>),
+    Snapshot(usize, oneshot::Sender<Result<Taken, StoreError>>),
     Close(oneshot::Sender<()>),
 }
 
@@ -44,6 +46,8 @@ pub(crate) struct Committer {
     /// The same for everybody to read.
     pub(crate) trouble: Arc<RwLock<Option<String>>>,
     pub(crate) space: Option<(Instant, bool)>,
+    /// The snapshots that are open.
+    pub(crate) snapshots: Vec<Weak<Images>>,
     /// The directory belongs to this process until the backend above is closed here too.
     pub(crate) _lock: Hold,
 }
@@ -80,6 +84,10 @@ impl Committer {
                     Order::OutboxDone(up_to, answer) => {
                         self.empty_outbox(&mut group, up_to);
                         group.done.push(answer);
+                    }
+                    Order::Snapshot(bound, answer) => {
+                        self.commit(std::mem::take(&mut group));
+                        let _gone = answer.send(self.take_snapshot(bound));
                     }
                     Order::Close(answer) => {
                         self.commit(group);
@@ -241,13 +249,14 @@ impl Committer {
         }
     }
 
-    fn write(&self, overlay: HashMap<Vec<u8>, Option<Vec<u8>>>, sync: bool) -> io::Result<()> {
+    fn write(&mut self, overlay: HashMap<Vec<u8>, Option<Vec<u8>>>, sync: bool) -> io::Result<()> {
         if overlay.is_empty() {
             return Ok(());
         }
         if let Some(why) = &self.broken {
             return Err(io::Error::other(why.clone()));
         }
+        self.keep_images(&overlay)?;
         let mut writes: Vec<RawWrite> = overlay
             .into_iter()
             .map(|(key, value)| match value {

@@ -10,15 +10,19 @@
 mod backend;
 mod committer;
 mod error;
+mod import;
 mod lock;
 mod path;
+mod snapshot;
 mod store;
 mod stored;
 mod txn;
 
 pub use backend::memory::{Faults, MemoryDisk};
 pub use error::{StoreError, TxnError};
+pub use import::Import;
 pub use path::{Kind, Path, Prefix};
+pub use snapshot::{RawEntry, Snapshot};
 pub use store::{
     BackendSettings, Health, OutboxEntry, Position, RangePage, Secrets, Settings, Store, Sums, Versioned,
 };

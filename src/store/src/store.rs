@@ -1,8 +1,6 @@
 //! The handle on a store: paths, reads, transactions, the outbox.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
@@ -13,20 +11,21 @@ use parking_lot::RwLock;
 use tokio::sync::{mpsc, oneshot};
 use zeroize::Zeroizing;
 
+use crate::backend::Backend;
 use crate::backend::memory::MemoryDisk;
 use crate::backend::sled::SledBackend;
-use crate::backend::{Backend, RawWrite};
 use crate::committer::{Committer, Order};
 use crate::error::{StoreError, TxnError};
 use crate::lock::{DirectoryLock, Hold};
 use crate::path::{self, Kind, Path, Prefix};
-use crate::stored::{OUTBOX, open_outbox, open_value, seal_value, stored_revision};
+use crate::snapshot::is_record;
+use crate::stored::{OUTBOX, open_outbox, open_value, stored_revision};
 use crate::txn::Txn;
 
 /// The newest format of a store, and the only one so far.
-const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 1;
 /// The store's own records begin with 0: no class of record does.
-const FORMAT_KEY: &[u8] = b"\0format";
+pub(crate) const FORMAT_KEY: &[u8] = b"\0format";
 pub(crate) const STATE_KEY: &[u8] = b"\0state";
 /// How many entries one read takes.
 const PAGE: usize = 512;
@@ -56,7 +55,7 @@ pub struct Settings {
 
 impl BackendSettings {
     /// The place as an error names it.
-    fn place(&self) -> PathBuf {
+    pub(crate) fn place(&self) -> PathBuf {
         match self {
             Self::Sled(directory) => directory.clone(),
             Self::Memory(_) => PathBuf::from("memory"),
@@ -156,10 +155,10 @@ pub struct Sums {
     pub counted: [u8; 32],
 }
 
-struct Inner {
-    backend: Arc<dyn Backend>,
-    secrets: Arc<Secrets>,
-    applying: Arc<RwLock<()>>,
+pub(crate) struct Inner {
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) secrets: Arc<Secrets>,
+    pub(crate) applying: Arc<RwLock<()>>,
     trouble: Arc<RwLock<Option<String>>>,
     reserve_bytes: u64,
     opened_at: Position,
@@ -171,7 +170,7 @@ struct Inner {
 /// A store. Clones share it.
 #[derive(Clone)]
 pub struct Store {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
 impl Store {
@@ -184,26 +183,8 @@ impl Store {
         secrets: Secrets,
         outbox: mpsc::UnboundedSender<OutboxEntry>,
     ) -> Result<Self, StoreError> {
-        if let BackendSettings::Sled(directory) = &settings.backend {
-            fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-            if let Some(parent) = directory.parent().filter(|p| !p.as_os_str().is_empty()) {
-                // The directory's own name must survive a loss of power too.
-                fs::File::open(parent)?.sync_all()?;
-            }
-            if directory.join("db").try_exists()? {
-                return Err(StoreError::AlreadyInitialized(directory.clone()));
-            }
-        }
-        let (backend, lock) = Self::backend(&settings)?;
-        if backend.get(FORMAT_KEY)?.is_some() {
-            return Err(StoreError::AlreadyInitialized(settings.backend.place()));
-        }
-        let state = seal_value(&secrets, STATE_KEY, settings.first_revision, &[0; 32])?;
-        backend.apply(vec![
-            RawWrite::Put(FORMAT_KEY.to_vec(), FORMAT.to_le_bytes().to_vec()),
-            RawWrite::Put(STATE_KEY.to_vec(), state),
-        ])?;
-        backend.sync()?;
+        let (backend, lock) = Self::fresh(&settings)?;
+        Self::found(&*backend, &secrets, settings.first_revision, &[0; 32])?;
         Self::start(&settings, secrets, outbox, backend, lock)
     }
 
@@ -230,7 +211,7 @@ impl Store {
         Self::start(&settings, secrets, outbox, backend, lock)
     }
 
-    fn backend(settings: &Settings) -> Result<(Arc<dyn Backend>, Hold), StoreError> {
+    pub(crate) fn backend(settings: &Settings) -> Result<(Arc<dyn Backend>, Hold), StoreError> {
         match &settings.backend {
             BackendSettings::Sled(directory) => {
                 let lock = DirectoryLock::acquire(directory)?;
@@ -276,6 +257,7 @@ impl Store {
             broken: None,
             trouble: Arc::clone(&trouble),
             space: None,
+            snapshots: Vec::new(),
             _lock: lock.clone(),
         };
         let thread = std::thread::Builder::new().name("store-commit".into());
@@ -408,12 +390,15 @@ impl Store {
     /// trouble of the disk.
     pub async fn outbox_done(&self, up_to: u64) -> Result<(), StoreError> {
         let (answer, result) = oneshot::channel();
-        let order = Order::OutboxDone(up_to, answer);
+        self.order(Order::OutboxDone(up_to, answer))?;
+        result.await.map_err(|_| StoreError::Closed)?
+    }
+
+    pub(crate) fn order(&self, order: Order) -> Result<(), StoreError> {
         self.inner.orders.try_send(order).map_err(|refused| match refused {
             TrySendError::Full(_) => StoreError::Busy,
             TrySendError::Disconnected(_) => StoreError::Closed,
-        })?;
-        result.await.map_err(|_| StoreError::Closed)?
+        })
     }
 
     /// Counts the sum of the whole store anew. Nothing may be written meanwhile for it to agree.
@@ -428,7 +413,7 @@ impl Store {
             let kept = kept.map_err(|_| StoreError::Corrupt("an unreadable state".into()))?;
             let mut counted = [0; 32];
             each(&*inner.backend, &[], |key, stored| {
-                if !matches!(key.first(), None | Some(&0 | &OUTBOX)) {
+                if is_record(key) {
                     let (revision, sealed) =
                         (stored_revision(stored)?, stored.get(8..).unwrap_or_default());
                     let term = inner.secrets.anchor.term(key, revision, sealed);

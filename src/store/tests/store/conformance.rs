@@ -5,6 +5,7 @@ mod outbox;
 mod ranges;
 mod records;
 mod sharing;
+mod snapshots;
 
 /// Runs each test on sled and in memory.
 macro_rules! on_every_backend {
