@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 
 use fieldseal_crypto::sha256;
 use fieldseal_crypto::signing::LogPublicKey;
+use fieldseal_model::KeyId;
 use prost::Message as _;
 
 use crate::checkpoint;
 use crate::error::JournalError;
-use crate::journal;
+use crate::journal::{self, Identity};
 use crate::merkle::{self, Frontier};
 use crate::record::{COMMITMENT_BYTES, DetailHead, DetailParts, Kind, LastChange, Record};
 use crate::segment::{self, At, Frame, Segment};
@@ -55,8 +56,12 @@ pub struct Examined {
 pub struct Change {
     /// The store's revision.
     pub revision: u64,
+    /// The HMAC over the sum of the whole store after it.
+    pub anchor: [u8; 32],
     /// Of what kind; `None` for one that a newer program wrote.
     pub kind: Option<Kind>,
+    /// Of a data key: its id.
+    pub key_id: Option<KeyId>,
 }
 
 /// Why a log does not verify.
@@ -129,6 +134,14 @@ pub struct LogKey {
     key: LogPublicKey,
 }
 
+impl LogKey {
+    /// The public key of the log that this identity writes.
+    #[must_use]
+    pub fn of(identity: &Identity) -> Self {
+        Self { origin: identity.origin(), key: identity.signing.public() }
+    }
+}
+
 /// Reads a public key as it stands in `log.pub` (C2SP verifier key).
 ///
 /// # Errors
@@ -175,8 +188,7 @@ pub fn examine(
     }
     let (tree, change) = (Frontier::default(), &mut change as &mut dyn FnMut(Change));
     let (signature, last_change) = (None, None);
-    let mut state =
-        State { key, tree, checkpoints: 0, details: 0, signature, last_change, change };
+    let mut state = State { key, tree, checkpoints: 0, details: 0, signature, last_change, change };
     let mut torn = None;
     let mut previous = 0;
     let last = segments.len() - 1;
@@ -305,7 +317,9 @@ impl State<'_> {
             let record = record(leaf, detail).map_err(|what| self.wrong(path, offset, what))?;
             if let Some(found) = LastChange::of(&record, tree.size()) {
                 let kind = Kind::from_code(record.kind);
-                (self.change)(Change { revision: found.revision, kind });
+                let key_id = record.key_id.as_slice().try_into().ok().map(KeyId::new);
+                let LastChange { revision, anchor, .. } = found;
+                (self.change)(Change { revision, anchor, kind, key_id });
                 self.last_change = Some(found);
             }
             tree.append(merkle::leaf_hash(leaf));

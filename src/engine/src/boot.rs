@@ -45,6 +45,17 @@ pub struct Settings {
     pub keys: fieldseal_keys::Settings,
 }
 
+impl Settings {
+    /// Where the generations of the store are: beside it.
+    #[must_use]
+    pub fn generations(&self) -> PathBuf {
+        match &self.store {
+            StoreBackend::Sled(directory) => directory.with_file_name("generations"),
+            StoreBackend::Memory => PathBuf::new(),
+        }
+    }
+}
+
 /// Why an installation did not start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -183,10 +194,14 @@ impl Installation {
     }
 
     fn identity(&self) -> Result<Identity, KeyringError> {
+        Self::identity_of(&self.keyring, &self.settings.instance)
+    }
+
+    pub(crate) fn identity_of(keyring: &Keyring, instance: &str) -> Result<Identity, KeyringError> {
         Ok(Identity {
-            installation: self.keyring.installation(),
-            instance: self.settings.instance.clone(),
-            signing: LogSigningKey::new(self.keyring.service(ServiceKeyKind::LogSigning)?),
+            installation: keyring.installation(),
+            instance: instance.to_owned(),
+            signing: LogSigningKey::new(keyring.service(ServiceKeyKind::LogSigning)?),
         })
     }
 
@@ -200,11 +215,15 @@ impl Installation {
     }
 
     fn store_secrets(&self) -> Result<Secrets, KeyringError> {
+        Self::secrets_of(&self.keyring)
+    }
+
+    pub(crate) fn secrets_of(keyring: &Keyring) -> Result<Secrets, KeyringError> {
         Ok(Secrets {
-            installation: self.keyring.installation(),
-            storage: StorageKey::new(self.keyring.service(ServiceKeyKind::Storage)?),
-            path: PathKey::new(self.keyring.service(ServiceKeyKind::Path)?),
-            anchor: AnchorKey::new(self.keyring.service(ServiceKeyKind::Anchor)?),
+            installation: keyring.installation(),
+            storage: StorageKey::new(keyring.service(ServiceKeyKind::Storage)?),
+            path: PathKey::new(keyring.service(ServiceKeyKind::Path)?),
+            anchor: AnchorKey::new(keyring.service(ServiceKeyKind::Anchor)?),
         })
     }
 }
@@ -240,7 +259,10 @@ impl Engine {
         let recorded = self.inner.journal.record_system(SystemEvent::stop(now)).await;
         let closed = self.inner.journal.close().await;
         self.inner.store.close().await;
-        self.inner.keys.finished().await;
+        tokio::select! {
+            () = self.inner.keys.finished() => {}
+            () = self.inner.store.damaged() => {}
+        }
         recorded?;
         closed
     }

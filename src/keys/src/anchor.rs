@@ -49,7 +49,11 @@ impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { relation, store, log } = self;
         let anchor = Anchor(&store.anchor);
-        write!(f, "the store is at revision {} (anchor {anchor}) and the audit log ", store.revision)?;
+        write!(
+            f,
+            "the store is at revision {} (anchor {anchor}) and the audit log ",
+            store.revision
+        )?;
         match log {
             None => write!(f, "tells of no change: ")?,
             Some(LastChange { revision, anchor, index }) => {

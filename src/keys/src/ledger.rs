@@ -89,7 +89,7 @@ impl Ledger {
     /// # Errors
     /// `Mismatch`, or if the store cannot be read.
     pub async fn check(store: &Store, journal: &Journal) -> Result<(), KeyError> {
-        Ok(anchor::compare(store.opened_at(), &store.outbox().await?, journal.last_change())?)
+        Ok(anchor::compare(store.opened_position(), &store.outbox().await?, journal.last_change())?)
     }
 
     /// Waits until nothing is relayed any more: after the store was closed, which ends the relay.

@@ -18,6 +18,8 @@ mod ledger;
 mod opening;
 mod records;
 mod registry;
+mod repair;
+mod scrub;
 mod sealing;
 
 pub use anchor::{Mismatch, Relation};
@@ -28,4 +30,6 @@ pub use keys::{Keys, Settings, Statistics};
 pub use ledger::Ledger;
 pub use opening::{OpenCause, Opened, OpenedValue, Opening, OpeningKey};
 pub use registry::{KeyView, VersionView};
+pub use repair::raise_seals;
+pub use scrub::{Class, Damage, ScrubReport, scrub};
 pub use sealing::{Sealer, SealingKey};

@@ -82,6 +82,9 @@ pub enum ServeError {
     /// The store cannot be written any more: the process ends, and its supervisor starts it again.
     #[error("the store is broken: {0}")]
     Store(String),
+    /// The database contradicts itself: the process ends, and no restart helps.
+    #[error("the store is damaged: {0}; `fieldseal doctor` says what to do")]
+    Damaged(String),
 }
 
 /// What kind of trouble a [`ServeError`] is.
@@ -124,6 +127,7 @@ impl ServeError {
             Self::Audit(error) => journal_kind(error),
             Self::Store(why) if is_full(why) => (K::Full, "STORE_FULL"),
             Self::Store(_) => (K::Unavailable, "STORE_BROKEN"),
+            Self::Damaged(_) => (K::Corrupt, "STORE_CORRUPT"),
             Self::Tls(_) => (K::Usage, "TLS_INVALID"),
             Self::Listen { .. } => (K::Conflict, "ADDRESS_UNAVAILABLE"),
             Self::AddressFile { .. } => (K::Usage, "ADDRESS_FILE_UNWRITABLE"),
@@ -463,8 +467,10 @@ async fn watch(
         if let Some(why) = broken {
             return ServeError::Audit(JournalError::Broken(why));
         }
-        if let StoreHealth::Broken(why) = engine.store_health() {
-            return ServeError::Store(why);
+        match engine.store_health() {
+            StoreHealth::Broken(why) => return ServeError::Store(why),
+            StoreHealth::Damaged(why) => return ServeError::Damaged(why),
+            _ => {}
         }
         readiness.set(engine.can_serve());
         observer.look();

@@ -102,6 +102,7 @@ fn store(health: &fieldseal_engine::StoreHealth) -> (v1::HealthState, Option<Str
             (v1::HealthState::Broken, Some(what.to_owned()))
         }
         H::Broken(why) => (v1::HealthState::Broken, Some(format!("the store is broken: {why}"))),
+        H::Damaged(why) => (v1::HealthState::Broken, Some(format!("the store is damaged: {why}"))),
     }
 }
 

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{Backend, RawWrite};
+use crate::damage;
 use crate::error::StoreError;
 
 /// Bytes of sled's page cache.
@@ -34,7 +35,8 @@ impl SledBackend {
         remove_unfinished(directory)?;
         let config =
             ::sled::Config::new().path(directory).cache_capacity(CACHE_BYTES).flush_every_ms(None);
-        let opening = std::thread::Builder::new().name("store-open".into());
+        damage::watch_threads();
+        let opening = std::thread::Builder::new().name(damage::OPENING.into());
         let opening = opening.spawn(move || open_unlocked(&config))?;
         let db = match opening.join() {
             Ok(Ok(db)) => db,

@@ -51,7 +51,7 @@ async fn every_transaction_leaves_its_event_in_order(place: impl Place) {
 
 async fn an_event_names_the_sum_of_the_store(place: impl Place) {
     let mut opened = place.create();
-    let mut previous = opened.store.opened_at().anchor;
+    let mut previous = opened.store.opened_position().anchor;
     for n in 0..5 {
         let revision = opened.put(&opened.path(&[&n.to_string()]), "value").await;
         let sums = opened.store.recount().await.unwrap();
@@ -62,7 +62,7 @@ async fn an_event_names_the_sum_of_the_store(place: impl Place) {
     }
     opened.close().await;
     let opened = place.open();
-    assert_eq!(opened.store.opened_at().anchor, previous);
+    assert_eq!(opened.store.opened_position().anchor, previous);
 }
 
 async fn what_the_journal_has_is_removed_and_is_no_revision(place: impl Place) {
