@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use crate::engine::{Engine, Inner};
 use crate::observe::Queries;
 use crate::policy::ActivePolicy;
+use crate::upkeep::{self, Kept};
 
 /// Where the data keys are kept.
 #[derive(Debug, Clone)]
@@ -149,6 +150,7 @@ impl Installation {
             For::Serving => Ledger::start(store.clone(), journal.clone(), entries).await?,
             For::Recovery => Ledger::idle(store.clone(), journal.clone()),
         };
+        let generations = upkeep::generations(&self.settings);
         let keys =
             Keys::open(self.settings.keys, store.clone(), ledger, self.keyring, Arc::clone(&clock))
                 .await?;
@@ -158,6 +160,8 @@ impl Installation {
             journal,
             store,
             clock,
+            generations,
+            upkeep: Kept::default(),
             queries: Queries::default(),
             started_at: now,
             sealed: AtomicU64::new(0),

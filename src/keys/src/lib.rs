@@ -10,7 +10,9 @@
 pub mod anchor;
 mod cache;
 mod change;
+mod counts;
 mod data_key;
+mod eras;
 mod error;
 pub mod keyring;
 mod keys;
@@ -25,6 +27,7 @@ mod sealing;
 pub use anchor::{Mismatch, Relation};
 pub use change::{Changed, KeyChange};
 pub use data_key::DataKeyHandle;
+pub use eras::CallGuard;
 pub use error::KeyError;
 pub use keys::{Keys, Settings, Statistics};
 pub use ledger::Ledger;

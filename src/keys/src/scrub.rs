@@ -1,7 +1,8 @@
 //! The scrub: every record of the store opened, decoded, and held against the others.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
+use std::hash::{BuildHasher as _, BuildHasherDefault, Hasher, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,8 +14,8 @@ use fieldseal_store::{Found, Kind, Pass, Path, Store, StoreError};
 use crate::error::KeyError;
 use crate::keyring::Keyring;
 use crate::records::{
-    self, DATA_KEY, DataKeyFacts, KEY, KeyRecord, PARTITION, PRIMARY, PartitionRecord,
-    PrimaryRecord, REQUEST, RequestRecord, SEALS, SealsRecord, VERSION, VersionRecord, decode,
+    self, COUNTS, CountsRecord, DATA_KEY, DataKeyFacts, KEY, KeyRecord, PARTITION, PRIMARY,
+    PartitionRecord, PrimaryRecord, REQUEST, RequestRecord, VERSION, VersionRecord, decode,
 };
 
 /// Bytes of what is overwritten meanwhile that a scrub keeps. Where more is, it begins again.
@@ -35,6 +36,10 @@ pub enum Damage {
     Foreign,
     /// The key in it does not open under the one that wraps it.
     Unwrapped,
+    /// It says another number than there is.
+    Count,
+    /// The database contradicts itself.
+    Database,
     /// The records do not add up to the sum that the store keeps: some are missing, or older ones
     /// were put back.
     Sum,
@@ -49,6 +54,8 @@ impl Damage {
             Self::Dangling => "without what it names",
             Self::Foreign => "names what belongs to another",
             Self::Unwrapped => "its wrapped key does not open",
+            Self::Count => "says another number than there is",
+            Self::Database => "the database contradicts itself",
             Self::Sum => "records are missing, or older ones were put back",
         }
     }
@@ -69,8 +76,8 @@ pub enum Class {
     Partition,
     /// A data key.
     DataKey,
-    /// The seals that are reserved of a data key.
-    Seals,
+    /// What there is under a key version.
+    Counts,
     /// What a request was answered.
     Request,
     /// Anything else.
@@ -84,7 +91,7 @@ impl Class {
         (VERSION, Self::Version),
         (PARTITION, Self::Partition),
         (DATA_KEY, Self::DataKey),
-        (SEALS, Self::Seals),
+        (COUNTS, Self::Counts),
         (REQUEST, Self::Request),
     ];
 
@@ -101,7 +108,7 @@ impl Class {
             Self::Version => "key version",
             Self::Partition => "partition",
             Self::DataKey => "data key",
-            Self::Seals => "seal reservation",
+            Self::Counts => "count of a key version",
             Self::Request => "answered request",
             Self::Other => "other record",
         }
@@ -131,8 +138,12 @@ impl ScrubReport {
     /// can be relied on.
     #[must_use]
     pub fn is_serious(&self) -> bool {
-        let single = [Class::Partition, Class::DataKey, Class::Seals, Class::Request];
+        let single = [Class::Partition, Class::DataKey, Class::Counts, Class::Request];
         self.damage.keys().any(|(class, _)| !single.contains(class))
+    }
+
+    fn has(&self, class: Class) -> bool {
+        self.damage.keys().any(|(of, _)| *of == class)
     }
 
     fn add(&mut self, class: Class, damage: Damage) {
@@ -172,16 +183,23 @@ pub async fn scrub(
         keyring,
         primaries: HashMap::new(),
         versions: HashMap::new(),
+        counted: HashMap::new(),
+        partitions: HashSet::default(),
+        hasher: RandomState::new(),
         report,
     };
     loop {
         let began = Instant::now();
-        let step = tokio::task::spawn_blocking(move || scrub.step().map(|more| (more, scrub)));
-        let stepped = step
-            .await
-            .map_err(|_| StoreError::Corrupt("the database gave up while it was read".to_owned()));
-        let (more, back) = stepped??;
+        let step = tokio::task::spawn_blocking(move || (scrub.step(), scrub));
+        let (more, back) = step.await.map_err(|_| store.gave_up())?;
         scrub = back;
+        let more = match more {
+            Err(StoreError::Corrupt(_)) => {
+                scrub.report.add(Class::Store, Damage::Database);
+                false
+            }
+            other => other?,
+        };
         if !more {
             return Ok(scrub.report);
         }
@@ -206,7 +224,34 @@ struct Scrub {
     primaries: HashMap<KeyName, Option<VersionNumber>>,
     /// Of each version the KEK, unless it is destroyed or does not open.
     versions: HashMap<(KeyName, VersionNumber), Option<Kek>>,
+    /// What there is under each version.
+    counted: HashMap<(KeyName, VersionNumber), Counted>,
+    /// A hash of every version with each of its partitions: eight bytes for each of a million.
+    partitions: HashSet<u64, BuildHasherDefault<Hashed>>,
+    hasher: RandomState,
     report: ScrubReport,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Counted {
+    data_keys: u64,
+    partitions: u64,
+    reserved: u64,
+}
+
+/// What is a hash already.
+#[derive(Default)]
+struct Hashed(u64);
+
+impl Hasher for Hashed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        let (hash, _) = bytes.split_first_chunk().unwrap_or((&[0; 8], &[]));
+        self.0 = u64::from_ne_bytes(*hash);
+    }
 }
 
 /// What is wrong with a record that opened.
@@ -243,7 +288,7 @@ impl Scrub {
             Class::Version => self.version(&path, bytes),
             Class::Partition => return self.partition(&path, value.revision, bytes),
             Class::DataKey => self.data_key(&path, bytes),
-            Class::Seals => self.seals(&path, bytes),
+            Class::Counts => self.counts(&path, bytes),
             Class::Request => read::<RequestRecord>(bytes).map(drop),
             Class::Store | Class::Other => Ok(()),
         })
@@ -322,6 +367,13 @@ impl Scrub {
         let facts = DataKeyFacts::decode(bytes).map_err(|_| Damage::Unreadable)?;
         self.stands(path, DATA_KEY, &[facts.key_id.as_bytes()])?;
         let version = (facts.key, facts.version);
+        let counted = self.counted.entry(version.clone()).or_default();
+        counted.data_keys = counted.data_keys.saturating_add(1);
+        counted.reserved = counted.reserved.saturating_add(facts.reserved);
+        let partition = (&version.0, version.1, facts.partition.as_str());
+        if self.partitions.insert(self.hasher.hash_one(partition)) {
+            counted.partitions = counted.partitions.saturating_add(1);
+        }
         let kek = self.versions.get(&version).ok_or(Damage::Dangling)?;
         let id = DataKeyId {
             installation: self.keyring.installation(),
@@ -341,10 +393,20 @@ impl Scrub {
         }
     }
 
-    fn seals(&mut self, path: &Path, bytes: &[u8]) -> Checked {
-        let record: SealsRecord = read(bytes)?;
-        let id = records::key_id(&record.key_id).ok_or(Damage::Unreadable)?;
-        self.stands(path, SEALS, &[id.as_bytes()])
+    /// The counts come after all that is counted.
+    fn counts(&mut self, path: &Path, bytes: &[u8]) -> Checked {
+        let record: CountsRecord = read(bytes)?;
+        let name = name(&record.key)?;
+        let number = VersionNumber::new(record.version).ok_or(Damage::Unreadable)?;
+        self.stands(path, COUNTS, &[name.as_str().as_bytes(), &number.get().to_be_bytes()])?;
+        let counted = self.counted.remove(&(name, number)).unwrap_or_default();
+        let said = Counted {
+            data_keys: record.data_keys,
+            partitions: record.partitions,
+            reserved: record.reserved,
+        };
+        // What could not be read could not be counted.
+        if said == counted || self.report.has(Class::DataKey) { Ok(()) } else { Err(Damage::Count) }
     }
 
     fn stands(&self, path: &Path, kind: Kind, parts: &[&[u8]]) -> Checked {
@@ -357,6 +419,11 @@ impl Scrub {
             let version = primary.map(|number| (key.clone(), number));
             if !version.is_some_and(|version| self.versions.contains_key(&version)) {
                 self.report.add(Class::Primary, Damage::Dangling);
+            }
+        }
+        if !self.report.has(Class::DataKey) {
+            for _ in self.counted.values().filter(|counted| counted.data_keys > 0) {
+                self.report.add(Class::Counts, Damage::Count);
             }
         }
         let altered = |(_, damage): &(Class, Damage)| *damage == Damage::Altered;

@@ -77,6 +77,8 @@ actions! {
     ReloadPolicy = "ReloadPolicy", 49, Change;
     /// The offline command `fieldseal recover`.
     Recover = "Recover", 64, Decrypt;
+    /// The offline command `fieldseal doctor`, when it repairs.
+    Repair = "Repair", 69, Change;
 }
 
 impl Action {

@@ -30,7 +30,8 @@ impl Subject {
             | Action::QueryAuditEvents
             | Action::GetCheckpoint
             | Action::GetStatus
-            | Action::ReloadPolicy => Self::Installation,
+            | Action::ReloadPolicy
+            | Action::Repair => Self::Installation,
         }
     }
 }

@@ -33,4 +33,4 @@ pub use snapshot::{RawEntry, Snapshot};
 pub use store::{
     BackendSettings, Health, OutboxEntry, Position, RangePage, Secrets, Settings, Store, Versioned,
 };
-pub use txn::{Event, Txn};
+pub use txn::{Event, Txn, Update};

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fieldseal_audit::verify::Change;
-use fieldseal_audit::{ChangeEvent, Journal, Kind, LastChange, Receipt, Relayed};
+use fieldseal_audit::{ChangeEvent, ChangedBy, Journal, Kind, LastChange, Receipt, Relayed};
 use fieldseal_keys::keyring::Keyring;
 use fieldseal_keys::raise_seals;
 use fieldseal_model::{AccessReason, Action, Clock, PartitionClass, Principal};
@@ -85,7 +85,17 @@ impl From<StoreError> for RepairError {
 }
 
 /// Changes that may be missing afterwards: no state of a key, a version or a partition.
-const MAY_BE_LOST: &[Kind] = &[Kind::DataKeyCreated, Kind::SealsReserved, Kind::Repaired];
+const MAY_BE_LOST: &[Kind] = &[
+    Kind::DataKeyCreated,
+    Kind::SealsReserved,
+    Kind::RewrapStarted,
+    Kind::DataKeysRewrapped,
+    Kind::RewrapEnded,
+    Kind::VersionUsed,
+    Kind::ClockTicked,
+    Kind::BackupCreated,
+    Kind::Repaired,
+];
 
 impl Diagnosis {
     /// What would be lost with this source.
@@ -165,7 +175,9 @@ pub async fn repair(
     let rebuilt = directory.with_file_name("store.rebuilt");
     // What an earlier attempt left.
     match fs::remove_dir_all(&rebuilt) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(StoreError::from(e).into()),
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            return Err(StoreError::from(e).into());
+        }
         _ => {}
     }
     let mut made = fieldseal_store::Settings::sled(rebuilt.clone());
@@ -239,12 +251,15 @@ async fn record(
     let opened = Journal::open(settings.audit.clone(), identity, Arc::clone(&clock));
     let (journal, _) = opened.map_err(BootError::from)?;
     // Looked at again: nobody wrote since, and a torn end is settled now.
-    if journal.last_change().map_or(0, |LastChange { revision, .. }| revision) != lost.log_revision {
+    if journal.last_change().map_or(0, |LastChange { revision, .. }| revision) != lost.log_revision
+    {
         return Err(RepairError::Log);
     }
     let Lost { revision, log_revision, data_keys, .. } = *lost;
     let note = format!("revision {revision} took the place of {log_revision}");
-    let event = ChangeEvent::repaired(permit, clock.now(), data_keys, &note);
+    let by = ChangedBy::Caller(permit, &AccessReason::default());
+    let event = ChangeEvent::new(by, clock.now(), Kind::Repaired, None);
+    let event = event.count(data_keys).note(&note);
     let txn = Txn::new(Box::new(move |revision, anchor| event.encode(revision, anchor)));
     let committed = store.txn(txn).await;
     let revision = committed.map_err(|error| StoreError::Io(error.to_string()))?;
