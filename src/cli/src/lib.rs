@@ -14,6 +14,7 @@ mod config;
 mod connection;
 mod csv;
 mod dev;
+mod doctor;
 mod failure;
 mod health;
 mod init;
@@ -104,6 +105,7 @@ async fn run(command: Command, output: &Output) -> Result<(), Failure> {
         Command::Serve(arguments) => serve::command(arguments).await,
         Command::Config(command) => config::run(command, output),
         Command::Recover(arguments) => recover::run(arguments, output).await,
+        Command::Doctor(arguments) => doctor::run(arguments, output).await,
         Command::Key(command) => keys::run(command, output).await,
         Command::Encrypt(arguments) => values::encrypt(arguments, output).await,
         Command::Decrypt(arguments) => values::decrypt(arguments, output).await,

@@ -48,6 +48,12 @@ pub struct Scrubbed {
     pub report: Arc<ScrubReport>,
 }
 
+#[derive(Clone, Copy)]
+enum Work {
+    Scrub,
+    Generation,
+}
+
 /// What an engine remembers of its upkeep.
 #[derive(Default)]
 pub(crate) struct Kept {
@@ -75,7 +81,8 @@ impl Engine {
     }
 
     /// Whether a scrub found more than what belongs to single values.
-    pub(crate) fn is_unreliable(&self) -> bool {
+    #[must_use]
+    pub fn is_unreliable(&self) -> bool {
         self.inner.upkeep.scrubbed.lock().as_ref().is_some_and(|last| last.report.is_serious())
     }
 
@@ -149,13 +156,10 @@ impl Engine {
 
     /// Scrubs and makes generations for as long as it is polled.
     pub async fn keep_up(&self, upkeep: Upkeep) {
+        let first = self.until_next_generation(upkeep.generation_every);
         tokio::join!(
-            self.every(upkeep.scrub_every, Duration::ZERO, async || self.scrub().await.map(drop)),
-            self.every(
-                upkeep.generation_every,
-                self.until_next_generation(upkeep.generation_every),
-                async || self.make_generation().await.map(drop),
-            ),
+            self.every(upkeep.scrub_every, Duration::ZERO, Work::Scrub),
+            self.every(upkeep.generation_every, first, Work::Generation),
         );
     }
 
@@ -164,16 +168,15 @@ impl Engine {
         age.and_then(|age| every?.checked_sub(age)).unwrap_or_default()
     }
 
-    async fn every(
-        &self,
-        period: Option<Duration>,
-        mut wait: Duration,
-        mut work: impl AsyncFnMut() -> Result<(), StoreError>,
-    ) {
+    async fn every(&self, period: Option<Duration>, mut wait: Duration, work: Work) {
         let Some(period) = period else { return };
         loop {
             tokio::time::sleep(wait).await;
-            wait = match work().await {
+            let done = match work {
+                Work::Scrub => self.scrub().await.map(drop),
+                Work::Generation => self.make_generation().await.map(drop),
+            };
+            wait = match done {
                 Ok(()) => period,
                 Err(StoreError::Closed) => return,
                 Err(error) => {

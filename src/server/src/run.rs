@@ -9,7 +9,7 @@ use fieldseal_api::v1::encryption_service_server::EncryptionServiceServer;
 use fieldseal_api::v1::key_service_server::KeyServiceServer;
 use fieldseal_api::v1::system_service_server::SystemServiceServer;
 use fieldseal_audit::{Health, Journal, JournalError};
-use fieldseal_engine::{Engine, Installation, StoreBackend, StoreHealth};
+use fieldseal_engine::{Engine, Installation, StoreBackend, StoreHealth, Upkeep};
 use fieldseal_keys::keyring::{self, FileProvider, Keyring, KeyringError};
 use fieldseal_memory::Protection;
 use fieldseal_model::{InstallationId, SystemClock};
@@ -197,6 +197,7 @@ async fn serve(
     let file =
         file.map(|path| AddressFile::of("server.address_file", path, address)).transpose()?;
     tracing::info!(event = "ready", %address, %installation, "ready");
+    let upkeep = tokio::spawn(keep_up(engine.clone(), config.upkeep));
     let watching = watch(engine, readiness, observer, config.audit.checkpoint_every);
     let mut broken = None;
     let stopping = async {
@@ -205,6 +206,7 @@ async fn serve(
             error = watching => broken = Some(error),
             () = reload_policy(engine, reload) => {}
         }
+        upkeep.abort();
         observer.stopping();
         readiness.set(false);
         drop(file);
@@ -243,6 +245,10 @@ async fn services(
     }
     with_reflection(services, fieldseal_api::FILE_DESCRIPTOR_SET)
         .map_err(|error| ServeError::Reflection(error.to_string()))
+}
+
+async fn keep_up(engine: Engine, upkeep: Upkeep) {
+    engine.keep_up(upkeep).await;
 }
 
 /// Reads the policy again whenever it is asked to. The engine says in a log line how that ended.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use fieldseal_model::PrincipalKind;
 
 use super::setting::{Kind, Setting};
-use super::{Backend, DEFAULT_PROBES, RootSettings};
+use super::{Backend, DEFAULT_PROBES, RootSettings, upkeep};
 use crate::calls::CallLimits;
 use crate::telemetry::{self, LogFormat};
 
@@ -123,7 +123,7 @@ pub static SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "state.directory",
-        meaning: "Holds keyring.json, store/ and audit/. One running sidecar at a time.",
+        meaning: "Holds keyring.json, store/, generations/ and audit/. One running sidecar at a time.",
         kind: Kind::Path { default: "state", set: |config, path| config.state.directory = path },
     },
     Setting {
@@ -140,6 +140,8 @@ pub static SETTINGS: &[Setting] = &[
             },
         },
     },
+    upkeep::SCRUB,
+    upkeep::GENERATIONS,
     Setting {
         name: "root.provider",
         meaning: "What wraps the root key: 32 bytes in a file of their own.",
@@ -361,7 +363,7 @@ pub static OTHER_VARIABLES: &[OtherVariable] = &[
     },
     OtherVariable {
         name: "FIELDSEAL_CONFIG",
-        read_by: "`serve`, `config`, `recover`, `health`, `policy`",
+        read_by: "`serve`, `config`, `recover`, `doctor`, `health`, `policy`",
         meaning: "The configuration file, where `--config` is not given.",
     },
     OtherVariable {
