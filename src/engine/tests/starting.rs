@@ -10,7 +10,7 @@ use fieldseal_audit::Kind;
 use fieldseal_engine::{AuditQuery, BootError, Engine, Installation, StoreBackend};
 use fieldseal_keys::{KeyError, Relation};
 use fieldseal_model::AccessReason;
-use kit::{Place, caller, change, open, seal};
+use kit::{Place, caller, change, copy, open, seal};
 
 async fn kinds(engine: &Engine) -> Vec<Kind> {
     let (auditor, reason) = (caller("auditor"), AccessReason::default());
@@ -18,18 +18,6 @@ async fn kinds(engine: &Engine) -> Vec<Kind> {
     let found =
         engine.query_audit(&auditor, query, kit::ALL, String::new(), &reason).await.unwrap();
     found.page.events.iter().filter_map(|event| event.kind).collect()
-}
-
-/// Copies a directory of files.
-fn copy(from: &std::path::Path, to: &std::path::Path) {
-    std::fs::create_dir(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
-        if entry.path().is_dir() {
-            copy(&entry.path(), &to.join(entry.file_name()));
-        } else {
-            std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
-        }
-    }
 }
 
 #[tokio::test]

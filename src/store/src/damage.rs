@@ -5,7 +5,9 @@
 //! from then on every store on sled in this process is damaged.
 
 use std::panic::PanicHookInfo;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, LazyLock, Once};
+use std::time::Duration;
 
 use parking_lot::RwLock;
 use tokio::sync::watch;
@@ -17,6 +19,9 @@ const SLED_THREADS: &str = "sled-io-";
 /// The threads on which this crate calls sled; what panics there is said by the store.
 pub(crate) const OPENING: &str = "store-open";
 pub(crate) const COMMITTING: &str = "store-commit";
+
+/// How often it is looked whether one of sled's threads is gone.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Why a thread of sled's own is gone.
 static GONE: LazyLock<watch::Sender<Option<String>>> = LazyLock::new(|| watch::Sender::new(None));
@@ -41,6 +46,19 @@ fn noticed(info: &PanicHookInfo<'_>, others: &(dyn Fn(&PanicHookInfo<'_>) + Send
         // The panic is caught there, and becomes an error that is told.
         Some(OPENING | COMMITTING) => {}
         _ => others(info),
+    }
+}
+
+/// Waits for what a thread sends that calls sled; `None` once a thread of sled's own is gone, for
+/// which it may wait for ever.
+pub(crate) fn wait<T>(sent: &Receiver<T>) -> Option<T> {
+    loop {
+        match sent.recv_timeout(LOOK_EVERY) {
+            Ok(found) => return Some(found),
+            Err(RecvTimeoutError::Disconnected) => return None,
+            Err(RecvTimeoutError::Timeout) if GONE.borrow().is_some() => return None,
+            Err(RecvTimeoutError::Timeout) => {}
+        }
     }
 }
 

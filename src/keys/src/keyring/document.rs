@@ -37,6 +37,8 @@ struct Wire {
     root: WireRoot,
     recovery: WireRecovery,
     services: BTreeMap<String, String>,
+    /// Finds what a disk does to the file: SHA-256 over all of the above, as JSON without blanks.
+    checksum: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -57,6 +59,16 @@ struct WireRecovery {
 #[derive(Deserialize)]
 struct OnlyFormat {
     format: u64,
+}
+
+impl Wire {
+    /// The checksum of a document that has none yet.
+    fn sum(&self) -> String {
+        // What was made of text becomes text again.
+        let bytes = serde_json::to_vec(self).unwrap_or_default();
+        let sum = fieldseal_crypto::sha256(&[&bytes]);
+        sum.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
 }
 
 impl Document {
@@ -88,7 +100,7 @@ impl Document {
 
     fn wire(&self) -> Wire {
         let services = self.services.iter();
-        Wire {
+        let mut wire = Wire {
             format: FORMAT,
             installation: self.installation.to_string(),
             root: WireRoot {
@@ -101,7 +113,10 @@ impl Document {
                 wrapped: self.recovery.clone(),
             },
             services: services.map(|(n, w)| ((*n).to_owned(), STANDARD.encode(w))).collect(),
-        }
+            checksum: String::new(),
+        };
+        wire.checksum = wire.sum();
+        wire
     }
 
     /// Reads and checks the file.
@@ -124,8 +139,12 @@ impl Document {
         if format != FORMAT {
             return Err(KeyringError::FormatNewer { file: path.to_owned(), format });
         }
-        let wire: Wire = serde_json::from_slice(&text)
+        let mut wire: Wire = serde_json::from_slice(&text)
             .map_err(|e| KeyringError::corrupt(path, format!("line {}: {e}", e.line())))?;
+        let said = std::mem::take(&mut wire.checksum);
+        if said != wire.sum() {
+            return Err(corrupt("its checksum does not fit: it was altered or damaged"));
+        }
         let bytes = |text: &str, what: &str| STANDARD.decode(text).map_err(|_| corrupt(what));
         let installation = InstallationId::parse(&wire.installation);
         let mut services = BTreeMap::new();
