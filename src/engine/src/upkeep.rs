@@ -99,10 +99,24 @@ impl Engine {
         let (findings, seconds) = (report.findings(), began.elapsed().as_secs_f64());
         let (records, data_keys) = (report.records, report.data_keys);
         if findings == 0 {
-            tracing::info!(event = "store_scrubbed", records, data_keys, seconds);
+            tracing::info!(
+                event = "store_scrubbed",
+                records,
+                data_keys,
+                seconds,
+                "every record of the store is whole"
+            );
         } else {
             let found = report.to_string();
-            tracing::error!(event = "scrub_found", findings, found, records, data_keys, seconds);
+            tracing::error!(
+                event = "scrub_found",
+                findings,
+                found,
+                records,
+                data_keys,
+                seconds,
+                "the store is damaged; `fieldseal doctor` says more"
+            );
             let event = SystemEvent::scrub_found(at, findings, &found);
             if let Err(error) = self.inner.journal.record_system(event).await {
                 tracing::error!(%error, "what the scrub found is not on record");
@@ -144,7 +158,13 @@ impl Engine {
         let made = tokio::task::spawn_blocking(work).await;
         let made = made.map_err(|_| self.inner.store.gave_up())??;
         let Generation { number, revision, entries, .. } = made;
-        tracing::info!(event = "generation_made", number, revision, records = entries);
+        tracing::info!(
+            event = "generation_made",
+            number,
+            revision,
+            records = entries,
+            "wrote a generation of the store"
+        );
         Ok(Some(made))
     }
 
