@@ -6,6 +6,7 @@ mod doctor;
 mod health;
 pub(crate) mod manual;
 mod policy;
+mod root;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -18,6 +19,9 @@ pub(crate) use doctor::DoctorArguments;
 pub(crate) use health::{HealthArguments, ProbeKind};
 pub(crate) use policy::{
     ExplainArguments, MemberArguments, PolicyCommand, PolicyInitArguments, PolicySource,
+};
+pub(crate) use root::{
+    DrillArguments, Provider, ProviderArguments, RewrapArguments, RootCommand, RotateArguments,
 };
 
 /// Exit codes, shown at the end of the help.
@@ -65,6 +69,9 @@ pub(crate) enum Command {
     Recover(RecoverArguments),
     /// Look at a stopped installation, say what is wrong with it and what to do
     Doctor(DoctorArguments),
+    /// Rotate the root key of a stopped installation, or move it to another root provider
+    #[command(subcommand)]
+    Root(RootCommand),
     /// Create, show, list and rotate keys
     #[command(subcommand)]
     Key(KeyCommand),
@@ -109,10 +116,8 @@ pub(crate) struct InitArguments {
     /// The address that `serve` listens on
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7443")]
     pub listen: SocketAddr,
-    /// Where the root provider's key file is made; never inside the state directory
-    /// [default: DIR/root.key]
-    #[arg(long, value_name = "PATH")]
-    pub root_key_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub provider: ProviderArguments,
     #[command(flatten)]
     pub members: MemberArguments,
     /// Also make a development CA and certificates for the server and the callers app, ops, auditor

@@ -6,22 +6,24 @@ use std::path::Path;
 use std::sync::Arc;
 
 use fieldseal_engine::doctor::{self, Diagnosis, Lost, RepairError, Repaired, Source};
-use fieldseal_keys::keyring::{self, Keyring};
+use fieldseal_keys::keyring::Keyring;
 use fieldseal_model::{InstallationId, Principal, PrincipalKind, SystemClock};
 use fieldseal_server::Config;
+use rustix::process::{geteuid, getuid};
 use serde_json::json;
 
 use crate::arguments::DoctorArguments;
 use crate::failure::{Exit, Failure};
 use crate::output::{Output, Table, counted, grouped, note};
+use crate::root::unless_stopped;
 use crate::{recover, serve};
 use finding::{Finding, findings};
 
 /// Runs `doctor`.
 pub(crate) async fn run(arguments: DoctorArguments, output: &Output) -> Result<(), Failure> {
     let config = Config::load(&arguments.config).map_err(|e| serve::config_failure(&e))?;
-    recover::refuse_other_user(&config.state.directory, "doctor")?;
-    let keyring = Arc::new(opened(&config)?);
+    recover::refuse_other_user(&config.state.directory, geteuid().as_raw())?;
+    let keyring = Arc::new(opened(&config).await?);
     let place = arguments.scratch.clone().unwrap_or_else(std::env::temp_dir);
     let scratch = tempfile::Builder::new().prefix("fieldseal-doctor-").tempdir_in(&place);
     let scratch = scratch.map_err(|e| {
@@ -36,7 +38,7 @@ pub(crate) async fn run(arguments: DoctorArguments, output: &Output) -> Result<(
 
     let lost = seen.found.lost(source).map_err(|e| impossible(&e))?;
     confirmed(&seen, &lost, source, arguments.confirm.as_deref())?;
-    let user = rustix::process::getuid().as_raw().to_string();
+    let user = getuid().as_raw().to_string();
     let local = Principal::new(PrincipalKind::Local, &user)?;
     let clock = Arc::new(SystemClock);
     let of = (&seen.found, scratch.path());
@@ -45,12 +47,14 @@ pub(crate) async fn run(arguments: DoctorArguments, output: &Output) -> Result<(
     output.show(|| repaired_json(&repaired), || repaired_table(&repaired))
 }
 
-fn opened(config: &Config) -> Result<Keyring, Failure> {
-    let provider = fieldseal_server::provider(config).map_err(|e| serve::serve_failure(&e))?;
-    let path = config.state.keyring();
-    let opened = keyring::open(&path, &provider).map_err(|e| serve::keyring_failure(&e));
-    opened.map_err(|failure| {
-        let failure = serve::advise_missing(failure, &config.state);
+async fn opened(config: &Config) -> Result<Keyring, Failure> {
+    let provider = unless_stopped(fieldseal_server::provider(config)).await?;
+    let opened = match provider {
+        Ok(provider) => fieldseal_server::open_with(config, provider).await,
+        Err(error) => Err(error),
+    };
+    opened.map_err(|error| {
+        let failure = serve::advise_missing(serve::keyring_failure(&error), &config.state);
         match failure.exit() {
             Exit::Corrupt => failure.advise(
                 "put back keyring.json from a backup of this installation; store and log can stay \

@@ -21,6 +21,7 @@ mod opening;
 mod records;
 mod registry;
 mod repair;
+pub mod root;
 mod scrub;
 mod sealing;
 

@@ -319,7 +319,7 @@ impl Scrub {
         let id = KekId { installation: self.keyring.installation(), key: &name, version: number };
         let kek = match state {
             KeyVersionState::Destroyed => Ok(None),
-            _ => wrap::unwrap_kek(self.keyring.root(), &id, &record.wrapped).map(Some),
+            _ => self.keyring.unwrap_kek(&id, &record.wrapped).map(Some),
         };
         let checked = if kek.is_ok() { Ok(()) } else { Err(Damage::Unwrapped) };
         let of_key = self.primaries.contains_key(&name);

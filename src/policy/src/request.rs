@@ -31,6 +31,9 @@ impl Subject {
             | Action::GetCheckpoint
             | Action::GetStatus
             | Action::ReloadPolicy
+            | Action::RootDrill
+            | Action::RootRotate
+            | Action::RootRewrap
             | Action::Repair => Self::Installation,
         }
     }
