@@ -292,15 +292,6 @@ impl SystemEvent {
         event
     }
 
-    /// A scrub of the store found so many things wrong, of these kinds. It names nothing.
-    #[must_use]
-    pub fn scrub_found(at: Timestamp, findings: u64, found: &str) -> Self {
-        let mut event = Self::of(Kind::ScrubFound, Outcome::Failed, at);
-        wire::bytes(&mut event.public, 13, found.as_bytes());
-        wire::number(&mut event.public, 16, findings);
-        event
-    }
-
     /// What somebody with this permit did to a stopped installation: how it ended, how many keys it
     /// was about, and more about it in words, without any secret.
     #[must_use]
@@ -320,6 +311,15 @@ impl SystemEvent {
         let (Ok(note) | Err(note)) = ended;
         wire::bytes(public, 13, note.as_bytes());
         wire::number(public, 16, count);
+        event
+    }
+
+    /// A scrub of the store found so many things wrong, of these kinds. It names nothing.
+    #[must_use]
+    pub fn scrub_found(at: Timestamp, findings: u64, found: &str) -> Self {
+        let mut event = Self::of(Kind::ScrubFound, Outcome::Failed, at);
+        wire::bytes(&mut event.public, 13, found.as_bytes());
+        wire::number(&mut event.public, 16, findings);
         event
     }
 

@@ -67,11 +67,11 @@ pub(crate) enum Command {
     Config(config::ConfigCommand),
     /// Open a value of a stopped installation with the recovery identity
     Recover(RecoverArguments),
-    /// Look at a stopped installation, say what is wrong with it and what to do
-    Doctor(DoctorArguments),
     /// Rotate the root key of a stopped installation, or move it to another root provider
     #[command(subcommand)]
     Root(RootCommand),
+    /// Look at a stopped installation, say what is wrong with it and what to do
+    Doctor(DoctorArguments),
     /// Create, show, list and rotate keys
     #[command(subcommand)]
     Key(KeyCommand),

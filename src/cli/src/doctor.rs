@@ -9,20 +9,18 @@ use fieldseal_engine::doctor::{self, Diagnosis, Lost, RepairError, Repaired, Sou
 use fieldseal_keys::keyring::Keyring;
 use fieldseal_model::{InstallationId, Principal, PrincipalKind, SystemClock};
 use fieldseal_server::Config;
-use rustix::process::{geteuid, getuid};
 use serde_json::json;
 
 use crate::arguments::DoctorArguments;
 use crate::failure::{Exit, Failure};
 use crate::output::{Output, Table, counted, grouped, note};
-use crate::root::unless_stopped;
 use crate::{recover, serve};
 use finding::{Finding, findings};
 
 /// Runs `doctor`.
 pub(crate) async fn run(arguments: DoctorArguments, output: &Output) -> Result<(), Failure> {
     let config = Config::load(&arguments.config).map_err(|e| serve::config_failure(&e))?;
-    recover::refuse_other_user(&config.state.directory, geteuid().as_raw())?;
+    recover::refuse_other_user(&config.state.directory, "doctor")?;
     let keyring = Arc::new(opened(&config).await?);
     let place = arguments.scratch.clone().unwrap_or_else(std::env::temp_dir);
     let scratch = tempfile::Builder::new().prefix("fieldseal-doctor-").tempdir_in(&place);
@@ -38,7 +36,7 @@ pub(crate) async fn run(arguments: DoctorArguments, output: &Output) -> Result<(
 
     let lost = seen.found.lost(source).map_err(|e| impossible(&e))?;
     confirmed(&seen, &lost, source, arguments.confirm.as_deref())?;
-    let user = getuid().as_raw().to_string();
+    let user = rustix::process::getuid().as_raw().to_string();
     let local = Principal::new(PrincipalKind::Local, &user)?;
     let clock = Arc::new(SystemClock);
     let of = (&seen.found, scratch.path());
@@ -48,12 +46,11 @@ pub(crate) async fn run(arguments: DoctorArguments, output: &Output) -> Result<(
 }
 
 async fn opened(config: &Config) -> Result<Keyring, Failure> {
-    let provider = unless_stopped(fieldseal_server::provider(config)).await?;
-    let opened = match provider {
-        Ok(provider) => fieldseal_server::open_with(config, provider).await,
-        Err(error) => Err(error),
+    let opened = async {
+        let provider = fieldseal_server::provider(config).await?;
+        fieldseal_server::open_with(config, provider).await
     };
-    opened.map_err(|error| {
+    opened.await.map_err(|error| {
         let failure = serve::advise_missing(serve::keyring_failure(&error), &config.state);
         match failure.exit() {
             Exit::Corrupt => failure.advise(

@@ -16,6 +16,7 @@ use fieldseal_store::{OutboxEntry, Secrets, Store, StoreError};
 use tokio::sync::mpsc;
 
 use crate::engine::{Engine, Inner};
+use crate::jobs::Jobs;
 use crate::observe::Queries;
 use crate::policy::ActivePolicy;
 use crate::upkeep::{self, Kept};
@@ -79,6 +80,7 @@ pub enum BootError {
 }
 
 /// What an installation is started for.
+#[derive(Clone, Copy)]
 pub(crate) enum For {
     /// Everything.
     Serving,
@@ -168,9 +170,14 @@ impl Installation {
         let keys =
             Keys::open(self.settings.keys, store.clone(), ledger, self.keyring, Arc::clone(&clock))
                 .await?;
+        let jobs = match purpose {
+            For::Serving => Jobs::start(keys.clone()),
+            For::Recovery => Jobs::default(),
+        };
         let inner = Inner {
             policy: ActivePolicy::new(self.settings.policy, policy),
             keys,
+            jobs,
             journal,
             store,
             clock,
@@ -273,6 +280,9 @@ impl Engine {
     /// # Errors
     /// If the log cannot be closed: the checkpoint before is then the last.
     pub async fn stop(&self) -> Result<Checkpoint, JournalError> {
+        if self.inner.jobs.stop().await {
+            self.inner.keys.stopping().await;
+        }
         let now = self.inner.clock.now();
         let recorded = self.inner.journal.record_system(SystemEvent::stop(now)).await;
         let closed = self.inner.journal.close().await;

@@ -140,8 +140,6 @@ pub static SETTINGS: &[Setting] = &[
             },
         },
     },
-    upkeep::SCRUB,
-    upkeep::GENERATIONS,
     root::PROVIDER,
     root::FILE,
     root::CREDENTIAL,
@@ -150,6 +148,8 @@ pub static SETTINGS: &[Setting] = &[
     root::DEADLINE,
     root::VARIABLE,
     root::RECOVERY_RECIPIENT,
+    upkeep::SCRUB,
+    upkeep::GENERATIONS,
     Setting {
         name: "policy.directory",
         meaning: "Cedar policies (*.cedar), their schema, and who has which role.",
