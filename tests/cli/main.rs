@@ -31,4 +31,6 @@ mod process;
 mod quickstart;
 mod recover;
 mod reload;
+mod root;
+mod root_provider;
 mod trouble;
