@@ -191,7 +191,8 @@ pub async fn scrub(
     loop {
         let began = Instant::now();
         let step = tokio::task::spawn_blocking(move || (scrub.step(), scrub));
-        let (more, back) = step.await.map_err(|_| store.gave_up())?;
+        let (more, back) =
+            step.await.map_err(|_| StoreError::Corrupt("a scrub did not finish".to_owned()))?;
         scrub = back;
         let more = match more {
             Err(StoreError::Corrupt(_)) => {

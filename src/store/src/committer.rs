@@ -111,11 +111,11 @@ impl Committer {
     ) {
         let result = match &self.broken {
             Some(why) => Err(TxnError::Broken(why.clone())),
-            // A panic of the database, or of the maker of an event, leaves the group as it was, but
-            // nobody knows what else it left.
+            // A panic of the maker of an event leaves the group as it was, but nobody knows what else
+            // it left.
             None => catch_unwind(AssertUnwindSafe(|| self.add(group, txn))).unwrap_or_else(|_| {
-                let why = "the database gave up while a change was made".to_owned();
-                self.give_up(Health::Damaged(why.clone()), &why);
+                let why = "a transaction was given up half way".to_owned();
+                self.give_up(Health::Broken(why.clone()), &why);
                 Err(TxnError::Broken(why))
             }),
         };
@@ -229,9 +229,8 @@ impl Committer {
     fn commit(&mut self, group: Group) {
         let Group { overlay, events, answers, refused, done } = group;
         let write = AssertUnwindSafe(|| self.write(overlay, !answers.is_empty()));
-        let given_up = "the database gave up while it wrote";
         let result = catch_unwind(write)
-            .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::InvalidData, given_up)));
+            .unwrap_or_else(|_| Err(io::Error::other("a group was given up half way")));
         match result {
             Ok(()) => {
                 // The outbox first: whoever is answered finds the event on its way.
