@@ -2,6 +2,7 @@
 
 pub(crate) mod config;
 pub(crate) mod dev;
+mod doctor;
 mod health;
 pub(crate) mod manual;
 mod partition;
@@ -15,6 +16,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use fieldseal_model::Principal;
 
+pub(crate) use doctor::DoctorArguments;
 pub(crate) use health::{HealthArguments, ProbeKind};
 pub(crate) use partition::{
     CheckReceiptArguments, PartitionArguments, PartitionChangeArguments, ShowPartitionArguments,
@@ -73,6 +75,8 @@ pub(crate) enum Command {
     /// Rotate the root key of a stopped installation, or move it to another root provider
     #[command(subcommand)]
     Root(RootCommand),
+    /// Look at a stopped installation, say what is wrong with it and what to do
+    Doctor(DoctorArguments),
     /// Create, show, list and rotate keys, and shred partitions
     #[command(subcommand)]
     Key(KeyCommand),

@@ -10,6 +10,7 @@
 mod boot;
 mod call;
 mod decrypt;
+pub mod doctor;
 mod encrypt;
 mod engine;
 mod gather;
@@ -23,6 +24,7 @@ mod policy;
 mod receipts;
 mod refusal;
 mod rulings;
+mod upkeep;
 
 pub use boot::{BootError, Installation, Settings, StoreBackend};
 pub use call::{
@@ -35,3 +37,4 @@ pub use observe::{AuditPage, AuditQuery, Measures, Status};
 pub use policy::PolicyReload;
 pub use receipts::{SHRED_RECEIPT, commitment};
 pub use refusal::{Refusal, RefusalCause};
+pub use upkeep::{ScrubState, Scrubbed, Upkeep};

@@ -98,7 +98,8 @@ async fn nothing_opens_from_the_answer_on_until_it_is_restored_and_for_good_once
             let (new, _) = seal(&engine, "ada", "1", "new").await.unwrap();
             assert_eq!(open(&engine, "ada", "1", &new).await.unwrap(), "new");
             assert_eq!(why(open(&engine, "ada", "1", &ada).await), "PARTITION_SHREDDED");
-            let query = AuditQuery { partition: Some(partition("ada").partition), ..Default::default() };
+            let query =
+                AuditQuery { partition: Some(partition("ada").partition), ..Default::default() };
             let causes = events(&engine, query).await;
             let causes = causes.iter().flat_map(|event| &event.items).map(|item| &item.cause);
             let shredded = causes.filter(|cause| *cause == "PARTITION_SHREDDED").count();
@@ -249,7 +250,10 @@ async fn check_receipt(place: &Place, engine: &Engine, receipt: &str) {
     let document: serde_json::Value = serde_json::from_str(receipt).unwrap();
     let signed = document["receipt"].as_str().unwrap();
     let bytes = |hex: &str| -> Vec<u8> {
-        (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
+        (0..hex.len())
+            .step_by(2)
+            .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
+            .collect()
     };
     let signature: [u8; 64] = bytes(document["signature"].as_str().unwrap()).try_into().unwrap();
     let key = std::fs::read_to_string(place.path("audit").join("log.pub")).unwrap();

@@ -20,8 +20,6 @@ impl Keys {
         self.job("clock", async move { inner.tick().await }).await;
         let inner = Arc::clone(&self.inner);
         self.job("erase", async move { inner.erase_due().await }).await;
-        let inner = Arc::clone(&self.inner);
-        self.job("rewrite", async move { inner.leave_the_files().await }).await;
     }
 
     /// Waits until something may be due earlier than expected.

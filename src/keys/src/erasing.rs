@@ -1,5 +1,5 @@
-//! Erasing a shredded partition once its window is over: its data keys leave the store, and then the
-//! store's files.
+//! Erasing a shredded partition once its window is over: its data keys leave the store. That they
+//! leave the files too is the engine's affair.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,19 +26,6 @@ impl Inner {
         for (of, _) in due {
             self.erase(&of).await?;
         }
-        Ok(())
-    }
-
-    /// Writes the store anew if what was erased may still be in its files.
-    pub(crate) async fn leave_the_files(&self) -> Result<(), KeyError> {
-        if !self.store.is_rewrite_due() {
-            return Ok(());
-        }
-        self.store.rewrite().await?;
-        tracing::info!(
-            event = "store_rewritten",
-            "nothing that was erased is in the store's files"
-        );
         Ok(())
     }
 

@@ -7,6 +7,7 @@
 //! out but the journal. A change of keys is in the store and in the audit log, or it is not
 //! acknowledged. A version's state is looked at on every use.
 
+pub mod anchor;
 mod cache;
 mod change;
 mod counts;
@@ -22,12 +23,15 @@ mod opening;
 mod partitions;
 mod records;
 mod registry;
+mod repair;
 mod request;
 pub mod root;
+mod scrub;
 mod sealing;
 mod seen;
 mod shredding;
 
+pub use anchor::{Mismatch, Relation};
 pub use change::{Changed, KeyChange};
 pub use data_key::DataKeyHandle;
 pub use eras::CallGuard;
@@ -37,5 +41,7 @@ pub use ledger::Ledger;
 pub use opening::{OpenCause, Opened, OpenedValue, Opening, OpeningKey};
 pub use records::PartitionState;
 pub use registry::{KeyView, VersionView};
+pub use repair::raise_seals;
+pub use scrub::{Class, Damage, ScrubReport, scrub};
 pub use sealing::{Sealer, SealingKey};
 pub use shredding::{Erased, PartitionChange, PartitionChanged, PartitionView};

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use crate::backend::{Backend, LeftOver, RawWrite};
 use crate::committer::{Committer, Order};
 use crate::error::StoreError;
-use crate::store::{Secrets, Store};
+use crate::store::{Health, Secrets, Store};
 use crate::stored::{open_value, seal_value};
 
 /// The last transaction that erased something.
@@ -147,7 +147,8 @@ impl Committer {
             Ok(left_over) => self.remove(left_over, began_at, answers),
             Err(error) => {
                 // One of two databases counts, and nobody knows which.
-                self.give_up(error.to_string());
+                let why = error.to_string();
+                self.give_up(Health::Broken(why.clone()), &why);
                 tell(answers, &Err(error));
             }
         }

@@ -10,6 +10,7 @@ mod rewriting;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
@@ -18,7 +19,9 @@ use self::live::Live;
 pub(crate) use self::live::is_made;
 use self::rewriting::Rewriting;
 use super::{Backend, LeftOver, RawWrite};
+use crate::damage::{self, Trouble};
 use crate::error::StoreError;
+use crate::store::Health;
 
 /// Bytes of sled's page cache.
 const CACHE_BYTES: u64 = 16 * 1024 * 1024;
@@ -32,6 +35,7 @@ pub(crate) struct SledBackend {
     directory: PathBuf,
     live: RwLock<Live>,
     rewriting: Mutex<Option<Rewriting>>,
+    trouble: Trouble,
     #[cfg(test)]
     pub(crate) seen: Mutex<Option<Box<dyn FnMut(&str) + Send>>>,
 }
@@ -39,7 +43,7 @@ pub(crate) struct SledBackend {
 impl SledBackend {
     /// Opens the database in `directory`, or makes it. What an unfinished or a finished rewrite left
     /// over is removed.
-    pub(crate) fn open(directory: &Path) -> Result<Self, StoreError> {
+    pub(crate) fn open(directory: &Path, trouble: Trouble) -> Result<Self, StoreError> {
         if is_made(directory)? {
             live::remove_others(directory, &|_| {})?;
         }
@@ -48,9 +52,22 @@ impl SledBackend {
             directory: directory.to_owned(),
             live: RwLock::new(live),
             rewriting: Mutex::default(),
+            trouble,
             #[cfg(test)]
             seen: Mutex::default(),
         })
+    }
+
+    /// Runs what sled does. Where it panics, or says so itself, its files contradict each other.
+    fn calm<T>(&self, work: impl FnOnce() -> ::sled::Result<T>) -> io::Result<T> {
+        let done =
+            damage::calmly(work).map_or_else(|| Err(damaged()), |done| done.map_err(failure));
+        if let Err(error) = &done
+            && error.kind() == io::ErrorKind::InvalidData
+        {
+            self.trouble.set(Health::Damaged(error.to_string()));
+        }
+        done
     }
 }
 
@@ -59,12 +76,17 @@ fn open_database(directory: &Path) -> Result<::sled::Db, StoreError> {
     remove_unfinished(directory)?;
     let config =
         ::sled::Config::new().path(directory).cache_capacity(CACHE_BYTES).flush_every_ms(None);
+    damage::watch_threads();
     let opening = std::thread::Builder::new().name("store-open".into());
-    let opening = opening.spawn(move || open_unlocked(&config))?;
-    match opening.join() {
-        Ok(Ok(db)) => Ok(db),
-        Ok(Err(error)) => Err(failure(error).into()),
-        Err(_) => Err(StoreError::Corrupt(format!(
+    let (ended, opened) = sync_channel(1);
+    opening.spawn(move || {
+        // Nobody waits any more if a thread that this one waits for is gone.
+        let _gone = ended.send(damage::calmly(|| open_unlocked(&config)));
+    })?;
+    match damage::wait(&opened) {
+        Some(Some(Ok(db))) => Ok(db),
+        Some(Some(Err(error))) => Err(failure(error).into()),
+        Some(None) | None => Err(StoreError::Corrupt(format!(
             "the database in {} cannot be opened; restore it from a backup",
             directory.display()
         ))),
@@ -102,17 +124,18 @@ fn open_unlocked(config: &::sled::Config) -> ::sled::Result<::sled::Db> {
 fn failure(error: ::sled::Error) -> io::Error {
     match error {
         ::sled::Error::Io(error) => error,
-        ::sled::Error::Corruption { .. } => io::Error::new(
-            io::ErrorKind::InvalidData,
-            "the database is damaged; restore it from a backup",
-        ),
+        ::sled::Error::Corruption { .. } => damaged(),
         other => io::Error::other(other.to_string()),
     }
 }
 
+fn damaged() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "the database contradicts itself")
+}
+
 impl Backend for SledBackend {
     fn get(&self, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
-        Ok(self.live.read().db.get(key).map_err(failure)?.map(|value| value.to_vec()))
+        Ok(self.calm(|| self.live.read().db.get(key))?.map(|value| value.to_vec()))
     }
 
     fn range(
@@ -126,25 +149,28 @@ impl Backend for SledBackend {
             Some(after) => Bound::Excluded(after.to_vec()),
             None => Bound::Included(prefix.to_vec()),
         };
-        let mut entries = Vec::new();
-        let live = self.live.read();
-        for entry in live.db.range::<Vec<u8>, _>((from, Bound::Unbounded)).take(limit) {
-            let (key, value) = entry.map_err(failure)?;
-            if !key.starts_with(prefix) {
-                break;
+        self.calm(|| {
+            let (live, mut entries) = (self.live.read(), Vec::new());
+            for entry in live.db.range::<Vec<u8>, _>((from, Bound::Unbounded)).take(limit) {
+                let (key, value) = entry?;
+                if !key.starts_with(prefix) {
+                    break;
+                }
+                entries.push((key.to_vec(), value.to_vec()));
             }
-            entries.push((key.to_vec(), value.to_vec()));
-        }
-        Ok(entries)
+            Ok(entries)
+        })
     }
 
     fn apply(&self, writes: Vec<RawWrite>) -> io::Result<()> {
         self.repeat(&writes);
-        self.live.read().apply(writes)
+        self.calm(|| self.live.read().apply(writes))
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.live.read().sync()
+        let live = self.live.read();
+        self.calm(|| live.flush())?;
+        live.file.sync_data()
     }
 
     fn is_in_place(&self) -> bool {

@@ -9,7 +9,7 @@ use std::os::unix::fs::{
 };
 use std::path::{Path, PathBuf};
 
-use super::{failure, open_database};
+use super::open_database;
 use crate::backend::RawWrite;
 use crate::error::StoreError;
 
@@ -46,7 +46,7 @@ impl Live {
         Ok(Self { db, file, identity, directory: directory.to_owned() })
     }
 
-    pub(super) fn apply(&self, writes: Vec<RawWrite>) -> io::Result<()> {
+    pub(super) fn apply(&self, writes: Vec<RawWrite>) -> ::sled::Result<()> {
         let mut batch = ::sled::Batch::default();
         for write in writes {
             match write {
@@ -54,14 +54,13 @@ impl Live {
                 RawWrite::Delete(key) => batch.remove(key),
             }
         }
-        self.db.apply_batch(batch).map_err(failure)
+        self.db.apply_batch(batch)
     }
 
-    /// `flush` of this version of sled ends in `sync_file_range`, which a loss of power does not
-    /// survive; `fdatasync` of its file does.
-    pub(super) fn sync(&self) -> io::Result<()> {
-        self.db.flush().map_err(failure)?;
-        self.file.sync_data()
+    /// It ends in `sync_file_range`, which a loss of power does not survive; `fdatasync` of the file
+    /// follows.
+    pub(super) fn flush(&self) -> ::sled::Result<()> {
+        self.db.flush().map(|_| ())
     }
 
     pub(super) fn is_in_place(&self) -> bool {

@@ -5,12 +5,12 @@
 //! copied later is newer than that. The new files count from one rename on (`live.rs`).
 
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
 use super::live::{self, Live};
-use super::{Backend as _, SledBackend};
+use super::{Backend as _, SledBackend, failure};
 use crate::backend::{LeftOver, RawWrite};
+use crate::damage;
 use crate::error::StoreError;
 
 /// Entries that are copied at a time.
@@ -34,9 +34,9 @@ impl Rewriting {
 }
 
 /// sled may panic where its disk fails.
-fn attempt<T>(work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+fn attempt<T>(work: impl FnOnce() -> ::sled::Result<T>) -> io::Result<T> {
     let given_up = || io::Error::other("the new database gave up while it was written");
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(given_up()))
+    damage::calmly(work).map_or_else(|| Err(given_up()), |done| done.map_err(failure))
 }
 
 fn none_begun() -> io::Error {
@@ -59,7 +59,7 @@ impl SledBackend {
             return Err(io::ErrorKind::StorageFull.into());
         }
         let to = live::make_next(&self.directory, &live.directory)?;
-        let to = attempt(|| opened(to))?;
+        let to = opened(to)?;
         *self.rewriting.lock() = Some(Rewriting { to, copied_to: None, failed: None });
         self.at("begun");
         Ok(())
@@ -86,7 +86,8 @@ impl SledBackend {
             return Err(error);
         }
         if last {
-            attempt(|| rewriting.to.sync())?;
+            attempt(|| rewriting.to.flush())?;
+            rewriting.to.file.sync_data()?;
             self.at("synced");
         }
         Ok(last)

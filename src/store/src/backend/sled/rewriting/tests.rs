@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 
 use super::*;
 use crate::backend::Backend;
+use crate::damage::Trouble;
 
 const ENTRIES: u32 = 1500;
 
@@ -48,7 +49,7 @@ fn found(directory: &Path, needle: &[u8]) -> usize {
 
 /// A database with entries, with one removed and one replaced.
 fn made(directory: &Path) -> SledBackend {
-    let backend = SledBackend::open(directory).unwrap();
+    let backend = SledBackend::open(directory, Trouble::default()).unwrap();
     let all = (0..ENTRIES).map(|key| put(key, b"a value that stays")).collect();
     backend.apply(all).unwrap();
     backend.apply(vec![put(7, b"a value to remove"), put(8, b"a value to replace")]).unwrap();
@@ -106,7 +107,7 @@ fn what_was_removed_or_replaced_is_in_no_file_afterwards() {
     drop(backend);
     expected.insert(9_u32.to_be_bytes().to_vec(), b"later".to_vec());
     expected.insert(10_u32.to_be_bytes().to_vec(), b"last".to_vec());
-    assert_eq!(entries(&SledBackend::open(place.path()).unwrap()), expected);
+    assert_eq!(entries(&SledBackend::open(place.path(), Trouble::default()).unwrap()), expected);
     let names = fs::read_dir(place.path()).unwrap().map(|e| e.unwrap().file_name());
     let mut names: Vec<_> = names.map(|name| name.into_string().unwrap()).collect();
     names.sort();
@@ -140,14 +141,17 @@ fn stopped_at_any_step_it_leaves_one_whole_database() {
     let written = steps.iter().position(|step| step == "copied").unwrap();
     for (at, step) in steps.iter().enumerate() {
         let image = images.path().join(at.to_string());
-        let opened = SledBackend::open(&image).unwrap();
+        let opened = SledBackend::open(&image, Trouble::default()).unwrap();
         let expected = if at <= written { &before } else { &expected };
         assert_eq!(entries(&opened), *expected, "stopped after {at}: {step}");
         // It is whole and goes on; nothing is left over.
         rewrite(&opened, vec![put(11, b"later")])().unwrap();
         assert_eq!(found(&image, b"a value to remove"), 0, "{at}: {step}");
         drop(opened);
-        assert_eq!(entries(&SledBackend::open(&image).unwrap()).len(), expected.len());
+        assert_eq!(
+            entries(&SledBackend::open(&image, Trouble::default()).unwrap()).len(),
+            expected.len()
+        );
     }
 }
 
@@ -173,7 +177,11 @@ fn stopped_while_the_files_before_are_removed_it_removes_the_rest() {
             }
         }
         assert_eq!(removed, stop);
-        assert_eq!(entries(&SledBackend::open(image.path()).unwrap()), expected, "{stop}");
+        assert_eq!(
+            entries(&SledBackend::open(image.path(), Trouble::default()).unwrap()),
+            expected,
+            "{stop}"
+        );
         assert_eq!(found(image.path(), b"a value to remove"), 0);
     }
 }
