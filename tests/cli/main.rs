@@ -33,4 +33,5 @@ mod recover;
 mod reload;
 mod root;
 mod root_provider;
+mod shredding;
 mod trouble;
