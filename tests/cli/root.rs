@@ -109,9 +109,9 @@ fn documented(i: &Installation, heading: &str) -> Vec<String> {
     let places = [("/etc/fieldseal", i.home()), ("/safe", i.dir.path().to_owned())];
     lines
         .map(|line| {
-            places.iter().fold(line.to_owned(), |line, (from, to)| {
-                line.replace(from, to.to_str().unwrap())
-            })
+            places
+                .iter()
+                .fold(line.to_owned(), |line, (from, to)| line.replace(from, to.to_str().unwrap()))
         })
         .collect()
 }

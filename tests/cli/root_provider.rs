@@ -155,9 +155,8 @@ fn a_program_that_is_down_at_the_start_is_asked_again_while_the_process_lives() 
     let down = lines.wait(|line| event("root_provider_down", line));
     assert!(down["error"].as_str().unwrap().contains("no connection"), "{down}");
     lines.wait(|line| event("root_provider_down", line));
-    let health = |probe: &str| {
-        program().args(["health", probe, "--address", &probes]).output().unwrap()
-    };
+    let health =
+        |probe: &str| program().args(["health", probe, "--address", &probes]).output().unwrap();
     assert!(health("liveness").status.success(), "{}", text(&health("liveness").stderr));
     let not_ready = health("readiness");
     assert_eq!(ended(&not_ready), refused(5, "NOT_READY"));

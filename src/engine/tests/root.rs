@@ -114,7 +114,10 @@ async fn a_rotation_that_is_killed_at_any_step_serves_and_is_finished_by_the_nex
         assert_eq!((rotated.key_versions, rotated.resumed), (VERSIONS, *killed.last().unwrap()));
         let (text, _) = wrapped(&place);
         for part in [&old["root"]["wrapped"], &old["recovery"]["wrapped"]] {
-            assert!(!text.contains(&part.to_string()), "step {last}: the old root key is still there");
+            assert!(
+                !text.contains(&part.to_string()),
+                "step {last}: the old root key is still there"
+            );
         }
         assert!(!text.contains("pending"));
         assert!(keyring::open_with_identity(&place.path("keyring.json"), &place.identity).is_ok());

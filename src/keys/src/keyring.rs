@@ -163,7 +163,8 @@ fn opened(path: &Path, document: &Document, by: Opener<'_>) -> Result<Keyring, K
     let pending = document.pending.as_ref().map(|p| open_root(path, document, p, by));
     let pending = pending.transpose()?;
     let (installation, recipient) = (document.installation, document.recipient.clone());
-    for (kind, pending) in ServiceKeyKind::ALL.into_iter().flat_map(|k| Some((k, pending.as_ref()?)))
+    for (kind, pending) in
+        ServiceKeyKind::ALL.into_iter().flat_map(|k| Some((k, pending.as_ref()?)))
     {
         let key = current.service(installation, kind)?;
         if !pending.service(installation, kind)?.is(&key) {
