@@ -16,8 +16,10 @@ use fieldseal_store::{OutboxEntry, Secrets, Store, StoreError};
 use tokio::sync::mpsc;
 
 use crate::engine::{Engine, Inner};
+use crate::jobs::Jobs;
 use crate::observe::Queries;
 use crate::policy::ActivePolicy;
+use crate::upkeep::{self, Kept};
 
 /// Where the data keys are kept.
 #[derive(Debug, Clone)]
@@ -45,6 +47,17 @@ pub struct Settings {
     pub keys: fieldseal_keys::Settings,
 }
 
+impl Settings {
+    /// Where the generations of the store are: beside it.
+    #[must_use]
+    pub fn generations(&self) -> PathBuf {
+        match &self.store {
+            StoreBackend::Sled(directory) => directory.with_file_name("generations"),
+            StoreBackend::Memory => PathBuf::new(),
+        }
+    }
+}
+
 /// Why an installation did not start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -67,6 +80,7 @@ pub enum BootError {
 }
 
 /// What an installation is started for.
+#[derive(Clone, Copy)]
 pub(crate) enum For {
     /// Everything.
     Serving,
@@ -121,7 +135,11 @@ impl Installation {
     ) -> Result<(Store, Journal, Ledger), BootError> {
         let (outbox, entries) = mpsc::unbounded_channel();
         let (store, journal) = self.open(outbox, clock)?;
-        let consistent = Ledger::check(&store, &journal).await;
+        let consistent = match self.settings.store {
+            StoreBackend::Sled(_) => Ledger::check(&store, &journal).await,
+            // It begins anew with every process, where the log has come to.
+            StoreBackend::Memory => Ok(()),
+        };
         match (&purpose, &consistent) {
             (_, Ok(())) => {}
             (For::Serving, Err(_)) => consistent?,
@@ -148,15 +166,23 @@ impl Installation {
     ) -> Result<Engine, BootError> {
         let (store, journal, ledger) = self.begin(purpose, policy.digest(), &clock).await?;
         let now = clock.now();
+        let generations = upkeep::generations(&self.settings);
         let keys =
             Keys::open(self.settings.keys, store.clone(), ledger, self.keyring, Arc::clone(&clock))
                 .await?;
+        let jobs = match purpose {
+            For::Serving => Jobs::start(keys.clone()),
+            For::Recovery => Jobs::default(),
+        };
         let inner = Inner {
             policy: ActivePolicy::new(self.settings.policy, policy),
             keys,
+            jobs,
             journal,
             store,
             clock,
+            generations,
+            upkeep: Kept::default(),
             queries: Queries::default(),
             started_at: now,
             sealed: AtomicU64::new(0),
@@ -193,10 +219,14 @@ impl Installation {
     }
 
     fn identity(&self) -> Result<Identity, KeyringError> {
+        Self::identity_of(&self.keyring, &self.settings.instance)
+    }
+
+    pub(crate) fn identity_of(keyring: &Keyring, instance: &str) -> Result<Identity, KeyringError> {
         Ok(Identity {
-            installation: self.keyring.installation(),
-            instance: self.settings.instance.clone(),
-            signing: LogSigningKey::new(self.keyring.service(ServiceKeyKind::LogSigning)?),
+            installation: keyring.installation(),
+            instance: instance.to_owned(),
+            signing: LogSigningKey::new(keyring.service(ServiceKeyKind::LogSigning)?),
         })
     }
 
@@ -210,11 +240,15 @@ impl Installation {
     }
 
     fn store_secrets(&self) -> Result<Secrets, KeyringError> {
+        Self::secrets_of(&self.keyring)
+    }
+
+    pub(crate) fn secrets_of(keyring: &Keyring) -> Result<Secrets, KeyringError> {
         Ok(Secrets {
-            installation: self.keyring.installation(),
-            storage: StorageKey::new(self.keyring.service(ServiceKeyKind::Storage)?),
-            path: PathKey::new(self.keyring.service(ServiceKeyKind::Path)?),
-            anchor: AnchorKey::new(self.keyring.service(ServiceKeyKind::Anchor)?),
+            installation: keyring.installation(),
+            storage: StorageKey::new(keyring.service(ServiceKeyKind::Storage)?),
+            path: PathKey::new(keyring.service(ServiceKeyKind::Path)?),
+            anchor: AnchorKey::new(keyring.service(ServiceKeyKind::Anchor)?),
         })
     }
 }
@@ -246,11 +280,17 @@ impl Engine {
     /// # Errors
     /// If the log cannot be closed: the checkpoint before is then the last.
     pub async fn stop(&self) -> Result<Checkpoint, JournalError> {
+        if self.inner.jobs.stop().await {
+            self.inner.keys.stopping().await;
+        }
         let now = self.inner.clock.now();
         let recorded = self.inner.journal.record_system(SystemEvent::stop(now)).await;
         let closed = self.inner.journal.close().await;
         self.inner.store.close().await;
-        self.inner.keys.finished().await;
+        tokio::select! {
+            () = self.inner.keys.finished() => {}
+            () = self.inner.store.damaged() => {}
+        }
         recorded?;
         closed
     }

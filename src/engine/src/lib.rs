@@ -10,15 +10,18 @@
 mod boot;
 mod call;
 mod decrypt;
+pub mod doctor;
 mod encrypt;
 mod engine;
 mod gather;
+mod jobs;
 mod manage;
 mod observe;
 pub mod offline;
 mod policy;
 mod refusal;
 mod rulings;
+mod upkeep;
 
 pub use boot::{BootError, Installation, Settings, StoreBackend};
 pub use call::{
@@ -30,3 +33,4 @@ pub use fieldseal_store::Health as StoreHealth;
 pub use observe::{AuditPage, AuditQuery, Measures, Status};
 pub use policy::PolicyReload;
 pub use refusal::{Refusal, RefusalCause};
+pub use upkeep::{ScrubState, Scrubbed, Upkeep};

@@ -9,8 +9,8 @@ use fieldseal_crypto::token::TokenKey;
 use fieldseal_crypto::wrap::{self, DataKeyId};
 use fieldseal_model::{Action, Clock, KeyId, KeyName, KeyVersionState};
 use fieldseal_policy::Permit;
-use fieldseal_store::Store;
-use tokio::sync::Semaphore;
+use fieldseal_store::{Store, StoreError};
+use tokio::sync::{Notify, Semaphore};
 
 use crate::cache::DataKeyCache;
 use crate::data_key::{DataKeyEntry, DataKeyHandle};
@@ -20,6 +20,8 @@ use crate::keyring::Keyring;
 use crate::ledger::Ledger;
 use crate::records::{DATA_KEY, DataKeyFacts};
 use crate::registry::{KeyView, Registry};
+use crate::scrub::ScrubReport;
+use crate::seen::Seen;
 
 /// Partitions are made one at a time within each of so many groups.
 const STRIPES: usize = 256;
@@ -69,17 +71,22 @@ pub(crate) struct Inner {
     pub(crate) settings: Settings,
     pub(crate) store: Store,
     pub(crate) ledger: Ledger,
-    pub(crate) keyring: Keyring,
+    pub(crate) keyring: Arc<Keyring>,
     pub(crate) tokens: TokenKey,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) registry: Registry,
     pub(crate) cache: DataKeyCache,
     pub(crate) eras: Eras,
+    pub(crate) seen: Seen,
     /// Data keys made since the start.
     pub(crate) made: AtomicU64,
     /// Changes of keys happen one at a time.
     pub(crate) changes: tokio::sync::Mutex<()>,
     pub(crate) stripes: Vec<tokio::sync::Mutex<()>>,
+    /// What is due is done one after the other.
+    pub(crate) due: tokio::sync::Mutex<()>,
+    /// Says that something may be due earlier than expected.
+    pub(crate) wake: Notify,
     underway: Arc<Semaphore>,
 }
 
@@ -103,6 +110,7 @@ impl Keys {
     ) -> Result<Self, KeyError> {
         let tokens = TokenKey::new(keyring.service(ServiceKeyKind::Token)?);
         let registry = Registry::load(&store, &keyring).await?;
+        let seen = Seen::load(&store, Arc::clone(&clock)).await?;
         let cache = DataKeyCache::new(settings.cached_data_keys, settings.cache_lifetime);
         let stripes = (0..STRIPES).map(|_| tokio::sync::Mutex::default()).collect();
         let changes = tokio::sync::Mutex::default();
@@ -110,15 +118,18 @@ impl Keys {
             settings,
             store,
             ledger,
-            keyring,
+            keyring: Arc::new(keyring),
             tokens,
             clock,
             registry,
             cache,
             eras: Eras::default(),
+            seen,
             made: AtomicU64::new(0),
             changes,
             stripes,
+            due: tokio::sync::Mutex::default(),
+            wake: Notify::new(),
             underway: Arc::new(Semaphore::new(UNDERWAY)),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -196,6 +207,14 @@ impl Keys {
             Err(KeyError::DataKeyNotFound) => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// Checks every record of the store, with half of the time left to others.
+    ///
+    /// # Errors
+    /// As [`crate::scrub`].
+    pub async fn scrub(&self) -> Result<ScrubReport, StoreError> {
+        crate::scrub(&self.inner.store, &self.inner.keyring, 1).await
     }
 
     /// Lets go of the store, once that is closed.

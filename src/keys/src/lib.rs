@@ -7,10 +7,12 @@
 //! out but the journal. A change of keys is in the store and in the audit log, or it is not
 //! acknowledged. A version's state is looked at on every use.
 
+pub mod anchor;
 mod cache;
 mod change;
 mod counts;
 mod data_key;
+mod due;
 mod eras;
 mod error;
 pub mod keyring;
@@ -19,9 +21,14 @@ mod ledger;
 mod opening;
 mod records;
 mod registry;
+mod repair;
+mod request;
 pub mod root;
+mod scrub;
 mod sealing;
+mod seen;
 
+pub use anchor::{Mismatch, Relation};
 pub use change::{Changed, KeyChange};
 pub use data_key::DataKeyHandle;
 pub use eras::CallGuard;
@@ -30,4 +37,6 @@ pub use keys::{Keys, Settings, Statistics};
 pub use ledger::Ledger;
 pub use opening::{OpenCause, Opened, OpenedValue, Opening, OpeningKey};
 pub use registry::{KeyView, VersionView};
+pub use repair::raise_seals;
+pub use scrub::{Class, Damage, ScrubReport, scrub};
 pub use sealing::{Sealer, SealingKey};

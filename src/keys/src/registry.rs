@@ -174,6 +174,16 @@ impl Registry {
         self.keys.write().insert(snapshot.name.clone(), Arc::new(snapshot));
     }
 
+    /// Every key.
+    pub(crate) fn all(&self) -> Vec<Arc<KeySnapshot>> {
+        self.keys.read().values().cloned().collect()
+    }
+
+    /// Whether there is such a version of any key.
+    pub(crate) fn any_version(&self, mut is_one: impl FnMut(&VersionCell) -> bool) -> bool {
+        self.all().iter().flat_map(|key| key.versions.values()).any(|version| is_one(version))
+    }
+
     /// Every key, by name.
     pub(crate) fn views(&self) -> Vec<KeyView> {
         let mut views: Vec<_> = self.keys.read().values().map(|s| s.view()).collect();

@@ -33,7 +33,8 @@ impl Subject {
             | Action::ReloadPolicy
             | Action::RootDrill
             | Action::RootRotate
-            | Action::RootRewrap => Self::Installation,
+            | Action::RootRewrap
+            | Action::Repair => Self::Installation,
         }
     }
 }

@@ -10,6 +10,7 @@ mod setting;
 mod table;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 mod watching;
 
 use std::fs::File;
@@ -18,6 +19,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use fieldseal_engine::Upkeep;
 use fieldseal_model::PrincipalKind;
 
 pub use environment::Environment;
@@ -57,6 +59,8 @@ pub struct Config {
     pub policy_directory: PathBuf,
     /// `[audit]`.
     pub audit: AuditSettings,
+    /// `[store]`: what goes on beside the calls.
+    pub upkeep: Upkeep,
     /// `[keys]`: how many data keys are held in memory.
     pub cached_data_keys: usize,
     /// `[limits]` of the listener, with `server.drain_seconds`.
@@ -282,6 +286,7 @@ impl Config {
                 instance: String::new(),
                 checkpoint_every: Duration::ZERO,
             },
+            upkeep: Upkeep { scrub_every: None, generation_every: None },
             cached_data_keys: 0,
             listener: Limits::default(),
             calls: CallLimits::default(),

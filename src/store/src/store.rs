@@ -1,32 +1,31 @@
 //! The handle on a store: paths, reads, transactions, the outbox.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 
-use fieldseal_crypto::record::{self, AnchorKey, PathKey, StorageKey};
+use fieldseal_crypto::record::{AnchorKey, PathKey, StorageKey};
 use fieldseal_model::InstallationId;
 use parking_lot::RwLock;
 use tokio::sync::{mpsc, oneshot};
 use zeroize::Zeroizing;
 
+use crate::backend::Backend;
 use crate::backend::memory::MemoryDisk;
 use crate::backend::sled::SledBackend;
-use crate::backend::{Backend, RawWrite};
 use crate::committer::{Committer, Order};
+use crate::damage::Trouble;
 use crate::error::{StoreError, TxnError};
 use crate::lock::{DirectoryLock, Hold};
 use crate::path::{self, Kind, Path, Prefix};
-use crate::stored::{OUTBOX, open_value, seal_value, stored_revision};
+use crate::stored::{OUTBOX, open_outbox, open_value};
 use crate::txn::Txn;
 
 /// The newest format of a store, and the only one so far.
-const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 1;
 /// The store's own records begin with 0: no class of record does.
-const FORMAT_KEY: &[u8] = b"\0format";
+pub(crate) const FORMAT_KEY: &[u8] = b"\0format";
 pub(crate) const STATE_KEY: &[u8] = b"\0state";
 /// How many entries one read takes.
 const PAGE: usize = 512;
@@ -56,7 +55,7 @@ pub struct Settings {
 
 impl BackendSettings {
     /// The place as an error names it.
-    fn place(&self) -> PathBuf {
+    pub(crate) fn place(&self) -> PathBuf {
         match self {
             Self::Sled(directory) => directory.clone(),
             Self::Memory(_) => PathBuf::from("memory"),
@@ -117,6 +116,10 @@ pub struct RangePage {
 pub struct OutboxEntry {
     /// The transaction it tells of: its id.
     pub revision: u64,
+    /// The HMAC over the sum of the whole store before it.
+    pub previous: [u8; 32],
+    /// The HMAC over the sum of the whole store after it.
+    pub anchor: [u8; 32],
     /// The event, as [`crate::Event`] made it.
     pub bytes: Vec<u8>,
 }
@@ -132,24 +135,33 @@ pub enum Health {
     Missing,
     /// A write or a sync failed. Only a restart helps.
     Broken(String),
+    /// The database contradicts itself. No restart helps.
+    Damaged(String),
 }
 
-/// The sum of the whole store as it is kept and as it was counted anew.
+/// Where a store is in its history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sums {
-    /// As the last transaction left it.
-    pub kept: [u8; 32],
-    /// Counted over every record.
-    pub counted: [u8; 32],
+pub struct Position {
+    /// The last transaction.
+    pub revision: u64,
+    /// The HMAC over the sum of the whole store after it: another history has another one.
+    pub anchor: [u8; 32],
 }
 
-struct Inner {
-    backend: Arc<dyn Backend>,
-    secrets: Arc<Secrets>,
-    applying: Arc<RwLock<()>>,
-    trouble: Arc<RwLock<Option<String>>>,
-    reserve_bytes: u64,
-    opened_at: u64,
+/// What a store stands on.
+pub(crate) struct Base {
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) lock: Hold,
+    pub(crate) trouble: Trouble,
+}
+
+pub(crate) struct Inner {
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) secrets: Arc<Secrets>,
+    pub(crate) applying: Arc<RwLock<()>>,
+    trouble: Trouble,
+    pub(crate) reserve_bytes: u64,
+    opened_at: Position,
     orders: SyncSender<Order>,
     // Given up when the last handle and the committer are gone: after the backend, so it stands last.
     _lock: Hold,
@@ -158,7 +170,7 @@ struct Inner {
 /// A store. Clones share it.
 #[derive(Clone)]
 pub struct Store {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
 impl Store {
@@ -171,27 +183,9 @@ impl Store {
         secrets: Secrets,
         outbox: mpsc::UnboundedSender<OutboxEntry>,
     ) -> Result<Self, StoreError> {
-        if let BackendSettings::Sled(directory) = &settings.backend {
-            fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-            if let Some(parent) = directory.parent().filter(|p| !p.as_os_str().is_empty()) {
-                // The directory's own name must survive a loss of power too.
-                fs::File::open(parent)?.sync_all()?;
-            }
-            if directory.join("db").try_exists()? {
-                return Err(StoreError::AlreadyInitialized(directory.clone()));
-            }
-        }
-        let (backend, lock) = Self::backend(&settings)?;
-        if backend.get(FORMAT_KEY)?.is_some() {
-            return Err(StoreError::AlreadyInitialized(settings.backend.place()));
-        }
-        let state = seal_value(&secrets, STATE_KEY, settings.first_revision, &[0; 32])?;
-        backend.apply(vec![
-            RawWrite::Put(FORMAT_KEY.to_vec(), FORMAT.to_le_bytes().to_vec()),
-            RawWrite::Put(STATE_KEY.to_vec(), state),
-        ])?;
-        backend.sync()?;
-        Self::start(&settings, secrets, outbox, backend, lock)
+        let base = Self::fresh(&settings)?;
+        Self::found(&*base.backend, &secrets, settings.first_revision, &[0; 32])?;
+        Self::start(&settings, secrets, outbox, base)
     }
 
     /// Opens a store that exists.
@@ -208,32 +202,36 @@ impl Store {
         {
             return Err(StoreError::NotInitialized(directory.clone()));
         }
-        let (backend, lock) = Self::backend(&settings)?;
+        let base = Self::base(&settings)?;
         if let BackendSettings::Memory(_) = &settings.backend
-            && backend.range(&[], None, 1)?.is_empty()
+            && base.backend.range(&[], None, 1)?.is_empty()
         {
             return Err(StoreError::NotInitialized(settings.backend.place()));
         }
-        Self::start(&settings, secrets, outbox, backend, lock)
+        Self::start(&settings, secrets, outbox, base)
     }
 
-    fn backend(settings: &Settings) -> Result<(Arc<dyn Backend>, Hold), StoreError> {
-        match &settings.backend {
+    pub(crate) fn base(settings: &Settings) -> Result<Base, StoreError> {
+        let on_sled = matches!(settings.backend, BackendSettings::Sled(_));
+        let trouble = Trouble::new(on_sled);
+        let (backend, lock): (Arc<dyn Backend>, Hold) = match &settings.backend {
             BackendSettings::Sled(directory) => {
                 let lock = DirectoryLock::acquire(directory)?;
-                Ok((Arc::new(SledBackend::open(directory)?), Some(Arc::new(lock))))
+                let backend = SledBackend::open(directory, trouble.clone())?;
+                (Arc::new(backend), Some(Arc::new(lock)))
             }
-            BackendSettings::Memory(disk) => Ok((Arc::new(disk.clone()), None)),
-        }
+            BackendSettings::Memory(disk) => (Arc::new(disk.clone()), None),
+        };
+        Ok(Base { backend, lock, trouble })
     }
 
     fn start(
         settings: &Settings,
         secrets: Secrets,
         outbox: mpsc::UnboundedSender<OutboxEntry>,
-        backend: Arc<dyn Backend>,
-        lock: Hold,
+        base: Base,
     ) -> Result<Self, StoreError> {
+        let Base { backend, lock, trouble } = base;
         let format = backend.get(FORMAT_KEY)?;
         let format = format.ok_or_else(|| StoreError::Corrupt("no format record".into()))?;
         let found = format.as_slice().try_into().map(u32::from_le_bytes);
@@ -247,7 +245,7 @@ impl Store {
         let acc = state.value.as_slice().try_into();
         let acc = acc.map_err(|_| StoreError::Corrupt("an unreadable state record".into()))?;
         let (secrets, applying) = (Arc::new(secrets), Arc::<RwLock<()>>::default());
-        let trouble = Arc::<RwLock<Option<String>>>::default();
+        let opened_at = Position { revision: state.revision, anchor: secrets.anchor.mac(&acc) };
         let (orders, queue) = sync_channel(settings.queue);
         let committer = Committer {
             backend: Arc::clone(&backend),
@@ -259,8 +257,9 @@ impl Store {
             acc,
             reserve_bytes: settings.reserve_bytes,
             broken: None,
-            trouble: Arc::clone(&trouble),
+            trouble: trouble.clone(),
             space: None,
+            snapshots: Vec::new(),
             _lock: lock.clone(),
         };
         let thread = std::thread::Builder::new().name("store-commit".into());
@@ -271,7 +270,7 @@ impl Store {
             applying,
             trouble,
             reserve_bytes: settings.reserve_bytes,
-            opened_at: state.revision,
+            opened_at,
             orders,
             _lock: lock,
         };
@@ -282,14 +281,20 @@ impl Store {
     /// every one before it, is in the audit log or in the outbox.
     #[must_use]
     pub fn opened_at(&self) -> u64 {
+        self.inner.opened_at.revision
+    }
+
+    /// Where it was then in its history.
+    #[must_use]
+    pub fn opened_position(&self) -> Position {
         self.inner.opened_at
     }
 
     /// Whether it takes writes. Reads go on in any case.
     #[must_use]
     pub fn health(&self) -> Health {
-        if let Some(why) = &*self.inner.trouble.read() {
-            return Health::Broken(why.clone());
+        if let Some(trouble) = self.inner.trouble.health() {
+            return trouble;
         }
         if !self.inner.backend.is_in_place() {
             return Health::Missing;
@@ -378,9 +383,7 @@ impl Store {
         self.read(|inner| {
             let mut entries = Vec::new();
             each(&*inner.backend, &[OUTBOX], |key, stored| {
-                let found = open_value(&inner.secrets, key, stored)?;
-                let bytes = found.value.to_vec();
-                entries.push(OutboxEntry { revision: found.revision, bytes });
+                entries.push(open_outbox(&inner.secrets, key, stored)?);
                 Ok(())
             })?;
             Ok(entries)
@@ -395,37 +398,15 @@ impl Store {
     /// trouble of the disk.
     pub async fn outbox_done(&self, up_to: u64) -> Result<(), StoreError> {
         let (answer, result) = oneshot::channel();
-        let order = Order::OutboxDone(up_to, answer);
-        self.inner.orders.try_send(order).map_err(|refused| match refused {
-            TrySendError::Full(_) => StoreError::Busy,
-            TrySendError::Disconnected(_) => StoreError::Closed,
-        })?;
+        self.order(Order::OutboxDone(up_to, answer))?;
         result.await.map_err(|_| StoreError::Closed)?
     }
 
-    /// Counts the sum of the whole store anew. Nothing may be written meanwhile for it to agree.
-    ///
-    /// # Errors
-    /// As [`Store::get`].
-    pub async fn recount(&self) -> Result<Sums, StoreError> {
-        self.read(|inner| {
-            let state = inner.backend.get(STATE_KEY)?.unwrap_or_default();
-            let state = open_value(&inner.secrets, STATE_KEY, &state)?;
-            let kept = state.value.as_slice().try_into();
-            let kept = kept.map_err(|_| StoreError::Corrupt("an unreadable state".into()))?;
-            let mut counted = [0; 32];
-            each(&*inner.backend, &[], |key, stored| {
-                if !matches!(key.first(), None | Some(&0 | &OUTBOX)) {
-                    let (revision, sealed) =
-                        (stored_revision(stored)?, stored.get(8..).unwrap_or_default());
-                    let term = inner.secrets.anchor.term(key, revision, sealed);
-                    record::add(&mut counted, &term);
-                }
-                Ok(())
-            })?;
-            Ok(Sums { kept, counted })
+    pub(crate) fn order(&self, order: Order) -> Result<(), StoreError> {
+        self.inner.orders.try_send(order).map_err(|refused| match refused {
+            TrySendError::Full(_) => StoreError::Busy,
+            TrySendError::Disconnected(_) => StoreError::Closed,
         })
-        .await
     }
 
     /// Finishes what waits and takes no more. The directory is free once the last handle is dropped
@@ -438,11 +419,21 @@ impl Store {
             order = again;
             tokio::task::yield_now().await;
         }
-        let _closed_before = closed.await;
+        tokio::select! {
+            _closed_before = closed => {}
+            // Its thread may wait for one of the database's that is gone.
+            () = self.inner.trouble.damaged() => {}
+        }
+    }
+
+    /// Returns once the database contradicts itself: whoever waits for the store then may wait in
+    /// vain.
+    pub async fn damaged(&self) {
+        self.inner.trouble.damaged().await;
     }
 
     /// Reads leave the runtime's threads, and wait out a commit that is not durable yet.
-    async fn read<T: Send + 'static>(
+    pub(crate) async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Inner) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
@@ -456,7 +447,7 @@ impl Store {
 }
 
 /// Hands every entry under `prefix` to `see`, a page at a time.
-fn each(
+pub(crate) fn each(
     backend: &dyn Backend,
     prefix: &[u8],
     mut see: impl FnMut(&[u8], &[u8]) -> Result<(), StoreError>,

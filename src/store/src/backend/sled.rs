@@ -8,10 +8,13 @@ use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 use super::{Backend, RawWrite};
+use crate::damage::{self, Trouble};
 use crate::error::StoreError;
+use crate::store::Health;
 
 /// Bytes of sled's page cache.
 const CACHE_BYTES: u64 = 16 * 1024 * 1024;
@@ -26,20 +29,26 @@ pub(crate) struct SledBackend {
     /// Device and inode of the file: one put in its place is another.
     identity: (u64, u64),
     directory: PathBuf,
+    trouble: Trouble,
 }
 
 impl SledBackend {
     /// Opens the database in `directory`, or makes it.
-    pub(crate) fn open(directory: &Path) -> Result<Self, StoreError> {
+    pub(crate) fn open(directory: &Path, trouble: Trouble) -> Result<Self, StoreError> {
         remove_unfinished(directory)?;
         let config =
             ::sled::Config::new().path(directory).cache_capacity(CACHE_BYTES).flush_every_ms(None);
+        damage::watch_threads();
         let opening = std::thread::Builder::new().name("store-open".into());
-        let opening = opening.spawn(move || open_unlocked(&config))?;
-        let db = match opening.join() {
-            Ok(Ok(db)) => db,
-            Ok(Err(error)) => return Err(failure(error).into()),
-            Err(_) => {
+        let (ended, opened) = sync_channel(1);
+        opening.spawn(move || {
+            // Nobody waits any more if a thread that this one waits for is gone.
+            let _gone = ended.send(damage::calmly(|| open_unlocked(&config)));
+        })?;
+        let db = match damage::wait(&opened) {
+            Some(Some(Ok(db))) => db,
+            Some(Some(Err(error))) => return Err(failure(error).into()),
+            Some(None) | None => {
                 return Err(StoreError::Corrupt(format!(
                     "the database in {} cannot be opened; restore it from a backup",
                     directory.display()
@@ -54,7 +63,19 @@ impl SledBackend {
         let file = File::open(path)?;
         let metadata = file.metadata()?;
         let identity = (metadata.dev(), metadata.ino());
-        Ok(Self { db, file, identity, directory: directory.to_owned() })
+        Ok(Self { db, file, identity, directory: directory.to_owned(), trouble })
+    }
+
+    /// Runs what sled does. Where it panics, or says so itself, its files contradict each other.
+    fn calm<T>(&self, work: impl FnOnce() -> ::sled::Result<T>) -> io::Result<T> {
+        let done =
+            damage::calmly(work).map_or_else(|| Err(damaged()), |done| done.map_err(failure));
+        if let Err(error) = &done
+            && error.kind() == io::ErrorKind::InvalidData
+        {
+            self.trouble.set(Health::Damaged(error.to_string()));
+        }
+        done
     }
 }
 
@@ -89,17 +110,18 @@ fn open_unlocked(config: &::sled::Config) -> ::sled::Result<::sled::Db> {
 fn failure(error: ::sled::Error) -> io::Error {
     match error {
         ::sled::Error::Io(error) => error,
-        ::sled::Error::Corruption { .. } => io::Error::new(
-            io::ErrorKind::InvalidData,
-            "the database is damaged; restore it from a backup",
-        ),
+        ::sled::Error::Corruption { .. } => damaged(),
         other => io::Error::other(other.to_string()),
     }
 }
 
+fn damaged() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "the database contradicts itself")
+}
+
 impl Backend for SledBackend {
     fn get(&self, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
-        Ok(self.db.get(key).map_err(failure)?.map(|value| value.to_vec()))
+        Ok(self.calm(|| self.db.get(key))?.map(|value| value.to_vec()))
     }
 
     fn range(
@@ -113,15 +135,17 @@ impl Backend for SledBackend {
             Some(after) => Bound::Excluded(after.to_vec()),
             None => Bound::Included(prefix.to_vec()),
         };
-        let mut entries = Vec::new();
-        for entry in self.db.range::<Vec<u8>, _>((from, Bound::Unbounded)).take(limit) {
-            let (key, value) = entry.map_err(failure)?;
-            if !key.starts_with(prefix) {
-                break;
+        self.calm(|| {
+            let mut entries = Vec::new();
+            for entry in self.db.range::<Vec<u8>, _>((from, Bound::Unbounded)).take(limit) {
+                let (key, value) = entry?;
+                if !key.starts_with(prefix) {
+                    break;
+                }
+                entries.push((key.to_vec(), value.to_vec()));
             }
-            entries.push((key.to_vec(), value.to_vec()));
-        }
-        Ok(entries)
+            Ok(entries)
+        })
     }
 
     fn apply(&self, writes: Vec<RawWrite>) -> io::Result<()> {
@@ -132,11 +156,11 @@ impl Backend for SledBackend {
                 RawWrite::Delete(key) => batch.remove(key),
             }
         }
-        self.db.apply_batch(batch).map_err(failure)
+        self.calm(|| self.db.apply_batch(batch))
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.db.flush().map_err(failure)?;
+        self.calm(|| self.db.flush())?;
         self.file.sync_data()
     }
 
