@@ -147,7 +147,10 @@ fn no_call_that_began_after_the_answer_opens_or_seals_anything() {
         }
         for (seen, callers) in [(&opening, CALLERS), (&sealing, SEALERS)] {
             assert_eq!(*seen.others.lock().unwrap(), Vec::<String>::new());
-            assert!(seen.latest.lock().unwrap().unwrap() < answered, "a call began later and succeeded");
+            assert!(
+                seen.latest.lock().unwrap().unwrap() < answered,
+                "a call began later and succeeded"
+            );
             assert!(seen.refused.load(Ordering::Relaxed) >= callers * AFTERWARDS);
         }
     });
