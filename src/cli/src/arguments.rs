@@ -5,6 +5,7 @@ pub(crate) mod dev;
 mod health;
 pub(crate) mod manual;
 mod policy;
+mod rewrap;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ pub(crate) use health::{HealthArguments, ProbeKind};
 pub(crate) use policy::{
     ExplainArguments, MemberArguments, PolicyCommand, PolicyInitArguments, PolicySource,
 };
+pub(crate) use rewrap::RewrapArguments;
 
 /// Exit codes, shown at the end of the help.
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 internal, 2 usage, 3 not found, 4 denied, \
@@ -61,7 +63,7 @@ pub(crate) enum Command {
     Config(config::ConfigCommand),
     /// Open a value of a stopped installation with the recovery identity
     Recover(RecoverArguments),
-    /// Create, show, list and rotate keys
+    /// Create, show, list, rotate and rewrap keys
     #[command(subcommand)]
     Key(KeyCommand),
     /// Encrypt a value from standard input
@@ -183,6 +185,14 @@ pub(crate) enum KeyCommand {
     },
     /// List all keys
     List,
+    /// Show what each version of a key protects, and whether it can be destroyed
+    Status {
+        /// The key's name
+        #[arg(value_parser = key_name)]
+        key: String,
+    },
+    /// Move the data keys of a key under its primary version; ciphertexts stay as they are
+    Rewrap(RewrapArguments),
     /// Make a new version and make it primary; old values still open
     Rotate {
         #[command(flatten)]

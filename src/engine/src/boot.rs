@@ -137,6 +137,9 @@ impl Installation {
         let keys =
             Keys::open(self.settings.keys, store.clone(), ledger, self.keyring, Arc::clone(&clock))
                 .await?;
+        if let For::Serving = purpose {
+            keys.resume_rewraps().await?;
+        }
         let inner = Inner {
             policy: ActivePolicy::new(self.settings.policy, policy),
             keys,
@@ -232,6 +235,8 @@ impl Engine {
     /// # Errors
     /// If the log cannot be closed: the checkpoint before is then the last.
     pub async fn stop(&self) -> Result<Checkpoint, JournalError> {
+        self.inner.keys.stop_rewraps().await;
+        self.inner.keys.keep_use().await;
         let now = self.inner.clock.now();
         let recorded = self.inner.journal.record_system(SystemEvent::stop(now)).await;
         let closed = self.inner.journal.close().await;

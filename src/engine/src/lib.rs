@@ -18,6 +18,7 @@ mod observe;
 pub mod offline;
 mod policy;
 mod refusal;
+mod rewrap;
 mod rulings;
 
 pub use boot::{BootError, Installation, Settings, StoreBackend};

@@ -132,7 +132,7 @@ impl Inner {
         Ok(())
     }
 
-    fn check_etag(&self, change: &KeyChange) -> Result<Arc<KeySnapshot>, KeyError> {
+    pub(crate) fn check_etag(&self, change: &KeyChange) -> Result<Arc<KeySnapshot>, KeyError> {
         let snapshot = self.registry.key(&change.key)?;
         if !change.etag.is_empty() && change.etag != etag(snapshot.revision) {
             return Err(KeyError::EtagMismatch);

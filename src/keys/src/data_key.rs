@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use fieldseal_crypto::DataKey;
 use fieldseal_crypto::field::FieldKey;
-use fieldseal_model::{Action, Field, KeyId, KeyName, KeyVersion, Partition, Timestamp};
+use fieldseal_model::{
+    Action, Field, KeyId, KeyName, KeyVersion, Partition, Timestamp, VersionNumber,
+};
 use fieldseal_policy::Permit;
 
 use crate::error::KeyError;
@@ -19,6 +21,8 @@ pub(crate) struct DataKeyEntry {
     pub(crate) created_at: Timestamp,
     pub(crate) loaded_at: Timestamp,
     pub(crate) version: Arc<VersionCell>,
+    /// The version under which it was made: another one if it was moved since.
+    pub(crate) made_under: VersionNumber,
     pub(crate) data_key: DataKey,
 }
 

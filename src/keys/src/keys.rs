@@ -20,6 +20,7 @@ use crate::keyring::Keyring;
 use crate::ledger::Ledger;
 use crate::records::{DATA_KEY, DataKeyFacts};
 use crate::registry::{KeyView, Registry};
+use crate::rewrap::Rewraps;
 
 /// Partitions are made one at a time within each of so many groups.
 const STRIPES: usize = 256;
@@ -75,6 +76,8 @@ pub(crate) struct Inner {
     pub(crate) registry: Registry,
     pub(crate) cache: DataKeyCache,
     pub(crate) eras: Eras,
+    /// Rewraps that run.
+    pub(crate) rewraps: Rewraps,
     /// Data keys made since the start.
     pub(crate) made: AtomicU64,
     /// Changes of keys happen one at a time.
@@ -116,6 +119,7 @@ impl Keys {
             registry,
             cache,
             eras: Eras::default(),
+            rewraps: Rewraps::default(),
             made: AtomicU64::new(0),
             changes,
             stripes,
@@ -178,12 +182,13 @@ impl Keys {
         &self.inner.tokens
     }
 
-    /// True if the data key's version is not the primary one of its key any more.
+    /// True if the version under which the data key was made is not the primary one of its key any
+    /// more: a rewrap changes nothing about that, because it leaves the ciphertexts as they are.
     #[must_use]
     pub fn is_old(&self, data_key: &DataKeyHandle) -> bool {
-        let version = data_key.key_version();
-        let primary = self.inner.registry.key(&version.key).map(|s| s.primary.version.number);
-        primary.is_ok_and(|number| number != version.number)
+        let entry = &*data_key.0;
+        let primary = self.inner.registry.key(&entry.key).map(|s| s.primary.version.number);
+        primary.is_ok_and(|number| number != entry.made_under)
     }
 
     /// True if a data key of this id exists here.
@@ -286,6 +291,7 @@ impl Inner {
             created_at: facts.created_at,
             loaded_at: self.clock.now(),
             version,
+            made_under: facts.made_under,
             data_key,
         }))
     }

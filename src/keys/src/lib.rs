@@ -8,6 +8,7 @@
 //! acknowledged. A version's state is looked at on every use.
 
 mod cache;
+mod census;
 mod change;
 mod counts;
 mod data_key;
@@ -19,8 +20,11 @@ mod ledger;
 mod opening;
 mod records;
 mod registry;
+mod rewrap;
 mod sealing;
+mod usage;
 
+pub use census::{Recount, RotationStatus, Totals, Verdict, VersionStatus};
 pub use change::{Changed, KeyChange};
 pub use data_key::DataKeyHandle;
 pub use eras::CallGuard;
@@ -29,4 +33,6 @@ pub use keys::{Keys, Settings, Statistics};
 pub use ledger::Ledger;
 pub use opening::{OpenCause, Opened, OpenedValue, Opening, OpeningKey};
 pub use registry::{KeyView, VersionView};
+pub use rewrap::{LeftBehind, RewrapJob, RewrapStarted, RewrapState};
 pub use sealing::{Sealer, SealingKey};
+pub use usage::Day;

@@ -24,6 +24,10 @@ pub(crate) const DATA_KEY: Kind = Kind::new(5);
 pub(crate) const REQUEST: Kind = Kind::new(7);
 /// `[key, version]`: what there is under a version. Kept by the transactions that change it.
 pub(crate) const COUNTS: Kind = Kind::new(8);
+/// `[key, version]`: the days on which a version was used last.
+pub(crate) const USE: Kind = Kind::new(9);
+/// `[key]`: the key's newest rewrap.
+pub(crate) const JOB: Kind = Kind::new(11);
 
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct KeyRecord {
@@ -93,6 +97,9 @@ pub(crate) struct DataKeyRecord {
     /// The partition's data key before this one; empty for its first.
     #[prost(bytes = "vec", tag = "9")]
     pub(crate) previous: Vec<u8>,
+    /// The version under which it was made, if it was moved since; 0: `version`.
+    #[prost(uint32, tag = "10")]
+    pub(crate) made_under: u32,
 }
 
 /// What there is under a key version.
@@ -148,6 +155,9 @@ pub(crate) struct DataKeyFacts {
     pub(crate) reserved: u64,
     /// The partition's data key before this one.
     pub(crate) previous: Option<KeyId>,
+    /// The version under which it was made. It seals only while that one is primary: what a
+    /// rotation promises holds for a data key that a rewrap has moved, too.
+    pub(crate) made_under: VersionNumber,
 }
 
 impl DataKeyFacts {
@@ -163,6 +173,10 @@ impl DataKeyFacts {
             wrapped: self.wrapped.to_vec(),
             reserved: self.reserved,
             previous: self.previous.map_or_else(Vec::new, |id| id.as_bytes().to_vec()),
+            made_under: match self.made_under {
+                made if made == self.version => 0,
+                made => made.get(),
+            },
         }
     }
 
@@ -170,11 +184,12 @@ impl DataKeyFacts {
         const WHAT: &str = "a data key's record";
         let record: DataKeyRecord = decode(WHAT, bytes)?;
         let corrupt = || KeyError::Corrupt(WHAT);
+        let version = VersionNumber::new(record.version).ok_or_else(corrupt)?;
         Ok(Self {
             key_id: key_id(&record.key_id).ok_or_else(corrupt)?,
             key: KeyName::parse(&record.key).map_err(|_| corrupt())?,
             partition: Partition::parse(&record.partition).map_err(|_| corrupt())?,
-            version: VersionNumber::new(record.version).ok_or_else(corrupt)?,
+            version,
             generation: record.generation,
             created_at: Timestamp::from_unix_nanos(record.created_at),
             wrapped: record.wrapped.as_slice().try_into().map_err(|_| corrupt())?,
@@ -183,6 +198,7 @@ impl DataKeyFacts {
                 [] => None,
                 bytes => Some(key_id(bytes).ok_or_else(corrupt)?),
             },
+            made_under: VersionNumber::new(record.made_under).unwrap_or(version),
         })
     }
 }

@@ -15,6 +15,7 @@ use crate::keyring::Keyring;
 use crate::records::{
     self, KEY, KeyRecord, PRIMARY, PrimaryRecord, VERSION, VersionRecord, decode,
 };
+use crate::usage::{self, Used};
 
 /// Most keys of an installation.
 pub(crate) const MAX_KEYS: usize = 10_000;
@@ -29,6 +30,8 @@ pub(crate) struct VersionCell {
     /// `keys/{key}/versions/{n}`, made once because every answer carries it.
     pub(crate) name: Arc<str>,
     pub(crate) created_at: Timestamp,
+    /// When it was used last.
+    pub(crate) used: Used,
     /// What changes, as a change of state leaves it.
     facts: RwLock<VersionFacts>,
     /// The same state, for every use of a data key.
@@ -53,6 +56,7 @@ impl VersionCell {
             created_at: Timestamp::from_unix_nanos(facts.record.created_at),
             state: AtomicU8::new(records::state(facts.record.state)?.code()),
             facts: RwLock::new(facts),
+            used: Used::default(),
             version,
         })
     }
@@ -170,6 +174,11 @@ impl Registry {
         self.keys.read().len()
     }
 
+    /// Every key.
+    pub(crate) fn all(&self) -> Vec<Arc<KeySnapshot>> {
+        self.keys.read().values().cloned().collect()
+    }
+
     pub(crate) fn put(&self, snapshot: KeySnapshot) {
         self.keys.write().insert(snapshot.name.clone(), Arc::new(snapshot));
     }
@@ -222,6 +231,7 @@ async fn load_key(
             break;
         }
     }
+    usage::load(store, &name, &versions).await?;
     let pointer = store
         .get(&store.path(PRIMARY, &[name.as_str().as_bytes()]))
         .await?

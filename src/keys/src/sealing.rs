@@ -178,13 +178,16 @@ impl Inner {
             return Ok(None);
         }
         slot.entry.version.usable()?;
-        Ok(slot.take(count).then(|| Arc::clone(&slot.entry)))
+        let taken = slot.take(count);
+        if taken {
+            slot.entry.version.used.sealed(now);
+        }
+        Ok(taken.then(|| Arc::clone(&slot.entry)))
     }
 
     fn seals_now(&self, entry: &DataKeyEntry, snapshot: &KeySnapshot) -> bool {
         let age = self.clock.now().since(entry.created_at);
-        entry.version.version.number == snapshot.primary.version.number
-            && age < self.settings.data_key_lifetime
+        entry.made_under == snapshot.primary.version.number && age < self.settings.data_key_lifetime
     }
 
     async fn prepare(&self, want: Want) -> Result<Arc<DataKeyEntry>, KeyError> {
@@ -232,7 +235,7 @@ impl Inner {
             other => other,
         })?;
         let of = Newest { revision: found.revision, record, facts: newest };
-        if of.facts.version == snapshot.primary.version.number && self.is_young(&of.facts) {
+        if of.facts.made_under == snapshot.primary.version.number && self.is_young(&of.facts) {
             let entry = self.entry(id).await?;
             if let Some(left) = self.left_over(want, id) {
                 return Ok(Arc::new(SealSlot { entry, left: AtomicI64::new(left) }));
@@ -342,6 +345,7 @@ impl Inner {
             created_at: made.created_at,
             loaded_at: made.created_at,
             version: Arc::clone(version),
+            made_under: made.made_under,
             data_key,
         });
         self.cache.insert(&entry);
@@ -378,6 +382,7 @@ impl Inner {
             wrapped,
             reserved: SEAL_BLOCK,
             previous: newest.map(|n| n.facts.key_id),
+            made_under: version.version.number,
         };
         Ok((facts, data_key))
     }

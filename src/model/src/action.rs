@@ -67,6 +67,14 @@ actions! {
     ListKeys = "ListKeys", 18, Read;
     /// `KeyService.RotateKey`
     RotateKey = "RotateKey", 19, Change;
+    /// `KeyService.RewrapDataKeys`
+    RewrapDataKeys = "RewrapDataKeys", 25, Change;
+    /// `KeyService.GetRotationStatus`
+    GetRotationStatus = "GetRotationStatus", 26, Read;
+    /// `KeyService.GetRewrapJob`
+    GetRewrapJob = "GetRewrapJob", 29, Read;
+    /// `KeyService.CancelRewrapJob`
+    CancelRewrapJob = "CancelRewrapJob", 30, Change;
     /// `AuditService.QueryAuditEvents`
     QueryAuditEvents = "QueryAuditEvents", 32, Read;
     /// `AuditService.GetCheckpoint`

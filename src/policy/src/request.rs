@@ -25,7 +25,13 @@ impl Subject {
             | Action::BatchEncrypt
             | Action::BatchDecrypt
             | Action::Recover => Self::Column,
-            Action::CreateKey | Action::GetKey | Action::RotateKey => Self::Key,
+            Action::CreateKey
+            | Action::GetKey
+            | Action::RotateKey
+            | Action::RewrapDataKeys
+            | Action::GetRotationStatus
+            | Action::GetRewrapJob
+            | Action::CancelRewrapJob => Self::Key,
             Action::ListKeys
             | Action::QueryAuditEvents
             | Action::GetCheckpoint

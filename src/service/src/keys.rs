@@ -1,5 +1,7 @@
 //! `KeyService`.
 
+mod rewrap;
+
 use fieldseal_api::v1;
 use fieldseal_api::v1::key_service_server::KeyService;
 use fieldseal_engine::Engine;
@@ -125,6 +127,34 @@ impl KeyService for KeyHandler {
             etag: changed.etag,
             receipt: changed.receipt.as_ref().map(wire_receipt),
         }))
+    }
+
+    async fn rewrap_data_keys(
+        &self,
+        request: Request<v1::RewrapDataKeysRequest>,
+    ) -> Result<Response<v1::RewrapDataKeysResponse>, Status> {
+        self.start_rewrap(request).await
+    }
+
+    async fn get_rewrap_job(
+        &self,
+        request: Request<v1::GetRewrapJobRequest>,
+    ) -> Result<Response<v1::GetRewrapJobResponse>, Status> {
+        self.rewrap_job(request).await
+    }
+
+    async fn cancel_rewrap_job(
+        &self,
+        request: Request<v1::CancelRewrapJobRequest>,
+    ) -> Result<Response<v1::CancelRewrapJobResponse>, Status> {
+        self.cancel_rewrap(request).await
+    }
+
+    async fn get_rotation_status(
+        &self,
+        request: Request<v1::GetRotationStatusRequest>,
+    ) -> Result<Response<v1::GetRotationStatusResponse>, Status> {
+        self.rotation_status(request).await
     }
 }
 

@@ -12,6 +12,7 @@ mod committer;
 mod error;
 mod import;
 mod lock;
+mod many;
 mod path;
 mod snapshot;
 mod store;

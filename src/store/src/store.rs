@@ -144,7 +144,7 @@ pub struct Sums {
 
 pub(crate) struct Inner {
     pub(crate) backend: Arc<dyn Backend>,
-    secrets: Arc<Secrets>,
+    pub(crate) secrets: Arc<Secrets>,
     pub(crate) applying: Arc<RwLock<()>>,
     trouble: Arc<RwLock<Option<String>>>,
     reserve_bytes: u64,
@@ -427,7 +427,7 @@ impl Store {
     }
 
     /// Reads leave the runtime's threads, and wait out a commit that is not durable yet.
-    async fn read<T: Send + 'static>(
+    pub(crate) async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Inner) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
