@@ -30,4 +30,5 @@ mod process;
 mod quickstart;
 mod recover;
 mod reload;
+mod rewrap;
 mod trouble;

@@ -64,6 +64,10 @@ pub struct Statistics {
     pub cache_misses: u64,
     /// Data keys made since the start.
     pub data_keys_made: u64,
+    /// Rewraps that run.
+    pub rewraps: usize,
+    /// Data keys that rewraps moved since the start.
+    pub data_keys_rewrapped: u64,
 }
 
 pub(crate) struct Inner {
@@ -219,6 +223,8 @@ impl Keys {
             cache_hits,
             cache_misses,
             data_keys_made: self.inner.made.load(Ordering::Relaxed),
+            rewraps: self.inner.rewraps.running(),
+            data_keys_rewrapped: self.inner.rewraps.moved(),
         }
     }
 }

@@ -124,7 +124,11 @@ pub struct RewrapStarted {
 
 /// The rewraps that run in this process.
 #[derive(Default)]
-pub(crate) struct Rewraps(Mutex<HashMap<KeyName, Running>>);
+pub(crate) struct Rewraps {
+    running: Mutex<HashMap<KeyName, Running>>,
+    /// Data keys moved since the start.
+    moved: AtomicU64,
+}
 
 struct Running {
     stop: watch::Sender<bool>,
@@ -134,12 +138,20 @@ struct Running {
 }
 
 impl Rewraps {
+    pub(crate) fn running(&self) -> usize {
+        self.running.lock().len()
+    }
+
+    pub(crate) fn moved(&self) -> u64 {
+        self.moved.load(Ordering::Relaxed)
+    }
+
     fn take(&self, key: &KeyName) -> Option<Running> {
-        self.0.lock().remove(key)
+        self.running.lock().remove(key)
     }
 
     fn per_second(&self, key: &KeyName) -> u64 {
-        let running = self.0.lock();
+        let running = self.running.lock();
         let Some(running) = running.get(key) else { return 0 };
         let millis = running.since.elapsed().as_millis().max(1);
         let moved = u128::from(running.moved.load(Ordering::Relaxed));
@@ -234,7 +246,7 @@ impl Keys {
 
     /// Stops the rewraps of this process. The next start takes them up.
     pub async fn stop_rewraps(&self) {
-        let running: Vec<_> = self.inner.rewraps.0.lock().drain().collect();
+        let running: Vec<_> = self.inner.rewraps.running.lock().drain().collect();
         let stopping = running.into_iter().map(|(_, running)| running.stop());
         let stopped = futures_util::future::join_all(stopping);
         if tokio::time::timeout(STOP_PATIENCE, stopped).await.is_err() {
@@ -349,7 +361,7 @@ impl Inner {
         let moved = Arc::<AtomicU64>::default();
         let run = Run::new(Arc::clone(self), record, Arc::clone(&moved), stopped)?;
         // The task takes itself out at its end: not before it is in.
-        let mut running = self.rewraps.0.lock();
+        let mut running = self.rewraps.running.lock();
         let task = tokio::spawn(run.to_its_end());
         running.insert(key, Running { stop, moved, since: Instant::now(), task });
         Ok(())

@@ -243,6 +243,7 @@ impl Run {
         for committed in join_all(committing).await {
             let Committed { moved, again: more } = committed?;
             self.moved.fetch_add(moved, Ordering::Relaxed);
+            self.inner.rewraps.moved.fetch_add(moved, Ordering::Relaxed);
             again.extend(more);
         }
         Ok(again)

@@ -86,6 +86,10 @@ metrics! {
         "Look-ups of data keys that found one in memory";
     CACHE_MISSES = Counter "fieldseal_data_key_cache_misses_total" []
         "Look-ups that had to read the store";
+    REWRAPS = Gauge "fieldseal_rewraps_running" []
+        "Rewraps that run";
+    REWRAPPED = Counter "fieldseal_data_keys_rewrapped_total" []
+        "Data keys that rewraps moved under another version";
     CERTIFICATE_AGE = Gauge "fieldseal_certificate_age_seconds" ["certificate"]
         "How long the server's certificate and the youngest client authority have been valid";
     CERTIFICATE_LEFT = Gauge "fieldseal_certificate_remaining_seconds" ["certificate"]
