@@ -14,6 +14,7 @@ mod crash;
 mod csv;
 mod dev;
 mod disk;
+mod doctor;
 mod drain;
 mod golden;
 mod hostile;

@@ -2,10 +2,12 @@
 
 pub(crate) mod config;
 pub(crate) mod dev;
+mod doctor;
 mod health;
 pub(crate) mod manual;
 mod policy;
 mod rewrap;
+mod root;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,11 +16,15 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use fieldseal_model::Principal;
 
+pub(crate) use doctor::DoctorArguments;
 pub(crate) use health::{HealthArguments, ProbeKind};
 pub(crate) use policy::{
     ExplainArguments, MemberArguments, PolicyCommand, PolicyInitArguments, PolicySource,
 };
-pub(crate) use rewrap::RewrapArguments;
+pub(crate) use rewrap::KeyRewrapArguments;
+pub(crate) use root::{
+    DrillArguments, Provider, ProviderArguments, RewrapArguments, RootCommand, RotateArguments,
+};
 
 /// Exit codes, shown at the end of the help.
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 internal, 2 usage, 3 not found, 4 denied, \
@@ -63,6 +69,11 @@ pub(crate) enum Command {
     Config(config::ConfigCommand),
     /// Open a value of a stopped installation with the recovery identity
     Recover(RecoverArguments),
+    /// Rotate the root key of a stopped installation, or move it to another root provider
+    #[command(subcommand)]
+    Root(RootCommand),
+    /// Look at a stopped installation, say what is wrong with it and what to do
+    Doctor(DoctorArguments),
     /// Create, show, list, rotate and rewrap keys
     #[command(subcommand)]
     Key(KeyCommand),
@@ -107,10 +118,8 @@ pub(crate) struct InitArguments {
     /// The address that `serve` listens on
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7443")]
     pub listen: SocketAddr,
-    /// Where the root provider's key file is made; never inside the state directory
-    /// [default: DIR/root.key]
-    #[arg(long, value_name = "PATH")]
-    pub root_key_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub provider: ProviderArguments,
     #[command(flatten)]
     pub members: MemberArguments,
     /// Also make a development CA and certificates for the server and the callers app, ops, auditor
@@ -192,7 +201,7 @@ pub(crate) enum KeyCommand {
         key: String,
     },
     /// Move the data keys of a key under its primary version; ciphertexts stay as they are
-    Rewrap(RewrapArguments),
+    Rewrap(KeyRewrapArguments),
     /// Make a new version and make it primary; old values still open
     Rotate {
         #[command(flatten)]

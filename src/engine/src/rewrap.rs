@@ -1,6 +1,6 @@
 //! Finishing a rotation: rewraps, and what is left under which version.
 
-use fieldseal_keys::{KeyChange, Recount, RewrapJob, RewrapStarted, RotationStatus};
+use fieldseal_keys::{KeyChange, RewrapJob, RewrapStarted, RotationStatus};
 use fieldseal_model::{Action, KeyName};
 
 use crate::call::Caller;
@@ -49,14 +49,6 @@ impl Engine {
     pub async fn rewrap_job(&self, caller: &Caller, key: &KeyName) -> Result<RewrapJob, Refusal> {
         let permit = self.permit_read(caller, Action::GetRewrapJob, Some(key)).await?;
         Ok(self.inner.keys.rewrap_job(&permit, key).await?)
-    }
-
-    /// Counts every data key anew, beside the counts that are kept, for the process itself.
-    ///
-    /// # Errors
-    /// The store's trouble, or a record that cannot be read.
-    pub async fn recount_data_keys(&self) -> Result<Recount, Refusal> {
-        Ok(self.inner.keys.recount().await?)
     }
 
     /// How far a key's rotation is.

@@ -1,17 +1,15 @@
 //! What there is under each version of a key: from the counts that are kept with the data, so that
-//! no data key is looked at, and counted anew to check them.
+//! no data key is looked at. The scrub counts anew.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::fmt;
-use std::hash::{BuildHasher as _, RandomState};
 
 use fieldseal_model::{Action, KeyName, KeyVersionState, Timestamp, VersionNumber};
 use fieldseal_policy::Permit;
-use fieldseal_store::Prefix;
 
 use crate::error::KeyError;
 use crate::keys::{Inner, Keys};
-use crate::records::{COUNTS, CountsRecord, DATA_KEY, DataKeyFacts, decode};
+use crate::records::{COUNTS, CountsRecord, decode};
 use crate::usage::Day;
 
 /// How many records one page of a scan has.
@@ -141,15 +139,6 @@ impl RotationStatus {
     }
 }
 
-/// The counts of every version as they are kept, and as they were counted over every record.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Recount {
-    /// Kept by the transactions that change them.
-    pub kept: BTreeMap<(KeyName, VersionNumber), Totals>,
-    /// Counted.
-    pub counted: BTreeMap<(KeyName, VersionNumber), Totals>,
-}
-
 impl Keys {
     /// How far the rotation of a key is.
     ///
@@ -182,42 +171,6 @@ impl Keys {
         });
         Ok(RotationStatus { key: name.clone(), primary, versions: versions.collect() })
     }
-
-    /// Counts what is under every version, over every data key. Nothing may be written meanwhile
-    /// for the two to agree.
-    ///
-    /// # Errors
-    /// The store's trouble, or a record that cannot be read.
-    pub async fn recount(&self) -> Result<Recount, KeyError> {
-        let store = &self.inner.store;
-        let mut found = Recount {
-            kept: self.inner.counts_under(&store.prefix(COUNTS, &[])).await?,
-            counted: BTreeMap::new(),
-        };
-        // Hashes of key, version and partition: a million of them must fit.
-        let (mut seen, hasher) = (HashSet::new(), RandomState::new());
-        let prefix = store.prefix(DATA_KEY, &[]);
-        let mut after = None;
-        loop {
-            let page = store.range(&prefix, after.as_ref(), PAGE).await?;
-            for (_, value) in &page.entries {
-                let facts = DataKeyFacts::decode(&value.value)?;
-                let version = (facts.key, facts.version);
-                let is_first = seen.insert(hasher.hash_one((&version, &facts.partition)));
-                let totals = found.counted.entry(version).or_default();
-                totals.data_keys += 1;
-                totals.partitions += u64::from(is_first);
-                totals.reserved_seals = totals.reserved_seals.saturating_add(facts.reserved);
-            }
-            after = page.next;
-            if after.is_none() {
-                break;
-            }
-        }
-        // A version that has nothing any more keeps its record.
-        found.kept.retain(|_, totals| *totals != Totals::default());
-        Ok(found)
-    }
 }
 
 fn verdict(state: KeyVersionState, is_primary: bool, data_keys: u64) -> Verdict {
@@ -237,29 +190,22 @@ impl Inner {
         &self,
         key: &KeyName,
     ) -> Result<BTreeMap<VersionNumber, Totals>, KeyError> {
-        let prefix = self.store.prefix(COUNTS, &[key.as_str().as_bytes()]);
-        let found = self.counts_under(&prefix).await?;
-        Ok(found.into_iter().map(|((_, version), totals)| (version, totals)).collect())
-    }
-
-    async fn counts_under(
-        &self,
-        prefix: &Prefix,
-    ) -> Result<BTreeMap<(KeyName, VersionNumber), Totals>, KeyError> {
         const WHAT: &str = "the counts of a key version";
+        let prefix = self.store.prefix(COUNTS, &[key.as_str().as_bytes()]);
         let (mut found, mut after) = (BTreeMap::new(), None);
         loop {
-            let page = self.store.range(prefix, after.as_ref(), PAGE).await?;
+            let page = self.store.range(&prefix, after.as_ref(), PAGE).await?;
             for (_, value) in &page.entries {
                 let record: CountsRecord = decode(WHAT, &value.value)?;
-                let key = KeyName::parse(&record.key).map_err(|_| KeyError::Corrupt(WHAT))?;
-                let version = VersionNumber::new(record.version).ok_or(KeyError::Corrupt(WHAT))?;
+                let version = VersionNumber::new(record.version)
+                    .filter(|_| record.key == key.as_str())
+                    .ok_or(KeyError::Corrupt(WHAT))?;
                 let totals = Totals {
                     data_keys: record.data_keys,
                     partitions: record.partitions,
                     reserved_seals: record.reserved,
                 };
-                found.insert((key, version), totals);
+                found.insert(version, totals);
             }
             after = page.next;
             if after.is_none() {

@@ -7,6 +7,7 @@
 //! out but the journal. A change of keys is in the store and in the audit log, or it is not
 //! acknowledged. A version's state is looked at on every use.
 
+pub mod anchor;
 mod cache;
 mod census;
 mod change;
@@ -20,11 +21,15 @@ mod ledger;
 mod opening;
 mod records;
 mod registry;
+mod repair;
 mod rewrap;
+pub mod root;
+mod scrub;
 mod sealing;
 mod usage;
 
-pub use census::{Recount, RotationStatus, Totals, Verdict, VersionStatus};
+pub use anchor::{Mismatch, Relation};
+pub use census::{RotationStatus, Totals, Verdict, VersionStatus};
 pub use change::{Changed, KeyChange};
 pub use data_key::DataKeyHandle;
 pub use eras::CallGuard;
@@ -33,6 +38,8 @@ pub use keys::{Keys, Settings, Statistics};
 pub use ledger::Ledger;
 pub use opening::{OpenCause, Opened, OpenedValue, Opening, OpeningKey};
 pub use registry::{KeyView, VersionView};
+pub use repair::raise_seals;
 pub use rewrap::{LeftBehind, RewrapJob, RewrapStarted, RewrapState};
+pub use scrub::{Class, Damage, ScrubReport, scrub};
 pub use sealing::{Sealer, SealingKey};
 pub use usage::Day;

@@ -145,6 +145,9 @@ impl Keys {
     /// change a version and day. What cannot be written is written the next time.
     pub async fn keep_use(&self) {
         let inner = &self.inner;
+        if inner.ledger.ready().is_err() {
+            return;
+        }
         let versions = inner.registry.all();
         let versions = versions.iter().flat_map(|key| key.versions.values());
         let changed: Vec<_> = versions

@@ -12,12 +12,13 @@ use parking_lot::RwLock;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::backend::{Backend, RawWrite};
+use crate::damage::Trouble;
 use crate::error::{StoreError, TxnError};
 use crate::lock::Hold;
 use crate::path::Path;
 use crate::snapshot::{Images, Taken};
-use crate::store::{OutboxEntry, STATE_KEY, Secrets};
-use crate::stored::{open_value, outbox_key, seal_value, stored_revision};
+use crate::store::{Health, OutboxEntry, STATE_KEY, Secrets};
+use crate::stored::{open_value, outbox_key, outbox_value, seal_value, stored_revision};
 use crate::txn::{Guard, Txn, Write, check_value};
 
 /// Most transactions of a group.
@@ -44,7 +45,7 @@ pub(crate) struct Committer {
     pub(crate) reserve_bytes: u64,
     pub(crate) broken: Option<String>,
     /// The same for everybody to read.
-    pub(crate) trouble: Arc<RwLock<Option<String>>>,
+    pub(crate) trouble: Trouble,
     pub(crate) space: Option<(Instant, bool)>,
     /// The snapshots that are open.
     pub(crate) snapshots: Vec<Weak<Images>>,
@@ -113,8 +114,8 @@ impl Committer {
             // A panic of the database, or of the maker of an event, leaves the group as it was, but
             // nobody knows what else it left.
             None => catch_unwind(AssertUnwindSafe(|| self.add(group, txn))).unwrap_or_else(|_| {
-                let why = "a transaction was given up half way".to_owned();
-                self.give_up(why.clone());
+                let why = "the database gave up while a change was made".to_owned();
+                self.give_up(Health::Damaged(why.clone()), &why);
                 Err(TxnError::Broken(why))
             }),
         };
@@ -170,12 +171,15 @@ impl Committer {
             }
             changes.push((path.0, new));
         }
-        let event = (txn.event)(revision, self.secrets.anchor.mac(&acc));
+        let anchor = self.secrets.anchor.mac(&acc);
+        let previous = self.secrets.anchor.mac(&self.acc);
+        let bytes = (txn.event)(revision, anchor);
         let key = outbox_key(revision);
-        let sealed = seal_value(&self.secrets, &key, revision, &event)?;
+        let waiting = outbox_value([previous, anchor], &bytes);
+        let sealed = seal_value(&self.secrets, &key, revision, &waiting)?;
         group.overlay.extend(changes);
         group.overlay.insert(key, Some(sealed));
-        group.events.push(OutboxEntry { revision, bytes: event });
+        group.events.push(OutboxEntry { revision, previous, anchor, bytes });
         self.pending.insert(revision);
         self.revision = revision;
         self.acc = acc;
@@ -225,8 +229,9 @@ impl Committer {
     fn commit(&mut self, group: Group) {
         let Group { overlay, events, answers, refused, done } = group;
         let write = AssertUnwindSafe(|| self.write(overlay, !answers.is_empty()));
+        let given_up = "the database gave up while it wrote";
         let result = catch_unwind(write)
-            .unwrap_or_else(|_| Err(io::Error::other("the database gave up half way")));
+            .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::InvalidData, given_up)));
         match result {
             Ok(()) => {
                 // The outbox first: whoever is answered finds the event on its way.
@@ -242,7 +247,11 @@ impl Committer {
             }
             Err(error) => {
                 let why = error.to_string();
-                self.give_up(why.clone());
+                let health = match error.kind() {
+                    io::ErrorKind::InvalidData => Health::Damaged(why.clone()),
+                    _ => Health::Broken(why.clone()),
+                };
+                self.give_up(health, &why);
                 for (answer, _) in answers {
                     let _gone = answer.send(Err(TxnError::Indeterminate(why.clone())));
                 }
@@ -257,11 +266,10 @@ impl Committer {
     }
 
     /// Writes nothing any more.
-    fn give_up(&mut self, why: String) {
+    fn give_up(&mut self, health: Health, why: &str) {
         if self.broken.is_none() {
-            tracing::error!(event = "store_broken", error = why);
-            *self.trouble.write() = Some(why.clone());
-            self.broken = Some(why);
+            self.trouble.set(health);
+            self.broken = Some(why.to_owned());
         }
     }
 

@@ -5,7 +5,7 @@ use clap::Args;
 use super::KeyChangeArguments;
 
 #[derive(Debug, Args)]
-pub(crate) struct RewrapArguments {
+pub(crate) struct KeyRewrapArguments {
     #[command(flatten)]
     pub change: KeyChangeArguments,
     /// Begin only if the key is still as `key show` showed it

@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::{event, number, state_name};
-use crate::arguments::RewrapArguments;
+use crate::arguments::KeyRewrapArguments;
 use crate::connection::{self, failure};
 use crate::failure::{Exit, Failure};
 use crate::output::{Output, counted, grouped, note};
@@ -23,7 +23,7 @@ const LOOK: Duration = Duration::from_millis(250);
 const LINE: Duration = Duration::from_secs(5);
 
 /// Runs `key rewrap`.
-pub(crate) async fn run(arguments: RewrapArguments, output: &Output) -> Result<(), Failure> {
+pub(crate) async fn run(arguments: KeyRewrapArguments, output: &Output) -> Result<(), Failure> {
     let mut client = connection::connect().await?.keys();
     if arguments.cancel {
         return cancel(&mut client, arguments, output).await;
@@ -70,7 +70,7 @@ pub(crate) async fn run(arguments: RewrapArguments, output: &Output) -> Result<(
 
 async fn cancel(
     client: &mut KeyClient,
-    arguments: RewrapArguments,
+    arguments: KeyRewrapArguments,
     output: &Output,
 ) -> Result<(), Failure> {
     let request = v1::CancelRewrapJobRequest {

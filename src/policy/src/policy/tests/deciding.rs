@@ -149,7 +149,7 @@ fn each_role_may_do_exactly_its_actions() {
                 ),
             ],
         ),
-        ("local:1000", &[("recover-offline", &[Recover])]),
+        ("local:1000", &[("recover-offline", &[Recover]), ("offline", &[Repair])]),
     ];
     for (principal, rules) in table {
         for action in Action::ALL {
