@@ -32,4 +32,6 @@ mod quickstart;
 mod recover;
 mod reload;
 mod rewrap;
+mod root;
+mod root_provider;
 mod trouble;

@@ -16,6 +16,7 @@ use fieldseal_store::{OutboxEntry, Secrets, Store, StoreError};
 use tokio::sync::mpsc;
 
 use crate::engine::{Engine, Inner};
+use crate::jobs::Jobs;
 use crate::observe::Queries;
 use crate::policy::ActivePolicy;
 use crate::upkeep::{self, Kept};
@@ -169,12 +170,17 @@ impl Installation {
         let keys =
             Keys::open(self.settings.keys, store.clone(), ledger, self.keyring, Arc::clone(&clock))
                 .await?;
-        if let For::Serving = purpose {
-            keys.resume_rewraps().await?;
-        }
+        let jobs = match purpose {
+            For::Serving => {
+                keys.resume_rewraps().await?;
+                Jobs::start(keys.clone())
+            }
+            For::Recovery => Jobs::default(),
+        };
         let inner = Inner {
             policy: ActivePolicy::new(self.settings.policy, policy),
             keys,
+            jobs,
             journal,
             store,
             clock,
@@ -277,8 +283,11 @@ impl Engine {
     /// # Errors
     /// If the log cannot be closed: the checkpoint before is then the last.
     pub async fn stop(&self) -> Result<Checkpoint, JournalError> {
-        self.inner.keys.stop_rewraps().await;
-        self.inner.keys.keep_use().await;
+        if self.inner.jobs.stop().await {
+            self.inner.keys.stop_rewraps().await;
+            self.inner.keys.keep_use().await;
+            self.inner.keys.stopping().await;
+        }
         let now = self.inner.clock.now();
         let recorded = self.inner.journal.record_system(SystemEvent::stop(now)).await;
         let closed = self.inner.journal.close().await;

@@ -12,6 +12,7 @@ use fieldseal_policy::{Denial, Permit, Request};
 use fieldseal_store::{Generations, Store};
 
 use crate::call::{Caller, Stated};
+use crate::jobs::Jobs;
 use crate::observe::Queries;
 use crate::policy::ActivePolicy;
 use crate::refusal::{Refusal, RefusalCause};
@@ -26,6 +27,7 @@ pub struct Engine {
 pub(crate) struct Inner {
     pub(crate) policy: ActivePolicy,
     pub(crate) keys: Keys,
+    pub(crate) jobs: Jobs,
     pub(crate) journal: Journal,
     pub(crate) store: Store,
     pub(crate) clock: Arc<dyn Clock>,

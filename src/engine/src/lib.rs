@@ -14,6 +14,7 @@ pub mod doctor;
 mod encrypt;
 mod engine;
 mod gather;
+mod jobs;
 mod manage;
 mod observe;
 pub mod offline;

@@ -10,7 +10,7 @@ use fieldseal_crypto::wrap::{self, DataKeyId};
 use fieldseal_model::{Action, Clock, KeyId, KeyName, KeyVersionState};
 use fieldseal_policy::Permit;
 use fieldseal_store::{Store, StoreError};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::cache::DataKeyCache;
 use crate::data_key::{DataKeyEntry, DataKeyHandle};
@@ -22,6 +22,7 @@ use crate::records::{DATA_KEY, DataKeyFacts};
 use crate::registry::{KeyView, Registry};
 use crate::rewrap::Rewraps;
 use crate::scrub::ScrubReport;
+use crate::seen::Seen;
 
 /// Partitions are made one at a time within each of so many groups.
 const STRIPES: usize = 256;
@@ -83,11 +84,16 @@ pub(crate) struct Inner {
     pub(crate) eras: Eras,
     /// Rewraps that run.
     pub(crate) rewraps: Rewraps,
+    pub(crate) seen: Seen,
     /// Data keys made since the start.
     pub(crate) made: AtomicU64,
     /// Changes of keys happen one at a time.
     pub(crate) changes: tokio::sync::Mutex<()>,
     pub(crate) stripes: Vec<tokio::sync::Mutex<()>>,
+    /// What is due is done one after the other.
+    pub(crate) due: tokio::sync::Mutex<()>,
+    /// Says that something may be due earlier than expected.
+    pub(crate) wake: Notify,
     underway: Arc<Semaphore>,
 }
 
@@ -111,6 +117,7 @@ impl Keys {
     ) -> Result<Self, KeyError> {
         let tokens = TokenKey::new(keyring.service(ServiceKeyKind::Token)?);
         let registry = Registry::load(&store, &keyring).await?;
+        let seen = Seen::load(&store, Arc::clone(&clock)).await?;
         let cache = DataKeyCache::new(settings.cached_data_keys, settings.cache_lifetime);
         let stripes = (0..STRIPES).map(|_| tokio::sync::Mutex::default()).collect();
         let changes = tokio::sync::Mutex::default();
@@ -125,9 +132,12 @@ impl Keys {
             cache,
             eras: Eras::default(),
             rewraps: Rewraps::default(),
+            seen,
             made: AtomicU64::new(0),
             changes,
             stripes,
+            due: tokio::sync::Mutex::default(),
+            wake: Notify::new(),
             underway: Arc::new(Semaphore::new(UNDERWAY)),
         };
         Ok(Self { inner: Arc::new(inner) })

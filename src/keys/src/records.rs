@@ -28,6 +28,8 @@ pub(crate) const COUNTS: Kind = Kind::new(8);
 pub(crate) const USE: Kind = Kind::new(9);
 /// `[key]`: the key's newest rewrap.
 pub(crate) const JOB: Kind = Kind::new(11);
+/// `[]`: how much time the installation has seen pass.
+pub(crate) const CLOCK: Kind = Kind::new(12);
 
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct KeyRecord {
@@ -127,12 +129,28 @@ pub(crate) struct RequestRecord {
     pub(crate) digest: Vec<u8>,
     #[prost(sfixed64, tag = "2")]
     pub(crate) at: i64,
-    #[prost(string, tag = "3")]
+    /// What the method keeps of its answer: a message of its own.
+    #[prost(bytes = "vec", tag = "3")]
+    pub(crate) answer: Vec<u8>,
+}
+
+/// What a request that made a version keeps of its answer.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct NewVersionAnswer {
+    #[prost(string, tag = "1")]
     pub(crate) key: String,
-    #[prost(uint32, tag = "4")]
+    #[prost(uint32, tag = "2")]
     pub(crate) version: u32,
-    #[prost(uint32, tag = "5")]
+    /// The primary version before; 0 for a new key.
+    #[prost(uint32, tag = "3")]
     pub(crate) previous: u32,
+}
+
+/// How much time the installation has seen pass.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(crate) struct ClockRecord {
+    #[prost(uint64, tag = "1")]
+    pub(crate) seen_nanos: u64,
 }
 
 /// Decodes a record; a record that opened (so it is ours) but does not parse is corruption.

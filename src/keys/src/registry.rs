@@ -174,13 +174,18 @@ impl Registry {
         self.keys.read().len()
     }
 
+    pub(crate) fn put(&self, snapshot: KeySnapshot) {
+        self.keys.write().insert(snapshot.name.clone(), Arc::new(snapshot));
+    }
+
     /// Every key.
     pub(crate) fn all(&self) -> Vec<Arc<KeySnapshot>> {
         self.keys.read().values().cloned().collect()
     }
 
-    pub(crate) fn put(&self, snapshot: KeySnapshot) {
-        self.keys.write().insert(snapshot.name.clone(), Arc::new(snapshot));
+    /// Whether there is such a version of any key.
+    pub(crate) fn any_version(&self, mut is_one: impl FnMut(&VersionCell) -> bool) -> bool {
+        self.all().iter().flat_map(|key| key.versions.values()).any(|version| is_one(version))
     }
 
     /// Every key, by name.

@@ -32,6 +32,7 @@ use crate::error::KeyError;
 use crate::keys::{Inner, Keys};
 use crate::records::{JOB, PRIMARY, decode};
 use crate::registry::KeySnapshot;
+use crate::request::{Asked, NewRequest};
 use record::JobRecord;
 use run::Run;
 
@@ -316,6 +317,11 @@ impl Inner {
     ) -> Result<RewrapStarted, KeyError> {
         self.ledger.ready()?;
         let _one_at_a_time = self.changes.lock().await;
+        let digest = change.rewrap_digest(max_per_second);
+        let request = match self.asked(permit, change.request_id.as_ref(), digest).await? {
+            Asked::Before(_) => return self.repeated_rewrap(&change.key).await,
+            Asked::New(request) => request,
+        };
         let snapshot = self.check_etag(&change)?;
         let before = self.job(&change.key).await?;
         if let Some(found) = &before
@@ -346,8 +352,10 @@ impl Inner {
                 None => txn.absent(path.clone()),
                 Some(found) => txn.at(path.clone(), found.revision),
             };
-            txn.at(self.store.path(PRIMARY, &[key]), snapshot.primary_revision)
-                .put(path, record.encode_to_vec())
+            let txn = txn
+                .at(self.store.path(PRIMARY, &[key]), snapshot.primary_revision)
+                .put(path, record.encode_to_vec());
+            request.answer(txn, at, &())
         };
         let committed = self.ledger.commit(event, fill).await?;
         self.run(&record)?;
@@ -374,6 +382,11 @@ impl Inner {
     ) -> Result<RewrapStarted, KeyError> {
         self.ledger.ready()?;
         let _one_at_a_time = self.changes.lock().await;
+        let digest = change.rewrap_digest(0);
+        let request = match self.asked(permit, change.request_id.as_ref(), digest).await? {
+            Asked::Before(_) => return self.repeated_rewrap(&change.key).await,
+            Asked::New(request) => request,
+        };
         let snapshot = self.check_etag(&change)?;
         let found = self.running_job(&change.key).await?;
         if change.validate_only {
@@ -386,7 +399,7 @@ impl Inner {
         // It may have come to its end meanwhile.
         let found = self.running_job(&change.key).await?;
         let by = ChangedBy::Caller(permit, &change.reason);
-        match self.end_job(&found, by, RewrapState::Cancelled, "").await {
+        match self.end_job(&found, by, RewrapState::Cancelled, "", Some(request)).await {
             Ok((job, receipt)) => Ok(RewrapStarted { job, receipt: Some(receipt) }),
             Err(error) => {
                 // It was not cancelled, so it goes on.
@@ -394,6 +407,14 @@ impl Inner {
                 Err(error)
             }
         }
+    }
+
+    /// The answer to a request that was answered before: the job as it is now.
+    async fn repeated_rewrap(&self, key: &KeyName) -> Result<RewrapStarted, KeyError> {
+        let snapshot = self.registry.key(key)?;
+        let found = self.job(key).await?.ok_or(KeyError::RewrapNotFound)?;
+        let job = self.job_view(&snapshot, &found.record).await?;
+        Ok(RewrapStarted { job, receipt: None })
     }
 
     async fn running_job(&self, key: &KeyName) -> Result<FoundJob, KeyError> {
@@ -411,6 +432,7 @@ impl Inner {
         by: ChangedBy<'_>,
         state: RewrapState,
         why: &str,
+        request: Option<NewRequest>,
     ) -> Result<(RewrapJob, Receipt), KeyError> {
         let key = found.record.key()?;
         let snapshot = self.registry.key(&key)?;
@@ -425,7 +447,11 @@ impl Inner {
             .note(&record.ending());
         let fill = |txn: Txn| {
             let path = self.store.path(JOB, &[key.as_str().as_bytes()]);
-            txn.at(path.clone(), found.revision).put(path, record.encode_to_vec())
+            let txn = txn.at(path.clone(), found.revision).put(path, record.encode_to_vec());
+            match request {
+                Some(request) => request.answer(txn, now, &()),
+                None => txn,
+            }
         };
         let committed = self.ledger.commit(event, fill).await?;
         Ok((record.view()?, committed.receipt))

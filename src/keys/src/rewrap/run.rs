@@ -113,7 +113,7 @@ impl Run {
     async fn end(&self, state: RewrapState, why: &str) -> Result<(), KeyError> {
         let Some(found) = self.inner.job(&self.key).await? else { return Ok(()) };
         let by = ChangedBy::Itself(Action::RewrapDataKeys, "rewrap");
-        let (job, _) = self.inner.end_job(&found, by, state, why).await?;
+        let (job, _) = self.inner.end_job(&found, by, state, why, None).await?;
         let (key, moved) = (self.key.as_str(), job.moved);
         match state {
             RewrapState::Failed => {
