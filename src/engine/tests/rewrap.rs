@@ -18,7 +18,7 @@ use bytes::Bytes;
 use fieldseal_audit::Kind;
 use fieldseal_engine::{AuditQuery, Engine, StoreBackend};
 use fieldseal_keys::{KeyChange, RewrapJob, RewrapState, RotationStatus};
-use fieldseal_model::{KeyName, RequestId};
+use fieldseal_model::KeyName;
 use futures_util::future::join_all;
 use kit::{Place, caller, change, events, open, seal, why};
 

@@ -9,6 +9,7 @@ use fieldseal_crypto::wrap::KekId;
 use fieldseal_model::{KeyName, KeyVersion, KeyVersionState, Timestamp, VersionNumber};
 use fieldseal_store::Store;
 use parking_lot::RwLock;
+use tokio::sync::watch;
 
 use crate::error::KeyError;
 use crate::keyring::Keyring;
@@ -163,6 +164,7 @@ pub(crate) fn etag(revision: u64) -> String {
 #[derive(Default)]
 pub(crate) struct Registry {
     keys: RwLock<HashMap<KeyName, Arc<KeySnapshot>>>,
+    changed: watch::Sender<()>,
 }
 
 impl Registry {
@@ -176,6 +178,12 @@ impl Registry {
 
     pub(crate) fn put(&self, snapshot: KeySnapshot) {
         self.keys.write().insert(snapshot.name.clone(), Arc::new(snapshot));
+        self.changed.send_replace(());
+    }
+
+    /// Tells of every change from now on.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 
     /// Every key.

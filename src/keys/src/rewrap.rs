@@ -151,6 +151,14 @@ impl Rewraps {
         self.running.lock().remove(key)
     }
 
+    /// Takes out a run that is over; not the one that was begun since.
+    fn forget(&self, key: &KeyName, moved: &Arc<AtomicU64>) {
+        let mut running = self.running.lock();
+        if running.get(key).is_some_and(|found| Arc::ptr_eq(&found.moved, moved)) {
+            running.remove(key);
+        }
+    }
+
     fn per_second(&self, key: &KeyName) -> u64 {
         let running = self.running.lock();
         let Some(running) = running.get(key) else { return 0 };

@@ -107,7 +107,7 @@ impl Run {
                 }
             }
         }
-        self.inner.rewraps.take(&self.key);
+        self.inner.rewraps.forget(&self.key, &self.moved);
     }
 
     async fn end(&self, state: RewrapState, why: &str) -> Result<(), KeyError> {
