@@ -34,4 +34,5 @@ mod reload;
 mod rewrap;
 mod root;
 mod root_provider;
+mod shredding;
 mod trouble;

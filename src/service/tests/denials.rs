@@ -139,6 +139,29 @@ impl Sender<'_> {
                 let request = v1::RotateKeyRequest { name, ..Default::default() };
                 of_call(handler.rotate_key(self.with(request)).await, call)
             }
+            _ => self.partitions(handler, name, call).await,
+        }
+    }
+
+    async fn partitions(&self, handler: KeyHandler, name: String, call: &str) -> Refused {
+        let partition = "ada".to_owned();
+        match call {
+            "ShredPartition" => {
+                let request = v1::ShredPartitionRequest { name, partition, ..Default::default() };
+                of_call(handler.shred_partition(self.with(request)).await, call)
+            }
+            "RestorePartition" => {
+                let request = v1::RestorePartitionRequest { name, partition, ..Default::default() };
+                of_call(handler.restore_partition(self.with(request)).await, call)
+            }
+            "ReopenPartition" => {
+                let request = v1::ReopenPartitionRequest { name, partition, ..Default::default() };
+                of_call(handler.reopen_partition(self.with(request)).await, call)
+            }
+            "GetPartition" => {
+                let request = v1::GetPartitionRequest { name, partition };
+                of_call(handler.get_partition(self.with(request)).await, call)
+            }
             _ => panic!("write a request for {call}"),
         }
     }
