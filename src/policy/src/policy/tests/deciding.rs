@@ -134,20 +134,28 @@ fn each_role_may_do_exactly_its_actions() {
                     &[
                         CreateKey,
                         RotateKey,
+                        RewrapDataKeys,
+                        CancelRewrapJob,
                         ShredPartition,
                         RestorePartition,
                         ReopenPartition,
                         ReloadPolicy,
                     ],
                 ),
-                ("operator-observe", &[GetKey, ListKeys, GetPartition, GetStatus]),
+                (
+                    "operator-observe",
+                    &[GetKey, GetRotationStatus, GetRewrapJob, ListKeys, GetPartition, GetStatus],
+                ),
             ],
         ),
         (
             AUDITOR,
             &[
                 ("auditor-audit", &[QueryAuditEvents, GetCheckpoint]),
-                ("auditor-observe", &[GetKey, ListKeys, GetPartition, GetStatus]),
+                (
+                    "auditor-observe",
+                    &[GetKey, GetRotationStatus, GetRewrapJob, ListKeys, GetPartition, GetStatus],
+                ),
             ],
         ),
         (
