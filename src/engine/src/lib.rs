@@ -9,6 +9,7 @@
 
 mod boot;
 mod call;
+mod call_rules;
 mod decrypt;
 mod encrypt;
 mod engine;
@@ -20,6 +21,7 @@ pub mod offline;
 mod policy;
 mod refusal;
 mod rulings;
+mod tokens;
 
 pub use boot::{BootError, Installation, Settings, StoreBackend};
 pub use call::{

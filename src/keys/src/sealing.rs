@@ -9,7 +9,8 @@ use fieldseal_crypto::field::{FieldKey, SALT_BYTES};
 use fieldseal_crypto::wrap::{self, DataKeyId};
 use fieldseal_crypto::{ContentType, DataKey, random};
 use fieldseal_model::{
-    AccessReason, Action, ActionKind, Field, KeyId, KeyVersion, Partition, Row, VersionNumber,
+    AccessReason, Action, ActionKind, Field, KeyId, KeyVersion, Partition, Row, SEAL_BLOCK,
+    VersionNumber,
 };
 use fieldseal_policy::Permit;
 use fieldseal_store::{Path, Txn};
@@ -26,10 +27,6 @@ use crate::records::{
 };
 use crate::registry::{KeySnapshot, VersionCell};
 
-/// Seals that are reserved in the store at a time, so that a crash cannot forget them.
-const SEAL_BLOCK: u64 = 1 << 20;
-/// Seals after which a data key is retired.
-const SEAL_LIMIT: u64 = 1 << 32;
 /// How often a lost race for a partition is tried again.
 const ATTEMPTS: usize = 8;
 
@@ -40,6 +37,10 @@ pub(crate) struct SealSlot {
 }
 
 impl SealSlot {
+    pub(crate) fn entry(&self) -> &DataKeyEntry {
+        &self.entry
+    }
+
     /// Takes `count` seals out of the reserve.
     fn take(&self, count: u32) -> bool {
         let count = i64::from(count);
@@ -184,7 +185,7 @@ impl Inner {
     fn seals_now(&self, entry: &DataKeyEntry, snapshot: &KeySnapshot) -> bool {
         let age = self.clock.now().since(entry.created_at);
         entry.version.version.number == snapshot.primary.version.number
-            && age < self.settings.data_key_lifetime
+            && age < snapshot.settings.data_key_lifetime()
     }
 
     async fn prepare(&self, want: Want) -> Result<Arc<DataKeyEntry>, KeyError> {
@@ -232,12 +233,13 @@ impl Inner {
             other => other,
         })?;
         let of = Newest { revision: found.revision, record, facts: newest };
-        if of.facts.version == snapshot.primary.version.number && self.is_young(&of.facts) {
+        if of.facts.version == snapshot.primary.version.number && self.is_young(&of.facts, snapshot)
+        {
             let entry = self.entry(id).await?;
             if let Some(left) = self.left_over(want, id) {
                 return Ok(Arc::new(SealSlot { entry, left: AtomicI64::new(left) }));
             }
-            if let Some(slot) = self.reserve(want, &entry, &of).await? {
+            if let Some(slot) = self.reserve(want, snapshot, &entry, &of).await? {
                 return Ok(slot);
             }
         }
@@ -249,8 +251,8 @@ impl Inner {
         self.store.path(PARTITION, &parts)
     }
 
-    fn is_young(&self, facts: &DataKeyFacts) -> bool {
-        self.clock.now().since(facts.created_at) < self.settings.data_key_lifetime
+    fn is_young(&self, facts: &DataKeyFacts, snapshot: &KeySnapshot) -> bool {
+        self.clock.now().since(facts.created_at) < snapshot.settings.data_key_lifetime()
     }
 
     /// What a remembered slot of this data key still has in reserve, if that is enough: its entry
@@ -267,13 +269,16 @@ impl Inner {
     async fn reserve(
         &self,
         want: &Want,
+        snapshot: &KeySnapshot,
         entry: &Arc<DataKeyEntry>,
         of: &Newest,
     ) -> Result<Option<Arc<SealSlot>>, KeyError> {
-        let reserved = of.facts.reserved.saturating_add(SEAL_BLOCK);
-        if reserved > SEAL_LIMIT {
+        let left = snapshot.settings.seal_limit().saturating_sub(of.facts.reserved);
+        let block = left.min(SEAL_BLOCK);
+        if block < u64::from(want.count) {
             return Ok(None);
         }
+        let reserved = of.facts.reserved.saturating_add(block);
         let (id, version) = (entry.key_id, of.facts.version);
         let next = DataKeyRecord { reserved, ..of.facts.record() };
         let event = want.event(self, Kind::SealsReserved, version, id);
@@ -283,11 +288,11 @@ impl Inner {
                 .at(partition.clone(), of.revision)
                 .put(partition, of.record.encode_to_vec())
                 .put(self.store.path(DATA_KEY, &[id.as_bytes()]), next.encode_to_vec());
-            let delta = Delta { reserved: SEAL_BLOCK as i64, ..Delta::default() };
+            let delta = Delta { reserved: block as i64, ..Delta::default() };
             count(txn, &self.store, &want.of.key, version, delta)
         };
         self.ledger.commit(event, fill).await?;
-        let left = AtomicI64::new(SEAL_BLOCK as i64);
+        let left = AtomicI64::new(block as i64);
         Ok(Some(Arc::new(SealSlot { entry: Arc::clone(entry), left })))
     }
 

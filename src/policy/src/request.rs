@@ -25,7 +25,14 @@ impl Subject {
             | Action::BatchEncrypt
             | Action::BatchDecrypt
             | Action::Recover => Self::Column,
-            Action::CreateKey | Action::GetKey | Action::RotateKey => Self::Key,
+            Action::CreateKey
+            | Action::GetKey
+            | Action::RotateKey
+            | Action::UpdateKey
+            | Action::EnableKeyVersion
+            | Action::DisableKeyVersion
+            | Action::ScheduleDestroyKeyVersion
+            | Action::RestoreKeyVersion => Self::Key,
             Action::ListKeys
             | Action::QueryAuditEvents
             | Action::GetCheckpoint

@@ -14,7 +14,8 @@ use tonic::{Request, Response, Status};
 
 use crate::caller::caller;
 use crate::errors::status;
-use crate::keys::{page_size, wire_time};
+use crate::keys::page_size;
+use crate::wire_key::wire_time;
 use crate::{WireLimits, parse};
 
 /// Most entries in one list of a query.

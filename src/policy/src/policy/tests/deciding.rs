@@ -129,7 +129,19 @@ fn each_role_may_do_exactly_its_actions() {
         (
             OPERATOR,
             &[
-                ("operator-manage", &[CreateKey, RotateKey, ReloadPolicy]),
+                (
+                    "operator-manage",
+                    &[
+                        CreateKey,
+                        RotateKey,
+                        UpdateKey,
+                        EnableKeyVersion,
+                        DisableKeyVersion,
+                        ScheduleDestroyKeyVersion,
+                        RestoreKeyVersion,
+                        ReloadPolicy,
+                    ],
+                ),
                 ("operator-observe", &[GetKey, ListKeys, GetStatus]),
             ],
         ),
