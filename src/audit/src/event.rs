@@ -9,7 +9,7 @@ use prost::Message as _;
 
 use crate::error::JournalError;
 use crate::merkle;
-use crate::record::{DetailHead, Encoded, Kind, Outcome, SALT_BYTES, decision};
+use crate::record::{DetailHead, Encoded, Kind, Outcome, Record, SALT_BYTES, decision};
 use crate::wire;
 
 /// What was decided about a field of a call.
@@ -292,6 +292,37 @@ impl SystemEvent {
         event
     }
 
+    /// What somebody with this permit did to a stopped installation: how it ended, how many keys it
+    /// was about, and more about it in words, without any secret.
+    #[must_use]
+    pub fn offline(
+        at: Timestamp,
+        kind: Kind,
+        permit: &Permit,
+        ended: Result<&str, &str>,
+        count: u64,
+    ) -> Self {
+        let outcome = if ended.is_ok() { Outcome::Ok } else { Outcome::Failed };
+        let mut event = Self::of(kind, outcome, at);
+        let public = &mut event.public;
+        wire::bytes(public, 3, permit.principal().as_str().as_bytes());
+        wire::number(public, 4, permit.action().code().into());
+        write_verdict(public, Verdict::Permit(permit), None, None, None);
+        let (Ok(note) | Err(note)) = ended;
+        wire::bytes(public, 13, note.as_bytes());
+        wire::number(public, 16, count);
+        event
+    }
+
+    /// A scrub of the store found so many things wrong, of these kinds. It names nothing.
+    #[must_use]
+    pub fn scrub_found(at: Timestamp, findings: u64, found: &str) -> Self {
+        let mut event = Self::of(Kind::ScrubFound, Outcome::Failed, at);
+        wire::bytes(&mut event.public, 13, found.as_bytes());
+        wire::number(&mut event.public, 16, findings);
+        event
+    }
+
     pub(crate) fn tail_recovered(at: Timestamp, bytes: u64, aside: &str) -> Self {
         let mut event = Self::of(Kind::TailRecovered, Outcome::Ok, at);
         let note = format!("{bytes} bytes after the last whole frame are kept in {aside}");
@@ -437,6 +468,10 @@ impl Waiting {
             wire::varint(&mut items, item.len() as u64);
             items.extend_from_slice(&item);
         }
-        Ok(Encoded::new(self.public, salt, &head.encode_to_vec(), items, self.revision))
+        let anchor = Record::decode(self.public.as_slice()).ok();
+        let anchor = anchor.and_then(|record| record.anchor.try_into().ok());
+        let anchor = anchor.ok_or(JournalError::Inconsistent)?;
+        let record = Encoded::new(self.public, salt, &head.encode_to_vec(), items, self.revision);
+        Ok(Encoded { anchor, ..record })
     }
 }

@@ -2,9 +2,11 @@
 
 pub(crate) mod config;
 pub(crate) mod dev;
+mod doctor;
 mod health;
 pub(crate) mod manual;
 mod policy;
+mod root;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,9 +15,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use fieldseal_model::Principal;
 
+pub(crate) use doctor::DoctorArguments;
 pub(crate) use health::{HealthArguments, ProbeKind};
 pub(crate) use policy::{
     ExplainArguments, MemberArguments, PolicyCommand, PolicyInitArguments, PolicySource,
+};
+pub(crate) use root::{
+    DrillArguments, Provider, ProviderArguments, RewrapArguments, RootCommand, RotateArguments,
 };
 
 /// Exit codes, shown at the end of the help.
@@ -61,6 +67,11 @@ pub(crate) enum Command {
     Config(config::ConfigCommand),
     /// Open a value of a stopped installation with the recovery identity
     Recover(RecoverArguments),
+    /// Rotate the root key of a stopped installation, or move it to another root provider
+    #[command(subcommand)]
+    Root(RootCommand),
+    /// Look at a stopped installation, say what is wrong with it and what to do
+    Doctor(DoctorArguments),
     /// Create, show, list and rotate keys
     #[command(subcommand)]
     Key(KeyCommand),
@@ -105,10 +116,8 @@ pub(crate) struct InitArguments {
     /// The address that `serve` listens on
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7443")]
     pub listen: SocketAddr,
-    /// Where the root provider's key file is made; never inside the state directory
-    /// [default: DIR/root.key]
-    #[arg(long, value_name = "PATH")]
-    pub root_key_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub provider: ProviderArguments,
     #[command(flatten)]
     pub members: MemberArguments,
     /// Also make a development CA and certificates for the server and the callers app, ops, auditor

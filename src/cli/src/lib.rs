@@ -14,6 +14,7 @@ mod config;
 mod connection;
 mod csv;
 mod dev;
+mod doctor;
 mod failure;
 mod health;
 mod init;
@@ -25,6 +26,7 @@ mod pages;
 mod policy;
 mod quickstart;
 mod recover;
+mod root;
 mod serve;
 mod signals;
 mod status;
@@ -62,6 +64,10 @@ pub fn main() -> ExitCode {
         Err(error) => return usage(&error),
     };
     let output = Output::new(arguments.output);
+    // The runtime has threads, so this comes first.
+    if let Err(failure) = root::take_variables(&arguments.command) {
+        return failed(&failure, &output);
+    }
     let ended = fieldseal_server::runtime()
         .map_err(|e| Failure::new(Exit::Internal, "IO_ERROR", format!("no runtime: {e}")))
         .and_then(|runtime| run_on(runtime, run(arguments.command, &output)));
@@ -104,6 +110,8 @@ async fn run(command: Command, output: &Output) -> Result<(), Failure> {
         Command::Serve(arguments) => serve::command(arguments).await,
         Command::Config(command) => config::run(command, output),
         Command::Recover(arguments) => recover::run(arguments, output).await,
+        Command::Root(command) => root::run(command, output).await,
+        Command::Doctor(arguments) => doctor::run(arguments, output).await,
         Command::Key(command) => keys::run(command, output).await,
         Command::Encrypt(arguments) => values::encrypt(arguments, output).await,
         Command::Decrypt(arguments) => values::decrypt(arguments, output).await,

@@ -19,6 +19,7 @@ use crate::engine::{Engine, Inner};
 use crate::jobs::Jobs;
 use crate::observe::Queries;
 use crate::policy::ActivePolicy;
+use crate::upkeep::{self, Kept};
 
 /// Where the data keys are kept.
 #[derive(Debug, Clone)]
@@ -46,6 +47,17 @@ pub struct Settings {
     pub keys: fieldseal_keys::Settings,
 }
 
+impl Settings {
+    /// Where the generations of the store are: beside it.
+    #[must_use]
+    pub fn generations(&self) -> PathBuf {
+        match &self.store {
+            StoreBackend::Sled(directory) => directory.with_file_name("generations"),
+            StoreBackend::Memory => PathBuf::new(),
+        }
+    }
+}
+
 /// Why an installation did not start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -68,6 +80,7 @@ pub enum BootError {
 }
 
 /// What an installation is started for.
+#[derive(Clone, Copy)]
 pub(crate) enum For {
     /// Everything.
     Serving,
@@ -79,7 +92,7 @@ pub(crate) enum For {
 /// An installation at rest.
 pub struct Installation {
     settings: Settings,
-    keyring: Keyring,
+    pub(crate) keyring: Keyring,
 }
 
 impl Installation {
@@ -113,28 +126,47 @@ impl Installation {
         self.start_for(For::Serving, policy, clock).await
     }
 
-    pub(crate) async fn start_for(
-        self,
+    /// Opens store and log, sees that they fit, and records the start.
+    pub(crate) async fn begin(
+        &self,
         purpose: For,
-        policy: Policy,
-        clock: Arc<dyn Clock>,
-    ) -> Result<Engine, BootError> {
+        policy_digest: [u8; 32],
+        clock: &Arc<dyn Clock>,
+    ) -> Result<(Store, Journal, Ledger), BootError> {
         let (outbox, entries) = mpsc::unbounded_channel();
-        let (store, journal) = self.open(outbox, &clock)?;
-        let consistent = Ledger::check(&store, &journal).await;
+        let (store, journal) = self.open(outbox, clock)?;
+        let consistent = match self.settings.store {
+            StoreBackend::Sled(_) => Ledger::check(&store, &journal).await,
+            // It begins anew with every process, where the log has come to.
+            StoreBackend::Memory => Ok(()),
+        };
         match (&purpose, &consistent) {
             (_, Ok(())) => {}
             (For::Serving, Err(_)) => consistent?,
             // What a recovery is for may be just this.
             (For::Recovery, Err(error)) => tracing::warn!(%error, "recovering all the same"),
         }
-        let now = clock.now();
-        let version = env!("CARGO_PKG_VERSION");
-        journal.record_system(SystemEvent::start(now, version, policy.digest())).await?;
+        let version = match self.keyring.recipient() {
+            "" => env!("CARGO_PKG_VERSION").to_owned(),
+            recipient => format!("{}, recoverable by {recipient}", env!("CARGO_PKG_VERSION")),
+        };
+        journal.record_system(SystemEvent::start(clock.now(), &version, policy_digest)).await?;
         let ledger = match purpose {
             For::Serving => Ledger::start(store.clone(), journal.clone(), entries).await?,
             For::Recovery => Ledger::idle(store.clone(), journal.clone()),
         };
+        Ok((store, journal, ledger))
+    }
+
+    pub(crate) async fn start_for(
+        self,
+        purpose: For,
+        policy: Policy,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Engine, BootError> {
+        let (store, journal, ledger) = self.begin(purpose, policy.digest(), &clock).await?;
+        let now = clock.now();
+        let generations = upkeep::generations(&self.settings);
         let keys =
             Keys::open(self.settings.keys, store.clone(), ledger, self.keyring, Arc::clone(&clock))
                 .await?;
@@ -149,6 +181,8 @@ impl Installation {
             journal,
             store,
             clock,
+            generations,
+            upkeep: Kept::default(),
             queries: Queries::default(),
             started_at: now,
             sealed: AtomicU64::new(0),
@@ -185,10 +219,14 @@ impl Installation {
     }
 
     fn identity(&self) -> Result<Identity, KeyringError> {
+        Self::identity_of(&self.keyring, &self.settings.instance)
+    }
+
+    pub(crate) fn identity_of(keyring: &Keyring, instance: &str) -> Result<Identity, KeyringError> {
         Ok(Identity {
-            installation: self.keyring.installation(),
-            instance: self.settings.instance.clone(),
-            signing: LogSigningKey::new(self.keyring.service(ServiceKeyKind::LogSigning)?),
+            installation: keyring.installation(),
+            instance: instance.to_owned(),
+            signing: LogSigningKey::new(keyring.service(ServiceKeyKind::LogSigning)?),
         })
     }
 
@@ -202,11 +240,15 @@ impl Installation {
     }
 
     fn store_secrets(&self) -> Result<Secrets, KeyringError> {
+        Self::secrets_of(&self.keyring)
+    }
+
+    pub(crate) fn secrets_of(keyring: &Keyring) -> Result<Secrets, KeyringError> {
         Ok(Secrets {
-            installation: self.keyring.installation(),
-            storage: StorageKey::new(self.keyring.service(ServiceKeyKind::Storage)?),
-            path: PathKey::new(self.keyring.service(ServiceKeyKind::Path)?),
-            anchor: AnchorKey::new(self.keyring.service(ServiceKeyKind::Anchor)?),
+            installation: keyring.installation(),
+            storage: StorageKey::new(keyring.service(ServiceKeyKind::Storage)?),
+            path: PathKey::new(keyring.service(ServiceKeyKind::Path)?),
+            anchor: AnchorKey::new(keyring.service(ServiceKeyKind::Anchor)?),
         })
     }
 }
@@ -245,7 +287,10 @@ impl Engine {
         let recorded = self.inner.journal.record_system(SystemEvent::stop(now)).await;
         let closed = self.inner.journal.close().await;
         self.inner.store.close().await;
-        self.inner.keys.finished().await;
+        tokio::select! {
+            () = self.inner.keys.finished() => {}
+            () = self.inner.store.damaged() => {}
+        }
         recorded?;
         closed
     }

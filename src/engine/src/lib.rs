@@ -11,6 +11,7 @@ mod boot;
 mod call;
 mod call_rules;
 mod decrypt;
+pub mod doctor;
 mod encrypt;
 mod engine;
 mod gather;
@@ -22,6 +23,7 @@ mod policy;
 mod refusal;
 mod rulings;
 mod tokens;
+mod upkeep;
 
 pub use boot::{BootError, Installation, Settings, StoreBackend};
 pub use call::{
@@ -33,3 +35,4 @@ pub use fieldseal_store::Health as StoreHealth;
 pub use observe::{AuditPage, AuditQuery, Measures, Status};
 pub use policy::PolicyReload;
 pub use refusal::{Refusal, RefusalCause};
+pub use upkeep::{ScrubState, Scrubbed, Upkeep};

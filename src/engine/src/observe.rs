@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::SystemTime;
 
 use fieldseal_audit::{
     Checkpoint, Health, Item, ItemOutcome, Outcome, Page, PageLimit, Query, Statistics, Verdict,
@@ -14,6 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use crate::call::Caller;
 use crate::engine::Engine;
 use crate::refusal::{Refusal, RefusalCause};
+use crate::upkeep::ScrubState;
 
 /// What an auditor looks for. Lists are OR, fields are AND; what is empty or `None` does not filter.
 #[derive(Debug, Clone, Default)]
@@ -107,6 +109,8 @@ pub struct Status {
     pub started_at: Timestamp,
     /// The audit log's writer.
     pub journal: Statistics,
+    /// What the scrub says of the store.
+    pub scrub: ScrubState,
 }
 
 /// What a monitor may know, without a principal, a key or a place.
@@ -126,6 +130,14 @@ pub struct Measures {
     pub opened: u64,
     /// SHA-256 over schema and policies.
     pub policy_digest: [u8; 32],
+    /// What the scrub says of the store.
+    pub scrub: ScrubState,
+    /// Scrubs that were finished since the start.
+    pub scrubs: u64,
+    /// When the newest generation was made.
+    pub newest_generation: Option<SystemTime>,
+    /// The time of the engine's clock.
+    pub now: Timestamp,
 }
 
 impl Engine {
@@ -238,6 +250,7 @@ impl Engine {
             policy_digest: inner.policy.newest().digest(),
             started_at: inner.started_at,
             journal: inner.journal.statistics(),
+            scrub: self.scrub_state(),
         })
     }
 
@@ -254,6 +267,10 @@ impl Engine {
             sealed: inner.sealed.load(Ordering::Relaxed),
             opened: inner.opened.load(Ordering::Relaxed),
             policy_digest: inner.policy.newest().digest(),
+            scrub: self.scrub_state(),
+            scrubs: self.scrubs(),
+            newest_generation: self.newest_generation(),
+            now: inner.clock.now(),
         }
     }
 
@@ -261,7 +278,9 @@ impl Engine {
     #[must_use]
     pub fn can_serve(&self) -> bool {
         let inner = &self.inner;
-        inner.store.health() == fieldseal_store::Health::Ok && inner.journal.look() == Health::Ok
+        inner.store.health() == fieldseal_store::Health::Ok
+            && inner.journal.look() == Health::Ok
+            && !self.is_unreliable()
     }
 
     /// The store's health, for the process itself.

@@ -7,6 +7,7 @@
 //! out but the journal. A change of keys is in the store and in the audit log, or it is not
 //! acknowledged. A version's state is looked at on every use.
 
+pub mod anchor;
 mod cache;
 mod change;
 mod counts;
@@ -21,13 +22,17 @@ mod new_version;
 mod opening;
 mod records;
 mod registry;
+mod repair;
 mod request;
+pub mod root;
+mod scrub;
 mod sealing;
 mod seen;
 mod settings;
 mod version_state;
 mod view;
 
+pub use anchor::{Mismatch, Relation};
 pub use change::{Changed, KeyChange, NewKey};
 pub use data_key::DataKeyHandle;
 pub use eras::CallGuard;
@@ -36,6 +41,8 @@ pub use keys::{Keys, Settings, Statistics};
 pub use ledger::Ledger;
 pub use opening::{OpenCause, Opened, OpenedValue, Opening, OpeningKey};
 pub use registry::{KeyView, VersionView};
+pub use repair::raise_seals;
+pub use scrub::{Class, Damage, ScrubReport, scrub};
 pub use sealing::{Sealer, SealingKey};
 pub use settings::{CallRules, SettingsChange, SettingsChanged};
 pub use version_state::{StateChange, VersionChanged};

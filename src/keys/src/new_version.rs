@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use fieldseal_audit::{ChangeEvent, ChangedBy, Kind};
 use fieldseal_crypto::Kek;
-use fieldseal_crypto::wrap::{self, KekId};
+use fieldseal_crypto::wrap::KekId;
 use fieldseal_model::{
     KeyName, KeySettings, KeyVersion, KeyVersionState, Timestamp, VersionNumber,
 };
@@ -78,7 +78,7 @@ impl Inner {
     fn new_version(&self, key: &KeyName, number: VersionNumber) -> Result<NewVersion, KeyError> {
         let kek = Kek::generate()?;
         let id = KekId { installation: self.keyring.installation(), key, version: number };
-        let wrapped = wrap::wrap_kek(self.keyring.root(), &id, &kek)?;
+        let wrapped = self.keyring.wrap_kek(&id, &kek)?;
         let created_at = self.clock.now();
         let record = VersionRecord {
             key: key.as_str().to_owned(),

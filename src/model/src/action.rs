@@ -87,6 +87,14 @@ actions! {
     ReloadPolicy = "ReloadPolicy", 49, Change;
     /// The offline command `fieldseal recover`.
     Recover = "Recover", 64, Decrypt;
+    /// The offline command `fieldseal root drill`.
+    RootDrill = "RootDrill", 65, Read;
+    /// The offline command `fieldseal root rotate`.
+    RootRotate = "RootRotate", 66, Change;
+    /// The offline command `fieldseal root rewrap`.
+    RootRewrap = "RootRewrap", 67, Change;
+    /// The offline command `fieldseal doctor`, when it repairs.
+    Repair = "Repair", 69, Change;
 }
 
 impl Action {

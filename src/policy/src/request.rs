@@ -37,7 +37,11 @@ impl Subject {
             | Action::QueryAuditEvents
             | Action::GetCheckpoint
             | Action::GetStatus
-            | Action::ReloadPolicy => Self::Installation,
+            | Action::ReloadPolicy
+            | Action::RootDrill
+            | Action::RootRotate
+            | Action::RootRewrap
+            | Action::Repair => Self::Installation,
         }
     }
 }

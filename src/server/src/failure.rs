@@ -56,6 +56,9 @@ pub enum ServeError {
     /// The store cannot be written any more: the process ends, and its supervisor starts it again.
     #[error("the store is broken: {0}")]
     Store(String),
+    /// The database contradicts itself: the process ends, and no restart helps.
+    #[error("the store is damaged: {0}; `fieldseal doctor` says what to do")]
+    Damaged(String),
 }
 
 /// What kind of trouble a [`ServeError`] is.
@@ -98,6 +101,7 @@ impl ServeError {
             Self::Audit(error) => journal_kind(error),
             Self::Store(why) if is_full(why) => (K::Full, "STORE_FULL"),
             Self::Store(_) => (K::Unavailable, "STORE_BROKEN"),
+            Self::Damaged(_) => (K::Corrupt, "STORE_CORRUPT"),
             Self::Tls(_) => (K::Usage, "TLS_INVALID"),
             Self::Listen { .. } => (K::Conflict, "ADDRESS_UNAVAILABLE"),
             Self::AddressFile { .. } => (K::Usage, "ADDRESS_FILE_UNWRITABLE"),
@@ -130,6 +134,7 @@ pub fn boot_kind(error: &BootError) -> (ServeErrorKind, &'static str) {
 pub fn keyring_kind(error: &KeyringError) -> (ServeErrorKind, &'static str) {
     use ServeErrorKind as K;
     match error {
+        KeyringError::Expected { error, .. } => keyring_kind(error),
         KeyringError::NotInitialized(_) => (K::NotFound, "STORE_NOT_INITIALIZED"),
         KeyringError::Exists(_) => (K::Conflict, "INSTALLATION_EXISTS"),
         KeyringError::FormatNewer { .. } => (K::Usage, "FORMAT_NEWER"),
@@ -138,9 +143,14 @@ pub fn keyring_kind(error: &KeyringError) -> (ServeErrorKind, &'static str) {
             (K::Usage, "ROOT_KEY_WRONG")
         }
         KeyringError::Unsafe { .. } => (K::Usage, "ROOT_KEY_UNSAFE"),
+        KeyringError::Weak(_) | KeyringError::Different => (K::Usage, "PASSPHRASE_REFUSED"),
         KeyringError::Recipient => (K::Usage, "RECIPIENT_INVALID"),
+        KeyringError::WrongRecipient { .. } => (K::Usage, "RECIPIENT_WRONG"),
         KeyringError::Identity(_) => (K::Usage, "IDENTITY_WRONG"),
-        KeyringError::Io { .. } => (K::Usage, "ROOT_KEY_UNREADABLE"),
+        KeyringError::Io { .. } | KeyringError::Missing(_) => (K::Usage, "ROOT_KEY_UNREADABLE"),
+        KeyringError::ProviderDown(_) => (K::Unavailable, "ROOT_PROVIDER_UNAVAILABLE"),
+        KeyringError::ProviderBroken(_) => (K::Usage, "ROOT_PROVIDER_BROKEN"),
+        KeyringError::RotationPending => (K::Conflict, "ROOT_ROTATION_PENDING"),
         _ => (K::Internal, "INTERNAL"),
     }
 }
@@ -183,10 +193,7 @@ fn keys_kind(error: &fieldseal_keys::KeyError) -> (ServeErrorKind, &'static str)
         KeyError::Store(error) => store_kind(error),
         KeyError::Journal(error) => journal_kind(error),
         KeyError::Corrupt(_) => (ServeErrorKind::Corrupt, "STORE_CORRUPT"),
-        KeyError::Rollback { store, log } if store < log => {
-            (ServeErrorKind::Corrupt, "STORE_BEHIND_LOG")
-        }
-        KeyError::Rollback { .. } => (ServeErrorKind::Corrupt, "LOG_BEHIND_STORE"),
+        KeyError::Mismatch(found) => (ServeErrorKind::Corrupt, found.relation.reason()),
         _ => (ServeErrorKind::Unavailable, "STORE_UNAVAILABLE"),
     }
 }

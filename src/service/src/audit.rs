@@ -187,6 +187,7 @@ fn wire_event(log: &str, event: Event) -> v1::AuditEvent {
         note: event.note,
         policy_digest: hex(&event.policy_digest),
         previous_policy_digest: hex(&event.previous_policy_digest),
+        data_keys: i64::try_from(event.data_keys).unwrap_or(i64::MAX),
     }
 }
 

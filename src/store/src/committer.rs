@@ -3,8 +3,8 @@
 use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use fieldseal_crypto::record;
@@ -12,11 +12,13 @@ use parking_lot::RwLock;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::backend::{Backend, RawWrite};
+use crate::damage::Trouble;
 use crate::error::{StoreError, TxnError};
 use crate::lock::Hold;
 use crate::path::Path;
-use crate::store::{OutboxEntry, STATE_KEY, Secrets};
-use crate::stored::{open_value, outbox_key, seal_value, stored_revision};
+use crate::snapshot::{Images, Taken};
+use crate::store::{Health, OutboxEntry, STATE_KEY, Secrets};
+use crate::stored::{open_value, outbox_key, outbox_value, seal_value, stored_revision};
 use crate::txn::{Guard, Txn, Write, check_value};
 
 /// Most transactions of a group.
@@ -27,6 +29,7 @@ const SPACE_CHECK: Duration = Duration::from_millis(100);
 pub(crate) enum Order {
     Txn(Txn, oneshot::Sender<Result<u64, TxnError>>),
     OutboxDone(u64, oneshot::Sender<Result<(), StoreError>>),
+    Snapshot(usize, oneshot::Sender<Result<Taken, StoreError>>),
     Close(oneshot::Sender<()>),
 }
 
@@ -42,8 +45,10 @@ pub(crate) struct Committer {
     pub(crate) reserve_bytes: u64,
     pub(crate) broken: Option<String>,
     /// The same for everybody to read.
-    pub(crate) trouble: Arc<RwLock<Option<String>>>,
+    pub(crate) trouble: Trouble,
     pub(crate) space: Option<(Instant, bool)>,
+    /// The snapshots that are open.
+    pub(crate) snapshots: Vec<Weak<Images>>,
     /// The directory belongs to this process until the backend above is closed here too.
     pub(crate) _lock: Hold,
 }
@@ -81,6 +86,10 @@ impl Committer {
                         self.empty_outbox(&mut group, up_to);
                         group.done.push(answer);
                     }
+                    Order::Snapshot(bound, answer) => {
+                        self.commit(std::mem::take(&mut group));
+                        let _gone = answer.send(self.take_snapshot(bound));
+                    }
                     Order::Close(answer) => {
                         self.commit(group);
                         return Some(answer);
@@ -105,8 +114,8 @@ impl Committer {
             // A panic of the database, or of the maker of an event, leaves the group as it was, but
             // nobody knows what else it left.
             None => catch_unwind(AssertUnwindSafe(|| self.add(group, txn))).unwrap_or_else(|_| {
-                let why = "a transaction was given up half way".to_owned();
-                self.give_up(why.clone());
+                let why = "the database gave up while a change was made".to_owned();
+                self.give_up(Health::Damaged(why.clone()), &why);
                 Err(TxnError::Broken(why))
             }),
         };
@@ -162,12 +171,15 @@ impl Committer {
             }
             changes.push((path.0, new));
         }
-        let event = (txn.event)(revision, self.secrets.anchor.mac(&acc));
+        let anchor = self.secrets.anchor.mac(&acc);
+        let previous = self.secrets.anchor.mac(&self.acc);
+        let bytes = (txn.event)(revision, anchor);
         let key = outbox_key(revision);
-        let sealed = seal_value(&self.secrets, &key, revision, &event)?;
+        let waiting = outbox_value([previous, anchor], &bytes);
+        let sealed = seal_value(&self.secrets, &key, revision, &waiting)?;
         group.overlay.extend(changes);
         group.overlay.insert(key, Some(sealed));
-        group.events.push(OutboxEntry { revision, bytes: event });
+        group.events.push(OutboxEntry { revision, previous, anchor, bytes });
         self.pending.insert(revision);
         self.revision = revision;
         self.acc = acc;
@@ -217,8 +229,9 @@ impl Committer {
     fn commit(&mut self, group: Group) {
         let Group { overlay, events, answers, refused, done } = group;
         let write = AssertUnwindSafe(|| self.write(overlay, !answers.is_empty()));
+        let given_up = "the database gave up while it wrote";
         let result = catch_unwind(write)
-            .unwrap_or_else(|_| Err(io::Error::other("the database gave up half way")));
+            .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::InvalidData, given_up)));
         match result {
             Ok(()) => {
                 // The outbox first: whoever is answered finds the event on its way.
@@ -234,7 +247,11 @@ impl Committer {
             }
             Err(error) => {
                 let why = error.to_string();
-                self.give_up(why.clone());
+                let health = match error.kind() {
+                    io::ErrorKind::InvalidData => Health::Damaged(why.clone()),
+                    _ => Health::Broken(why.clone()),
+                };
+                self.give_up(health, &why);
                 for (answer, _) in answers {
                     let _gone = answer.send(Err(TxnError::Indeterminate(why.clone())));
                 }
@@ -249,21 +266,21 @@ impl Committer {
     }
 
     /// Writes nothing any more.
-    fn give_up(&mut self, why: String) {
+    fn give_up(&mut self, health: Health, why: &str) {
         if self.broken.is_none() {
-            tracing::error!(event = "store_broken", error = why);
-            *self.trouble.write() = Some(why.clone());
-            self.broken = Some(why);
+            self.trouble.set(health);
+            self.broken = Some(why.to_owned());
         }
     }
 
-    fn write(&self, overlay: HashMap<Vec<u8>, Option<Vec<u8>>>, sync: bool) -> io::Result<()> {
+    fn write(&mut self, overlay: HashMap<Vec<u8>, Option<Vec<u8>>>, sync: bool) -> io::Result<()> {
         if overlay.is_empty() {
             return Ok(());
         }
         if let Some(why) = &self.broken {
             return Err(io::Error::other(why.clone()));
         }
+        self.keep_images(&overlay)?;
         let mut writes: Vec<RawWrite> = overlay
             .into_iter()
             .map(|(key, value)| match value {

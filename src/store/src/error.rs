@@ -40,6 +40,12 @@ pub enum StoreError {
     /// Too many changes wait; nothing was written.
     #[error("too many changes wait for the store; try again in a moment")]
     Busy,
+    /// A snapshot was given up.
+    #[error(
+        "more was changed while the snapshot was read than is kept for it; try again when less is \
+         written"
+    )]
+    Compacted,
     /// The store was closed.
     #[error("the store is closed")]
     Closed,

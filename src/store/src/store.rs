@@ -1,32 +1,31 @@
 //! The handle on a store: paths, reads, transactions, the outbox.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 
-use fieldseal_crypto::record::{self, AnchorKey, PathKey, StorageKey};
+use fieldseal_crypto::record::{AnchorKey, PathKey, StorageKey};
 use fieldseal_model::InstallationId;
 use parking_lot::RwLock;
 use tokio::sync::{mpsc, oneshot};
 use zeroize::Zeroizing;
 
+use crate::backend::Backend;
 use crate::backend::memory::MemoryDisk;
 use crate::backend::sled::SledBackend;
-use crate::backend::{Backend, RawWrite};
 use crate::committer::{Committer, Order};
+use crate::damage::{self, Trouble};
 use crate::error::{StoreError, TxnError};
 use crate::lock::{DirectoryLock, Hold};
 use crate::path::{self, Kind, Path, Prefix};
-use crate::stored::{OUTBOX, open_value, seal_value, stored_revision};
+use crate::stored::{OUTBOX, open_outbox, open_value};
 use crate::txn::Txn;
 
 /// The newest format of a store, and the only one so far.
-const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 1;
 /// The store's own records begin with 0: no class of record does.
-const FORMAT_KEY: &[u8] = b"\0format";
+pub(crate) const FORMAT_KEY: &[u8] = b"\0format";
 pub(crate) const STATE_KEY: &[u8] = b"\0state";
 /// How many entries one read takes.
 const PAGE: usize = 512;
@@ -56,7 +55,7 @@ pub struct Settings {
 
 impl BackendSettings {
     /// The place as an error names it.
-    fn place(&self) -> PathBuf {
+    pub(crate) fn place(&self) -> PathBuf {
         match self {
             Self::Sled(directory) => directory.clone(),
             Self::Memory(_) => PathBuf::from("memory"),
@@ -117,6 +116,10 @@ pub struct RangePage {
 pub struct OutboxEntry {
     /// The transaction it tells of: its id.
     pub revision: u64,
+    /// The HMAC over the sum of the whole store before it.
+    pub previous: [u8; 32],
+    /// The HMAC over the sum of the whole store after it.
+    pub anchor: [u8; 32],
     /// The event, as [`crate::Event`] made it.
     pub bytes: Vec<u8>,
 }
@@ -132,24 +135,26 @@ pub enum Health {
     Missing,
     /// A write or a sync failed. Only a restart helps.
     Broken(String),
+    /// The database contradicts itself. No restart helps.
+    Damaged(String),
 }
 
-/// The sum of the whole store as it is kept and as it was counted anew.
+/// Where a store is in its history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sums {
-    /// As the last transaction left it.
-    pub kept: [u8; 32],
-    /// Counted over every record.
-    pub counted: [u8; 32],
+pub struct Position {
+    /// The last transaction.
+    pub revision: u64,
+    /// The HMAC over the sum of the whole store after it: another history has another one.
+    pub anchor: [u8; 32],
 }
 
-struct Inner {
-    backend: Arc<dyn Backend>,
-    secrets: Arc<Secrets>,
-    applying: Arc<RwLock<()>>,
-    trouble: Arc<RwLock<Option<String>>>,
-    reserve_bytes: u64,
-    opened_at: u64,
+pub(crate) struct Inner {
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) secrets: Arc<Secrets>,
+    pub(crate) applying: Arc<RwLock<()>>,
+    trouble: Trouble,
+    pub(crate) reserve_bytes: u64,
+    opened_at: Position,
     orders: SyncSender<Order>,
     // Given up when the last handle and the committer are gone: after the backend, so it stands last.
     _lock: Hold,
@@ -158,7 +163,7 @@ struct Inner {
 /// A store. Clones share it.
 #[derive(Clone)]
 pub struct Store {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
 impl Store {
@@ -171,26 +176,8 @@ impl Store {
         secrets: Secrets,
         outbox: mpsc::UnboundedSender<OutboxEntry>,
     ) -> Result<Self, StoreError> {
-        if let BackendSettings::Sled(directory) = &settings.backend {
-            fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-            if let Some(parent) = directory.parent().filter(|p| !p.as_os_str().is_empty()) {
-                // The directory's own name must survive a loss of power too.
-                fs::File::open(parent)?.sync_all()?;
-            }
-            if directory.join("db").try_exists()? {
-                return Err(StoreError::AlreadyInitialized(directory.clone()));
-            }
-        }
-        let (backend, lock) = Self::backend(&settings)?;
-        if backend.get(FORMAT_KEY)?.is_some() {
-            return Err(StoreError::AlreadyInitialized(settings.backend.place()));
-        }
-        let state = seal_value(&secrets, STATE_KEY, settings.first_revision, &[0; 32])?;
-        backend.apply(vec![
-            RawWrite::Put(FORMAT_KEY.to_vec(), FORMAT.to_le_bytes().to_vec()),
-            RawWrite::Put(STATE_KEY.to_vec(), state),
-        ])?;
-        backend.sync()?;
+        let (backend, lock) = Self::fresh(&settings)?;
+        Self::found(&*backend, &secrets, settings.first_revision, &[0; 32])?;
         Self::start(&settings, secrets, outbox, backend, lock)
     }
 
@@ -217,7 +204,7 @@ impl Store {
         Self::start(&settings, secrets, outbox, backend, lock)
     }
 
-    fn backend(settings: &Settings) -> Result<(Arc<dyn Backend>, Hold), StoreError> {
+    pub(crate) fn backend(settings: &Settings) -> Result<(Arc<dyn Backend>, Hold), StoreError> {
         match &settings.backend {
             BackendSettings::Sled(directory) => {
                 let lock = DirectoryLock::acquire(directory)?;
@@ -247,7 +234,8 @@ impl Store {
         let acc = state.value.as_slice().try_into();
         let acc = acc.map_err(|_| StoreError::Corrupt("an unreadable state record".into()))?;
         let (secrets, applying) = (Arc::new(secrets), Arc::<RwLock<()>>::default());
-        let trouble = Arc::<RwLock<Option<String>>>::default();
+        let trouble = Trouble::new(matches!(settings.backend, BackendSettings::Sled(_)));
+        let opened_at = Position { revision: state.revision, anchor: secrets.anchor.mac(&acc) };
         let (orders, queue) = sync_channel(settings.queue);
         let committer = Committer {
             backend: Arc::clone(&backend),
@@ -259,11 +247,12 @@ impl Store {
             acc,
             reserve_bytes: settings.reserve_bytes,
             broken: None,
-            trouble: Arc::clone(&trouble),
+            trouble: trouble.clone(),
             space: None,
+            snapshots: Vec::new(),
             _lock: lock.clone(),
         };
-        let thread = std::thread::Builder::new().name("store-commit".into());
+        let thread = std::thread::Builder::new().name(damage::COMMITTING.into());
         thread.spawn(move || committer.run(&queue))?;
         let inner = Inner {
             backend,
@@ -271,7 +260,7 @@ impl Store {
             applying,
             trouble,
             reserve_bytes: settings.reserve_bytes,
-            opened_at: state.revision,
+            opened_at,
             orders,
             _lock: lock,
         };
@@ -282,14 +271,20 @@ impl Store {
     /// every one before it, is in the audit log or in the outbox.
     #[must_use]
     pub fn opened_at(&self) -> u64 {
+        self.inner.opened_at.revision
+    }
+
+    /// Where it was then in its history.
+    #[must_use]
+    pub fn opened_position(&self) -> Position {
         self.inner.opened_at
     }
 
     /// Whether it takes writes. Reads go on in any case.
     #[must_use]
     pub fn health(&self) -> Health {
-        if let Some(why) = &*self.inner.trouble.read() {
-            return Health::Broken(why.clone());
+        if let Some(trouble) = self.inner.trouble.health() {
+            return trouble;
         }
         if !self.inner.backend.is_in_place() {
             return Health::Missing;
@@ -378,9 +373,7 @@ impl Store {
         self.read(|inner| {
             let mut entries = Vec::new();
             each(&*inner.backend, &[OUTBOX], |key, stored| {
-                let found = open_value(&inner.secrets, key, stored)?;
-                let bytes = found.value.to_vec();
-                entries.push(OutboxEntry { revision: found.revision, bytes });
+                entries.push(open_outbox(&inner.secrets, key, stored)?);
                 Ok(())
             })?;
             Ok(entries)
@@ -395,37 +388,15 @@ impl Store {
     /// trouble of the disk.
     pub async fn outbox_done(&self, up_to: u64) -> Result<(), StoreError> {
         let (answer, result) = oneshot::channel();
-        let order = Order::OutboxDone(up_to, answer);
-        self.inner.orders.try_send(order).map_err(|refused| match refused {
-            TrySendError::Full(_) => StoreError::Busy,
-            TrySendError::Disconnected(_) => StoreError::Closed,
-        })?;
+        self.order(Order::OutboxDone(up_to, answer))?;
         result.await.map_err(|_| StoreError::Closed)?
     }
 
-    /// Counts the sum of the whole store anew. Nothing may be written meanwhile for it to agree.
-    ///
-    /// # Errors
-    /// As [`Store::get`].
-    pub async fn recount(&self) -> Result<Sums, StoreError> {
-        self.read(|inner| {
-            let state = inner.backend.get(STATE_KEY)?.unwrap_or_default();
-            let state = open_value(&inner.secrets, STATE_KEY, &state)?;
-            let kept = state.value.as_slice().try_into();
-            let kept = kept.map_err(|_| StoreError::Corrupt("an unreadable state".into()))?;
-            let mut counted = [0; 32];
-            each(&*inner.backend, &[], |key, stored| {
-                if !matches!(key.first(), None | Some(&0 | &OUTBOX)) {
-                    let (revision, sealed) =
-                        (stored_revision(stored)?, stored.get(8..).unwrap_or_default());
-                    let term = inner.secrets.anchor.term(key, revision, sealed);
-                    record::add(&mut counted, &term);
-                }
-                Ok(())
-            })?;
-            Ok(Sums { kept, counted })
+    pub(crate) fn order(&self, order: Order) -> Result<(), StoreError> {
+        self.inner.orders.try_send(order).map_err(|refused| match refused {
+            TrySendError::Full(_) => StoreError::Busy,
+            TrySendError::Disconnected(_) => StoreError::Closed,
         })
-        .await
     }
 
     /// Finishes what waits and takes no more. The directory is free once the last handle is dropped
@@ -438,11 +409,29 @@ impl Store {
             order = again;
             tokio::task::yield_now().await;
         }
-        let _closed_before = closed.await;
+        tokio::select! {
+            _closed_before = closed => {}
+            // Its thread may wait for one of the database's that is gone.
+            () = self.inner.trouble.damaged() => {}
+        }
+    }
+
+    /// What a thread says on which reading this store panicked: it is damaged from now on.
+    #[must_use]
+    pub fn gave_up(&self) -> StoreError {
+        let why = "the database gave up while it was read";
+        self.inner.trouble.set(Health::Damaged(why.to_owned()));
+        StoreError::Corrupt(why.to_owned())
+    }
+
+    /// Returns once the database contradicts itself: whoever waits for the store then may wait in
+    /// vain.
+    pub async fn damaged(&self) {
+        self.inner.trouble.damaged().await;
     }
 
     /// Reads leave the runtime's threads, and wait out a commit that is not durable yet.
-    async fn read<T: Send + 'static>(
+    pub(crate) async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Inner) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
@@ -451,12 +440,12 @@ impl Store {
             let _durable = inner.applying.read();
             read(&inner)
         });
-        task.await.map_err(|_| StoreError::Corrupt("a read did not finish".into()))?
+        task.await.unwrap_or_else(|_| Err(self.gave_up()))
     }
 }
 
 /// Hands every entry under `prefix` to `see`, a page at a time.
-fn each(
+pub(crate) fn each(
     backend: &dyn Backend,
     prefix: &[u8],
     mut see: impl FnMut(&[u8], &[u8]) -> Result<(), StoreError>,

@@ -58,16 +58,21 @@ impl Place {
     }
 
     pub(crate) fn settings(&self) -> Settings {
+        Self::settings_in(self.dir.path())
+    }
+
+    /// The settings of an installation in this directory.
+    pub(crate) fn settings_in(dir: &Path) -> Settings {
         Settings {
-            store: StoreBackend::Sled(self.path("store")),
+            store: StoreBackend::Sled(dir.join("store")),
             reserve_bytes: 0,
             audit: fieldseal_audit::Settings {
-                directory: self.path("audit"),
+                directory: dir.join("audit"),
                 segment_bytes: 256 * 1024,
                 reserve_bytes: 0,
             },
             instance: "main".to_owned(),
-            policy: fieldseal_policy::Settings { dir: self.path("policy") },
+            policy: fieldseal_policy::Settings { dir: dir.join("policy") },
             keys: fieldseal_keys::Settings { cached_data_keys: 64, ..Default::default() },
         }
     }
@@ -210,5 +215,17 @@ pub(crate) fn why<T>(result: Result<T, Refusal>) -> &'static str {
     match result {
         Ok(_) => "OK",
         Err(refusal) => refusal.cause.reason(),
+    }
+}
+
+/// Copies a directory of files.
+pub(crate) fn copy(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        if entry.path().is_dir() {
+            copy(&entry.path(), &to.join(entry.file_name()));
+        } else {
+            std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use fieldseal_model::PrincipalKind;
 
 use super::setting::{Kind, Setting};
-use super::{Backend, DEFAULT_PROBES, RootSettings};
+use super::{Backend, DEFAULT_PROBES, root, upkeep};
 use crate::calls::CallLimits;
 use crate::telemetry::{self, LogFormat};
 
@@ -123,7 +123,7 @@ pub static SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "state.directory",
-        meaning: "Holds keyring.json, store/ and audit/. One running sidecar at a time.",
+        meaning: "Holds keyring.json, store/, generations/ and audit/. One running sidecar at a time.",
         kind: Kind::Path { default: "state", set: |config, path| config.state.directory = path },
     },
     Setting {
@@ -140,19 +140,16 @@ pub static SETTINGS: &[Setting] = &[
             },
         },
     },
-    Setting {
-        name: "root.provider",
-        meaning: "What wraps the root key: 32 bytes in a file of their own.",
-        kind: Kind::Choice { words: &["file"], set: |_, _| () },
-    },
-    Setting {
-        name: "root.file",
-        meaning: "The root provider's file: mode 0600, outside of the state directory.",
-        kind: Kind::Path {
-            default: "root.key",
-            set: |config, path| config.root = RootSettings::File(path),
-        },
-    },
+    root::PROVIDER,
+    root::FILE,
+    root::CREDENTIAL,
+    root::PASSPHRASE_FD,
+    root::COMMAND,
+    root::DEADLINE,
+    root::VARIABLE,
+    root::RECOVERY_RECIPIENT,
+    upkeep::SCRUB,
+    upkeep::GENERATIONS,
     Setting {
         name: "policy.directory",
         meaning: "Cedar policies (*.cedar), their schema, and who has which role.",
@@ -361,7 +358,7 @@ pub static OTHER_VARIABLES: &[OtherVariable] = &[
     },
     OtherVariable {
         name: "FIELDSEAL_CONFIG",
-        read_by: "`serve`, `config`, `recover`, `health`, `policy`",
+        read_by: "`serve`, `config`, `recover`, `root`, `doctor`, `health`, `policy`",
         meaning: "The configuration file, where `--config` is not given.",
     },
     OtherVariable {
@@ -387,6 +384,13 @@ pub static OTHER_VARIABLES: &[OtherVariable] = &[
         read_by: "`dev`",
         meaning: "The name by which clients reach it, where `--server-name` is not given: the name of \
             its container, say.",
+    },
+    OtherVariable {
+        name: root::ROOT_VARIABLE,
+        read_by: "`serve`, `init`, `root`",
+        meaning: "With `root.provider = \"env\"`: the root provider's key, 32 bytes in base64 or \
+            hexadecimal, unless `root.variable` names another. It is overwritten and removed as soon as \
+            it is read.",
     },
     OtherVariable {
         name: "FIELDSEAL_HEALTH_ADDRESS",

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use fieldseal_audit::Health;
-use fieldseal_engine::{Engine, StoreHealth};
+use fieldseal_engine::{Engine, Measures, ScrubState, StoreHealth};
 use fieldseal_memory::Protection;
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -28,6 +28,8 @@ pub(crate) struct Observer {
     began: Instant,
     ready: watch::Receiver<bool>,
     stopping: AtomicBool,
+    /// The keyring is not open because the root provider does not answer.
+    waiting_for_root: AtomicBool,
     /// Connections of the second listener that made room for newer ones.
     cut_off: AtomicU64,
     serving: OnceLock<Serving>,
@@ -42,10 +44,14 @@ pub(super) enum State {
     Ready,
     Starting,
     Stopping,
+    /// It starts, and the root provider does not answer.
+    RootProvider,
     /// The audit log cannot be written.
     AuditLog,
     /// The store takes no writes.
     Store,
+    /// The store's records do not fit together.
+    Damaged,
     /// It was so a moment ago.
     Recovering,
 }
@@ -55,8 +61,15 @@ pub(super) const LIVE: &str = "live\n";
 
 impl State {
     /// All but one.
-    pub(super) const NOT_READY: [Self; 5] =
-        [Self::Starting, Self::Stopping, Self::AuditLog, Self::Store, Self::Recovering];
+    pub(super) const NOT_READY: [Self; 7] = [
+        Self::Starting,
+        Self::Stopping,
+        Self::RootProvider,
+        Self::AuditLog,
+        Self::Store,
+        Self::Damaged,
+        Self::Recovering,
+    ];
 
     /// The answer of `/readyz`.
     pub(super) const fn says(self) -> &'static str {
@@ -64,8 +77,10 @@ impl State {
             Self::Ready => "ready\n",
             Self::Starting => "not ready: starting\n",
             Self::Stopping => "not ready: stopping\n",
+            Self::RootProvider => "not ready: the root provider does not answer\n",
             Self::AuditLog => "not ready: the audit log cannot be written\n",
             Self::Store => "not ready: the store takes no writes\n",
+            Self::Damaged => "not ready: the store is damaged\n",
             Self::Recovering => "not ready: recovering\n",
         }
     }
@@ -78,6 +93,7 @@ impl Observer {
             began: Instant::now(),
             ready,
             stopping: AtomicBool::new(false),
+            waiting_for_root: AtomicBool::new(false),
             cut_off: AtomicU64::new(0),
             serving: OnceLock::new(),
             growth: Mutex::default(),
@@ -95,6 +111,11 @@ impl Observer {
     /// Will not be ready any more.
     pub(crate) fn stopping(&self) {
         self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// The root provider was asked and did not answer.
+    pub(crate) fn waits_for_root(&self) {
+        self.waiting_for_root.store(true, Ordering::Relaxed);
     }
 
     /// A connection of the second listener had to make room.
@@ -122,7 +143,12 @@ impl Observer {
         if self.stopping.load(Ordering::Relaxed) {
             return State::Stopping;
         }
-        let Some(Serving { engine, .. }) = self.serving.get() else { return State::Starting };
+        let Some(Serving { engine, .. }) = self.serving.get() else {
+            return match self.waiting_for_root.load(Ordering::Relaxed) {
+                true => State::RootProvider,
+                false => State::Starting,
+            };
+        };
         if *self.ready.borrow() {
             return State::Ready;
         }
@@ -130,7 +156,9 @@ impl Observer {
             return State::AuditLog;
         }
         match engine.store_health() {
+            StoreHealth::Ok if engine.is_unreliable() => State::Damaged,
             StoreHealth::Ok => State::Recovering,
+            StoreHealth::Damaged(_) => State::Damaged,
             _ => State::Store,
         }
     }
@@ -181,8 +209,27 @@ impl Observer {
         out.count(&names::DATA_KEYS_MADE, keys.data_keys_made);
         out.count(&names::CACHE_HITS, keys.cache_hits);
         out.count(&names::CACHE_MISSES, keys.cache_misses);
+        scrub(out, &found);
         let since = self.policy_since(found.policy_digest, now);
         out.gauge(&names::POLICY_AGE, now.saturating_duration_since(since).as_secs_f64());
+    }
+}
+
+fn scrub(out: &mut Families, found: &Measures) {
+    out.count(&names::SCRUBS, found.scrubs);
+    let last = match &found.scrub {
+        ScrubState::Pending => None,
+        ScrubState::Clean(last) | ScrubState::Damaged(last) => Some(last),
+    };
+    out.gauge(&names::SCRUB_PENDING, flag(last.is_none()));
+    if let Some(last) = last {
+        let nanos = found.now.unix_nanos().saturating_sub(last.at.unix_nanos());
+        out.gauge(&names::SCRUB_AGE, nanos.max(0) as f64 / 1e9);
+        out.gauge(&names::SCRUBBED, last.report.records as f64);
+        out.gauge(&names::DAMAGED, last.report.findings() as f64);
+    }
+    if let Some(age) = found.newest_generation.and_then(|made| made.elapsed().ok()) {
+        out.gauge(&names::GENERATION_AGE, age.as_secs_f64());
     }
 }
 

@@ -1,10 +1,12 @@
 //! One suite for all backends: each test is written once, over a place, and runs on every one.
 
+mod generations;
 mod opening;
 mod outbox;
 mod ranges;
 mod records;
 mod sharing;
+mod snapshots;
 
 /// Runs each test on sled and in memory.
 macro_rules! on_every_backend {

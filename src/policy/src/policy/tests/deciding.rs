@@ -152,7 +152,7 @@ fn each_role_may_do_exactly_its_actions() {
                 ("auditor-observe", &[GetKey, ListKeys, GetStatus]),
             ],
         ),
-        ("local:1000", &[("recover-offline", &[Recover])]),
+        ("local:1000", &[("recover-offline", &[Recover]), ("offline", &[Repair])]),
     ];
     for (principal, rules) in table {
         for action in Action::ALL {

@@ -1,0 +1,200 @@
+//! Making a store from stored entries: of a snapshot, and of what came after it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::DirBuilderExt;
+use std::sync::Arc;
+
+use fieldseal_crypto::record;
+
+use crate::backend::{Backend, RawWrite};
+use crate::error::StoreError;
+use crate::lock::Hold;
+use crate::path::{self, Kind, Path};
+use crate::snapshot::{RawEntry, is_record};
+use crate::store::{
+    BackendSettings, FORMAT, FORMAT_KEY, STATE_KEY, Secrets, Settings, Store, Versioned,
+};
+use crate::stored::{open_value, seal_value, stored_revision};
+
+/// Bytes that wait before they are written.
+const BATCH_BYTES: usize = 1024 * 1024;
+
+/// A store that is being made. It is no store before it is finished: what is dropped before leaves
+/// a directory that does not open.
+pub struct Import {
+    backend: Arc<dyn Backend>,
+    secrets: Secrets,
+    acc: [u8; 32],
+    waiting: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    waiting_bytes: usize,
+    revision: u64,
+    _lock: Hold,
+}
+
+impl Import {
+    /// Begins in an empty place.
+    ///
+    /// # Errors
+    /// `AlreadyInitialized`, `Locked`, or trouble with the directory.
+    pub fn begin(settings: &Settings, secrets: Secrets) -> Result<Self, StoreError> {
+        let (backend, lock) = Store::fresh(settings)?;
+        let (waiting, acc) = (BTreeMap::new(), [0; 32]);
+        Ok(Self { backend, secrets, acc, waiting, waiting_bytes: 0, revision: 0, _lock: lock })
+    }
+
+    /// Puts an entry as it was stored, in place of what stands there.
+    ///
+    /// # Errors
+    /// `Corrupt` for an entry that is none, or the trouble of the disk.
+    pub fn put(&mut self, entry: RawEntry) -> Result<(), StoreError> {
+        let RawEntry { path, stored } = entry;
+        if !is_record(&path) {
+            return Err(StoreError::Corrupt("an entry that is no record".into()));
+        }
+        let revision = stored_revision(&stored)?;
+        self.subtract(&path)?;
+        let term = self.secrets.anchor.term(&path, revision, stored.get(8..).unwrap_or_default());
+        record::add(&mut self.acc, &term);
+        self.revision = self.revision.max(revision);
+        self.wait(path, Some(stored))
+    }
+
+    /// Removes what stands at this path.
+    ///
+    /// # Errors
+    /// As [`Import::put`].
+    pub fn remove(&mut self, path: Vec<u8>) -> Result<(), StoreError> {
+        self.subtract(&path)?;
+        self.wait(path, None)
+    }
+
+    /// Seals a value as the transaction `revision` would have.
+    ///
+    /// # Errors
+    /// As [`Import::put`].
+    pub fn seal(&mut self, path: &Path, revision: u64, value: &[u8]) -> Result<(), StoreError> {
+        let stored = seal_value(&self.secrets, &path.0, revision, value)?;
+        self.put(RawEntry { path: path.0.clone(), stored })
+    }
+
+    /// Opens the record at this path.
+    ///
+    /// # Errors
+    /// `Corrupt` for a record that does not open.
+    pub fn open(&self, path: &Path) -> Result<Option<Versioned>, StoreError> {
+        let stored = self.stored(&path.0)?;
+        stored.map(|stored| open_value(&self.secrets, &path.0, &stored)).transpose()
+    }
+
+    /// Opens a stored entry of this store.
+    ///
+    /// # Errors
+    /// `Corrupt` for an entry that was altered, moved or sealed by other keys.
+    pub fn open_entry(&self, entry: &RawEntry) -> Result<Versioned, StoreError> {
+        open_value(&self.secrets, &entry.path, &entry.stored)
+    }
+
+    /// The path of a record, as [`Store::path`] gives it.
+    #[must_use]
+    pub fn path(&self, kind: Kind, parts: &[&[u8]]) -> Path {
+        Path(path::encode(kind, parts, |covered| self.secrets.path.hash(covered)))
+    }
+
+    /// The HMAC of the sum of what is in it so far: at the end of a snapshot's entries it is the
+    /// snapshot's.
+    #[must_use]
+    pub fn anchor(&self) -> [u8; 32] {
+        self.secrets.anchor.mac(&self.acc)
+    }
+
+    /// The newest revision of an entry so far.
+    #[must_use]
+    pub fn newest(&self) -> u64 {
+        self.revision
+    }
+
+    /// Makes a store of it that goes on after `revision`.
+    ///
+    /// # Errors
+    /// `Corrupt` for a revision that is before one of its entries', or the trouble of the disk.
+    pub fn finish(mut self, revision: u64) -> Result<(), StoreError> {
+        if revision < self.revision {
+            return Err(StoreError::Corrupt(format!(
+                "an entry of revision {} in a store of revision {revision}",
+                self.revision
+            )));
+        }
+        self.write()?;
+        Store::found(&*self.backend, &self.secrets, revision, &self.acc)
+    }
+
+    fn stored(&self, path: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        match self.waiting.get(path) {
+            Some(stored) => Ok(stored.clone()),
+            None => Ok(self.backend.get(path)?),
+        }
+    }
+
+    fn subtract(&mut self, path: &[u8]) -> Result<(), StoreError> {
+        if let Some(old) = self.stored(path)? {
+            let sealed = old.get(8..).unwrap_or_default();
+            let term = self.secrets.anchor.term(path, stored_revision(&old)?, sealed);
+            record::subtract(&mut self.acc, &term);
+        }
+        Ok(())
+    }
+
+    fn wait(&mut self, path: Vec<u8>, stored: Option<Vec<u8>>) -> Result<(), StoreError> {
+        self.waiting_bytes += path.len() + stored.as_ref().map_or(0, Vec::len);
+        self.waiting.insert(path, stored);
+        if self.waiting_bytes < BATCH_BYTES { Ok(()) } else { self.write() }
+    }
+
+    fn write(&mut self) -> Result<(), StoreError> {
+        let waiting = std::mem::take(&mut self.waiting);
+        self.waiting_bytes = 0;
+        let writes = waiting.into_iter().map(|(path, stored)| match stored {
+            Some(stored) => RawWrite::Put(path, stored),
+            None => RawWrite::Delete(path),
+        });
+        self.backend.apply(writes.collect())?;
+        Ok(())
+    }
+}
+
+impl Store {
+    /// The backend of a store that is yet to be made.
+    pub(crate) fn fresh(settings: &Settings) -> Result<(Arc<dyn Backend>, Hold), StoreError> {
+        if let BackendSettings::Sled(directory) = &settings.backend {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+            if let Some(parent) = directory.parent().filter(|p| !p.as_os_str().is_empty()) {
+                // The directory's own name must survive a loss of power too.
+                fs::File::open(parent)?.sync_all()?;
+            }
+            if directory.join("db").try_exists()? {
+                return Err(StoreError::AlreadyInitialized(directory.clone()));
+            }
+        }
+        let (backend, lock) = Self::backend(settings)?;
+        if !backend.range(&[], None, 1)?.is_empty() {
+            return Err(StoreError::AlreadyInitialized(settings.backend.place()));
+        }
+        Ok((backend, lock))
+    }
+
+    /// Makes a store of what is in the backend.
+    pub(crate) fn found(
+        backend: &dyn Backend,
+        secrets: &Secrets,
+        revision: u64,
+        acc: &[u8; 32],
+    ) -> Result<(), StoreError> {
+        let state = seal_value(secrets, STATE_KEY, revision, acc)?;
+        backend.apply(vec![
+            RawWrite::Put(FORMAT_KEY.to_vec(), FORMAT.to_le_bytes().to_vec()),
+            RawWrite::Put(STATE_KEY.to_vec(), state),
+        ])?;
+        Ok(backend.sync()?)
+    }
+}
