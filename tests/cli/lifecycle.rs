@@ -156,9 +156,9 @@ fn a_version_is_disabled_enabled_and_scheduled_and_the_question_must_be_answered
     let destroy = |more: &[&'static str]| key("schedule-destroy", &[&lost[..], more].concat());
     let dry = installation.json("ops", &destroy(&["--validate-only"]));
     assert_eq!(dry["key_version"]["state"], "DESTROY_SCHEDULED");
-    let unconfirmed = (2, "CONFIRMATION_REQUIRED".into());
-    assert_eq!(refused(&installation, &destroy(&[])), unconfirmed);
-    assert_eq!(refused(&installation, &destroy(&["--confirm", "customer"])), unconfirmed);
+    let refused_with = |more| refused(&installation, &destroy(more));
+    assert_eq!(refused_with(&[]), (2, "CONFIRMATION_MISSING".into()));
+    assert_eq!(refused_with(&["--confirm", "customer"]), (2, "CONFIRMATION_WRONG".into()));
     assert_eq!(states(&installation), ["ENABLED", "ENABLED"]);
     let scheduled = installation.json("ops", &destroy(&["--confirm", "customer-pii"]));
     assert!(scheduled["key_version"]["destroy_time"].is_string(), "{scheduled}");

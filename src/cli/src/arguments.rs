@@ -6,6 +6,7 @@ mod doctor;
 mod health;
 mod key;
 pub(crate) mod manual;
+mod partition;
 mod policy;
 mod root;
 
@@ -21,6 +22,10 @@ pub(crate) use health::{HealthArguments, ProbeKind};
 pub(crate) use key::{
     KeyCreateArguments, KeyUpdateArguments, Requirement, ScheduleDestroyArguments,
     SettingArguments, VersionArguments,
+};
+pub(crate) use partition::{
+    CheckReceiptArguments, PartitionArguments, PartitionChangeArguments, ShowPartitionArguments,
+    ShredArguments,
 };
 pub(crate) use policy::{
     ExplainArguments, MemberArguments, PolicyCommand, PolicyInitArguments, PolicySource,
@@ -77,7 +82,7 @@ pub(crate) enum Command {
     Root(RootCommand),
     /// Look at a stopped installation, say what is wrong with it and what to do
     Doctor(DoctorArguments),
-    /// Create, show, list and rotate keys
+    /// Create, show, list and rotate keys, and shred partitions
     #[command(subcommand)]
     Key(KeyCommand),
     /// Encrypt a value from standard input
@@ -215,6 +220,16 @@ pub(crate) enum KeyCommand {
     ScheduleDestroy(ScheduleDestroyArguments),
     /// Keep a version that waits for its destruction; it is disabled then
     Restore(VersionArguments),
+    /// Make every value of a partition, a tenant or one person, unreadable for good
+    Shred(ShredArguments),
+    /// Take a shred back whose window is not over
+    Unshred(PartitionChangeArguments),
+    /// Let an erased partition take new values
+    Reopen(PartitionChangeArguments),
+    /// Show the state of a partition, and the receipt of its erasure
+    Partition(ShowPartitionArguments),
+    /// Check the receipt of an erasure, without the sidecar
+    CheckReceipt(CheckReceiptArguments),
 }
 
 #[derive(Debug, Args)]

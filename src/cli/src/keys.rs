@@ -3,6 +3,9 @@
 mod settings;
 mod versions;
 
+mod partitions;
+mod receipts;
+
 use fieldseal_api::v1;
 use serde_json::{Value, json};
 
@@ -31,6 +34,11 @@ pub(crate) async fn run(command: KeyCommand, output: &Output) -> Result<(), Fail
             versions::schedule_destroy(arguments, output).await
         }
         KeyCommand::Restore(of) => versions::restore(of, output).await,
+        KeyCommand::Shred(arguments) => partitions::shred(arguments, output).await,
+        KeyCommand::Unshred(change) => partitions::unshred(change, output).await,
+        KeyCommand::Reopen(change) => partitions::reopen(change, output).await,
+        KeyCommand::Partition(arguments) => partitions::show(arguments, output).await,
+        KeyCommand::CheckReceipt(arguments) => receipts::check(&arguments, output),
     }
 }
 

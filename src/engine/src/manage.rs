@@ -73,11 +73,6 @@ impl Engine {
         self.changed(caller, &permit, &reason, result).await
     }
 
-    /// Does what is due by now: what the loop of jobs does every half minute.
-    pub async fn run_due(&self) {
-        self.inner.keys.run_due().await;
-    }
-
     /// One key.
     ///
     /// # Errors

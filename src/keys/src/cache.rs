@@ -68,6 +68,11 @@ impl DataKeyCache {
         self.newest.retain(|_, slot| keep(slot.entry()));
     }
 
+    /// Forgets which data key is the newest of a partition.
+    pub(crate) fn forget_newest(&self, of: &PartitionOf) {
+        self.newest.remove(of);
+    }
+
     /// The entry of this id; `load` runs at most once at a time for each id.
     pub(crate) async fn load<E>(
         &self,

@@ -39,6 +39,8 @@ impl Keys {
         }
         let inner = Arc::clone(&self.inner);
         self.job("clock", async move { inner.tick().await }).await;
+        let inner = Arc::clone(&self.inner);
+        self.job("erase", async move { inner.erase_due().await }).await;
     }
 
     /// Waits until something may be due earlier than expected.
@@ -71,7 +73,9 @@ impl Keys {
 impl Inner {
     /// Whether a window is open that the installation's clock will end.
     pub(crate) fn is_waiting(&self) -> bool {
-        self.registry.any_version(|version| version.state() == KeyVersionState::DestroyScheduled)
+        let scheduled = |state| state == KeyVersionState::DestroyScheduled;
+        self.registry.any_version(|version| scheduled(version.state()))
+            || self.partitions.waiting_count() > 0
     }
 
     fn is_rotation_due(&self, key: &KeySnapshot) -> bool {
@@ -104,7 +108,8 @@ impl Inner {
         }
     }
 
-    /// Destroys the key material of a version whose window is over. The tombstone stays.
+    /// Destroys the key material of a version whose window is over: it leaves memory, the record,
+    /// and by the rewrite that follows the files and generations. The tombstone stays.
     async fn destroy(&self, name: &KeyName, number: VersionNumber) -> Result<(), KeyError> {
         self.ledger.ready()?;
         let _one_at_a_time = self.changes.lock().await;
@@ -142,7 +147,7 @@ impl Inner {
                 None => txn.absent(counted),
                 Some((revision, _)) => txn.at(counted, *revision),
             };
-            txn.at(path.clone(), before.revision).put(path, next.encode_to_vec())
+            txn.at(path.clone(), before.revision).put(path, next.encode_to_vec()).erasing()
         };
         let committed = self.ledger.commit(event, fill).await?;
         let next = VersionFacts { revision: committed.revision, record: next, kek: None };

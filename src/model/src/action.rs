@@ -77,10 +77,18 @@ actions! {
     ScheduleDestroyKeyVersion = "ScheduleDestroyKeyVersion", 23, Change;
     /// `KeyService.RestoreKeyVersion`
     RestoreKeyVersion = "RestoreKeyVersion", 24, Change;
+    /// `KeyService.ShredPartition`
+    ShredPartition = "ShredPartition", 27, Change;
+    /// `KeyService.RestorePartition`
+    RestorePartition = "RestorePartition", 28, Change;
+    /// `KeyService.ReopenPartition`
+    ReopenPartition = "ReopenPartition", 31, Change;
     /// `AuditService.QueryAuditEvents`
     QueryAuditEvents = "QueryAuditEvents", 32, Read;
     /// `AuditService.GetCheckpoint`
     GetCheckpoint = "GetCheckpoint", 33, Read;
+    /// `KeyService.GetPartition`
+    GetPartition = "GetPartition", 34, Read;
     /// `SystemService.GetStatus`
     GetStatus = "GetStatus", 48, Read;
     /// `SystemService.ReloadPolicy`

@@ -50,11 +50,14 @@ impl Answer {
 /// A test compares this with the comments of `proto/`.
 pub const ANSWERS: &[Answer] = &[
     Answer::new("DECRYPTION_FAILED", Code::InvalidArgument),
+    Answer::new("SHRED_WINDOW_INVALID", Code::InvalidArgument),
+    Answer::new("DEFAULT_PARTITION_NOT_MEANT", Code::InvalidArgument),
     Answer::new("PRINCIPAL_MISSING", Code::Unauthenticated),
     Answer::new("PERMISSION_DENIED", Code::PermissionDenied),
     Answer::new("KEY_NOT_FOUND", Code::NotFound),
     Answer::new("KEY_VERSION_NOT_FOUND", Code::NotFound),
     Answer::new("DATA_KEY_NOT_FOUND", Code::NotFound),
+    Answer::new("PARTITION_NOT_FOUND", Code::NotFound),
     Answer::new("LOG_NOT_FOUND", Code::NotFound),
     Answer::new("KEY_EXISTS", Code::AlreadyExists),
     Answer::new("REQUEST_ID_REUSED", Code::AlreadyExists),
@@ -63,6 +66,8 @@ pub const ANSWERS: &[Answer] = &[
     Answer::new("KEY_VERSION_IS_PRIMARY", Code::FailedPrecondition),
     Answer::new("KEY_VERSION_STATE_WRONG", Code::FailedPrecondition),
     Answer::new("DATA_KEYS_WOULD_BE_LOST", Code::FailedPrecondition),
+    Answer::new("PARTITION_SHREDDED", Code::FailedPrecondition),
+    Answer::new("PARTITION_STATE_INVALID", Code::FailedPrecondition),
     Answer::new("POLICY_INVALID", Code::FailedPrecondition),
     Answer::new("ETAG_MISMATCH", Code::Aborted),
     Answer::new("CONFLICT", Code::Aborted).retry(),

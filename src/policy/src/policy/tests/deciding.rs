@@ -152,7 +152,13 @@ fn each_role_may_do_exactly_its_actions() {
                 ("auditor-observe", &[GetKey, ListKeys, GetStatus]),
             ],
         ),
-        ("local:1000", &[("recover-offline", &[Recover]), ("offline", &[Repair])]),
+        (
+            "local:1000",
+            &[
+                ("recover-offline", &[Recover]),
+                ("offline", &[RootDrill, RootRotate, RootRewrap, Repair]),
+            ],
+        ),
     ];
     for (principal, rules) in table {
         for action in Action::ALL {
