@@ -21,6 +21,7 @@ mod hostile;
 mod init;
 mod installation;
 mod job;
+mod lifecycle;
 mod manual;
 mod marker;
 mod operations;

@@ -9,6 +9,7 @@
 
 mod boot;
 mod call;
+mod call_rules;
 mod decrypt;
 pub mod doctor;
 mod encrypt;
@@ -25,6 +26,7 @@ mod receipts;
 mod refusal;
 mod rewrap;
 mod rulings;
+mod tokens;
 mod upkeep;
 
 pub use boot::{BootError, Installation, Settings, StoreBackend};

@@ -134,6 +134,11 @@ fn each_role_may_do_exactly_its_actions() {
                     &[
                         CreateKey,
                         RotateKey,
+                        UpdateKey,
+                        EnableKeyVersion,
+                        DisableKeyVersion,
+                        ScheduleDestroyKeyVersion,
+                        RestoreKeyVersion,
                         RewrapDataKeys,
                         CancelRewrapJob,
                         ShredPartition,
