@@ -58,6 +58,8 @@ RECORD = {
     13: ("note", str),
     14: ("policy_digest", bytes),
     15: ("previous_policy_digest", bytes),
+    16: ("count", int),
+    17: ("key_ids", bytes),
 }
 DETAIL_HEAD = {
     1: ("ticket", str),
@@ -90,7 +92,13 @@ FRAME_HEAD = {
 }
 KINDS = {1: "CALL", 2: "KEY_CREATED", 3: "KEY_ROTATED", 4: "DATA_KEY_CREATED"}
 KINDS |= {5: "SEALS_RESERVED", 16: "START", 17: "STOP", 18: "TAIL_RECOVERED"}
-KINDS |= {19: "POLICY_RELOADED"}
+KINDS |= {19: "POLICY_RELOADED", 6: "KEY_UPDATED", 7: "VERSION_ENABLED", 8: "VERSION_DISABLED"}
+KINDS |= {9: "VERSION_DESTROY_SCHEDULED", 10: "VERSION_RESTORED", 11: "VERSION_DESTROYED"}
+KINDS |= {12: "REWRAP_STARTED", 13: "DATA_KEYS_REWRAPPED", 14: "REWRAP_ENDED"}
+KINDS |= {15: "CLOCK_TICKED", 20: "PARTITION_SHREDDED", 21: "PARTITION_RESTORED"}
+KINDS |= {22: "PARTITION_ERASED", 23: "PARTITION_REOPENED", 24: "VERSION_USED"}
+KINDS |= {25: "ROOT_DRILLED", 26: "ROOT_ROTATED", 27: "ROOT_REWRAPPED", 28: "BACKUP_CREATED"}
+KINDS |= {29: "BACKUP_RESTORED", 30: "SCRUB_FOUND", 31: "BACKUP_DRILLED", 32: "REPAIRED"}
 ACTIONS = {1: "Encrypt", 2: "Decrypt", 3: "BatchEncrypt", 4: "BatchDecrypt", 16: "CreateKey"}
 ACTIONS |= {17: "GetKey", 18: "ListKeys", 19: "RotateKey", 32: "QueryAuditEvents"}
 ACTIONS |= {33: "GetCheckpoint", 48: "GetStatus", 49: "ReloadPolicy", 64: "Recover"}

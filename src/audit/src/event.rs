@@ -21,6 +21,8 @@ pub enum Verdict<'a> {
     Denial(&'a Denial),
     /// It could not be parsed, so policy was never asked.
     Malformed(&'a Malformed),
+    /// The process does it by itself, because of this rule of its own.
+    Itself(&'static str),
 }
 
 /// A verdict's place in its event, and whether it is a permit.
@@ -209,6 +211,7 @@ fn write_verdict(
             (decision::DENIAL, rule, denial.cause().as_str(), denial.generation())
         }
         Verdict::Malformed(what) => (decision::MALFORMED, "", what.reason().as_str(), 0),
+        Verdict::Itself(rule) => (decision::ITSELF, rule, "", 0),
     };
     let key = key.map_or("", KeyName::as_str);
     let table = table.map_or("", Table::as_str);
@@ -303,29 +306,14 @@ impl SystemEvent {
     }
 }
 
-/// What was changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ChangeKind {
-    /// A key came into being.
-    KeyCreated,
-    /// A key has a new primary version.
-    KeyRotated,
-    /// A partition has a new data key.
-    DataKeyCreated,
-    /// A data key may seal more values.
-    SealsReserved,
-}
-
-impl ChangeKind {
-    fn kind(self) -> Kind {
-        match self {
-            Self::KeyCreated => Kind::KeyCreated,
-            Self::KeyRotated => Kind::KeyRotated,
-            Self::DataKeyCreated => Kind::DataKeyCreated,
-            Self::SealsReserved => Kind::SealsReserved,
-        }
-    }
+/// Who made a change, and why it was allowed.
+#[derive(Clone, Copy)]
+pub enum ChangedBy<'a> {
+    /// A caller with this permit, for this reason.
+    Caller(&'a Permit, &'a AccessReason),
+    /// The process itself, as the action that a caller would have asked for, because of this rule
+    /// of its own (`schedule`, `window-over`).
+    Itself(Action, &'static str),
 }
 
 /// The event of a change of keys. It waits in the store's outbox, written by the same transaction as
@@ -337,33 +325,72 @@ pub struct ChangeEvent {
 }
 
 impl ChangeEvent {
-    /// A change that this permit allowed.
+    /// A change of this kind, of this key or of the whole installation.
     #[must_use]
-    #[expect(clippy::too_many_arguments, reason = "each is one part of one sentence")]
-    pub fn new(
-        permit: &Permit,
-        reason: &AccessReason,
-        at: Timestamp,
-        key: &KeyName,
-        kind: ChangeKind,
-        version: u32,
-        key_id: Option<KeyId>,
-        partition: Option<[u8; 16]>,
-    ) -> Self {
+    pub fn new(by: ChangedBy<'_>, at: Timestamp, kind: Kind, key: Option<&KeyName>) -> Self {
         let mut public = Vec::with_capacity(256);
-        wire::number(&mut public, 1, kind.kind().code().into());
+        let mut ticket = String::new();
+        wire::number(&mut public, 1, kind.code().into());
         wire::fixed(&mut public, 2, at.unix_nanos());
-        wire::bytes(&mut public, 3, permit.principal().as_str().as_bytes());
-        wire::number(&mut public, 4, permit.action().code().into());
         wire::number(&mut public, 5, Outcome::Ok.code().into());
-        wire::bytes(&mut public, 6, reason.purpose.as_str().as_bytes());
-        let verdict = Verdict::Permit(permit);
-        write_verdict(&mut public, verdict, Some(key), permit.table(), permit.column());
-        wire::number(&mut public, 11, version.into());
-        if let Some(id) = key_id {
-            wire::bytes(&mut public, 12, id.as_bytes());
+        match by {
+            ChangedBy::Caller(permit, reason) => {
+                wire::bytes(&mut public, 3, permit.principal().as_str().as_bytes());
+                wire::number(&mut public, 4, permit.action().code().into());
+                wire::bytes(&mut public, 6, reason.purpose.as_str().as_bytes());
+                let verdict = Verdict::Permit(permit);
+                write_verdict(&mut public, verdict, key, permit.table(), permit.column());
+                ticket = reason.ticket.as_str().to_owned();
+            }
+            ChangedBy::Itself(action, rule) => {
+                wire::number(&mut public, 4, action.code().into());
+                write_verdict(&mut public, Verdict::Itself(rule), key, None, None);
+            }
         }
-        Self { public, ticket: reason.ticket.as_str().to_owned(), partition }
+        Self { public, ticket, partition: None }
+    }
+
+    /// The key version that it is about.
+    #[must_use]
+    pub fn version(mut self, version: u32) -> Self {
+        wire::number(&mut self.public, 11, version.into());
+        self
+    }
+
+    /// The data key that it is about.
+    #[must_use]
+    pub fn key_id(mut self, id: KeyId) -> Self {
+        wire::bytes(&mut self.public, 12, id.as_bytes());
+        self
+    }
+
+    /// The partition that it is about: its token.
+    #[must_use]
+    pub fn partition(mut self, token: Option<[u8; 16]>) -> Self {
+        self.partition = token;
+        self
+    }
+
+    /// How many data keys it is about.
+    #[must_use]
+    pub fn count(mut self, count: u64) -> Self {
+        wire::number(&mut self.public, 16, count);
+        self
+    }
+
+    /// The data keys that a restore from an older backup must treat in the same way.
+    #[must_use]
+    pub fn key_ids(mut self, ids: &[KeyId]) -> Self {
+        let ids: Vec<u8> = ids.iter().flat_map(|id| *id.as_bytes()).collect();
+        wire::bytes(&mut self.public, 17, &ids);
+        self
+    }
+
+    /// More about it, in words. No name of a partition or row, and no secret.
+    #[must_use]
+    pub fn note(mut self, note: &str) -> Self {
+        wire::bytes(&mut self.public, 13, note.as_bytes());
+        self
     }
 
     /// The bytes for the outbox: with the revision that the store gave the change, and the HMAC over

@@ -25,7 +25,7 @@ pub use changes::{Change, changes};
 pub use checkpoint::Checkpoint;
 pub use error::{Health, JournalError, QueryError};
 pub use event::{
-    CallEvent, ChangeEvent, ChangeKind, Item, ItemOutcome, SystemEvent, Verdict, VerdictIndex,
+    CallEvent, ChangeEvent, ChangedBy, Item, ItemOutcome, SystemEvent, Verdict, VerdictIndex,
 };
 pub use journal::{
     Distribution, FreeSpace, Identity, Journal, Measures, OpenReport, Relayed, Settings, StatVfs,

@@ -46,6 +46,26 @@ codes! {
         DataKeyCreated = 4, "DATA_KEY_CREATED";
         /// A data key may seal so many more values.
         SealsReserved = 5, "SEALS_RESERVED";
+        /// A key's settings changed.
+        KeyUpdated = 6, "KEY_UPDATED";
+        /// A key version may be used again.
+        VersionEnabled = 7, "VERSION_ENABLED";
+        /// Nothing opens under a key version until it is enabled again.
+        VersionDisabled = 8, "VERSION_DISABLED";
+        /// A key version is destroyed once its window is over.
+        VersionDestroyScheduled = 9, "VERSION_DESTROY_SCHEDULED";
+        /// A key version is not destroyed: it is disabled.
+        VersionRestored = 10, "VERSION_RESTORED";
+        /// The key material of a key version is gone.
+        VersionDestroyed = 11, "VERSION_DESTROYED";
+        /// A rewrap began.
+        RewrapStarted = 12, "REWRAP_STARTED";
+        /// Data keys moved under the primary version.
+        DataKeysRewrapped = 13, "DATA_KEYS_REWRAPPED";
+        /// A rewrap is over: complete, or cancelled.
+        RewrapEnded = 14, "REWRAP_ENDED";
+        /// The installation has seen more time pass.
+        ClockTicked = 15, "CLOCK_TICKED";
         /// The process started.
         Start = 16, "START";
         /// The process stopped in an orderly way.
@@ -55,6 +75,32 @@ codes! {
         /// The policy's files were read again: another policy decides from here on, or the files
         /// were no policy and nothing changed.
         PolicyReloaded = 19, "POLICY_RELOADED";
+        /// Nothing of a partition opens any more; its data keys go once a window is over.
+        PartitionShredded = 20, "PARTITION_SHREDDED";
+        /// A partition opens again: its window was not over.
+        PartitionRestored = 21, "PARTITION_RESTORED";
+        /// The data keys of a partition are gone.
+        PartitionErased = 22, "PARTITION_ERASED";
+        /// A partition whose data keys are gone takes new values.
+        PartitionReopened = 23, "PARTITION_REOPENED";
+        /// The days on which key versions were used last.
+        VersionUsed = 24, "VERSION_USED";
+        /// The recovery identity opened every key.
+        RootDrilled = 25, "ROOT_DRILLED";
+        /// Another root key wraps the keys.
+        RootRotated = 26, "ROOT_ROTATED";
+        /// Another root provider wraps the root key.
+        RootRewrapped = 27, "ROOT_REWRAPPED";
+        /// A backup was made.
+        BackupCreated = 28, "BACKUP_CREATED";
+        /// The store was put back from a backup, and what came later was applied to it.
+        BackupRestored = 29, "BACKUP_RESTORED";
+        /// A scrub found something wrong.
+        ScrubFound = 30, "SCRUB_FOUND";
+        /// A backup was restored to a scratch place and opened.
+        BackupDrilled = 31, "BACKUP_DRILLED";
+        /// Store and log were made to fit by an operator.
+        Repaired = 32, "REPAIRED";
     }
 }
 
@@ -77,6 +123,7 @@ pub(crate) mod decision {
     pub(crate) const PERMIT: u32 = 1;
     pub(crate) const DENIAL: u32 = 2;
     pub(crate) const MALFORMED: u32 = 3;
+    pub(crate) const ITSELF: u32 = 4;
 }
 
 /// The public part of a record.
@@ -120,6 +167,12 @@ pub(crate) struct Record {
     /// Of a reload: the digest of the policy before.
     #[prost(bytes = "vec", tag = "15")]
     pub previous_policy_digest: Vec<u8>,
+    /// Of a change of data keys: how many.
+    #[prost(uint64, tag = "16")]
+    pub count: u64,
+    /// Of a change of data keys that a restore must repeat: their ids, 8 bytes each.
+    #[prost(bytes = "vec", tag = "17")]
+    pub key_ids: Vec<u8>,
 }
 
 /// One decision, and what it was about.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fieldseal_audit::Receipt;
 use fieldseal_crypto::ContentType;
+use fieldseal_keys::CallGuard;
 use fieldseal_model::{
     AccessReason, Column, Field, KeyId, KeyName, Malformed, Partition, Principal, Row, Table,
 };
@@ -71,6 +72,8 @@ pub struct DecryptReply {
     pub items: Vec<Result<OpenedItem, Refusal>>,
     /// The proof that the call is on record.
     pub receipt: Receipt,
+    /// Dropped when the answer has left: a change of state waits for it.
+    pub guard: CallGuard,
 }
 
 /// An opened value.
@@ -121,6 +124,8 @@ pub struct EncryptReply {
     pub buffer: Vec<u8>,
     /// For each item its ciphertext, or why there is none.
     pub items: Vec<Result<SealedItem, Refusal>>,
+    /// Dropped when the answer has left: a change of state waits for it.
+    pub guard: CallGuard,
 }
 
 /// A sealed value.

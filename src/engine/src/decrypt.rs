@@ -37,6 +37,7 @@ impl Engine {
         call: DecryptCall,
     ) -> Result<DecryptReply, Refusal> {
         self.journal_ready()?;
+        let guard = self.inner.keys.enter();
         let now = self.inner.clock.now();
         let mut event = CallEvent::new(&caller.principal, action, &call.reason, now);
         event.reserve(call.items.len());
@@ -45,7 +46,7 @@ impl Engine {
         let recorded = self.inner.journal.commit(event, opening.into_withheld()).await?;
         let (opened, receipt) = recorded.into_parts();
         let (buffer, items) = self.release(opened, steps, outcomes, &event_name(&receipt));
-        Ok(DecryptReply { buffer, items, receipt })
+        Ok(DecryptReply { buffer, items, receipt, guard })
     }
 
     /// Policy first, then the data keys: each once, from memory or one read.

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use fieldseal_audit::{CallEvent, Item, ItemOutcome};
 use fieldseal_crypto::field::{self, Header, OVERHEAD_BYTES, SALT_BYTES};
 use fieldseal_crypto::random;
-use fieldseal_keys::{Sealer, SealingKey};
+use fieldseal_keys::{CallGuard, Sealer, SealingKey};
 use fieldseal_model::{
     AccessReason, Action, Context, KeyId, Malformed, MalformedReason, Partition,
 };
@@ -47,13 +47,14 @@ impl Engine {
         call: EncryptCall,
     ) -> Result<EncryptReply, Refusal> {
         let reason = AccessReason::default();
+        let guard = self.inner.keys.enter();
         let now = self.inner.clock.now();
         let mut event = CallEvent::new(&caller.principal, action, &reason, now);
         let (needs, assigned, recorded) =
             self.assign(caller, action, &reason, &call, &mut event).await;
         let sealers = join_all(needs.iter().map(|need| self.sealer(action, &reason, &call, need)));
         let sealers = sealers.await;
-        let mut reply = self.seal(&call, &assigned, &sealers).await?;
+        let mut reply = self.seal(&call, &assigned, &sealers, guard).await?;
         if recorded {
             let receipt = self.inner.journal.record(event).await?;
             let name = event_name(&receipt);
@@ -144,6 +145,7 @@ impl Engine {
         call: &EncryptCall,
         assigned: &[Assigned],
         sealers: &[Result<Sealer, RefusalCause>],
+        guard: CallGuard,
     ) -> Result<EncryptReply, Refusal> {
         const LOST: RefusalCause = RefusalCause::Internal("an item without a data key");
         let bytes = call.items.iter().filter_map(|item| item.input.as_ref().ok());
@@ -181,7 +183,7 @@ impl Engine {
             items.push({ one }().map_err(Refusal::new));
         }
         self.inner.sealed.fetch_add(sealed, Ordering::Relaxed);
-        Ok(EncryptReply { buffer, items })
+        Ok(EncryptReply { buffer, items, guard })
     }
 }
 

@@ -57,6 +57,11 @@ impl DataKeyCache {
         None
     }
 
+    /// Forgets the entry of this id.
+    pub(crate) fn forget(&self, id: KeyId) {
+        self.by_id.remove(&id);
+    }
+
     /// The entry of this id; `load` runs at most once at a time for each id.
     pub(crate) async fn load<E>(
         &self,

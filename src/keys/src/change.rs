@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fieldseal_audit::{ChangeEvent, ChangeKind, Receipt};
+use fieldseal_audit::{ChangeEvent, ChangedBy, Kind, Receipt};
 use fieldseal_crypto::Kek;
 use fieldseal_crypto::wrap::{self, KekId};
 use fieldseal_model::{
@@ -20,7 +20,7 @@ use crate::ledger::Committed;
 use crate::records::{
     KEY, KeyRecord, PRIMARY, PrimaryRecord, REQUEST, RequestRecord, VERSION, VersionRecord, decode,
 };
-use crate::registry::{KeySnapshot, KeyView, MAX_KEYS, VersionCell, etag};
+use crate::registry::{KeySnapshot, KeyView, MAX_KEYS, VersionCell, VersionFacts, etag};
 
 /// How long the same request id gives the same answer.
 const REQUEST_LIFETIME: Duration = Duration::from_secs(24 * 3600);
@@ -134,7 +134,7 @@ impl Inner {
 
     fn check_etag(&self, change: &KeyChange) -> Result<Arc<KeySnapshot>, KeyError> {
         let snapshot = self.registry.key(&change.key)?;
-        if !change.etag.is_empty() && change.etag != etag(snapshot.primary_revision) {
+        if !change.etag.is_empty() && change.etag != etag(snapshot.revision) {
             return Err(KeyError::EtagMismatch);
         }
         Ok(snapshot)
@@ -169,7 +169,7 @@ impl Inner {
             created_at: created_at.unix_nanos(),
             wrapped: wrapped.to_vec(),
         };
-        Ok(NewVersion { number, kek, created_at, record: record.encode_to_vec() })
+        Ok(NewVersion { number, kek, created_at, record })
     }
 
     async fn write(
@@ -184,17 +184,10 @@ impl Inner {
         let key = self.store.path(KEY, &[name]);
         let primary = self.store.path(PRIMARY, &[name]);
         let version = self.store.path(VERSION, &[name, &made.number.get().to_be_bytes()]);
-        let kind = if before.is_some() { ChangeKind::KeyRotated } else { ChangeKind::KeyCreated };
-        let event = ChangeEvent::new(
-            permit,
-            &change.reason,
-            made.created_at,
-            &change.key,
-            kind,
-            made.number.get(),
-            None,
-            None,
-        );
+        let kind = if before.is_some() { Kind::KeyRotated } else { Kind::KeyCreated };
+        let by = ChangedBy::Caller(permit, &change.reason);
+        let event = ChangeEvent::new(by, made.created_at, kind, Some(&change.key))
+            .version(made.number.get());
         let pointer =
             PrimaryRecord { key: change.key.as_str().to_owned(), version: made.number.get() };
         let answer = RequestRecord {
@@ -208,7 +201,7 @@ impl Inner {
             name: change.key.as_str().to_owned(),
             created_at: made.created_at.unix_nanos(),
         };
-        let record = made.record;
+        let record = made.record.encode_to_vec();
         let fill = |txn: Txn| {
             let txn = match before {
                 Some(snapshot) => txn.at(primary.clone(), snapshot.primary_revision),
@@ -231,13 +224,9 @@ impl Inner {
         };
         let committed = self.ledger.commit(event, fill).await?;
         let version = KeyVersion { key: change.key.clone(), number: made.number };
-        let cell = VersionCell::new(
-            version,
-            committed.revision,
-            made.created_at,
-            Some(made.kek),
-            KeyVersionState::Enabled,
-        );
+        let kek = Some(Arc::new(made.kek));
+        let facts = VersionFacts { revision: committed.revision, record: made.record, kek };
+        let cell = VersionCell::new(version, facts)?;
         Ok((committed, cell))
     }
 
@@ -258,6 +247,7 @@ impl Inner {
             created_at: before.map_or(created_at, |s| s.created_at),
             primary: cell,
             primary_revision: committed.revision,
+            revision: committed.revision,
             versions,
         };
         let key = snapshot.view();
@@ -315,7 +305,7 @@ struct NewVersion {
     number: VersionNumber,
     kek: Kek,
     created_at: Timestamp,
-    record: Vec<u8>,
+    record: VersionRecord,
 }
 
 enum Request {

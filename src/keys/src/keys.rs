@@ -7,13 +7,14 @@ use std::time::Duration;
 use fieldseal_crypto::ServiceKeyKind;
 use fieldseal_crypto::token::TokenKey;
 use fieldseal_crypto::wrap::{self, DataKeyId};
-use fieldseal_model::{Action, Clock, KeyId, KeyName};
+use fieldseal_model::{Action, Clock, KeyId, KeyName, KeyVersionState};
 use fieldseal_policy::Permit;
 use fieldseal_store::Store;
 use tokio::sync::Semaphore;
 
 use crate::cache::DataKeyCache;
 use crate::data_key::{DataKeyEntry, DataKeyHandle};
+use crate::eras::{CallGuard, Eras};
 use crate::error::KeyError;
 use crate::keyring::Keyring;
 use crate::ledger::Ledger;
@@ -73,6 +74,7 @@ pub(crate) struct Inner {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) registry: Registry,
     pub(crate) cache: DataKeyCache,
+    pub(crate) eras: Eras,
     /// Data keys made since the start.
     pub(crate) made: AtomicU64,
     /// Changes of keys happen one at a time.
@@ -113,12 +115,19 @@ impl Keys {
             clock,
             registry,
             cache,
+            eras: Eras::default(),
             made: AtomicU64::new(0),
             changes,
             stripes,
             underway: Arc::new(Semaphore::new(UNDERWAY)),
         };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Marks the beginning of a call that uses keys. It holds the guard until its answer has left.
+    #[must_use]
+    pub fn enter(&self) -> CallGuard {
+        self.inner.eras.enter()
     }
 
     /// One key.
@@ -160,7 +169,7 @@ impl Keys {
     /// The data key of this id if it is in memory.
     #[must_use]
     pub fn cached_data_key(&self, id: KeyId) -> Option<DataKeyHandle> {
-        self.inner.cache.by_id(id, self.inner.clock.now()).map(DataKeyHandle)
+        self.inner.remembered(id).map(DataKeyHandle)
     }
 
     /// What turns rows and partitions into the tokens that stand in the audit log.
@@ -224,19 +233,36 @@ impl Inner {
     }
 
     pub(crate) async fn entry(&self, id: KeyId) -> Result<Arc<DataKeyEntry>, KeyError> {
-        if let Some(entry) = self.cache.by_id(id, self.clock.now()) {
+        if let Some(entry) = self.remembered(id) {
             return Ok(entry);
         }
         self.cache.load(id, self.read_entry(id)).await
     }
 
-    async fn read_entry(&self, id: KeyId) -> Result<Arc<DataKeyEntry>, KeyError> {
+    /// The entry in memory, if it may be used. One whose version may not be used is read again: the
+    /// data key may have moved under another version meanwhile.
+    fn remembered(&self, id: KeyId) -> Option<Arc<DataKeyEntry>> {
+        let entry = self.cache.by_id(id, self.clock.now())?;
+        if entry.version.state() == KeyVersionState::Enabled {
+            return Some(entry);
+        }
+        self.cache.forget(id);
+        None
+    }
+
+    /// A data key's record, checked to be under its own id, and its revision.
+    pub(crate) async fn facts(&self, id: KeyId) -> Result<DataKeyFacts, KeyError> {
         let path = self.store.path(DATA_KEY, &[id.as_bytes()]);
         let found = self.store.get(&path).await?.ok_or(KeyError::DataKeyNotFound)?;
         let facts = DataKeyFacts::decode(&found.value)?;
         if facts.key_id != id {
             return Err(KeyError::Corrupt("a data key under another's id"));
         }
+        Ok(facts)
+    }
+
+    async fn read_entry(&self, id: KeyId) -> Result<Arc<DataKeyEntry>, KeyError> {
+        let facts = self.facts(id).await?;
         let snapshot = self.registry.key(&facts.key)?;
         let version = snapshot
             .versions
@@ -251,7 +277,7 @@ impl Inner {
             generation: facts.generation,
             key_id: id,
         };
-        let data_key = wrap::unwrap_data_key(version.usable()?, &wrapping, &facts.wrapped)
+        let data_key = wrap::unwrap_data_key(&*version.usable()?, &wrapping, &facts.wrapped)
             .map_err(|_| KeyError::Corrupt("a data key that its version does not open"))?;
         Ok(Arc::new(DataKeyEntry {
             key_id: id,

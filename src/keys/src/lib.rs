@@ -9,7 +9,9 @@
 
 mod cache;
 mod change;
+mod counts;
 mod data_key;
+mod eras;
 mod error;
 pub mod keyring;
 mod keys;
@@ -21,6 +23,7 @@ mod sealing;
 
 pub use change::{Changed, KeyChange};
 pub use data_key::DataKeyHandle;
+pub use eras::CallGuard;
 pub use error::KeyError;
 pub use keys::{Keys, Settings, Statistics};
 pub use ledger::Ledger;

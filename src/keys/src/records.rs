@@ -20,10 +20,10 @@ pub(crate) const VERSION: Kind = Kind::new(3);
 pub(crate) const PARTITION: Kind = Kind::new(4);
 /// `[key id]`: one wrapped data key.
 pub(crate) const DATA_KEY: Kind = Kind::new(5);
-/// `[key id]`: how many seals of a data key are reserved.
-pub(crate) const SEALS: Kind = Kind::new(6);
 /// `[principal, method, request id]`: what a mutation answered.
 pub(crate) const REQUEST: Kind = Kind::new(7);
+/// `[key, version]`: what there is under a version. Kept by the transactions that change it.
+pub(crate) const COUNTS: Kind = Kind::new(8);
 
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct KeyRecord {
@@ -56,6 +56,8 @@ pub(crate) struct VersionRecord {
     pub(crate) wrapped: Vec<u8>,
 }
 
+/// Every transaction that changes a data key of a partition writes this record too, so that its
+/// revision guards all of them.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct PartitionRecord {
     #[prost(string, tag = "1")]
@@ -85,14 +87,29 @@ pub(crate) struct DataKeyRecord {
     /// The data key wrapped by the version's KEK.
     #[prost(bytes = "vec", tag = "7")]
     pub(crate) wrapped: Vec<u8>,
+    /// Seals that may have been made: a multiple of the block size.
+    #[prost(uint64, tag = "8")]
+    pub(crate) reserved: u64,
+    /// The partition's data key before this one; empty for its first.
+    #[prost(bytes = "vec", tag = "9")]
+    pub(crate) previous: Vec<u8>,
 }
 
-#[derive(Clone, PartialEq, Message)]
-pub(crate) struct SealsRecord {
-    #[prost(bytes = "vec", tag = "1")]
-    pub(crate) key_id: Vec<u8>,
-    /// Seals that may have been made: a multiple of the block size.
-    #[prost(uint64, tag = "2")]
+/// What there is under a key version.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct CountsRecord {
+    #[prost(string, tag = "1")]
+    pub(crate) key: String,
+    #[prost(uint32, tag = "2")]
+    pub(crate) version: u32,
+    /// Data keys that the version wraps.
+    #[prost(uint64, tag = "3")]
+    pub(crate) data_keys: u64,
+    /// Partitions that have at least one of them.
+    #[prost(uint64, tag = "4")]
+    pub(crate) partitions: u64,
+    /// Seals that these data keys have reserved.
+    #[prost(uint64, tag = "5")]
     pub(crate) reserved: u64,
 }
 
@@ -128,9 +145,27 @@ pub(crate) struct DataKeyFacts {
     pub(crate) generation: u32,
     pub(crate) created_at: Timestamp,
     pub(crate) wrapped: [u8; WRAPPED_BYTES],
+    pub(crate) reserved: u64,
+    /// The partition's data key before this one.
+    pub(crate) previous: Option<KeyId>,
 }
 
 impl DataKeyFacts {
+    /// The record, to be written again after a change.
+    pub(crate) fn record(&self) -> DataKeyRecord {
+        DataKeyRecord {
+            key_id: self.key_id.as_bytes().to_vec(),
+            key: self.key.as_str().to_owned(),
+            partition: self.partition.as_str().to_owned(),
+            version: self.version.get(),
+            generation: self.generation,
+            created_at: self.created_at.unix_nanos(),
+            wrapped: self.wrapped.to_vec(),
+            reserved: self.reserved,
+            previous: self.previous.map_or_else(Vec::new, |id| id.as_bytes().to_vec()),
+        }
+    }
+
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, KeyError> {
         const WHAT: &str = "a data key's record";
         let record: DataKeyRecord = decode(WHAT, bytes)?;
@@ -143,6 +178,11 @@ impl DataKeyFacts {
             generation: record.generation,
             created_at: Timestamp::from_unix_nanos(record.created_at),
             wrapped: record.wrapped.as_slice().try_into().map_err(|_| corrupt())?,
+            reserved: record.reserved,
+            previous: match record.previous.as_slice() {
+                [] => None,
+                bytes => Some(key_id(bytes).ok_or_else(corrupt)?),
+            },
         })
     }
 }

@@ -28,23 +28,43 @@ pub(crate) struct VersionCell {
     pub(crate) version: KeyVersion,
     /// `keys/{key}/versions/{n}`, made once because every answer carries it.
     pub(crate) name: Arc<str>,
-    /// The revision of its record: guards whatever is made under it.
-    pub(crate) revision: u64,
     pub(crate) created_at: Timestamp,
-    pub(crate) kek: Option<Kek>,
+    /// What changes, as a change of state leaves it.
+    facts: RwLock<VersionFacts>,
+    /// The same state, for every use of a data key.
     state: AtomicU8,
 }
 
+/// What changes about a key version.
+#[derive(Clone)]
+pub(crate) struct VersionFacts {
+    /// The revision of its record: guards whatever is made under it.
+    pub(crate) revision: u64,
+    /// The record as it stands in the store.
+    pub(crate) record: VersionRecord,
+    /// `None` once it is destroyed. Wiped when the last user lets go of it.
+    pub(crate) kek: Option<Arc<Kek>>,
+}
+
 impl VersionCell {
-    pub(crate) fn new(
-        version: KeyVersion,
-        revision: u64,
-        created_at: Timestamp,
-        kek: Option<Kek>,
-        state: KeyVersionState,
-    ) -> Self {
-        let name = version.to_string().into();
-        Self { version, name, revision, created_at, kek, state: AtomicU8::new(state.code()) }
+    pub(crate) fn new(version: KeyVersion, facts: VersionFacts) -> Result<Self, KeyError> {
+        Ok(Self {
+            name: version.to_string().into(),
+            created_at: Timestamp::from_unix_nanos(facts.record.created_at),
+            state: AtomicU8::new(records::state(facts.record.state)?.code()),
+            facts: RwLock::new(facts),
+            version,
+        })
+    }
+
+    /// What changes about it, as it is now.
+    pub(crate) fn facts(&self) -> VersionFacts {
+        self.facts.read().clone()
+    }
+
+    /// The revision of its record.
+    pub(crate) fn revision(&self) -> u64 {
+        self.facts.read().revision
     }
 
     pub(crate) fn state(&self) -> KeyVersionState {
@@ -54,10 +74,11 @@ impl VersionCell {
     }
 
     /// The KEK, if the version may be used.
-    pub(crate) fn usable(&self) -> Result<&Kek, KeyError> {
+    pub(crate) fn usable(&self) -> Result<Arc<Kek>, KeyError> {
         match self.state() {
             KeyVersionState::Enabled => {
-                self.kek.as_ref().ok_or(KeyError::Corrupt("an enabled version without a KEK"))
+                let kek = self.facts.read().kek.clone();
+                kek.ok_or(KeyError::Corrupt("an enabled version without a KEK"))
             }
             KeyVersionState::Destroyed => Err(KeyError::VersionDestroyed),
             KeyVersionState::Disabled | KeyVersionState::DestroyScheduled => {
@@ -72,8 +93,10 @@ pub(crate) struct KeySnapshot {
     pub(crate) name: KeyName,
     pub(crate) created_at: Timestamp,
     pub(crate) primary: Arc<VersionCell>,
-    /// The revision of the primary pointer: the etag.
+    /// The revision of the primary pointer: guards whatever must be under the primary version.
     pub(crate) primary_revision: u64,
+    /// The revision of the last change of the key, whatever it changed: the etag.
+    pub(crate) revision: u64,
     pub(crate) versions: BTreeMap<VersionNumber, Arc<VersionCell>>,
 }
 
@@ -115,7 +138,7 @@ impl KeySnapshot {
             created_at: self.created_at,
             primary: self.primary.version.number,
             versions: versions.collect(),
-            etag: etag(self.primary_revision),
+            etag: etag(self.revision),
         }
     }
 
@@ -168,7 +191,8 @@ impl Registry {
                 let record: KeyRecord = decode("a key's record", &value.value)?;
                 let name =
                     KeyName::parse(&record.name).map_err(|_| KeyError::Corrupt("a key's name"))?;
-                registry.put(load_key(store, keyring, name, record.created_at).await?);
+                let key = load_key(store, keyring, name, (value.revision, record)).await?;
+                registry.put(key);
             }
             after = page.next;
             if after.is_none() {
@@ -182,7 +206,7 @@ async fn load_key(
     store: &Store,
     keyring: &Keyring,
     name: KeyName,
-    created_at: i64,
+    (revision, key): (u64, KeyRecord),
 ) -> Result<KeySnapshot, KeyError> {
     let mut versions = BTreeMap::new();
     let prefix = store.prefix(VERSION, &[name.as_str().as_bytes()]);
@@ -207,11 +231,14 @@ async fn load_key(
         .filter(|_| record.key == name.as_str())
         .and_then(|number| versions.get(&number).cloned())
         .ok_or(KeyError::Corrupt("a primary pointer that points nowhere"))?;
+    let changes = versions.values().map(|cell| cell.revision());
+    let last = changes.fold(revision.max(pointer.revision), u64::max);
     Ok(KeySnapshot {
         name,
-        created_at: Timestamp::from_unix_nanos(created_at),
+        created_at: Timestamp::from_unix_nanos(key.created_at),
         primary,
         primary_revision: pointer.revision,
+        revision: last,
         versions,
     })
 }
@@ -233,9 +260,8 @@ fn load_version(
         let id = KekId { installation: keyring.installation(), key: name, version: number };
         let kek = wrap::unwrap_kek(keyring.root(), &id, &record.wrapped)
             .map_err(|_| KeyError::Corrupt("a KEK that the root key does not open"))?;
-        Some(kek)
+        Some(Arc::new(kek))
     };
     let version = KeyVersion { key: name.clone(), number };
-    let created_at = Timestamp::from_unix_nanos(record.created_at);
-    Ok(VersionCell::new(version, revision, created_at, kek, state))
+    VersionCell::new(version, VersionFacts { revision, record, kek })
 }

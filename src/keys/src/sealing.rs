@@ -4,20 +4,25 @@ use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use fieldseal_audit::{ChangeEvent, ChangeKind};
+use fieldseal_audit::{ChangeEvent, ChangedBy, Kind};
 use fieldseal_crypto::field::{FieldKey, SALT_BYTES};
 use fieldseal_crypto::wrap::{self, DataKeyId};
 use fieldseal_crypto::{ContentType, DataKey, random};
-use fieldseal_model::{AccessReason, Action, ActionKind, Field, KeyId, KeyVersion, Partition, Row};
+use fieldseal_model::{
+    AccessReason, Action, ActionKind, Field, KeyId, KeyVersion, Partition, Row, VersionNumber,
+};
 use fieldseal_policy::Permit;
+use fieldseal_store::{Path, Txn};
 use prost::Message;
 
 use crate::cache::{PartitionOf, PartitionRef};
+use crate::counts::{Delta, count};
 use crate::data_key::DataKeyEntry;
 use crate::error::KeyError;
 use crate::keys::{Inner, Keys};
 use crate::records::{
-    self, DATA_KEY, DataKeyRecord, PARTITION, PartitionRecord, SEALS, SealsRecord, decode,
+    self, DATA_KEY, DataKeyFacts, DataKeyRecord, PARTITION, PRIMARY, PartitionRecord, VERSION,
+    decode,
 };
 use crate::registry::{KeySnapshot, VersionCell};
 
@@ -140,13 +145,23 @@ struct Want {
 }
 
 impl Want {
-    fn event(&self, inner: &Inner, kind: ChangeKind, version: u32, id: KeyId) -> ChangeEvent {
+    fn event(&self, inner: &Inner, kind: Kind, version: VersionNumber, id: KeyId) -> ChangeEvent {
         let partition = &self.of.partition;
         let token = (!partition.as_str().is_empty()).then(|| inner.tokens.partition(partition));
-        let now = inner.clock.now();
-        let key = &self.of.key;
-        ChangeEvent::new(&self.permit, &self.reason, now, key, kind, version, Some(id), token)
+        let by = ChangedBy::Caller(&self.permit, &self.reason);
+        ChangeEvent::new(by, inner.clock.now(), kind, Some(&self.of.key))
+            .version(version.get())
+            .key_id(id)
+            .partition(token)
     }
+}
+
+/// A partition's newest data key as the store has it.
+struct Newest {
+    /// Of the partition's record.
+    revision: u64,
+    record: PartitionRecord,
+    facts: DataKeyFacts,
 }
 
 impl Inner {
@@ -203,38 +218,39 @@ impl Inner {
 
     /// Reserves more seals of the partition's data key, or makes the next one.
     async fn renew(&self, want: &Want, snapshot: &KeySnapshot) -> Result<Arc<SealSlot>, KeyError> {
-        let key = want.of.key.as_str().as_bytes();
-        let path = self.store.path(PARTITION, &[key, want.of.partition.as_str().as_bytes()]);
+        let path = self.partition_path(&want.of);
         let Some(found) = self.store.get(&path).await? else {
-            return self.make(want, &snapshot.primary, 1, None).await;
+            return self.make(want, snapshot, None).await;
         };
         let record: PartitionRecord = decode("a partition's record", &found.value)?;
         let id = records::key_id(&record.key_id)
             .filter(|_| record.key == want.of.key.as_str())
             .filter(|_| record.partition == want.of.partition.as_str())
             .ok_or(KeyError::Corrupt("a partition's record"))?;
-        let entry = match self.entry(id).await {
-            Ok(entry) => Some(entry),
-            // A version that may no longer be used: the partition goes on under the primary one.
-            Err(KeyError::VersionDisabled | KeyError::VersionDestroyed) => None,
-            Err(KeyError::DataKeyNotFound) => {
-                return Err(KeyError::Corrupt("a partition whose data key is gone"));
-            }
-            Err(error) => return Err(error),
-        };
-        if let Some(entry) = entry.filter(|e| self.seals_now(e, snapshot)) {
+        let newest = self.facts(id).await.map_err(|error| match error {
+            KeyError::DataKeyNotFound => KeyError::Corrupt("a partition whose data key is gone"),
+            other => other,
+        })?;
+        let of = Newest { revision: found.revision, record, facts: newest };
+        if of.facts.version == snapshot.primary.version.number && self.is_young(&of.facts) {
+            let entry = self.entry(id).await?;
             if let Some(left) = self.left_over(want, id) {
                 return Ok(Arc::new(SealSlot { entry, left: AtomicI64::new(left) }));
             }
-            if let Some(slot) = self.reserve(want, entry).await? {
+            if let Some(slot) = self.reserve(want, &entry, &of).await? {
                 return Ok(slot);
             }
         }
-        let generation = record
-            .generation
-            .checked_add(1)
-            .ok_or(KeyError::TooMany { what: "generations of a partition", limit: 1 << 32 })?;
-        self.make(want, &snapshot.primary, generation, Some(found.revision)).await
+        self.make(want, snapshot, Some(of)).await
+    }
+
+    fn partition_path(&self, of: &PartitionOf) -> Path {
+        let parts = [of.key.as_str().as_bytes(), of.partition.as_str().as_bytes()];
+        self.store.path(PARTITION, &parts)
+    }
+
+    fn is_young(&self, facts: &DataKeyFacts) -> bool {
+        self.clock.now().since(facts.created_at) < self.settings.data_key_lifetime
     }
 
     /// What a remembered slot of this data key still has in reserve, if that is enough: its entry
@@ -251,39 +267,98 @@ impl Inner {
     async fn reserve(
         &self,
         want: &Want,
-        entry: Arc<DataKeyEntry>,
+        entry: &Arc<DataKeyEntry>,
+        of: &Newest,
     ) -> Result<Option<Arc<SealSlot>>, KeyError> {
-        let path = self.store.path(SEALS, &[entry.key_id.as_bytes()]);
-        let found = self.store.get(&path).await?;
-        let found = found.ok_or(KeyError::Corrupt("a data key without a seal count"))?;
-        let record: SealsRecord = decode("a data key's seal count", &found.value)?;
-        let reserved = record.reserved.saturating_add(SEAL_BLOCK);
-        if records::key_id(&record.key_id) != Some(entry.key_id) {
-            return Err(KeyError::Corrupt("a seal count of another data key"));
-        }
+        let reserved = of.facts.reserved.saturating_add(SEAL_BLOCK);
         if reserved > SEAL_LIMIT {
             return Ok(None);
         }
-        let next = SealsRecord { key_id: entry.key_id.as_bytes().to_vec(), reserved };
-        let version = entry.version.version.number.get();
-        let event = want.event(self, ChangeKind::SealsReserved, version, entry.key_id);
-        let fill = |txn: fieldseal_store::Txn| {
-            txn.at(path.clone(), found.revision).put(path, next.encode_to_vec())
+        let (id, version) = (entry.key_id, of.facts.version);
+        let next = DataKeyRecord { reserved, ..of.facts.record() };
+        let event = want.event(self, Kind::SealsReserved, version, id);
+        let fill = |txn: Txn| {
+            let partition = self.partition_path(&want.of);
+            let txn = txn
+                .at(partition.clone(), of.revision)
+                .put(partition, of.record.encode_to_vec())
+                .put(self.store.path(DATA_KEY, &[id.as_bytes()]), next.encode_to_vec());
+            let delta = Delta { reserved: SEAL_BLOCK as i64, ..Delta::default() };
+            count(txn, &self.store, &want.of.key, version, delta)
         };
         self.ledger.commit(event, fill).await?;
-        Ok(Some(Arc::new(SealSlot { entry, left: AtomicI64::new(SEAL_BLOCK as i64) })))
+        let left = AtomicI64::new(SEAL_BLOCK as i64);
+        Ok(Some(Arc::new(SealSlot { entry: Arc::clone(entry), left })))
     }
 
-    /// Makes the partition's next data key, guarded by the partition and by its version.
+    /// Makes the partition's next data key under the primary version. Guarded by the partition, by
+    /// the version and by the pointer to it: once a rotation, a disable or a shred is in the store,
+    /// nothing is made that did not see it.
     async fn make(
         &self,
         want: &Want,
-        version: &Arc<VersionCell>,
-        generation: u32,
-        partition_revision: Option<u64>,
+        snapshot: &KeySnapshot,
+        newest: Option<Newest>,
     ) -> Result<Arc<SealSlot>, KeyError> {
-        let key_id = self.new_key_id()?;
-        let data_key = DataKey::generate()?;
+        let version = &snapshot.primary;
+        let version_facts = version.facts();
+        let (made, data_key) = self.new_data_key(want, version, newest.as_ref())?;
+        let id = made.key_id;
+        let pointer = PartitionRecord {
+            key: want.of.key.as_str().to_owned(),
+            partition: want.of.partition.as_str().to_owned(),
+            generation: made.generation,
+            key_id: id.as_bytes().to_vec(),
+        };
+        let is_first = newest.as_ref().is_none_or(|n| n.facts.version != made.version);
+        let event = want.event(self, Kind::DataKeyCreated, made.version, id);
+        let fill = |txn: Txn| {
+            let key = want.of.key.as_str().as_bytes();
+            let number = made.version.get().to_be_bytes();
+            let of = self.partition_path(&want.of);
+            let record = self.store.path(DATA_KEY, &[id.as_bytes()]);
+            let txn = match &newest {
+                None => txn.absent(of.clone()),
+                Some(newest) => txn.at(of.clone(), newest.revision),
+            };
+            let txn = txn
+                .at(self.store.path(VERSION, &[key, &number]), version_facts.revision)
+                .at(self.store.path(PRIMARY, &[key]), snapshot.primary_revision)
+                .absent(record.clone())
+                .put(record, made.record().encode_to_vec())
+                .put(of, pointer.encode_to_vec());
+            let delta = Delta {
+                data_keys: 1,
+                partitions: i64::from(is_first),
+                reserved: SEAL_BLOCK as i64,
+            };
+            count(txn, &self.store, &want.of.key, made.version, delta)
+        };
+        self.ledger.commit(event, fill).await?;
+        let entry = Arc::new(DataKeyEntry {
+            key_id: id,
+            key: made.key,
+            partition: made.partition,
+            created_at: made.created_at,
+            loaded_at: made.created_at,
+            version: Arc::clone(version),
+            data_key,
+        });
+        self.cache.insert(&entry);
+        self.made.fetch_add(1, Ordering::Relaxed);
+        Ok(Arc::new(SealSlot { entry, left: AtomicI64::new(SEAL_BLOCK as i64) }))
+    }
+
+    fn new_data_key(
+        &self,
+        want: &Want,
+        version: &VersionCell,
+        newest: Option<&Newest>,
+    ) -> Result<(DataKeyFacts, DataKey), KeyError> {
+        let generation = newest.map_or(0, |n| n.facts.generation).checked_add(1);
+        let generation = generation
+            .ok_or(KeyError::TooMany { what: "generations of a partition", limit: 1 << 32 })?;
+        let (key_id, data_key) = (self.new_key_id()?, DataKey::generate()?);
         let wrapping = DataKeyId {
             installation: self.keyring.installation(),
             key: &want.of.key,
@@ -292,56 +367,19 @@ impl Inner {
             generation,
             key_id,
         };
-        let wrapped = wrap::wrap_data_key(version.usable()?, &wrapping, &data_key)?;
-        let now = self.clock.now();
-        let record = DataKeyRecord {
-            key_id: key_id.as_bytes().to_vec(),
-            key: want.of.key.as_str().to_owned(),
-            partition: want.of.partition.as_str().to_owned(),
-            version: version.version.number.get(),
-            generation,
-            created_at: now.unix_nanos(),
-            wrapped: wrapped.to_vec(),
-        };
-        let pointer = PartitionRecord {
-            key: record.key.clone(),
-            partition: record.partition.clone(),
-            generation,
-            key_id: record.key_id.clone(),
-        };
-        let seals = SealsRecord { key_id: record.key_id.clone(), reserved: SEAL_BLOCK };
-        let kind = ChangeKind::DataKeyCreated;
-        let event = want.event(self, kind, version.version.number.get(), key_id);
-        self.ledger
-            .commit(event, |txn| {
-                let key = want.of.key.as_str().as_bytes();
-                let number = version.version.number.get().to_be_bytes();
-                let of = self.store.path(PARTITION, &[key, want.of.partition.as_str().as_bytes()]);
-                let made = self.store.path(DATA_KEY, &[key_id.as_bytes()]);
-                let count = self.store.path(SEALS, &[key_id.as_bytes()]);
-                let txn = match partition_revision {
-                    None => txn.absent(of.clone()),
-                    Some(revision) => txn.at(of.clone(), revision),
-                };
-                txn.at(self.store.path(crate::records::VERSION, &[key, &number]), version.revision)
-                    .absent(made.clone())
-                    .put(made, record.encode_to_vec())
-                    .put(of, pointer.encode_to_vec())
-                    .put(count, seals.encode_to_vec())
-            })
-            .await?;
-        let entry = Arc::new(DataKeyEntry {
+        let wrapped = wrap::wrap_data_key(&*version.usable()?, &wrapping, &data_key)?;
+        let facts = DataKeyFacts {
             key_id,
             key: want.of.key.clone(),
             partition: want.of.partition.clone(),
-            created_at: now,
-            loaded_at: now,
-            version: Arc::clone(version),
-            data_key,
-        });
-        self.cache.insert(&entry);
-        self.made.fetch_add(1, Ordering::Relaxed);
-        Ok(Arc::new(SealSlot { entry, left: AtomicI64::new(SEAL_BLOCK as i64) }))
+            version: version.version.number,
+            generation,
+            created_at: self.clock.now(),
+            wrapped,
+            reserved: SEAL_BLOCK,
+            previous: newest.map(|n| n.facts.key_id),
+        };
+        Ok((facts, data_key))
     }
 
     /// A random id outside the range of test doubles.

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use crate::run::ServeError;
+use crate::failure::ServeError;
 
 /// The address of a running server, in a file that is there exactly while it can serve: written
 /// by rename, removed when this is dropped.

@@ -8,6 +8,7 @@
 mod address_file;
 mod calls;
 pub mod config;
+mod failure;
 mod health;
 mod listening;
 pub mod probes;
@@ -22,11 +23,9 @@ mod usage;
 pub use address_file::AddressFile;
 pub use calls::{Arriving, CallLimits, LimitedCall, LimitedServices};
 pub use config::{Config, ConfigError, ConfigErrors};
+pub use failure::{ServeError, ServeErrorKind, boot_kind, keyring_kind};
 pub use health::{Readiness, with_health, with_reflection};
 pub use refusal::CallRefusal;
-pub use run::{
-    ServeError, ServeErrorKind, boot_kind, engine_settings, installation, keyring_kind, provider,
-    run,
-};
+pub use run::{engine_settings, installation, provider, run};
 pub use runtime::runtime;
 pub use services::Services;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use tokio::net::TcpSocket;
 
-use crate::run::ServeError;
+use crate::failure::ServeError;
 
 /// Connections that wait to be taken.
 pub(crate) const BACKLOG: u32 = 1024;

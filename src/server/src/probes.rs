@@ -22,8 +22,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::address_file::AddressFile;
 use crate::config::ProbeSettings;
+use crate::failure::ServeError;
 use crate::health::Readiness;
-use crate::run::ServeError;
 
 /// The second listener, from before the sidecar starts until it has stopped. Dropped, it answers no
 /// more.

@@ -65,7 +65,7 @@ impl EncryptionService for EncryptionHandler {
         };
         let reply =
             self.engine.encrypt(&caller, Action::Encrypt, call).await.map_err(|r| status(&r))?;
-        let EncryptReply { buffer, mut items } = reply;
+        let EncryptReply { buffer, mut items, guard: _guard } = reply;
         let item = items.pop().ok_or_else(missing)?.map_err(|r| status(&r))?;
         Ok(Response::new(v1::EncryptResponse {
             ciphertext: Bytes::from(buffer),
@@ -94,7 +94,7 @@ impl EncryptionService for EncryptionHandler {
         };
         let reply =
             self.engine.decrypt(&caller, Action::Decrypt, call).await.map_err(|r| status(&r))?;
-        let DecryptReply { buffer, mut items, receipt } = reply;
+        let DecryptReply { buffer, mut items, receipt, guard: _guard } = reply;
         let item = items.pop().ok_or_else(missing)?.map_err(|r| status(&r))?;
         let buffer = shared(buffer);
         Ok(Response::new(v1::DecryptResponse {
@@ -115,7 +115,7 @@ impl EncryptionService for EncryptionHandler {
             Err(what) => return Err(status(&what.into())),
         };
         let reply = self.engine.encrypt(&caller, Action::BatchEncrypt, call).await;
-        let EncryptReply { buffer, items } = reply.map_err(|r| status(&r))?;
+        let EncryptReply { buffer, items, guard: _guard } = reply.map_err(|r| status(&r))?;
         let buffer = Bytes::from(buffer);
         let results = items.into_iter().map(|item| {
             let result = match item {
@@ -147,7 +147,8 @@ impl EncryptionService for EncryptionHandler {
             }
         };
         let reply = self.engine.decrypt(&caller, Action::BatchDecrypt, call).await;
-        let DecryptReply { buffer, items, receipt } = reply.map_err(|r| status(&r))?;
+        let DecryptReply { buffer, items, receipt, guard: _guard } =
+            reply.map_err(|r| status(&r))?;
         let buffer = shared(buffer);
         let mut results = Vec::with_capacity(items.len());
         for item in items {

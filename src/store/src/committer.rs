@@ -17,8 +17,8 @@ use crate::lock::Hold;
 use crate::path::Path;
 use crate::snapshot::{Images, Taken};
 use crate::store::{OutboxEntry, STATE_KEY, Secrets};
-use crate::stored::{outbox_key, seal_value, stored_revision};
-use crate::txn::{Guard, Txn, Write};
+use crate::stored::{open_value, outbox_key, seal_value, stored_revision};
+use crate::txn::{Guard, Txn, Write, check_value};
 
 /// Most transactions of a group.
 const GROUP: usize = 256;
@@ -149,15 +149,15 @@ impl Committer {
         let mut acc = self.acc;
         let mut changes: Vec<(Vec<u8>, Option<Vec<u8>>)> = Vec::new();
         for write in txn.writes {
-            let (path, value) = match write {
-                Write::Put(path, value) => (path, Some(value)),
-                Write::Delete(path) => (path, None),
+            let path = match &write {
+                Write::Put(path, _) | Write::Update(path, _) | Write::Delete(path) => path.clone(),
             };
             let earlier = changes.iter().rposition(|(key, _)| *key == path.0);
             let old = match earlier.map(|at| changes.swap_remove(at)) {
                 Some((_, old)) => old,
                 None => self.current(group, &path)?,
             };
+            let value = self.value(&path, old.as_deref(), write)?;
             if let Some(old) = old {
                 record::subtract(&mut acc, &self.term(&path.0, &old)?);
             }
@@ -180,6 +180,25 @@ impl Committer {
         self.revision = revision;
         self.acc = acc;
         Ok(revision)
+    }
+
+    /// What a write puts in place of the stored record; `None` if it removes it.
+    fn value(
+        &self,
+        path: &Path,
+        old: Option<&[u8]>,
+        write: Write,
+    ) -> Result<Option<Vec<u8>>, TxnError> {
+        match write {
+            Write::Put(_, value) => Ok(Some(value)),
+            Write::Delete(_) => Ok(None),
+            Write::Update(_, update) => {
+                let old = old.map(|old| open_value(&self.secrets, &path.0, old)).transpose()?;
+                let value = update(old.as_ref().map(|old| old.value.as_slice()))?;
+                check_value(value.len())?;
+                Ok(Some(value))
+            }
+        }
     }
 
     fn current(&self, group: &Group, path: &Path) -> Result<Option<Vec<u8>>, StoreError> {

@@ -26,4 +26,4 @@ pub use snapshot::{RawEntry, Snapshot};
 pub use store::{
     BackendSettings, Health, OutboxEntry, RangePage, Secrets, Settings, Store, Sums, Versioned,
 };
-pub use txn::{Event, Txn};
+pub use txn::{Event, Txn, Update};

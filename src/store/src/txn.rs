@@ -1,6 +1,6 @@
 //! A transaction: guards, writes, and the event that tells of it.
 
-use crate::error::TxnError;
+use crate::error::{StoreError, TxnError};
 use crate::path::Path;
 
 /// Most guards and writes of a transaction.
@@ -19,8 +19,13 @@ pub(crate) enum Guard {
     At(Path, u64),
 }
 
+/// Makes a record's new value from the one that stands there when the transaction is applied
+/// (`None`: there is none). It runs on the thread that commits, so it must be short.
+pub type Update = Box<dyn FnOnce(Option<&[u8]>) -> Result<Vec<u8>, StoreError> + Send>;
+
 pub(crate) enum Write {
     Put(Path, Vec<u8>),
+    Update(Path, Update),
     Delete(Path),
 }
 
@@ -59,6 +64,15 @@ impl Txn {
         self
     }
 
+    /// Writes what `update` makes of the record that stands there when this is applied. For counts
+    /// that many transactions change: a guard would have them refuse each other. An error of
+    /// `update` refuses the transaction.
+    #[must_use]
+    pub fn update(mut self, path: Path, update: Update) -> Self {
+        self.writes.push(Write::Update(path, update));
+        self
+    }
+
     /// Removes a record, if there is one.
     #[must_use]
     pub fn delete(mut self, path: Path) -> Self {
@@ -72,14 +86,22 @@ impl Txn {
         }
         let sizes = self.writes.iter().map(|write| match write {
             Write::Put(_, value) => value.len(),
-            Write::Delete(_) => 0,
+            // Checked once it is made.
+            Write::Update(..) | Write::Delete(_) => 0,
         });
-        if sizes.clone().any(|bytes| bytes > MAX_VALUE_BYTES) {
-            return Err(TxnError::TooLarge { what: "bytes in a value", limit: MAX_VALUE_BYTES });
+        for bytes in sizes.clone() {
+            check_value(bytes)?;
         }
         if sizes.sum::<usize>() > MAX_BYTES {
             return Err(TxnError::TooLarge { what: "bytes", limit: MAX_BYTES });
         }
         Ok(())
     }
+}
+
+pub(crate) fn check_value(bytes: usize) -> Result<(), TxnError> {
+    if bytes > MAX_VALUE_BYTES {
+        return Err(TxnError::TooLarge { what: "bytes in a value", limit: MAX_VALUE_BYTES });
+    }
+    Ok(())
 }

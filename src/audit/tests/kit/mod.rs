@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use fieldseal_audit::{
-    CallEvent, ChangeEvent, ChangeKind, FreeSpace, Identity, Item, ItemOutcome, Journal,
-    JournalError, OpenReport, Settings, SystemEvent, Verdict, Withheld, verify,
+    CallEvent, ChangeEvent, ChangedBy, FreeSpace, Identity, Item, ItemOutcome, Journal,
+    JournalError, Kind, OpenReport, Settings, SystemEvent, Verdict, Withheld, verify,
 };
 use fieldseal_crypto::ServiceKey;
 use fieldseal_crypto::signing::LogSigningKey;
@@ -172,8 +172,11 @@ pub(crate) fn change(policy: &Policy, revision: u64) -> Vec<u8> {
             reason: &reason("T-2"),
         })
         .unwrap();
-    let kind = ChangeKind::KeyRotated;
     let at = Timestamp::from_unix_nanos(5);
-    ChangeEvent::new(&permit, &reason("T-2"), at, &key, kind, 2, None, Some([9; 16]))
+    let reason = reason("T-2");
+    let by = ChangedBy::Caller(&permit, &reason);
+    ChangeEvent::new(by, at, Kind::KeyRotated, Some(&key))
+        .version(2)
+        .partition(Some([9; 16]))
         .encode(revision, [3; 32])
 }
