@@ -102,6 +102,7 @@ KINDS |= {29: "BACKUP_RESTORED", 30: "SCRUB_FOUND", 31: "BACKUP_DRILLED", 32: "R
 ACTIONS = {1: "Encrypt", 2: "Decrypt", 3: "BatchEncrypt", 4: "BatchDecrypt", 16: "CreateKey"}
 ACTIONS |= {17: "GetKey", 18: "ListKeys", 19: "RotateKey", 32: "QueryAuditEvents"}
 ACTIONS |= {33: "GetCheckpoint", 48: "GetStatus", 49: "ReloadPolicy", 64: "Recover"}
+ACTIONS |= {50: "CreateBackup", 68: "RestoreBackup", 70: "BackupDrill"}
 OUTCOMES = {1: "OK", 2: "DENIED", 3: "FAILED", 4: "PARTIAL"}
 DECISIONS = {1: "permitted", 2: "denied", 3: "malformed"}
 NAMES = {"kind": KINDS, "action": ACTIONS, "outcome": OUTCOMES, "decision": DECISIONS}

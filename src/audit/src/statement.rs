@@ -8,8 +8,7 @@ use crate::verify::LogKey;
 
 /// `PAE("fieldseal/v1/statement", label, origin, part…)`.
 pub(crate) fn message(label: &str, origin: &str, parts: &[&[u8]]) -> Vec<u8> {
-    let mut all: Vec<&[u8]> =
-        vec![b"fieldseal/v1/statement", label.as_bytes(), origin.as_bytes()];
+    let mut all: Vec<&[u8]> = vec![b"fieldseal/v1/statement", label.as_bytes(), origin.as_bytes()];
     all.extend_from_slice(parts);
     pae::encode(&all)
 }

@@ -15,6 +15,7 @@ use fieldseal_policy::{Policy, PolicyErrors};
 use fieldseal_store::{OutboxEntry, Secrets, Store, StoreError};
 use tokio::sync::mpsc;
 
+use crate::backup::Backups;
 use crate::engine::{Engine, Inner};
 use crate::observe::Queries;
 use crate::policy::ActivePolicy;
@@ -43,6 +44,8 @@ pub struct Settings {
     pub policy: fieldseal_policy::Settings,
     /// The keys.
     pub keys: fieldseal_keys::Settings,
+    /// Backups, if there are any.
+    pub backup: Option<crate::backup::Settings>,
 }
 
 /// Why an installation did not start.
@@ -137,7 +140,9 @@ impl Installation {
         let keys =
             Keys::open(self.settings.keys, store.clone(), ledger, self.keyring, Arc::clone(&clock))
                 .await?;
+        let newest = keys.known_backups().await?.last().map(|backup| backup.created_at);
         let inner = Inner {
+            backups: Backups::new(self.settings.backup, newest),
             policy: ActivePolicy::new(self.settings.policy, policy),
             keys,
             journal,
@@ -178,7 +183,7 @@ impl Installation {
         }
     }
 
-    fn identity(&self) -> Result<Identity, KeyringError> {
+    pub(crate) fn identity(&self) -> Result<Identity, KeyringError> {
         Ok(Identity {
             installation: self.keyring.installation(),
             instance: self.settings.instance.clone(),
@@ -186,7 +191,11 @@ impl Installation {
         })
     }
 
-    fn store_settings(&self) -> fieldseal_store::Settings {
+    pub(crate) fn audit_settings(&self) -> &fieldseal_audit::Settings {
+        &self.settings.audit
+    }
+
+    pub(crate) fn store_settings(&self) -> fieldseal_store::Settings {
         let mut settings = match &self.settings.store {
             StoreBackend::Sled(dir) => fieldseal_store::Settings::sled(dir.clone()),
             StoreBackend::Memory => fieldseal_store::Settings::memory(),
@@ -195,7 +204,7 @@ impl Installation {
         settings
     }
 
-    fn store_secrets(&self) -> Result<Secrets, KeyringError> {
+    pub(crate) fn store_secrets(&self) -> Result<Secrets, KeyringError> {
         Ok(Secrets {
             installation: self.keyring.installation(),
             storage: StorageKey::new(self.keyring.service(ServiceKeyKind::Storage)?),

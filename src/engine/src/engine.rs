@@ -11,6 +11,7 @@ use fieldseal_model::{
 use fieldseal_policy::{Denial, Permit, Request};
 use fieldseal_store::Store;
 
+use crate::backup::Backups;
 use crate::call::{Caller, Stated};
 use crate::observe::Queries;
 use crate::policy::ActivePolicy;
@@ -27,6 +28,7 @@ pub(crate) struct Inner {
     pub(crate) keys: Keys,
     pub(crate) journal: Journal,
     pub(crate) store: Store,
+    pub(crate) backups: Backups,
     pub(crate) clock: Arc<dyn Clock>,
     /// Places for queries of the audit log.
     pub(crate) queries: Queries,

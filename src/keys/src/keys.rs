@@ -7,7 +7,7 @@ use std::time::Duration;
 use fieldseal_crypto::ServiceKeyKind;
 use fieldseal_crypto::token::TokenKey;
 use fieldseal_crypto::wrap::{self, DataKeyId};
-use fieldseal_model::{Action, Clock, KeyId, KeyName, KeyVersionState};
+use fieldseal_model::{Action, Clock, InstallationId, KeyId, KeyName, KeyVersionState};
 use fieldseal_policy::Permit;
 use fieldseal_store::Store;
 use tokio::sync::Semaphore;
@@ -150,6 +150,12 @@ impl Keys {
             return Err(KeyError::NotPermitted);
         }
         Ok(self.inner.registry.views())
+    }
+
+    /// The installation's id.
+    #[must_use]
+    pub fn installation(&self) -> InstallationId {
+        self.inner.keyring.installation()
     }
 
     /// True if a key of this name exists.

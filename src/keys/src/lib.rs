@@ -7,6 +7,7 @@
 //! out but the journal. A change of keys is in the store and in the audit log, or it is not
 //! acknowledged. A version's state is looked at on every use.
 
+mod backups;
 mod cache;
 mod change;
 mod counts;
@@ -19,8 +20,10 @@ mod ledger;
 mod opening;
 mod records;
 mod registry;
+mod replay;
 mod sealing;
 
+pub use backups::{Incarnation, KnownBackup};
 pub use change::{Changed, KeyChange};
 pub use data_key::DataKeyHandle;
 pub use eras::CallGuard;
@@ -28,5 +31,7 @@ pub use error::KeyError;
 pub use keys::{Keys, Settings, Statistics};
 pub use ledger::Ledger;
 pub use opening::{OpenCause, Opened, OpenedValue, Opening, OpeningKey};
+pub use records::DATA_KEY_CLASS;
 pub use registry::{KeyView, VersionView};
+pub use replay::{Replay, Replayed};
 pub use sealing::{Sealer, SealingKey};

@@ -24,6 +24,13 @@ pub(crate) const DATA_KEY: Kind = Kind::new(5);
 pub(crate) const REQUEST: Kind = Kind::new(7);
 /// `[key, version]`: what there is under a version. Kept by the transactions that change it.
 pub(crate) const COUNTS: Kind = Kind::new(8);
+/// `[name]`: a backup that may still exist.
+pub(crate) const BACKUP: Kind = Kind::new(13);
+/// `[]`: which life of the installation this is.
+pub(crate) const INCARNATION: Kind = Kind::new(14);
+
+/// The class of the records of data keys, for whoever counts stored entries.
+pub const DATA_KEY_CLASS: u8 = 5;
 
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct KeyRecord {

@@ -30,7 +30,10 @@ impl Subject {
             | Action::QueryAuditEvents
             | Action::GetCheckpoint
             | Action::GetStatus
-            | Action::ReloadPolicy => Self::Installation,
+            | Action::ReloadPolicy
+            | Action::CreateBackup
+            | Action::RestoreBackup
+            | Action::BackupDrill => Self::Installation,
         }
     }
 }

@@ -59,6 +59,9 @@ pub const ANSWERS: &[Answer] = &[
     Answer::new("KEY_VERSION_DISABLED", Code::FailedPrecondition),
     Answer::new("KEY_VERSION_DESTROYED", Code::FailedPrecondition),
     Answer::new("POLICY_INVALID", Code::FailedPrecondition),
+    Answer::new("BACKUP_NOT_CONFIGURED", Code::FailedPrecondition),
+    Answer::new("BACKUP_RUNNING", Code::Aborted),
+    Answer::new("BACKUP_OVERRUN", Code::Aborted),
     Answer::new("ETAG_MISMATCH", Code::Aborted),
     Answer::new("CONFLICT", Code::Aborted).retry(),
     Answer::new("LIMIT_REACHED", Code::ResourceExhausted),
@@ -66,6 +69,10 @@ pub const ANSWERS: &[Answer] = &[
     Answer::new("QUERY_BUSY", Code::ResourceExhausted).retry(),
     Answer::new("STORE_BUSY", Code::ResourceExhausted).retry(),
     Answer::new("STORE_FULL", Code::ResourceExhausted),
+    Answer::new("NO_SPACE", Code::ResourceExhausted)
+        .saying("the disk of the backups is full; the sidecar's own log lines say where"),
+    Answer::new("BACKUP_UNREADABLE", Code::Unavailable)
+        .saying("the directory of the backups cannot be used; the sidecar's own log lines say why"),
     Answer::new("AUDIT_UNAVAILABLE", Code::Unavailable).retry(),
     Answer::new("AUDIT_UNREADABLE", Code::Unavailable),
     Answer::new("STOPPING", Code::Unavailable).retry(),

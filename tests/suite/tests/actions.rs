@@ -48,8 +48,8 @@ fn each_action_has_the_name_of_its_call_and_stands_once() {
     }
     for action in Action::ALL {
         let times = ACTIONS.iter().filter(|(_, _, listed)| listed == action).count();
-        // Recovering is no call: it needs the files of a stopped installation.
-        let expected = usize::from(*action != Action::Recover);
+        // From 64 on they are no calls: they need the files of a stopped installation.
+        let expected = usize::from(action.code() < Action::Recover.code());
         assert_eq!(times, expected, "{action:?}");
     }
 }

@@ -48,6 +48,18 @@ impl Journal {
     /// # Errors
     /// `Exists` if there is one already; `Unavailable` if there is no space.
     pub fn create(settings: &Settings, identity: &Identity) -> Result<(), JournalError> {
+        Self::create_after(settings, identity, 0)
+    }
+
+    /// The same for a store that has come to this revision already, and whose log is lost.
+    ///
+    /// # Errors
+    /// As [`Journal::create`].
+    pub fn create_after(
+        settings: &Settings,
+        identity: &Identity,
+        revision: u64,
+    ) -> Result<(), JournalError> {
         let directory = &settings.directory;
         let failed = |e: &io::Error| JournalError::io("make", directory, e);
         DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|e| failed(&e))?;
@@ -58,7 +70,7 @@ impl Journal {
         let origin = identity.origin();
         write_public_key(directory, &origin, &identity.signing.public())?;
         let spare = space::zeroed(settings, &StatVfs, settings.segment_bytes)?;
-        let head = SegmentHead { format: FORMAT, origin, ..SegmentHead::default() };
+        let head = SegmentHead { format: FORMAT, origin, revision, ..SegmentHead::default() };
         writer::begin(&lock, settings, &spare, &head, |message| identity.signing.sign(message))?;
         settle::mark_closed(&lock, directory, 0)
     }

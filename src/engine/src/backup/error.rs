@@ -53,7 +53,9 @@ pub enum BackupError {
         expected: String,
     },
     /// Nothing that was given opens it.
-    #[error("this identity or passphrase does not open the backup {0}; name the one it was made for")]
+    #[error(
+        "this identity or passphrase does not open the backup {0}; name the one it was made for"
+    )]
     IdentityWrong(String),
     /// Not an age recipient.
     #[error("{0:?} is no age recipient; one begins with age1 and is made by `age-keygen`")]
@@ -73,9 +75,15 @@ pub enum BackupError {
     /// The log is not the one that was written when the backup was made.
     #[error("the audit log does not belong to this backup: {0}")]
     LogOther(String),
-    /// The copy of the store cannot be used.
-    #[error(transparent)]
-    Copy(#[from] fieldseal_store::CopyError),
+    /// The log that would take the place of the lost one has its name.
+    #[error("the new audit log needs another name than the lost one, {0:?}: two logs would be one")]
+    LogName(String),
+    /// The audit log did not take what the store holds.
+    #[error("the audit log does not take the newest changes; try again when it does")]
+    LogBehind,
+    /// The process ended it.
+    #[error("it was cut off")]
+    Interrupted,
     /// Too much was changed while it was made.
     #[error("more was changed while the backup was made than is kept for it; try it again later")]
     Overrun,
@@ -117,7 +125,9 @@ impl BackupError {
             Self::Living(_) => "RESTORE_LIVING",
             Self::WithoutLog => "RESTORE_WITHOUT_LOG",
             Self::LogOther(_) => "RESTORE_LOG_OTHER",
-            Self::Copy(error) => error.reason(),
+            Self::LogName(_) => "RESTORE_LOG_NAME",
+            Self::LogBehind => "AUDIT_UNAVAILABLE",
+            Self::Interrupted => "INTERNAL",
             Self::Overrun => "BACKUP_OVERRUN",
             Self::Io { error, .. } if is_full(error) => "NO_SPACE",
             Self::Io { .. } => "BACKUP_UNREADABLE",

@@ -86,8 +86,7 @@ pub(super) fn class(now: Timestamp, earlier: &[Manifest], keep: Keep) -> (Class,
 /// Which of these are over. The newest is kept whatever happens: it may be the only one.
 pub(super) fn expired(all: &[Manifest], now: Timestamp) -> Vec<&Manifest> {
     let newest = all.iter().map(Manifest::created_at).max();
-    let is_over =
-        |one: &&Manifest| one.expires_at() <= now && Some(one.created_at()) != newest;
+    let is_over = |one: &&Manifest| one.expires_at() <= now && Some(one.created_at()) != newest;
     all.iter().filter(is_over).collect()
 }
 

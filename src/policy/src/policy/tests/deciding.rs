@@ -129,7 +129,7 @@ fn each_role_may_do_exactly_its_actions() {
         (
             OPERATOR,
             &[
-                ("operator-manage", &[CreateKey, RotateKey, ReloadPolicy]),
+                ("operator-manage", &[CreateKey, RotateKey, ReloadPolicy, CreateBackup]),
                 ("operator-observe", &[GetKey, ListKeys, GetStatus]),
             ],
         ),
@@ -140,7 +140,14 @@ fn each_role_may_do_exactly_its_actions() {
                 ("auditor-observe", &[GetKey, ListKeys, GetStatus]),
             ],
         ),
-        ("local:1000", &[("recover-offline", &[Recover])]),
+        (
+            "local:1000",
+            &[
+                ("recover-offline", &[Recover]),
+                ("offline", &[RestoreBackup, BackupDrill]),
+                ("backup-offline", &[CreateBackup]),
+            ],
+        ),
     ];
     for (principal, rules) in table {
         for action in Action::ALL {

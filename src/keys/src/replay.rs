@@ -1,0 +1,120 @@
+//! Doing again, on a store that is put back from a backup, what the log tells of later: so that
+//! nothing comes back that was disabled, destroyed or shredded.
+
+use std::collections::BTreeSet;
+
+use fieldseal_audit::{Change, Kind as Recorded};
+use fieldseal_model::KeyVersionState;
+use fieldseal_store::{Import, Path};
+use prost::Message;
+
+use crate::error::KeyError;
+use crate::records::{DATA_KEY, KEY, VERSION, VersionRecord, decode};
+
+/// What was done again, and what is not there any more.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Replayed {
+    /// Changes of state that were applied.
+    pub applied: u64,
+    /// Data keys that were removed, because their partition was shredded.
+    pub shredded: u64,
+    /// Data keys that were made later: what was sealed under them does not open.
+    pub lost_data_keys: u64,
+    /// Key versions that were made later.
+    pub lost_versions: u64,
+    /// Keys that were made later.
+    pub lost_keys: BTreeSet<String>,
+}
+
+/// Applies changes in the order of the log.
+#[derive(Default)]
+pub struct Replay {
+    replayed: Replayed,
+}
+
+impl Replay {
+    /// What was done.
+    #[must_use]
+    pub fn finish(self) -> Replayed {
+        self.replayed
+    }
+
+    /// Applies one change that is later than the store.
+    ///
+    /// # Errors
+    /// If a record does not open or cannot be written.
+    pub fn apply(&mut self, import: &mut Import, change: &Change) -> Result<(), KeyError> {
+        let to = match change.kind {
+            Some(Recorded::KeyCreated | Recorded::KeyRotated) => {
+                return self.version_made(import, change);
+            }
+            Some(Recorded::DataKeyCreated) => return self.data_key_made(import, change),
+            Some(Recorded::VersionEnabled) => KeyVersionState::Enabled,
+            Some(Recorded::VersionDisabled | Recorded::VersionRestored) => {
+                KeyVersionState::Disabled
+            }
+            Some(Recorded::VersionDestroyScheduled) => KeyVersionState::DestroyScheduled,
+            Some(Recorded::VersionDestroyed) => KeyVersionState::Destroyed,
+            _ => return Ok(()),
+        };
+        self.version_becomes(import, change, to)
+    }
+
+    fn version_becomes(
+        &mut self,
+        import: &mut Import,
+        change: &Change,
+        to: KeyVersionState,
+    ) -> Result<(), KeyError> {
+        let path = version_path(import, change);
+        let Some(found) = import.open(&path)? else { return Ok(()) };
+        let mut record: VersionRecord = decode("a key version's record", &found.value)?;
+        if to == KeyVersionState::Enabled && record.wrapped.is_empty() {
+            // It was made after the backup: there is nothing to enable.
+            return Ok(());
+        }
+        record.state = to.code().into();
+        if to == KeyVersionState::Destroyed {
+            record.wrapped.clear();
+        }
+        import.seal(&path, change.revision, &record.encode_to_vec())?;
+        self.replayed.applied += 1;
+        Ok(())
+    }
+
+    /// A version that is not in the backup leaves its tombstone: its number is never used again.
+    fn version_made(&mut self, import: &mut Import, change: &Change) -> Result<(), KeyError> {
+        let key = import.path(KEY, &[change.key.as_bytes()]);
+        if import.open(&key)?.is_none() {
+            self.replayed.lost_keys.insert(change.key.clone());
+            return Ok(());
+        }
+        let path = version_path(import, change);
+        if import.open(&path)?.is_some() {
+            return Ok(());
+        }
+        let tombstone = VersionRecord {
+            key: change.key.clone(),
+            version: change.key_version,
+            state: KeyVersionState::Destroyed.code().into(),
+            created_at: change.time.unix_nanos(),
+            ..VersionRecord::default()
+        };
+        import.seal(&path, change.revision, &tombstone.encode_to_vec())?;
+        self.replayed.lost_versions += 1;
+        Ok(())
+    }
+
+    fn data_key_made(&mut self, import: &mut Import, change: &Change) -> Result<(), KeyError> {
+        let Some(id) = change.key_id else { return Ok(()) };
+        let path = import.path(DATA_KEY, &[&id]);
+        if import.open(&path)?.is_none() {
+            self.replayed.lost_data_keys += 1;
+        }
+        Ok(())
+    }
+}
+
+fn version_path(import: &Import, change: &Change) -> Path {
+    import.path(VERSION, &[change.key.as_bytes(), &change.key_version.to_be_bytes()])
+}
