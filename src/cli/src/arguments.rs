@@ -5,6 +5,7 @@ pub(crate) mod dev;
 mod health;
 pub(crate) mod manual;
 mod policy;
+mod root;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ pub(crate) use health::{HealthArguments, ProbeKind};
 pub(crate) use policy::{
     ExplainArguments, MemberArguments, PolicyCommand, PolicyInitArguments, PolicySource,
 };
+pub(crate) use root::{Provider, ProviderArguments, RewrapArguments, RootCommand};
 
 /// Exit codes, shown at the end of the help.
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 internal, 2 usage, 3 not found, 4 denied, \
@@ -61,6 +63,9 @@ pub(crate) enum Command {
     Config(config::ConfigCommand),
     /// Open a value of a stopped installation with the recovery identity
     Recover(RecoverArguments),
+    /// Rotate the root key of a stopped installation, or move it to another root provider
+    #[command(subcommand)]
+    Root(RootCommand),
     /// Create, show, list and rotate keys
     #[command(subcommand)]
     Key(KeyCommand),
@@ -105,10 +110,8 @@ pub(crate) struct InitArguments {
     /// The address that `serve` listens on
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7443")]
     pub listen: SocketAddr,
-    /// Where the root provider's key file is made; never inside the state directory
-    /// [default: DIR/root.key]
-    #[arg(long, value_name = "PATH")]
-    pub root_key_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub provider: ProviderArguments,
     #[command(flatten)]
     pub members: MemberArguments,
     /// Also make a development CA and certificates for the server and the callers app, ops, auditor

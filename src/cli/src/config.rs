@@ -72,7 +72,8 @@ fn as_json(Effective { setting, value, origin }: &Effective) -> Json {
         Value::Flag(on) => json!(on),
         Value::Number(number) => json!(number),
         Value::Choice(word) => json!(word),
-        Value::Name(name) => json!(name),
+        Value::Name(name) | Value::Text(name) => json!(name),
+        Value::Command(words) => json!(words),
     };
     let origin = match origin {
         Origin::Default => json!({ "kind": "default" }),

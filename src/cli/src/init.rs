@@ -19,7 +19,8 @@ use crate::signals::{StopSignals, interrupted};
 /// Runs `init`.
 pub(crate) async fn run(arguments: InitArguments, output: &Output) -> Result<(), Failure> {
     let mut plan = Plan::new(&arguments.dir, arguments.listen);
-    plan.root_key_file = arguments.root_key_file;
+    plan.root_key_file = arguments.provider.root_key_file.clone();
+    plan.settings.extend(arguments.provider.settings());
     plan.recovery_recipient = arguments.recovery_recipient;
     if arguments.dev_certificates {
         plan = plan
@@ -102,8 +103,8 @@ fn refuse_unseen(plan: &Plan) -> Result<(), Failure> {
 fn show_identity(created: &Created) -> Result<(), Failure> {
     let Some(identity) = &created.recovery_identity else { return Ok(()) };
     let text = Zeroizing::new(format!(
-        "\nRECOVERY IDENTITY, shown once and stored nowhere. Without it and without the root key\n\
-         file, everything that was sealed is lost. Keep it off this machine, on paper or in a safe:\n\
+        "\nRECOVERY IDENTITY, shown once and stored nowhere. Without it and without the root\n\
+         provider, everything that was sealed is lost. Keep it off this machine, on paper or in a safe:\n\
          \n{}\n\n\
          It opens the root key in state/keyring.json (`fieldseal recover`, or the `age` program).\n",
         identity.trim_end()

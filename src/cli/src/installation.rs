@@ -4,7 +4,7 @@
 //! ```text
 //! DIR/
 //!   fieldseal.toml     the configuration; written last, so that a half-made installation has none
-//!   root.key           the root provider's key, outside the state
+//!   root.key           the root provider's key, outside the state; with `file` only
 //!   policy/            rules and who has which role
 //!   tls/               development certificates, where asked for
 //!   state/             keyring.json, store/, audit/
@@ -18,11 +18,12 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use fieldseal_keys::keyring::{self, FileProvider, KeyringError, Recovery};
+use fieldseal_keys::keyring::{self, FileProvider, KeyringError, Recovery, RootProvider};
 use fieldseal_model::{InstallationId, Principal};
 use fieldseal_policy::Role;
-use fieldseal_server::config::{Config, DEFAULT_PROBES};
+use fieldseal_server::config::{Config, DEFAULT_PROBES, RootSettings};
 use zeroize::Zeroizing;
 
 use crate::certificates::{Authority, write_private};
@@ -156,7 +157,7 @@ pub(crate) async fn create(plan: &Plan) -> Result<Created, Failure> {
 /// # Errors
 /// As [`create`].
 pub(crate) async fn prepare(plan: &Plan) -> Result<Prepared, Failure> {
-    let config = configuration(plan)?;
+    let config = configuration(plan, None)?;
     let dir = claim(&plan.dir)?;
     let mut undo = Undo { paths: Vec::new() };
     let created = fill(plan, &dir, &config, &mut undo).await?;
@@ -264,13 +265,22 @@ fn taken(what: String) -> Failure {
 }
 
 async fn fill(plan: &Plan, dir: &Path, config: &str, undo: &mut Undo) -> Result<Created, Failure> {
+    let path = dir.join(CONFIG);
+    let parse = |text| Config::parse(&path, text).map_err(|e| crate::serve::config_failure(&e));
+    let root = parse(config)?.root;
     let state = undo.directory(dir.join("state"))?;
-    let provider = root_key(&root_key_file(plan, dir)?, &state, undo)?;
+    let provider: Arc<dyn RootProvider> = match root {
+        RootSettings::File { file } => Arc::new(root_key(&file, &state, undo)?),
+        other => fieldseal_server::new_provider(&other).await.map_err(|e| keyring_failure(&e))?,
+    };
     let recovery = match &plan.recovery_recipient {
         Some(recipient) => Recovery::Recipient(recipient.clone()),
         None => Recovery::Generate,
     };
-    let made = keyring::create(&state.join("keyring.json"), &provider, recovery);
+    let keyring = state.join("keyring.json");
+    let make = move || keyring::create(&keyring, &*provider, recovery);
+    let made = tokio::task::spawn_blocking(make).await;
+    let made = made.unwrap_or_else(|_| Err(KeyringError::Missing("its thread failed".to_owned())));
     let made = made.map_err(|e| keyring_failure(&e))?;
     let installation = made.keyring.installation();
     let recovery_recipient = made.keyring.recipient().to_owned();
@@ -280,13 +290,12 @@ async fn fill(plan: &Plan, dir: &Path, config: &str, undo: &mut Undo) -> Result<
     if !plan.dev_callers.is_empty() {
         certificates(plan, &undo.directory(dir.join("tls"))?)?;
     }
-    let path = dir.join(CONFIG);
-    let parsed = Config::parse(&path, config).map_err(|e| crate::serve::config_failure(&e))?;
-    fieldseal_server::installation(&parsed, made.keyring)
+    let config = configuration(plan, Some(&recovery_recipient))?;
+    fieldseal_server::installation(&parse(&config)?, made.keyring)
         .create()
         .await
         .map_err(|e| crate::serve::boot_failure(&e))?;
-    write_new(&path, config)?;
+    write_new(&path, &config)?;
     undo.made(path);
     File::open(dir).and_then(|d| d.sync_all()).map_err(|e| Failure::io("cannot sync", dir, &e))?;
     Ok(Created {
@@ -299,12 +308,6 @@ async fn fill(plan: &Plan, dir: &Path, config: &str, undo: &mut Undo) -> Result<
 
 fn keyring_failure(error: &KeyringError) -> Failure {
     crate::serve::keyring_failure(error)
-}
-
-/// Where the root provider's key file goes. Relative paths begin where the command was called.
-fn root_key_file(plan: &Plan, dir: &Path) -> Result<PathBuf, Failure> {
-    let Some(stated) = &plan.root_key_file else { return Ok(dir.join("root.key")) };
-    std::path::absolute(stated).map_err(|e| Failure::io("cannot use", stated, &e))
 }
 
 /// Makes the root provider's key file; never in the state directory, whose copies would then open
@@ -370,7 +373,7 @@ fn certificates(plan: &Plan, tls: &Path) -> Result<(), Failure> {
 }
 
 /// The configuration's text: the commented defaults with this plan's values.
-fn configuration(plan: &Plan) -> Result<String, Failure> {
+fn configuration(plan: &Plan, recipient: Option<&str>) -> Result<String, Failure> {
     let (listen, probes) = (plan.listen.to_string(), plan.probes.to_string());
     let mut changes = vec![
         ("server.listen", listen.as_str()),
@@ -379,6 +382,7 @@ fn configuration(plan: &Plan) -> Result<String, Failure> {
         ("server.reflection", if plan.reflection { "true" } else { "false" }),
         ("state.backend", if plan.in_memory { "memory" } else { "sled" }),
         ("tls.principal", principal_kind(&plan.members)?),
+        ("root.recovery_recipient", recipient.unwrap_or_default()),
     ];
     let root_key_file = match &plan.root_key_file {
         Some(stated) => {

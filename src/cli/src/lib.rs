@@ -25,6 +25,7 @@ mod pages;
 mod policy;
 mod quickstart;
 mod recover;
+mod root;
 mod serve;
 mod signals;
 mod status;
@@ -62,6 +63,10 @@ pub fn main() -> ExitCode {
         Err(error) => return usage(&error),
     };
     let output = Output::new(arguments.output);
+    // The runtime has threads, so this comes first.
+    if let Err(failure) = root::take_variables(&arguments.command) {
+        return failed(&failure, &output);
+    }
     let ended = fieldseal_server::runtime()
         .map_err(|e| Failure::new(Exit::Internal, "IO_ERROR", format!("no runtime: {e}")))
         .and_then(|runtime| run_on(runtime, run(arguments.command, &output)));
@@ -104,6 +109,7 @@ async fn run(command: Command, output: &Output) -> Result<(), Failure> {
         Command::Serve(arguments) => serve::command(arguments).await,
         Command::Config(command) => config::run(command, output),
         Command::Recover(arguments) => recover::run(arguments, output).await,
+        Command::Root(command) => root::run(command, output).await,
         Command::Key(command) => keys::run(command, output).await,
         Command::Encrypt(arguments) => values::encrypt(arguments, output).await,
         Command::Decrypt(arguments) => values::decrypt(arguments, output).await,

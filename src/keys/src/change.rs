@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use fieldseal_audit::{ChangeEvent, ChangedBy, Kind, Receipt};
 use fieldseal_crypto::Kek;
-use fieldseal_crypto::wrap::{self, KekId};
+use fieldseal_crypto::wrap::KekId;
 use fieldseal_model::{
     AccessReason, Action, KeyName, KeyVersion, KeyVersionState, RequestId, Timestamp, VersionNumber,
 };
@@ -160,7 +160,7 @@ impl Inner {
     fn make_version(&self, key: &KeyName, number: VersionNumber) -> Result<NewVersion, KeyError> {
         let kek = Kek::generate()?;
         let id = KekId { installation: self.keyring.installation(), key, version: number };
-        let wrapped = wrap::wrap_kek(self.keyring.root(), &id, &kek)?;
+        let wrapped = self.keyring.wrap_kek(&id, &kek)?;
         let created_at = self.clock.now();
         let record = VersionRecord {
             key: key.as_str().to_owned(),

@@ -5,18 +5,24 @@ mod document;
 mod error;
 mod provider;
 mod recovery;
+mod rotation;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use fieldseal_crypto::wrap::{self, Wrapped};
-use fieldseal_crypto::{RootKey, ServiceKey, ServiceKeyKind, random};
+use fieldseal_crypto::wrap::{self, KekId, UnwrapError, Wrapped};
+use fieldseal_crypto::{Kek, RootKey, ServiceKey, ServiceKeyKind, random};
 use fieldseal_model::InstallationId;
 use zeroize::Zeroizing;
 
-use document::Document;
+pub use document::Wrapping;
+use document::{Document, WrappedRoot};
 pub use error::KeyringError;
-pub use provider::{FileProvider, RootProvider};
+pub use provider::{
+    Derivation, EnvProvider, ExecProvider, FileProvider, Passphrase, PassphraseProvider, Program,
+    RootProvider, SystemdProvider, Terminal,
+};
+pub use rotation::{begin_rotation, finish_rotation, rewrap};
 
 /// Who can recover the root key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,9 +44,25 @@ pub struct Created {
 /// An opened keyring: the only place where the root key is in clear.
 pub struct Keyring {
     installation: InstallationId,
-    root: RootKey,
     recipient: String,
+    current: OpenRoot,
+    /// The root key that a rotation moves to, while it is under way: both are in use then.
+    pending: Option<OpenRoot>,
+}
+
+/// A root key, and the service keys under it.
+struct OpenRoot {
+    root: RootKey,
     services: BTreeMap<&'static str, Vec<u8>>,
+}
+
+/// What opens a keyring.
+#[derive(Clone, Copy)]
+pub enum Opener<'a> {
+    /// Its root provider.
+    Provider(&'a dyn RootProvider),
+    /// The text of its recovery identity (`AGE-SECRET-KEY-1…`).
+    Identity(&'a str),
 }
 
 /// Makes a keyring for a new installation and writes it, for its owner alone. It appears whole or
@@ -65,37 +87,48 @@ pub fn create(
     };
     let installation = InstallationId::new(random::array()?);
     let root = RootKey::generate()?;
-    let recovery = recovery::seal(&recipient, &root)?;
     let services = new_services(installation, &root)?;
-    let document = Document {
-        installation,
-        provider: provider.name().to_owned(),
-        provider_id: provider.id(),
-        root: provider.wrap(installation, &root)?,
-        recipient: recipient.clone(),
-        recovery,
-        services: services.clone(),
-    };
-    document.write(path)?;
-    let keyring = Keyring { installation, root, recipient, services };
+    let current = wrapped(installation, provider, &recipient, OpenRoot { root, services })?;
+    let (current, open) = current;
+    let wrapping = Wrapping::of(provider);
+    let recipient_of = recipient.clone();
+    let document = Document { installation, wrapping, recipient, current, pending: None };
+    document.create(path)?;
+    let keyring = Keyring { installation, recipient: recipient_of, current: open, pending: None };
     Ok(Created { keyring, identity })
+}
+
+/// Wraps a root key twice. A provider that does not open what it wrapped would lose it.
+fn wrapped(
+    installation: InstallationId,
+    provider: &dyn RootProvider,
+    recipient: &str,
+    open: OpenRoot,
+) -> Result<(WrappedRoot, OpenRoot), KeyringError> {
+    let recovery = recovery::seal(recipient, &open.root)?;
+    let root = provider.wrap(installation, &open.root)?;
+    let again = provider.unwrap(installation, &root)?;
+    if again.expose() != open.root.expose() {
+        let what = format!("{} does not open what it wrapped", provider.name());
+        return Err(KeyringError::ProviderBroken(what));
+    }
+    Ok((WrappedRoot { root, recovery, services: open.services.clone() }, open))
+}
+
+/// Who wrapped the root key of a keyring: what is needed to open it.
+///
+/// # Errors
+/// `NotInitialized`, `FormatNewer` or `Corrupt`.
+pub fn wrapping(path: &Path) -> Result<Wrapping, KeyringError> {
+    Document::read(path).map(|document| document.wrapping)
 }
 
 /// Opens a keyring with its root provider.
 ///
 /// # Errors
-/// `NotInitialized`, `FormatNewer`, `Corrupt`, `WrongProvider` or `WrongRootKey`.
+/// `NotInitialized`, `FormatNewer`, `Corrupt`, `WrongProvider`, or what its provider says.
 pub fn open(path: &Path, provider: &dyn RootProvider) -> Result<Keyring, KeyringError> {
-    let document = Document::read(path)?;
-    if document.provider != provider.name() || document.provider_id != provider.id() {
-        return Err(KeyringError::WrongProvider {
-            file: path.to_owned(),
-            wanted: format!("{} {}", document.provider, document.provider_id),
-            given: format!("{} {}", provider.name(), provider.id()),
-        });
-    }
-    let root = provider.unwrap(document.installation, &document.root)?;
-    opened(path, document, root)
+    open_by(path, Opener::Provider(provider))
 }
 
 /// Opens a keyring with the recovery identity, without its root provider.
@@ -103,22 +136,75 @@ pub fn open(path: &Path, provider: &dyn RootProvider) -> Result<Keyring, Keyring
 /// # Errors
 /// `NotInitialized`, `FormatNewer`, `Corrupt`, or `Identity` if the text is no identity or another's.
 pub fn open_with_identity(path: &Path, identity: &str) -> Result<Keyring, KeyringError> {
-    let document = Document::read(path)?;
-    let root = recovery::open(identity, &document.recovery)?;
-    opened(path, document, root)
+    open_by(path, Opener::Identity(identity))
+}
+
+/// Opens a keyring with one or the other.
+///
+/// # Errors
+/// As [`open`] and [`open_with_identity`].
+pub fn open_by(path: &Path, opener: Opener<'_>) -> Result<Keyring, KeyringError> {
+    opened(path, &Document::read(path)?, opener)
+}
+
+fn opened(path: &Path, document: &Document, by: Opener<'_>) -> Result<Keyring, KeyringError> {
+    if let Opener::Provider(provider) = by {
+        check_provider(path, &document.wrapping, provider)?;
+    }
+    let current = open_root(path, document, &document.current, by)?;
+    let pending = document.pending.as_ref().map(|p| open_root(path, document, p, by));
+    Ok(Keyring {
+        installation: document.installation,
+        recipient: document.recipient.clone(),
+        current,
+        pending: pending.transpose()?,
+    })
+}
+
+/// Which key the program of `exec` uses, that program alone knows; it may be called otherwise now.
+fn check_provider(
+    path: &Path,
+    wanted: &Wrapping,
+    provider: &dyn RootProvider,
+) -> Result<(), KeyringError> {
+    let given = Wrapping::of(provider);
+    let same_key = wanted.id == given.id || given.provider == "exec";
+    if wanted.provider == given.provider && same_key {
+        return Ok(());
+    }
+    let (file, wanted, given) = (path.to_owned(), wanted.to_string(), given.to_string());
+    Err(KeyringError::WrongProvider { file, wanted, given })
 }
 
 /// Every service key must open: half a keyring is none.
-fn opened(path: &Path, document: Document, root: RootKey) -> Result<Keyring, KeyringError> {
-    let Document { installation, recipient, services, .. } = document;
-    let keyring = Keyring { installation, root, recipient, services };
-    for kind in ServiceKeyKind::ALL {
-        keyring.service(kind).map_err(|_| KeyringError::Corrupt {
-            file: path.to_owned(),
-            what: format!("its {} key does not open", kind.as_str()),
-        })?;
+fn open_root(
+    path: &Path,
+    document: &Document,
+    wrapped: &WrappedRoot,
+    by: Opener<'_>,
+) -> Result<OpenRoot, KeyringError> {
+    let root = match by {
+        Opener::Provider(provider) => {
+            let root = provider.unwrap(document.installation, &wrapped.root);
+            root.map_err(|error| error.expecting(&document.wrapping))?
+        }
+        Opener::Identity(identity) => {
+            recovery::open(identity, &wrapped.recovery, &document.recipient)?
+        }
+    };
+    let open = OpenRoot { root, services: wrapped.services.clone() };
+    let opens = |kind: &ServiceKeyKind| open.service(document.installation, *kind).is_ok();
+    let (good, bad): (Vec<_>, Vec<_>) = ServiceKeyKind::ALL.into_iter().partition(opens);
+    match (good.as_slice(), bad.as_slice()) {
+        (_, []) => Ok(open),
+        ([], _) if matches!(by, Opener::Provider(_)) => {
+            Err(KeyringError::WrongRootKey.expecting(&document.wrapping))
+        }
+        (_, [kind, ..]) => {
+            let what = format!("its {} key does not open", kind.as_str());
+            Err(KeyringError::corrupt(path, what))
+        }
     }
-    Ok(keyring)
 }
 
 fn new_services(
@@ -134,6 +220,18 @@ fn new_services(
     Ok(services)
 }
 
+impl OpenRoot {
+    fn service(
+        &self,
+        installation: InstallationId,
+        kind: ServiceKeyKind,
+    ) -> Result<ServiceKey, KeyringError> {
+        let wrapped = self.services.get(kind.as_str()).ok_or(KeyringError::WrongRootKey)?;
+        wrap::unwrap_service(&self.root, installation, kind, wrapped)
+            .map_err(|_| KeyringError::WrongRootKey)
+    }
+}
+
 impl Keyring {
     /// A keyring that is never written: for an installation that lives as long as its process.
     ///
@@ -143,7 +241,8 @@ impl Keyring {
         let installation = InstallationId::new(random::array()?);
         let root = RootKey::generate()?;
         let services = new_services(installation, &root)?;
-        Ok(Self { installation, root, recipient: String::new(), services })
+        let current = OpenRoot { root, services };
+        Ok(Self { installation, recipient: String::new(), current, pending: None })
     }
 
     /// The installation's id.
@@ -152,14 +251,50 @@ impl Keyring {
         self.installation
     }
 
-    /// The age recipient of the recovery wrapper; empty for an ephemeral keyring.
+    /// The age recipient of the recovery wrapper, which is its own fingerprint; empty for an
+    /// ephemeral keyring.
     #[must_use]
     pub fn recipient(&self) -> &str {
         &self.recipient
     }
 
-    pub(crate) fn root(&self) -> &RootKey {
-        &self.root
+    /// Whether the root key can be recovered by whom the configuration names. Empty is anybody.
+    ///
+    /// # Errors
+    /// `WrongRecipient`, which names both.
+    pub fn check_recipient(&self, path: &Path, wanted: &str) -> Result<(), KeyringError> {
+        if wanted.is_empty() || wanted == self.recipient {
+            return Ok(());
+        }
+        let (file, found) = (path.to_owned(), self.recipient.clone());
+        Err(KeyringError::WrongRecipient { file, wanted: wanted.to_owned(), found })
+    }
+
+    /// True while a rotation of the root key has begun and is not finished.
+    #[must_use]
+    pub fn is_rotating(&self) -> bool {
+        self.pending.is_some()
+    }
+
+    /// The root key that wraps what is made now: the new one while a rotation is under way.
+    fn newest(&self) -> &OpenRoot {
+        self.pending.as_ref().unwrap_or(&self.current)
+    }
+
+    /// Wraps a KEK.
+    pub(crate) fn wrap_kek(&self, id: &KekId<'_>, kek: &Kek) -> Result<Wrapped, KeyringError> {
+        Ok(wrap::wrap_kek(&self.newest().root, id, kek)?)
+    }
+
+    /// Unwraps a KEK, by whichever root key wrapped it: a wrap commits to its key.
+    pub(crate) fn unwrap_kek(&self, id: &KekId<'_>, wrapped: &[u8]) -> Result<Kek, UnwrapError> {
+        let newest = wrap::unwrap_kek(&self.newest().root, id, wrapped);
+        newest.or_else(|_| wrap::unwrap_kek(&self.current.root, id, wrapped))
+    }
+
+    #[cfg(test)]
+    fn root(&self) -> &RootKey {
+        &self.newest().root
     }
 
     /// Unwraps a service key.
@@ -167,9 +302,7 @@ impl Keyring {
     /// # Errors
     /// `WrongRootKey` if it does not open; checked when the keyring is opened.
     pub fn service(&self, kind: ServiceKeyKind) -> Result<ServiceKey, KeyringError> {
-        let wrapped = self.services.get(kind.as_str()).ok_or(KeyringError::WrongRootKey)?;
-        wrap::unwrap_service(&self.root, self.installation, kind, wrapped)
-            .map_err(|_| KeyringError::WrongRootKey)
+        self.current.service(self.installation, kind)
     }
 }
 

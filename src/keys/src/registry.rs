@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use fieldseal_crypto::Kek;
-use fieldseal_crypto::wrap::{self, KekId};
+use fieldseal_crypto::wrap::KekId;
 use fieldseal_model::{KeyName, KeyVersion, KeyVersionState, Timestamp, VersionNumber};
 use fieldseal_store::Store;
 use parking_lot::RwLock;
@@ -258,7 +258,8 @@ fn load_version(
         None
     } else {
         let id = KekId { installation: keyring.installation(), key: name, version: number };
-        let kek = wrap::unwrap_kek(keyring.root(), &id, &record.wrapped)
+        let kek = keyring
+            .unwrap_kek(&id, &record.wrapped)
             .map_err(|_| KeyError::Corrupt("a KEK that the root key does not open"))?;
         Some(Arc::new(kek))
     };

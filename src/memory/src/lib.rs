@@ -6,11 +6,13 @@
 //! has no `Debug`, `Clone` or `Serialize`, and is built in place.
 
 mod allocator;
+mod environment;
 mod pool;
 mod process;
 mod secret;
 
 pub use allocator::{WipingAllocator, give_back};
+pub use environment::{NotTaken, take_variable};
 pub use pool::{Protection, key_page_bytes, protection};
 pub use process::harden_process;
 pub use secret::SecretBox;

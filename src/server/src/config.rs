@@ -5,6 +5,7 @@ mod environment;
 mod error;
 mod reader;
 mod reference;
+mod root;
 mod setting;
 mod table;
 #[cfg(test)]
@@ -22,6 +23,7 @@ use fieldseal_model::PrincipalKind;
 pub use environment::Environment;
 pub use error::{ConfigError, ConfigErrors, Origin};
 pub use reader::Effective;
+pub use root::{ROOT_VARIABLE, RootSettings};
 pub use setting::{Setting, Value};
 pub use table::{OTHER_VARIABLES, OtherVariable, SETTINGS};
 pub use watching::{DEFAULT_PROBES, ProbeSettings};
@@ -47,8 +49,10 @@ pub struct Config {
     pub tls: TlsFiles,
     /// `[state]`.
     pub state: StateSettings,
-    /// `[root]`.
+    /// `[root]`: the root provider.
     pub root: RootSettings,
+    /// `[root]`: who can recover the root key; empty is anybody.
+    pub recovery_recipient: String,
     /// `[policy]`: the directory of the policies and their schema.
     pub policy_directory: PathBuf,
     /// `[audit]`.
@@ -125,13 +129,6 @@ pub enum Backend {
     Sled,
     /// Nothing survives the process.
     Memory,
-}
-
-/// `[root]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RootSettings {
-    /// The root key is wrapped by a key in this file.
-    File(PathBuf),
 }
 
 /// `[audit]`.
@@ -216,7 +213,10 @@ impl Config {
         for Effective { setting, value, .. } in &effective {
             setting.apply(&mut config, value);
         }
+        let directory = file.parent().unwrap_or(Path::new(""));
+        let conflicts = root::conflicts(&config, directory, &effective, &errors);
         errors.extend(config.conflicts(&effective, &errors));
+        errors.extend(conflicts);
         match errors.is_empty() {
             true => Ok((config, effective)),
             false => Err(ConfigErrors::new(errors)),
@@ -273,7 +273,8 @@ impl Config {
                 principal: PrincipalKind::Spiffe,
             },
             state: StateSettings { directory: PathBuf::new(), backend: Backend::Sled },
-            root: RootSettings::File(PathBuf::new()),
+            root: RootSettings::default(),
+            recovery_recipient: String::new(),
             policy_directory: PathBuf::new(),
             audit: AuditSettings {
                 segment_bytes: 0,

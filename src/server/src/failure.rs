@@ -130,6 +130,7 @@ pub fn boot_kind(error: &BootError) -> (ServeErrorKind, &'static str) {
 pub fn keyring_kind(error: &KeyringError) -> (ServeErrorKind, &'static str) {
     use ServeErrorKind as K;
     match error {
+        KeyringError::Expected { error, .. } => keyring_kind(error),
         KeyringError::NotInitialized(_) => (K::NotFound, "STORE_NOT_INITIALIZED"),
         KeyringError::Exists(_) => (K::Conflict, "INSTALLATION_EXISTS"),
         KeyringError::FormatNewer { .. } => (K::Usage, "FORMAT_NEWER"),
@@ -138,9 +139,14 @@ pub fn keyring_kind(error: &KeyringError) -> (ServeErrorKind, &'static str) {
             (K::Usage, "ROOT_KEY_WRONG")
         }
         KeyringError::Unsafe { .. } => (K::Usage, "ROOT_KEY_UNSAFE"),
+        KeyringError::Weak(_) | KeyringError::Different => (K::Usage, "PASSPHRASE_REFUSED"),
         KeyringError::Recipient => (K::Usage, "RECIPIENT_INVALID"),
+        KeyringError::WrongRecipient { .. } => (K::Usage, "RECIPIENT_WRONG"),
         KeyringError::Identity(_) => (K::Usage, "IDENTITY_WRONG"),
-        KeyringError::Io { .. } => (K::Usage, "ROOT_KEY_UNREADABLE"),
+        KeyringError::Io { .. } | KeyringError::Missing(_) => (K::Usage, "ROOT_KEY_UNREADABLE"),
+        KeyringError::ProviderDown(_) => (K::Unavailable, "ROOT_PROVIDER_UNAVAILABLE"),
+        KeyringError::ProviderBroken(_) => (K::Usage, "ROOT_PROVIDER_BROKEN"),
+        KeyringError::RotationPending => (K::Conflict, "ROOT_ROTATION_PENDING"),
         _ => (K::Internal, "INTERNAL"),
     }
 }

@@ -1,6 +1,7 @@
 //! From a configuration to a running sidecar, and back into nothing.
 
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use fieldseal_api::v1::key_service_server::KeyServiceServer;
 use fieldseal_api::v1::system_service_server::SystemServiceServer;
 use fieldseal_audit::{Health, Journal, JournalError};
 use fieldseal_engine::{Engine, Installation, StoreBackend, StoreHealth};
-use fieldseal_keys::keyring::{self, FileProvider, Keyring, KeyringError};
+use fieldseal_keys::keyring::{Keyring, KeyringError};
 use fieldseal_memory::Protection;
 use fieldseal_model::{InstallationId, SystemClock};
 use fieldseal_service::{AuditHandler, EncryptionHandler, KeyHandler, SystemHandler, WireLimits};
@@ -20,11 +21,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::address_file::AddressFile;
 use crate::calls::LimitedServices;
-use crate::config::{Backend, Config, RootSettings};
+use crate::config::{Backend, Config};
 use crate::failure::ServeError;
 use crate::health::{Readiness, with_health, with_reflection};
 use crate::listening::{BACKLOG, bind, unheard};
 use crate::probes::{Observer, Probing, Serving};
+use crate::root::open_patiently;
 use crate::services::Services;
 use crate::telemetry::CHECKPOINTS;
 use crate::transport::{self, Tls, TlsSettings};
@@ -64,15 +66,6 @@ pub fn installation(config: &Config, keyring: Keyring) -> Installation {
     Installation::new(engine_settings(config), keyring)
 }
 
-/// Opens the root provider that the configuration names.
-///
-/// # Errors
-/// If its file is missing or others could use it.
-pub fn provider(config: &Config) -> Result<FileProvider, ServeError> {
-    let RootSettings::File(path) = &config.root;
-    Ok(FileProvider::open(path, &config.state.directory, false)?)
-}
-
 /// Runs the sidecar until `stop` is ready, then drains, records the stop and signs the last
 /// checkpoint. It is ready, and says so, only when it can serve. Whenever `reload` is ready, it reads
 /// its policy again.
@@ -90,8 +83,7 @@ pub async fn run(
         return Err(KeyringError::NotInitialized(path).into());
     }
     check_backend(&config)?;
-    let keyring = keyring::open(&path, &provider(&config)?)?;
-    let installation = keyring.installation();
+    let mut stop = pin!(stop);
     let tls = Tls::new(&TlsSettings::from_files(
         &config.tls.certificate,
         &config.tls.private_key,
@@ -106,9 +98,23 @@ pub async fn run(
         Ok((socket, Probing::start(&config.probes, &readiness).await?))
     };
     let (socket, probing) = bound.await.map_err(|error| in_use_or(error, &config))?;
+    let observer = probing.observer();
+    let opened = tokio::select! {
+        () = stop.as_mut() => return Ok(()),
+        opened = open_patiently(&config, || observer.waits_for_root()) => opened,
+    };
+    let keyring = opened?;
+    let installation = keyring.installation();
+    if keyring.is_rotating() {
+        tracing::warn!(
+            event = "root_rotation_unfinished",
+            "a rotation of the root key has begun and is not finished: both root keys are in use \
+             until the sidecar is stopped and `fieldseal root rotate` ends it"
+        );
+    }
     let engine = self::installation(&config, keyring);
     let engine = engine.start(Arc::new(SystemClock)).await?;
-    let watchers = (&readiness, probing.observer());
+    let watchers = (&readiness, observer);
     let served = serve(&config, (socket, tls), &engine, installation, watchers, stop, reload).await;
     let stopped = engine.stop().await;
     if let Ok(checkpoint) = &stopped {

@@ -13,7 +13,7 @@ fn callers_of_two_kinds_are_refused() {
         (Role::App, Principal::parse("dns:a").unwrap()),
         (Role::Auditor, Principal::parse("spiffe://d/b").unwrap()),
     ];
-    let refused = configuration(&plan).map_err(|f| f.reason().to_owned());
+    let refused = configuration(&plan, None).map_err(|f| f.reason().to_owned());
     assert_eq!(refused, Err("PRINCIPALS_DIFFER".to_owned()));
 }
 
@@ -101,12 +101,13 @@ fn the_configuration_says_what_was_planned() {
     plan.root_key_file = Some("/else\"where/key".into());
     plan.members = vec![(Role::App, Principal::parse("dns:a").unwrap())];
     plan.settings = vec![("audit.segment_mib", "4".to_owned())];
-    let config = Config::parse(Path::new("/x/f.toml"), &configuration(&plan).unwrap()).unwrap();
+    let config =
+        Config::parse(Path::new("/x/f.toml"), &configuration(&plan, None).unwrap()).unwrap();
     assert_eq!(config.server.address_file, Some("/x/address".into()));
     assert_eq!(config.tls.principal, fieldseal_model::PrincipalKind::Dns);
     assert_eq!(config.audit.segment_bytes, 4 << 20);
-    let fieldseal_server::config::RootSettings::File(file) = config.root;
-    assert_eq!(file, Path::new("/else\"where/key"));
+    let file = "/else\"where/key".into();
+    assert_eq!(config.root, fieldseal_server::config::RootSettings::File { file });
 }
 #[test]
 fn the_server_s_certificate_has_every_name_by_which_it_is_reached() {

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use fieldseal_crypto::random::RandomError;
 
+use super::document::Wrapping;
+
 /// Why a keyring was not made or opened. No message holds a secret.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -47,8 +49,52 @@ pub enum KeyringError {
         given: String,
     },
     /// The root provider does not open the root key.
-    #[error("the root key does not open; root key file and keyring do not belong together")]
+    #[error(
+        "the root provider does not open the root key: it and the keyring do not belong together"
+    )]
     WrongRootKey,
+    /// What the root provider needs is not there.
+    #[error("{0}")]
+    Missing(String),
+    /// A passphrase for a new key is too short.
+    #[error("a passphrase has at least {0} bytes; take one that nobody can guess")]
+    Weak(usize),
+    /// A passphrase was typed differently the second time.
+    #[error("the passphrases differ")]
+    Different,
+    /// Argon2id could not be computed.
+    #[error("cannot make a key of the passphrase: {0}")]
+    Derivation(String),
+    /// The program of the root provider cannot say now. Trying again may help.
+    #[error("the root provider does not answer: {0}")]
+    ProviderDown(String),
+    /// The program of the root provider answers something that is none. Trying again does not help.
+    #[error("the root provider is broken: {0}")]
+    ProviderBroken(String),
+    /// The root provider cannot be used, and this keyring needs it.
+    #[error("{error}; the keyring was wrapped by the root provider {expected}")]
+    Expected {
+        /// Who wrapped it.
+        expected: String,
+        /// What is wrong.
+        error: Box<KeyringError>,
+    },
+    /// The keyring can be recovered by somebody else than the configuration says.
+    #[error(
+        "{} can be recovered by {found}, and the configuration (root.recovery_recipient) says {wanted}",
+        .file.display()
+    )]
+    WrongRecipient {
+        /// The keyring.
+        file: PathBuf,
+        /// Who it is in the configuration.
+        wanted: String,
+        /// Who it is in the keyring.
+        found: String,
+    },
+    /// A rotation of the root key has begun and is not finished.
+    #[error("a rotation of the root key is not finished; finish it with `fieldseal root rotate`")]
+    RotationPending,
     /// A root key file that others could read or replace.
     #[error("{} {what}", .file.display())]
     Unsafe {
@@ -61,7 +107,7 @@ pub enum KeyringError {
     #[error("the recovery recipient is none; it begins with age1 and is made by `age-keygen`")]
     Recipient,
     /// Not an age identity, or that of another recipient.
-    #[error("the recovery identity does not open this keyring; it was made for {0}")]
+    #[error("the recovery identity does not open this keyring: {0}")]
     Identity(String),
     /// The operating system has no randomness.
     #[error(transparent)]
@@ -79,6 +125,12 @@ pub enum KeyringError {
 }
 
 impl KeyringError {
+    /// Says who wrapped the keyring beside what is wrong.
+    #[must_use]
+    pub fn expecting(self, expected: &Wrapping) -> Self {
+        Self::Expected { expected: expected.to_string(), error: Box::new(self) }
+    }
+
     pub(super) fn io(what: &'static str, file: &Path, error: std::io::Error) -> Self {
         Self::Io { what, file: file.to_owned(), error }
     }

@@ -1,18 +1,26 @@
 //! Root providers: who wraps the root key. None hands its own key out.
+//!
+//! Four of them hold a key of their own and differ in where it comes from; `exec` asks a program.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+mod env;
+mod exec;
+mod file;
+mod passphrase;
+mod systemd;
 
 use fieldseal_crypto::wrap;
 use fieldseal_crypto::{ProviderKey, RootKey};
 use fieldseal_model::InstallationId;
-use zeroize::Zeroizing;
+
+pub use env::EnvProvider;
+pub use exec::{ExecProvider, Program};
+pub use file::FileProvider;
+pub use passphrase::{Derivation, Passphrase, PassphraseProvider, Terminal};
+pub use systemd::SystemdProvider;
 
 use super::error::KeyringError;
 
-/// Bytes of a root key file.
+/// Bytes of a provider's key.
 const KEY_BYTES: usize = 32;
 
 /// Wraps and unwraps the root key of an installation.
@@ -23,122 +31,52 @@ pub trait RootProvider: Send + Sync {
     /// Tells two keys of the same kind apart; not secret.
     fn id(&self) -> String;
 
-    /// Wraps the root key.
+    /// What the keyring has to remember beside the id: how a passphrase becomes a key.
+    fn derivation(&self) -> Option<&Derivation> {
+        None
+    }
+
+    /// Wraps the root key. It may wait for a program.
     ///
     /// # Errors
     /// If the provider cannot.
     fn wrap(&self, installation: InstallationId, root: &RootKey) -> Result<Vec<u8>, KeyringError>;
 
-    /// Unwraps the root key.
+    /// Unwraps the root key. It may wait for a program.
     ///
     /// # Errors
-    /// `WrongRootKey` if it was wrapped by another key or for another installation.
+    /// `WrongRootKey` if it was wrapped by another key or for another installation, `Provider…` if
+    /// the provider cannot be asked.
     fn unwrap(&self, installation: InstallationId, wrapped: &[u8])
     -> Result<RootKey, KeyringError>;
 }
 
-/// A key in a file that only its owner can read: 32 random bytes.
-pub struct FileProvider {
-    key: ProviderKey,
-}
+/// A provider with a key of its own.
+trait HoldsKey: Send + Sync {
+    const NAME: &'static str;
 
-impl FileProvider {
-    /// Makes the file, for its owner alone.
-    ///
-    /// # Errors
-    /// `Exists` if there is a file already, or what could not be written.
-    pub fn create(path: &Path) -> Result<Self, KeyringError> {
-        let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-        let mut file = match made {
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-                return Err(KeyringError::Exists(path.to_owned()));
-            }
-            other => other.map_err(|e| KeyringError::io("make", path, e))?,
-        };
-        let key = ProviderKey::generate()?;
-        let written = file.write_all(key.expose()).and_then(|()| file.sync_all());
-        let directory = path.parent().filter(|p| *p != Path::new("")).unwrap_or(Path::new("."));
-        written
-            .and_then(|()| File::open(directory)?.sync_all())
-            .map_err(|e| KeyringError::io("write", path, e))?;
-        Ok(Self { key })
-    }
+    fn key(&self) -> &ProviderKey;
 
-    /// Opens the file. It must be a plain file of 32 bytes that belongs to the user who runs this,
-    /// and that nobody else can read or write; and it must not lie in the state directory, whose
-    /// backups would then open themselves, unless that is wanted.
-    ///
-    /// # Errors
-    /// `Unsafe` says what is wrong and what to do.
-    pub fn open(path: &Path, state: &Path, allow_inside_state: bool) -> Result<Self, KeyringError> {
-        let failed = |e: io::Error| KeyringError::io("open", path, e);
-        let wrong = |what: String| KeyringError::unsafe_file(path, what);
-        // Without blocking: a named pipe in its place must not hang the start.
-        let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
-        let flags = flags.bits().cast_signed();
-        let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
-            Err(e) if path.is_symlink() => {
-                return Err(wrong(format!("is a symbolic link; name the file itself ({e})")));
-            }
-            other => other.map_err(failed)?,
-        };
-        let found = file.metadata().map_err(failed)?;
-        let user = rustix::process::geteuid().as_raw();
-        if !found.is_file() {
-            return Err(wrong("is not a plain file".to_owned()));
-        }
-        if found.uid() != user {
-            let what =
-                format!("belongs to user {}, and this is user {user}; chown it", found.uid());
-            return Err(wrong(what));
-        }
-        if found.mode() & 0o077 != 0 {
-            let mode = found.mode() & 0o7777;
-            return Err(wrong(format!("can be used by others (mode {mode:04o}); chmod 600 it")));
-        }
-        if !allow_inside_state && lies_in(path, state).map_err(failed)? {
-            let what = "lies in the state directory: whoever copies that would have the key too; \
-                        move it elsewhere";
-            return Err(wrong(what.to_owned()));
-        }
-        let mut bytes = Zeroizing::new([0_u8; KEY_BYTES + 1]);
-        let mut len = 0;
-        let mut file = file;
-        while let Some(room) = bytes.get_mut(len..).filter(|room| !room.is_empty()) {
-            match file.read(room).map_err(failed)? {
-                0 => break,
-                read => len += read,
-            }
-        }
-        if len != KEY_BYTES {
-            return Err(wrong(format!("does not have exactly {KEY_BYTES} bytes")));
-        }
-        let key = bytes.first_chunk_mut().map(ProviderKey::from_bytes);
-        key.map(|key| Self { key }).ok_or(KeyringError::WrongRootKey)
+    fn derivation(&self) -> Option<&Derivation> {
+        None
     }
 }
 
-/// True if the file lies in the directory, whatever links lead there.
-fn lies_in(path: &Path, directory: &Path) -> io::Result<bool> {
-    let directory = match directory.canonicalize() {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
-        other => other?,
-    };
-    let path: PathBuf = path.canonicalize()?;
-    Ok(path.starts_with(directory))
-}
-
-impl RootProvider for FileProvider {
+impl<T: HoldsKey> RootProvider for T {
     fn name(&self) -> &'static str {
-        "file"
+        T::NAME
     }
 
     fn id(&self) -> String {
-        self.key.fingerprint().iter().map(|b| format!("{b:02x}")).collect()
+        self.key().fingerprint().iter().map(|b| format!("{b:02x}")).collect()
+    }
+
+    fn derivation(&self) -> Option<&Derivation> {
+        HoldsKey::derivation(self)
     }
 
     fn wrap(&self, installation: InstallationId, root: &RootKey) -> Result<Vec<u8>, KeyringError> {
-        Ok(wrap::wrap_root(&self.key, installation, root)?.to_vec())
+        Ok(wrap::wrap_root(self.key(), installation, root)?.to_vec())
     }
 
     fn unwrap(
@@ -146,6 +84,6 @@ impl RootProvider for FileProvider {
         installation: InstallationId,
         wrapped: &[u8],
     ) -> Result<RootKey, KeyringError> {
-        wrap::unwrap_root(&self.key, installation, wrapped).map_err(|_| KeyringError::WrongRootKey)
+        wrap::unwrap_root(self.key(), installation, wrapped).map_err(|_| KeyringError::WrongRootKey)
     }
 }

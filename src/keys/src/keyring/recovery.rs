@@ -20,13 +20,20 @@ pub(super) fn seal(recipient: &str, root: &RootKey) -> Result<String, KeyringErr
     age::encrypt_and_armor(&recipient, root.expose()).map_err(|_| KeyringError::Recipient)
 }
 
-/// Opens the wrapper with the text of an identity file: comment lines and one identity.
-pub(super) fn open(identity: &str, wrapped: &str) -> Result<RootKey, KeyringError> {
-    let refused = || KeyringError::Identity("another recipient, or this is no identity".to_owned());
-    let line = identity.lines().map(str::trim).find(|l| !l.is_empty() && !l.starts_with('#'));
-    let identity: Identity = line.ok_or_else(refused)?.parse().map_err(|_| refused())?;
-    let opened = age::decrypt(&identity, wrapped.as_bytes()).map_err(|_| refused())?;
+/// The identity in the text of its file: comment lines and one identity.
+fn identity(text: &str) -> Option<Identity> {
+    text.lines().map(str::trim).find(|l| !l.is_empty() && !l.starts_with('#'))?.parse().ok()
+}
+
+/// Opens the wrapper with the text of an identity file.
+pub(super) fn open(text: &str, wrapped: &str, recipient: &str) -> Result<RootKey, KeyringError> {
+    let refused = |what: &str| {
+        KeyringError::Identity(format!("{what}, and the keyring was encrypted to {recipient}"))
+    };
+    let identity = identity(text).ok_or_else(|| refused("it is no age identity"))?;
+    let opened = age::decrypt(&identity, wrapped.as_bytes())
+        .map_err(|_| refused(&format!("it is that of {}", identity.to_public())))?;
     let mut opened = Zeroizing::new(opened);
-    let bytes: &mut [u8; 32] = opened.as_mut_slice().try_into().map_err(|_| refused())?;
-    Ok(RootKey::from_bytes(bytes))
+    let bytes = opened.as_mut_slice().try_into();
+    Ok(RootKey::from_bytes(bytes.map_err(|_| refused("it opens something else"))?))
 }

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 
 use super::error::{ConfigError, ConfigErrors, Origin};
+use super::root::ROOT_VARIABLE;
 use super::setting::{PREFIX, Setting, Value};
 use super::table::{OTHER_VARIABLES, SETTINGS};
 use crate::telemetry;
 
 /// The variables of an environment that are meant for this program: those that begin with
-/// `FIELDSEAL_`. It holds no secret, because no such variable does.
+/// `FIELDSEAL_`. It holds no secret: the one such variable that may hold one is left out.
 #[derive(Debug, Clone, Default)]
 pub struct Environment(BTreeMap<String, OsString>);
 
@@ -93,7 +94,8 @@ impl<N: AsRef<OsStr>, V: Into<OsString>> FromIterator<(N, V)> for Environment {
         let named = variables
             .into_iter()
             .map(|(name, value)| (name.as_ref().to_string_lossy().into_owned(), value.into()));
-        Self(named.filter(|(name, _)| name.starts_with(PREFIX)).collect())
+        let ours = |name: &str| name.starts_with(PREFIX) && name != ROOT_VARIABLE;
+        Self(named.filter(|(name, _)| ours(name)).collect())
     }
 }
 

@@ -47,6 +47,8 @@ fn entry(setting: &Setting, value: &Value) -> String {
         Kind::Number { least, most, unit, .. } => format!(" {least} to {most} {unit}."),
         Kind::Choice { .. } => format!(" {}.", setting.limits()),
         Kind::OptionalAddress { .. } | Kind::OptionalPath { .. } => " \"\" for none.".to_owned(),
+        Kind::Text { takes, .. } => format!(" Takes {takes}."),
+        Kind::Command { .. } => " [] for none.".to_owned(),
         _ => String::new(),
     };
     let comment = wrapped(&format!("{}{takes}", setting.meaning));
@@ -95,8 +97,8 @@ Its certificates are in a new directory below `TMPDIR`, which is gone when it en
 container, have both mount one volume at one path, set `TMPDIR` and `FIELDSEAL_DEV_ENV_FILE` to places in it,
 and run both as the same user.
 
-No setting holds a secret. Keys are in files, which settings name; a secret is never an argument and never
-in the environment.
+No setting holds a secret: settings say where a secret is, and a secret is never an argument. One variable
+may hold one, that of the root provider `env`; it is taken out of the environment before anything else starts.
 ";
 
 /// `docs/configuration.md`.

@@ -61,6 +61,17 @@ pub(super) enum Kind {
         default: &'static str,
         set: fn(&mut Config, String),
     },
+    /// Text of some form.
+    Text {
+        default: &'static str,
+        takes: &'static str,
+        is: fn(&str) -> bool,
+        set: fn(&mut Config, String),
+    },
+    /// A program with its arguments; none unless it is set.
+    Command {
+        set: fn(&mut Config, Vec<String>),
+    },
 }
 
 /// The value of a setting.
@@ -82,6 +93,10 @@ pub enum Value {
     Choice(&'static str),
     /// A name.
     Name(String),
+    /// Text.
+    Text(String),
+    /// A program with its arguments.
+    Command(Vec<String>),
 }
 
 impl Value {
@@ -98,7 +113,8 @@ impl Value {
             Self::Flag(on) => on.to_string(),
             Self::Number(number) => number.to_string(),
             Self::Choice(word) => text(word),
-            Self::Name(name) => text(name),
+            Self::Name(name) | Self::Text(name) => text(name),
+            Self::Command(words) => toml::Value::from(words.clone()).to_string(),
         }
     }
 
@@ -143,6 +159,8 @@ impl Setting {
             Kind::Number { default, .. } => Value::Number(default),
             Kind::Choice { words, .. } => Value::Choice(words.first().copied().unwrap_or("")),
             Kind::Name { default, .. } => Value::Name(default.to_owned()),
+            Kind::Text { default, .. } => Value::Text(default.to_owned()),
+            Kind::Command { .. } => Value::Command(Vec::new()),
         }
     }
 
@@ -169,6 +187,11 @@ impl Setting {
             Kind::Number { least, most, .. } => format!("a whole number from {least} to {most}"),
             Kind::Choice { words, .. } => alternatives(words),
             Kind::Name { .. } => "a lower-case letter and at most 62 of a-z, 0-9 and -".to_owned(),
+            Kind::Text { takes, .. } => takes.to_owned(),
+            Kind::Command { .. } => {
+                "an array of texts, the first of which is an absolute path, or [] for none"
+                    .to_owned()
+            }
         }
     }
 
@@ -177,6 +200,7 @@ impl Setting {
         match self.kind {
             Kind::Flag { .. } => stated.as_bool().map(Value::Flag),
             Kind::Number { .. } => self.number(integer(stated)?),
+            Kind::Command { .. } => command(stated),
             _ => self.in_text(stated.as_str()?),
         }
     }
@@ -201,6 +225,11 @@ impl Setting {
                 Value::Choice(words.iter().find(|word| **word == text).copied()?)
             }
             Kind::Name { .. } => Value::Name(is_name(text).then(|| text.to_owned())?),
+            Kind::Text { is, .. } => Value::Text(is(text).then(|| text.to_owned())?),
+            Kind::Command { .. } => {
+                let (value, mistakes) = DeValue::parse_recoverable(text);
+                command(value.get_ref()).filter(|_| mistakes.is_empty())?
+            }
         })
     }
 
@@ -223,6 +252,8 @@ impl Setting {
             (Kind::Number { set, .. }, Value::Number(number)) => set(config, *number),
             (Kind::Choice { set, .. }, Value::Choice(word)) => set(config, word),
             (Kind::Name { set, .. }, Value::Name(name)) => set(config, name.clone()),
+            (Kind::Text { set, .. }, Value::Text(text)) => set(config, text.clone()),
+            (Kind::Command { set }, Value::Command(words)) => set(config, words.clone()),
             _ => {}
         }
     }
@@ -232,6 +263,15 @@ impl Setting {
 pub(super) fn integer(value: &DeValue<'_>) -> Option<i128> {
     let number = value.as_integer()?;
     i128::from_str_radix(number.as_str(), number.radix()).ok()
+}
+
+/// A program by its absolute path, and its arguments.
+fn command(value: &DeValue<'_>) -> Option<Value> {
+    let words = value.as_array()?.iter().map(|word| word.get_ref().as_str().map(str::to_owned));
+    let words: Vec<_> = words.collect::<Option<_>>()?;
+    let absolute = words.first().is_none_or(|program| Path::new(program).is_absolute());
+    let whole = words.iter().all(|word| !word.contains('\0'));
+    (absolute && whole).then_some(Value::Command(words))
 }
 
 fn is_name(text: &str) -> bool {

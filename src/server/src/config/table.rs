@@ -8,7 +8,7 @@ use std::time::Duration;
 use fieldseal_model::PrincipalKind;
 
 use super::setting::{Kind, Setting};
-use super::{Backend, DEFAULT_PROBES, RootSettings};
+use super::{Backend, DEFAULT_PROBES, root};
 use crate::calls::CallLimits;
 use crate::telemetry::{self, LogFormat};
 
@@ -140,19 +140,14 @@ pub static SETTINGS: &[Setting] = &[
             },
         },
     },
-    Setting {
-        name: "root.provider",
-        meaning: "What wraps the root key: 32 bytes in a file of their own.",
-        kind: Kind::Choice { words: &["file"], set: |_, _| () },
-    },
-    Setting {
-        name: "root.file",
-        meaning: "The root provider's file: mode 0600, outside of the state directory.",
-        kind: Kind::Path {
-            default: "root.key",
-            set: |config, path| config.root = RootSettings::File(path),
-        },
-    },
+    root::PROVIDER,
+    root::FILE,
+    root::CREDENTIAL,
+    root::PASSPHRASE_FD,
+    root::COMMAND,
+    root::DEADLINE,
+    root::VARIABLE,
+    root::RECOVERY_RECIPIENT,
     Setting {
         name: "policy.directory",
         meaning: "Cedar policies (*.cedar), their schema, and who has which role.",
@@ -361,7 +356,7 @@ pub static OTHER_VARIABLES: &[OtherVariable] = &[
     },
     OtherVariable {
         name: "FIELDSEAL_CONFIG",
-        read_by: "`serve`, `config`, `recover`, `health`, `policy`",
+        read_by: "`serve`, `config`, `recover`, `root`, `health`, `policy`",
         meaning: "The configuration file, where `--config` is not given.",
     },
     OtherVariable {
@@ -387,6 +382,13 @@ pub static OTHER_VARIABLES: &[OtherVariable] = &[
         read_by: "`dev`",
         meaning: "The name by which clients reach it, where `--server-name` is not given: the name of \
             its container, say.",
+    },
+    OtherVariable {
+        name: root::ROOT_VARIABLE,
+        read_by: "`serve`, `init`, `root`",
+        meaning: "With `root.provider = \"env\"`: the root provider's key, 32 bytes in base64 or \
+            hexadecimal, unless `root.variable` names another. It is overwritten and removed as soon as \
+            it is read.",
     },
     OtherVariable {
         name: "FIELDSEAL_HEALTH_ADDRESS",

@@ -147,7 +147,7 @@ fn paths_begin_beside_the_file_and_values_are_taken() {
     let (config, _) = Config::load_with_origins(&file, &Environment::default()).unwrap();
     assert_eq!(config.server.listen.port(), 0);
     assert_eq!(config.server.address_file, Some(directory.path().join("run/address")));
-    assert_eq!(config.root, RootSettings::File("/a\"quoted\"/root.key".into()));
+    assert_eq!(config.root, RootSettings::File { file: "/a\"quoted\"/root.key".into() });
     assert_eq!(config.tls.principal, PrincipalKind::CommonName);
     for wrong in [("server.listen", "nowhere"), ("server.colour", "1")] {
         let error = Config::example(&[wrong]).unwrap_err();
@@ -162,10 +162,29 @@ fn another(setting: &Setting) -> String {
         Kind::OptionalAddress { .. } => "127.0.0.1:10".to_owned(),
         Kind::Path { .. } | Kind::OptionalPath { .. } => "/else/where".to_owned(),
         Kind::Flag { default, .. } => (!default).to_string(),
+        // What is written to is not read.
+        Kind::Number { .. } if setting.name == "root.passphrase_fd" => "3".to_owned(),
         Kind::Number { default, most, .. } if default < most => (default + 1).to_string(),
         Kind::Number { default, .. } => (default - 1).to_string(),
         Kind::Choice { words, .. } => words.last().unwrap().to_string(),
         Kind::Name { .. } => "another".to_owned(),
+        Kind::Text { .. } if setting.name == "root.recovery_recipient" => RECIPIENT.to_owned(),
+        Kind::Text { .. } => "ANOTHER".to_owned(),
+        Kind::Command { .. } => "[\"/a/program\", \"it\"]".to_owned(),
+    }
+}
+
+const RECIPIENT: &str = "age1zvkyg2lqzraa2lnjvqej32nkuu0ues2s82hzrye869xeexvn73equnujwj";
+
+/// The root provider for which a setting is, and what else that needs.
+fn company(name: &str) -> Vec<(&'static str, &'static str)> {
+    let exec = [("root.provider", "exec"), ("root.command", "[\"/a/nother\"]")];
+    match name {
+        "root.credential" => vec![("root.provider", "systemd")],
+        "root.passphrase_fd" => vec![("root.provider", "passphrase")],
+        "root.command" | "root.deadline_seconds" => exec.to_vec(),
+        "root.variable" => vec![("root.provider", "env")],
+        _ => Vec::new(),
     }
 }
 
@@ -178,10 +197,13 @@ fn every_setting_changes_the_configuration_from_the_file_and_from_the_environmen
         let environment = variables.iter().map(|(name, value)| (name, value)).collect();
         Config::load_with_origins(&file, &environment).unwrap()
     };
-    let (defaults, _) = load("format = 1", &[]);
     for setting in SETTINGS {
         let value = another(setting);
-        let text = Config::example(&[(setting.name, &value)]).unwrap();
+        let mut changes = company(setting.name);
+        let usual = Config::example(&changes).unwrap();
+        let (defaults, _) = load(&usual, &[]);
+        changes.push((setting.name, &value));
+        let text = Config::example(&changes).unwrap();
         let (from_file, origins) = load(&text, &[]);
         let only = matches!(setting.kind, Kind::Choice { words: [_], .. });
         assert_eq!(from_file == defaults, only, "{}: {value}", setting.name);
@@ -190,8 +212,8 @@ fn every_setting_changes_the_configuration_from_the_file_and_from_the_environmen
         assert!(matches!(origin, Origin::File { line: Some(_), .. }), "{origin}");
 
         // The environment wins over a file that says the default.
-        let variable = (setting.variable(), value);
-        let (from_environment, origins) = load(&Config::example(&[]).unwrap(), &[variable]);
+        let variable = (setting.variable(), value.clone());
+        let (from_environment, origins) = load(&usual, &[variable]);
         assert_eq!(from_environment, from_file, "{}", setting.name);
         let origin = &origins.iter().find(is_it).unwrap().origin;
         assert_eq!(*origin, Origin::Variable(setting.variable()));
@@ -205,7 +227,13 @@ fn every_field_of_the_configuration_has_a_setting() {
         ["keepalive_interval", "keepalive_timeout", "connection_age", "longest_deadline"];
     let values: Vec<_> = SETTINGS.iter().map(another).collect();
     let names = SETTINGS.iter().map(|setting| setting.name);
-    let changes: Vec<_> = names.zip(values.iter().map(String::as_str)).collect();
+    let mut changes: Vec<_> = names.zip(values.iter().map(String::as_str)).collect();
+    // One root provider has its settings at a time.
+    let provider = changes.iter().find(|(name, _)| *name == "root.provider").unwrap().1;
+    changes.retain(|(name, _)| {
+        let company = company(name);
+        *name != "root.file" && company.first().is_none_or(|(_, wanted)| *wanted == provider)
+    });
     let fields = |changes: &[(&str, &str)]| {
         let text = Config::example(changes).unwrap();
         let config = Config::parse(Path::new("/f.toml"), &text).unwrap();
@@ -326,4 +354,33 @@ fn the_reference_is_made_from_the_table() {
         committed == Config::reference(),
         "make it anew: cargo run -- config reference > docs/configuration.md"
     );
+}
+
+#[test]
+fn a_root_provider_has_its_own_settings_and_no_other_s() {
+    for (text, line, says) in [
+        ("provider = \"exec\"", Some(3), "expected a program"),
+        ("provider = \"exec\"\ncommand = []", Some(4), "expected a program"),
+        ("command = [\"/a\"]", Some(3), "only with root.provider = \"exec\"; it is \"file\""),
+        ("command = [\"a\"]", Some(3), "absolute path"),
+        ("command = \"/a\"", Some(3), "an array of texts"),
+        ("provider = \"env\"\nfile = \"/else\"", Some(4), "it is \"env\""),
+        ("provider = \"env\"\nvariable = \"FIELDSEAL_X\"", Some(4), "only FIELDSEAL_ROOT_KEY"),
+        ("provider = \"env\"\nvariable = \"a=b\"", Some(4), "A-Z, 0-9 and _"),
+        ("provider = \"passphrase\"\npassphrase_fd = 2", Some(4), "nothing is read from there"),
+        ("recovery_recipient = \"age1nonsense\"", Some(3), "an age recipient"),
+    ] {
+        let mistakes = mistakes(&format!("format = 1\n[root]\n{text}\n"));
+        let [(place, setting, message)] = mistakes.as_slice() else {
+            panic!("{text}: {mistakes:?}")
+        };
+        assert_eq!(*place, line, "{text}: {message}");
+        assert!(setting.starts_with("root.") && message.contains(says), "{text}: {message}");
+    }
+    // A default that is stated all the same is no mistake: the example states every one.
+    for provider in RootSettings::PROVIDERS.iter().filter(|provider| **provider != "exec") {
+        let text = Config::example(&[("root.provider", provider)]).unwrap();
+        let config = Config::parse(Path::new("/f.toml"), &text).unwrap();
+        assert_eq!(config.root.provider(), *provider);
+    }
 }

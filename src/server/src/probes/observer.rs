@@ -28,6 +28,8 @@ pub(crate) struct Observer {
     began: Instant,
     ready: watch::Receiver<bool>,
     stopping: AtomicBool,
+    /// The keyring is not open because the root provider does not answer.
+    waiting_for_root: AtomicBool,
     /// Connections of the second listener that made room for newer ones.
     cut_off: AtomicU64,
     serving: OnceLock<Serving>,
@@ -42,6 +44,8 @@ pub(super) enum State {
     Ready,
     Starting,
     Stopping,
+    /// It starts, and the root provider does not answer.
+    RootProvider,
     /// The audit log cannot be written.
     AuditLog,
     /// The store takes no writes.
@@ -55,8 +59,14 @@ pub(super) const LIVE: &str = "live\n";
 
 impl State {
     /// All but one.
-    pub(super) const NOT_READY: [Self; 5] =
-        [Self::Starting, Self::Stopping, Self::AuditLog, Self::Store, Self::Recovering];
+    pub(super) const NOT_READY: [Self; 6] = [
+        Self::Starting,
+        Self::Stopping,
+        Self::RootProvider,
+        Self::AuditLog,
+        Self::Store,
+        Self::Recovering,
+    ];
 
     /// The answer of `/readyz`.
     pub(super) const fn says(self) -> &'static str {
@@ -64,6 +74,7 @@ impl State {
             Self::Ready => "ready\n",
             Self::Starting => "not ready: starting\n",
             Self::Stopping => "not ready: stopping\n",
+            Self::RootProvider => "not ready: the root provider does not answer\n",
             Self::AuditLog => "not ready: the audit log cannot be written\n",
             Self::Store => "not ready: the store takes no writes\n",
             Self::Recovering => "not ready: recovering\n",
@@ -78,6 +89,7 @@ impl Observer {
             began: Instant::now(),
             ready,
             stopping: AtomicBool::new(false),
+            waiting_for_root: AtomicBool::new(false),
             cut_off: AtomicU64::new(0),
             serving: OnceLock::new(),
             growth: Mutex::default(),
@@ -95,6 +107,11 @@ impl Observer {
     /// Will not be ready any more.
     pub(crate) fn stopping(&self) {
         self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// The root provider was asked and did not answer.
+    pub(crate) fn waits_for_root(&self) {
+        self.waiting_for_root.store(true, Ordering::Relaxed);
     }
 
     /// A connection of the second listener had to make room.
@@ -122,7 +139,12 @@ impl Observer {
         if self.stopping.load(Ordering::Relaxed) {
             return State::Stopping;
         }
-        let Some(Serving { engine, .. }) = self.serving.get() else { return State::Starting };
+        let Some(Serving { engine, .. }) = self.serving.get() else {
+            return match self.waiting_for_root.load(Ordering::Relaxed) {
+                true => State::RootProvider,
+                false => State::Starting,
+            };
+        };
         if *self.ready.borrow() {
             return State::Ready;
         }

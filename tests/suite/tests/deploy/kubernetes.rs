@@ -148,7 +148,9 @@ fn every_path_of_the_configuration_is_mounted() {
             let found = found.unwrap_or_else(|| panic!("{path}: {} is nowhere", wanted.display()));
             (found["name"].as_str().unwrap().to_owned(), found["readOnly"] == true)
         };
-        let fieldseal_server::config::RootSettings::File(key) = &config.root;
+        let fieldseal_server::config::RootSettings::File { file: key } = &config.root else {
+            panic!("{path}: the root key is in a file");
+        };
         for (wanted, volume) in [
             (&file, "config"),
             (&config.policy_directory, "policy"),
