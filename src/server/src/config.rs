@@ -1,6 +1,7 @@
 //! The configuration: a TOML file with the environment over it, checked as a whole before anything
 //! starts. All settings are in one table (`config/table.rs`).
 
+mod backup;
 mod environment;
 mod error;
 mod reader;
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 use fieldseal_model::PrincipalKind;
 
+pub use backup::BackupSettings;
 pub use environment::Environment;
 pub use error::{ConfigError, ConfigErrors, Origin};
 pub use reader::Effective;
@@ -57,6 +59,8 @@ pub struct Config {
     pub policy_directory: PathBuf,
     /// `[audit]`.
     pub audit: AuditSettings,
+    /// `[backup]`.
+    pub backup: BackupSettings,
     /// `[keys]`: how many data keys are held in memory.
     pub cached_data_keys: usize,
     /// `[limits]` of the listener, with `server.drain_seconds`.
@@ -282,6 +286,7 @@ impl Config {
                 instance: String::new(),
                 checkpoint_every: Duration::ZERO,
             },
+            backup: BackupSettings::default(),
             cached_data_keys: 0,
             listener: Limits::default(),
             calls: CallLimits::default(),

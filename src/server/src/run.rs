@@ -10,6 +10,7 @@ use fieldseal_api::v1::encryption_service_server::EncryptionServiceServer;
 use fieldseal_api::v1::key_service_server::KeyServiceServer;
 use fieldseal_api::v1::system_service_server::SystemServiceServer;
 use fieldseal_audit::{Health, Journal, JournalError};
+use fieldseal_engine::backup::Recipients;
 use fieldseal_engine::{Engine, Installation, StoreBackend, StoreHealth};
 use fieldseal_keys::keyring::{Keyring, KeyringError};
 use fieldseal_memory::Protection;
@@ -57,7 +58,21 @@ pub fn engine_settings(config: &Config) -> fieldseal_engine::Settings {
             cached_data_keys: config.cached_data_keys,
             ..fieldseal_keys::Settings::default()
         },
+        backup: backup_settings(config),
     }
+}
+
+/// Backups as the configuration has them; `None` if it names no directory or nobody to open them.
+fn backup_settings(config: &Config) -> Option<fieldseal_engine::backup::Settings> {
+    let directory = config.backup.directory.clone()?;
+    let recipients = config.backup.recipients.iter().map(String::as_str);
+    Some(fieldseal_engine::backup::Settings {
+        directory,
+        // Each of them was checked when it was read, so what is missing is all of them.
+        recipients: Recipients::parse(recipients).ok()?,
+        keep: config.backup.keep,
+        keyring: config.state.keyring(),
+    })
 }
 
 /// An installation of this configuration and keyring, at rest.

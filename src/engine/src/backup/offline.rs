@@ -40,9 +40,16 @@ pub(super) async fn start(
     keyring: Keyring,
     clock: Arc<dyn Clock>,
 ) -> Result<Engine, BackupError> {
+    begin(Installation::new(settings, keyring), clock).await
+}
+
+/// The same of an installation that was put together.
+pub(super) async fn begin(
+    installation: Installation,
+    clock: Arc<dyn Clock>,
+) -> Result<Engine, BackupError> {
     let policy = Policy::from_texts(fieldseal_policy::default_files(&[]));
     let policy = policy.map_err(BootError::from)?;
-    let installation = Installation::new(settings, keyring);
     Ok(installation.start_for(For::Serving, policy, clock).await?)
 }
 

@@ -32,7 +32,7 @@ pub fn verify(path: &Path, key: &LogKey, unlock: Option<&Unlock>) -> Result<Veri
     manifest.check(key)?;
     check_file(path, &manifest)?;
     if let Some(unlock) = unlock {
-        let mut opened = Opened::open(path, &manifest, unlock)?;
+        let mut opened = Opened::open(path, manifest.clone(), unlock)?;
         while opened.entries()?.is_some() {}
     }
     Ok(Verified { manifest, opened: unlock.is_some() })
@@ -67,23 +67,23 @@ pub(super) fn check_file(path: &Path, manifest: &Manifest) -> Result<(), BackupE
 }
 
 /// A backup that is being read.
-pub(super) struct Opened<'a> {
-    manifest: &'a Manifest,
+pub(super) struct Opened {
+    pub(super) manifest: Manifest,
     reader: Reader<StreamReader<BufReader<File>>>,
     pub(super) keyring: Vec<u8>,
 }
 
-impl<'a> Opened<'a> {
+impl Opened {
     pub(super) fn open(
         path: &Path,
-        manifest: &'a Manifest,
+        manifest: Manifest,
         unlock: &Unlock,
     ) -> Result<Self, BackupError> {
         let path = file_path(path);
         let file = File::open(&path).map_err(|e| BackupError::io("read", &path, e))?;
         let stream = unlock.decrypt(&manifest.name, BufReader::with_capacity(1 << 17, file))?;
         let (reader, header, keyring) =
-            Reader::begin(stream).map_err(|e| unreadable(manifest, &e))?;
+            Reader::begin(stream).map_err(|e| unreadable(&manifest, &e))?;
         let expected = Header {
             installation: manifest.installation.clone(),
             incarnation: manifest.incarnation,
@@ -98,10 +98,10 @@ impl<'a> Opened<'a> {
 
     /// The next entries; `None` once everything was read and counted.
     pub(super) fn entries(&mut self) -> Result<Option<Vec<RawEntry>>, BackupError> {
-        match self.reader.part().map_err(|e| unreadable(self.manifest, &e))? {
+        match self.reader.part().map_err(|e| unreadable(&self.manifest, &e))? {
             Part::Entries(entries) => Ok(Some(entries)),
             Part::End(counts) => {
-                let Manifest { records, data_keys, .. } = *self.manifest;
+                let Manifest { records, data_keys, .. } = self.manifest;
                 if (counts.records, counts.data_keys) != (records, data_keys) {
                     let what = "it has more or fewer records than its manifest says";
                     return Err(BackupError::altered(&self.manifest.name, what));

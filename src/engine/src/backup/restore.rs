@@ -21,9 +21,9 @@ use super::offline;
 use super::reading::{Opened, check_file};
 use crate::boot::{Installation, Settings};
 
-/// What the keyring is called until everything else is in its place.
+/// The keyring comes to its place last: without it nothing takes the directory for an installation.
 const KEYRING: &str = "keyring.json";
-const STAGED_KEYRING: &str = "keyring.json.restoring";
+const STAGE: &str = "restoring";
 
 /// Where what happened after the backup stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,28 +64,36 @@ pub struct Restored {
     pub receipt: Receipt,
 }
 
-/// Restores a backup into an empty directory. `open` opens the keyring there.
+/// Restores a backup into an empty directory. `open` opens the keyring in the directory that it is
+/// given.
 ///
 /// # Errors
 /// What keeps it from being restored; the directory is as empty as it was then.
 pub async fn restore(
     plan: Restore,
     clock: Arc<dyn Clock>,
-    open: impl Fn(&Path) -> Result<Keyring, KeyringError> + Send + 'static,
+    open: impl AsyncFnOnce(&Path) -> Result<Keyring, KeyringError>,
 ) -> Result<Restored, BackupError> {
     let undo = claim(&plan.into)?;
-    let work_clock = Arc::clone(&clock);
-    let (plan, filled, open) = blocking(move || {
-        let filled = fill(&plan, work_clock, &open)?;
-        Ok((plan, filled, open))
+    let (plan, backup) = blocking(move || {
+        let backup = unpack(&plan)?;
+        Ok((plan, backup))
     })
     .await?;
-    let Filled { manifest, replayed, revision } = filled;
-    let keyring = open(&plan.into.join(STAGED_KEYRING))?;
-    let engine = offline::start(plan.settings.clone(), keyring, clock).await?;
+    let manifest = backup.manifest.clone();
+    let keyring = open(&plan.into.join(STAGE)).await?;
+    let Restore { into, local, settings, log, .. } = plan;
+    let installation = Installation::new(settings.clone(), keyring);
+    let work_clock = Arc::clone(&clock);
+    let (installation, replayed, revision) = blocking(move || {
+        let (replayed, revision) = fill(&installation, &settings, &log, backup, work_clock)?;
+        Ok((installation, replayed, revision))
+    })
+    .await?;
+    let engine = offline::begin(installation, clock).await?;
     let reason = AccessReason::default();
     let recorded = async {
-        let permit = offline::permit(&engine, plan.local, Action::RestoreBackup, &reason)?;
+        let permit = offline::permit(&engine, local, Action::RestoreBackup, &reason)?;
         let note = format!("from {} of revision {}", manifest.name, manifest.revision);
         let by = ChangedBy::Caller(&permit, &reason);
         let receipt = engine.inner.keys.restored(by, &note).await?;
@@ -95,37 +103,44 @@ pub async fn restore(
     offline::stop(&engine).await;
     drop(engine);
     let (receipt, incarnation) = recorded?;
-    let (staged, keyring) = (plan.into.join(STAGED_KEYRING), plan.into.join(KEYRING));
+    let (staged, keyring) = (into.join(STAGE).join(KEYRING), into.join(KEYRING));
     fs::rename(&staged, &keyring).map_err(|e| BackupError::io("name", &keyring, e))?;
-    sync_directory(&plan.into)?;
+    fs::remove_dir(into.join(STAGE)).map_err(|e| BackupError::io("remove", &into, e))?;
+    sync_directory(&into)?;
     undo.keep();
     Ok(Restored { manifest, replayed, revision, incarnation, receipt })
 }
 
-struct Filled {
-    manifest: Manifest,
-    replayed: Replayed,
-    revision: u64,
+/// Checks the backup, opens it, and puts its keyring where nothing takes it for an installation's.
+fn unpack(plan: &Restore) -> Result<Opened, BackupError> {
+    let manifest = Manifest::read(&plan.backup)?;
+    if let LogSource::Lost(instance) = &plan.log
+        && manifest.log_origin.rsplit('/').next() == Some(instance)
+    {
+        return Err(BackupError::LogName(instance.clone()));
+    }
+    check_file(&plan.backup, &manifest)?;
+    let backup = Opened::open(&plan.backup, manifest, &plan.unlock)?;
+    let stage = plan.into.join(STAGE);
+    let made = DirBuilder::new().mode(0o700).create(&stage);
+    made.map_err(|e| BackupError::io("make", &stage, e))?;
+    write_new(&stage.join(KEYRING), &backup.keyring)?;
+    Ok(backup)
 }
 
-/// Puts keyring, log and store in their places. Nothing of it counts before the keyring has its name.
+/// Puts log and store in their places. Nothing of it counts before the keyring has its own; returns
+/// what was done again and the revision to go on from.
 fn fill(
-    plan: &Restore,
+    installation: &Installation,
+    settings: &Settings,
+    log: &LogSource,
+    mut backup: Opened,
     clock: Arc<dyn Clock>,
-    open: &impl Fn(&Path) -> Result<Keyring, KeyringError>,
-) -> Result<Filled, BackupError> {
-    let manifest = Manifest::read(&plan.backup)?;
-    check_file(&plan.backup, &manifest)?;
-    let mut backup = Opened::open(&plan.backup, &manifest, &plan.unlock)?;
-    let staged = plan.into.join(STAGED_KEYRING);
-    write_new(&staged, &backup.keyring)?;
-    let installation = Installation::new(plan.settings.clone(), open(&staged)?);
-    manifest.check(&of_log(&installation, &manifest)?)?;
-
-    let mut import = Import::begin(
-        &installation.store_settings(),
-        installation.store_secrets().map_err(BackupError::Keyring)?,
-    )?;
+) -> Result<(Replayed, u64), BackupError> {
+    let manifest = backup.manifest.clone();
+    manifest.check(&of_log(installation, &manifest)?)?;
+    let secrets = installation.store_secrets().map_err(BackupError::Keyring)?;
+    let mut import = Import::begin(&installation.store_settings(), secrets)?;
     while let Some(entries) = backup.entries()? {
         for entry in entries {
             import.put(entry)?;
@@ -135,21 +150,22 @@ fn fill(
         let what = "the sum of its records is not the one that was signed";
         return Err(BackupError::altered(&manifest.name, what));
     }
-    let (replayed, revision) = match &plan.log {
+    let directory = &settings.audit.directory;
+    let (replayed, revision) = match log {
         LogSource::Surviving(from) => {
-            take_log(from, &plan.settings.audit.directory)?;
-            let key = settle_log(&installation, clock)?;
-            replay(&mut import, &plan.settings.audit.directory, &key, &manifest)?
+            take_log(from, directory)?;
+            let key = settle_log(installation, clock)?;
+            replay(&mut import, directory, &key, &manifest)?
         }
         LogSource::Lost(_) => {
             let identity = installation.identity()?;
-            Journal::create_after(&plan.settings.audit, &identity, manifest.revision)
+            Journal::create_after(&settings.audit, &identity, manifest.revision)
                 .map_err(|e| BackupError::Boot(e.into()))?;
             (Replayed::default(), manifest.revision)
         }
     };
     import.finish(revision)?;
-    Ok(Filled { manifest, replayed, revision })
+    Ok((replayed, revision))
 }
 
 /// The public key of the log of which the manifest speaks: the keyring's, so that whoever made the
@@ -277,10 +293,8 @@ impl Drop for Undo {
             return;
         }
         // The error that brought us here is the one to tell.
-        for name in [STAGED_KEYRING, KEYRING] {
-            let _unless_gone = fs::remove_file(self.into.join(name));
-        }
-        for name in ["store", "audit"] {
+        let _unless_gone = fs::remove_file(self.into.join(KEYRING));
+        for name in [STAGE, "store", "audit"] {
             let _unless_gone = fs::remove_dir_all(self.into.join(name));
         }
         if !self.was_there {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use fieldseal_model::PrincipalKind;
 
 use super::setting::{Kind, Setting};
-use super::{Backend, DEFAULT_PROBES, root};
+use super::{Backend, DEFAULT_PROBES, backup, root};
 use crate::calls::CallLimits;
 use crate::telemetry::{self, LogFormat};
 
@@ -192,6 +192,12 @@ pub static SETTINGS: &[Setting] = &[
             set: |config, number| config.audit.checkpoint_every = seconds(number),
         },
     },
+    backup::DIRECTORY,
+    backup::RECIPIENTS,
+    backup::SCHEDULE,
+    backup::DAILY,
+    backup::WEEKLY,
+    backup::MONTHLY,
     Setting {
         name: "keys.cached_data_keys",
         meaning: "Data keys held in memory, unwrapped.",
