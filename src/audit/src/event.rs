@@ -292,6 +292,28 @@ impl SystemEvent {
         event
     }
 
+    /// What somebody with this permit did to a stopped installation: how it ended, how many keys it
+    /// was about, and more about it in words, without any secret.
+    #[must_use]
+    pub fn offline(
+        at: Timestamp,
+        kind: Kind,
+        permit: &Permit,
+        ended: Result<&str, &str>,
+        count: u64,
+    ) -> Self {
+        let outcome = if ended.is_ok() { Outcome::Ok } else { Outcome::Failed };
+        let mut event = Self::of(kind, outcome, at);
+        let public = &mut event.public;
+        wire::bytes(public, 3, permit.principal().as_str().as_bytes());
+        wire::number(public, 4, permit.action().code().into());
+        write_verdict(public, Verdict::Permit(permit), None, None, None);
+        let (Ok(note) | Err(note)) = ended;
+        wire::bytes(public, 13, note.as_bytes());
+        wire::number(public, 16, count);
+        event
+    }
+
     pub(crate) fn tail_recovered(at: Timestamp, bytes: u64, aside: &str) -> Self {
         let mut event = Self::of(Kind::TailRecovered, Outcome::Ok, at);
         let note = format!("{bytes} bytes after the last whole frame are kept in {aside}");

@@ -1,5 +1,6 @@
 //! The command line, as clap reads it. No argument ever carries a value to encrypt.
 
+mod backup;
 pub(crate) mod config;
 pub(crate) mod dev;
 mod health;
@@ -14,11 +15,17 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use fieldseal_model::Principal;
 
+pub(crate) use backup::{
+    BackupCommand, BackupCreateArguments, BackupDrillArguments, BackupPlace, BackupPruneArguments,
+    BackupRestoreArguments, BackupVerifyArguments, UnlockArguments,
+};
 pub(crate) use health::{HealthArguments, ProbeKind};
 pub(crate) use policy::{
     ExplainArguments, MemberArguments, PolicyCommand, PolicyInitArguments, PolicySource,
 };
-pub(crate) use root::{Provider, ProviderArguments, RewrapArguments, RootCommand};
+pub(crate) use root::{
+    DrillArguments, Provider, ProviderArguments, RewrapArguments, RootCommand, RotateArguments,
+};
 
 /// Exit codes, shown at the end of the help.
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 internal, 2 usage, 3 not found, 4 denied, \
@@ -79,6 +86,9 @@ pub(crate) enum Command {
     /// List who read what, and verify the log
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Make, check, restore and try out backups
+    #[command(subcommand)]
+    Backup(BackupCommand),
     /// Write, check, explain and reload the policy: who may do what
     #[command(subcommand)]
     Policy(PolicyCommand),

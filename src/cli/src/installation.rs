@@ -159,7 +159,7 @@ pub(crate) async fn create(plan: &Plan) -> Result<Created, Failure> {
 pub(crate) async fn prepare(plan: &Plan) -> Result<Prepared, Failure> {
     let config = configuration(plan, None)?;
     let dir = claim(&plan.dir)?;
-    let mut undo = Undo { paths: Vec::new() };
+    let mut undo = Undo::default();
     let created = fill(plan, &dir, &config, &mut undo).await?;
     Ok(Prepared { created, undo })
 }
@@ -186,12 +186,18 @@ impl Prepared {
 }
 
 /// Removes what was made, unless everything was.
-struct Undo {
+#[derive(Default)]
+pub(crate) struct Undo {
     // INVARIANT: only what this process made. Two may be making an installation in one directory.
     paths: Vec<PathBuf>,
 }
 
 impl Undo {
+    /// Lets everything stay.
+    pub(crate) fn keep(mut self) {
+        self.paths.clear();
+    }
+
     /// Makes a directory for its owner alone, to be removed if something fails later.
     fn directory(&mut self, path: PathBuf) -> Result<PathBuf, Failure> {
         DirBuilder::new().mode(0o700).create(&path).map_err(|e| match e.kind() {
@@ -312,7 +318,11 @@ fn keyring_failure(error: &KeyringError) -> Failure {
 
 /// Makes the root provider's key file; never in the state directory, whose copies would then open
 /// themselves. `serve` refuses that too, but then the installation is made already.
-fn root_key(path: &Path, state: &Path, undo: &mut Undo) -> Result<FileProvider, Failure> {
+pub(crate) fn root_key(
+    path: &Path,
+    state: &Path,
+    undo: &mut Undo,
+) -> Result<FileProvider, Failure> {
     let parent = path.parent().unwrap_or(path);
     let parent = parent.canonicalize().map_err(|e| Failure::io("cannot use", parent, &e))?;
     let state = state.canonicalize().map_err(|e| Failure::io("cannot use", state, &e))?;

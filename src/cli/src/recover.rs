@@ -61,7 +61,7 @@ pub(crate) async fn run(arguments: RecoverArguments, output: &Output) -> Result<
 }
 
 /// The text of the identity's file. An `age` identity is text, so another file is not it.
-fn identity_of(path: &Path) -> Result<Zeroizing<String>, Failure> {
+pub(crate) fn identity_of(path: &Path) -> Result<Zeroizing<String>, Failure> {
     let bytes = std::fs::read(path).map(Zeroizing::new);
     let bytes = bytes.map_err(|e| Failure::io("cannot read", path, &e))?;
     let text = std::str::from_utf8(&bytes).map_err(|_| {
@@ -79,7 +79,7 @@ fn refused(refusal: &Refusal) -> Failure {
 
 /// Opening the state makes files anew (the store's, the log's). Another user's service could not
 /// open them afterwards.
-fn refuse_other_user(state: &Path, user: u32) -> Result<(), Failure> {
+pub(crate) fn refuse_other_user(state: &Path, user: u32) -> Result<(), Failure> {
     let found = match state.metadata() {
         // That there is no installation is said better elsewhere.
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
@@ -93,8 +93,8 @@ fn refuse_other_user(state: &Path, user: u32) -> Result<(), Failure> {
     let name = user_name(&users, owner).unwrap_or_else(|| format!("'#{owner}'"));
     let what = format!("{} belongs to user {owner}, and this is user {user}", state.display());
     Err(Failure::new(Exit::Denied, "STATE_OF_OTHER_USER", what).advise(format!(
-        "run it as the owner, who must be able to read the identity file: sudo -u {name} fieldseal \
-         recover …"
+        "run it as the owner, who must be able to read the files that it names: sudo -u {name} \
+         fieldseal …"
     )))
 }
 

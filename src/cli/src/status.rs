@@ -49,6 +49,16 @@ fn table(status: &v1::GetStatusResponse) -> String {
         );
         table.row(["syncs", &text]);
     }
+    if let Some(backup) = &status.backup {
+        let newest = match &backup.newest_time {
+            Some(at) => times::shown(Some(at)),
+            None => "none".to_owned(),
+        };
+        table.row(["newest backup", &newest]);
+        if !backup.failure.is_empty() {
+            table.row(["last attempt", &format!("failed: {}", backup.failure)]);
+        }
+    }
     table.text()
 }
 
@@ -68,6 +78,10 @@ fn status_json(status: &v1::GetStatusResponse) -> serde_json::Value {
         "policy_digest": status.policy_digest,
         "memory_protection": protection(status),
         "start_time": times::json(status.start_time.as_ref()),
+        "backup": status.backup.as_ref().map(|backup| json!({
+            "newest": times::json(backup.newest_time.as_ref()),
+            "failure": backup.failure,
+        })),
         "journal": status.journal.as_ref().map(|journal| json!({
             "syncs": journal.syncs,
             "records": journal.records,

@@ -3,9 +3,11 @@
 
 mod access;
 mod create;
+mod drill;
 mod error;
 mod manifest;
 mod offline;
+mod prune;
 mod reading;
 mod restore;
 mod retention;
@@ -19,9 +21,11 @@ use parking_lot::Mutex;
 
 pub use access::{Recipients, Unlock};
 pub use create::Made;
+pub use drill::{Drill, Drilled, drill};
 pub use error::BackupError;
 pub use manifest::{Manifest, list};
 pub use offline::create;
+pub use prune::{Pruned, prune};
 pub use reading::{Verified, verify};
 pub use restore::{LogSource, Restore, Restored, restore};
 pub use retention::{Class, Keep};

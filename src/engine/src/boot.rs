@@ -81,7 +81,7 @@ pub(crate) enum For {
 /// An installation at rest.
 pub struct Installation {
     settings: Settings,
-    keyring: Keyring,
+    pub(crate) keyring: Keyring,
 }
 
 impl Installation {
@@ -115,14 +115,15 @@ impl Installation {
         self.start_for(For::Serving, policy, clock).await
     }
 
-    pub(crate) async fn start_for(
-        self,
+    /// Opens store and log, sees that they fit, and records the start.
+    pub(crate) async fn begin(
+        &self,
         purpose: For,
-        policy: Policy,
-        clock: Arc<dyn Clock>,
-    ) -> Result<Engine, BootError> {
+        policy_digest: [u8; 32],
+        clock: &Arc<dyn Clock>,
+    ) -> Result<(Store, Journal, Ledger), BootError> {
         let (outbox, entries) = mpsc::unbounded_channel();
-        let (store, journal) = self.open(outbox, &clock)?;
+        let (store, journal) = self.open(outbox, clock)?;
         let consistent = Ledger::check(&store, &journal).await;
         match (&purpose, &consistent) {
             (_, Ok(())) => {}
@@ -130,13 +131,26 @@ impl Installation {
             // What a recovery is for may be just this.
             (For::Recovery, Err(error)) => tracing::warn!(%error, "recovering all the same"),
         }
-        let now = clock.now();
-        let version = env!("CARGO_PKG_VERSION");
-        journal.record_system(SystemEvent::start(now, version, policy.digest())).await?;
+        let version = match self.keyring.recipient() {
+            "" => env!("CARGO_PKG_VERSION").to_owned(),
+            recipient => format!("{}, recoverable by {recipient}", env!("CARGO_PKG_VERSION")),
+        };
+        journal.record_system(SystemEvent::start(clock.now(), &version, policy_digest)).await?;
         let ledger = match purpose {
             For::Serving => Ledger::start(store.clone(), journal.clone(), entries).await?,
             For::Recovery => Ledger::idle(store.clone(), journal.clone()),
         };
+        Ok((store, journal, ledger))
+    }
+
+    pub(crate) async fn start_for(
+        self,
+        purpose: For,
+        policy: Policy,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Engine, BootError> {
+        let (store, journal, ledger) = self.begin(purpose, policy.digest(), &clock).await?;
+        let now = clock.now();
         let keys =
             Keys::open(self.settings.keys, store.clone(), ledger, self.keyring, Arc::clone(&clock))
                 .await?;

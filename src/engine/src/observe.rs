@@ -11,6 +11,7 @@ use fieldseal_model::{
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use crate::backup::BackupState;
 use crate::call::Caller;
 use crate::engine::Engine;
 use crate::refusal::{Refusal, RefusalCause};
@@ -107,6 +108,8 @@ pub struct Status {
     pub started_at: Timestamp,
     /// The audit log's writer.
     pub journal: Statistics,
+    /// Backups.
+    pub backup: BackupState,
 }
 
 /// What a monitor may know, without a principal, a key or a place.
@@ -238,6 +241,7 @@ impl Engine {
             policy_digest: inner.policy.newest().digest(),
             started_at: inner.started_at,
             journal: inner.journal.statistics(),
+            backup: inner.backups.state(),
         })
     }
 

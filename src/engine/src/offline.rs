@@ -1,4 +1,7 @@
-//! Opening a value of a stopped installation with the recovery identity alone.
+//! What is done to a stopped installation: opening a value with the recovery identity alone, and
+//! everything about the root key.
+
+pub mod root;
 
 use std::sync::Arc;
 

@@ -123,6 +123,14 @@ pub fn wrapping(path: &Path) -> Result<Wrapping, KeyringError> {
     Document::read(path).map(|document| document.wrapping)
 }
 
+/// True if a rotation of the root key has begun and is not finished.
+///
+/// # Errors
+/// `NotInitialized`, `FormatNewer` or `Corrupt`.
+pub fn is_rotating(path: &Path) -> Result<bool, KeyringError> {
+    Document::read(path).map(|document| document.pending.is_some())
+}
+
 /// Opens a keyring with its root provider.
 ///
 /// # Errors
@@ -290,6 +298,11 @@ impl Keyring {
     pub(crate) fn unwrap_kek(&self, id: &KekId<'_>, wrapped: &[u8]) -> Result<Kek, UnwrapError> {
         let newest = wrap::unwrap_kek(&self.newest().root, id, wrapped);
         newest.or_else(|_| wrap::unwrap_kek(&self.current.root, id, wrapped))
+    }
+
+    /// True if the newest root key wrapped this KEK.
+    pub(crate) fn is_newest(&self, id: &KekId<'_>, wrapped: &[u8]) -> bool {
+        wrap::unwrap_kek(&self.newest().root, id, wrapped).is_ok()
     }
 
     #[cfg(test)]

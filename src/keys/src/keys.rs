@@ -20,6 +20,7 @@ use crate::keyring::Keyring;
 use crate::ledger::Ledger;
 use crate::records::{DATA_KEY, DataKeyFacts};
 use crate::registry::{KeyView, Registry};
+use crate::root::{self, Checked};
 
 /// Partitions are made one at a time within each of so many groups.
 const STRIPES: usize = 256;
@@ -150,6 +151,24 @@ impl Keys {
             return Err(KeyError::NotPermitted);
         }
         Ok(self.inner.registry.views())
+    }
+
+    /// Opens every KEK and every data key, and changes nothing.
+    ///
+    /// # Errors
+    /// If a record of the store does not open or parse. A key that does not open is counted.
+    pub async fn check(&self) -> Result<Checked, KeyError> {
+        root::check(&self.inner.store, &self.inner.keyring).await
+    }
+
+    /// The keys whose primary version seals and opens, by name.
+    #[must_use]
+    pub fn enabled(&self) -> Vec<KeyName> {
+        let is_enabled = |view: &KeyView| {
+            let primary = view.versions.iter().find(|version| version.number == view.primary);
+            primary.is_some_and(|version| version.state == KeyVersionState::Enabled)
+        };
+        self.inner.registry.views().into_iter().filter(is_enabled).map(|view| view.name).collect()
     }
 
     /// The installation's id.

@@ -99,7 +99,7 @@ impl Ledger {
 
     /// Waits until nothing is relayed any more: after the store was closed, which ends the relay.
     /// What the journal did not take waits in the outbox for the next start.
-    pub(crate) async fn finished(&self) {
+    pub async fn finished(&self) {
         let relay = self.relay.lock().take();
         if let Some(relay) = relay
             && relay.await.is_err()

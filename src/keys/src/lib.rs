@@ -21,6 +21,7 @@ mod opening;
 mod records;
 mod registry;
 mod replay;
+pub mod root;
 mod sealing;
 
 pub use backups::{Incarnation, KnownBackup};

@@ -83,6 +83,12 @@ actions! {
     RestoreBackup = "RestoreBackup", 68, Change;
     /// The offline command `fieldseal backup drill`.
     BackupDrill = "BackupDrill", 70, Change;
+    /// The offline command `fieldseal root drill`.
+    RootDrill = "RootDrill", 65, Read;
+    /// The offline command `fieldseal root rotate`.
+    RootRotate = "RootRotate", 66, Change;
+    /// The offline command `fieldseal root rewrap`.
+    RootRewrap = "RootRewrap", 67, Change;
 }
 
 impl Action {

@@ -33,7 +33,10 @@ impl Subject {
             | Action::ReloadPolicy
             | Action::CreateBackup
             | Action::RestoreBackup
-            | Action::BackupDrill => Self::Installation,
+            | Action::BackupDrill
+            | Action::RootDrill
+            | Action::RootRotate
+            | Action::RootRewrap => Self::Installation,
         }
     }
 }

@@ -16,14 +16,6 @@ use crate::config::{Config, RootSettings};
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
-/// Opens the keyring of a configuration, once.
-///
-/// # Errors
-/// What is wrong with the keyring or its root provider, and which one it needs.
-pub async fn open_keyring(config: &Config) -> Result<Keyring, KeyringError> {
-    open_with(config, provider(config).await?).await
-}
-
 /// Opens the keyring, and asks the root provider's program again for as long as it does not answer.
 /// `waits` is told before the first wait.
 pub(crate) async fn open_patiently(
@@ -124,7 +116,10 @@ pub async fn new_provider(settings: &RootSettings) -> Result<Arc<dyn RootProvide
 }
 
 /// Opens the keyring with this provider, and holds it against the configuration.
-async fn open_with(
+///
+/// # Errors
+/// What is wrong with the keyring or its provider; `WrongRecipient`.
+pub async fn open_with(
     config: &Config,
     provider: Arc<dyn RootProvider>,
 ) -> Result<Keyring, KeyringError> {
@@ -139,7 +134,10 @@ async fn open_with(
 
 /// One line from a descriptor. Where that is a terminal, it asks there and shows nothing of what is
 /// typed; given up, it leaves the terminal as it was.
-async fn ask(descriptor: u32, prompt: &str) -> Result<Passphrase, KeyringError> {
+///
+/// # Errors
+/// If there is none, or the descriptor cannot be read.
+pub async fn ask(descriptor: u32, prompt: &str) -> Result<Passphrase, KeyringError> {
     let terminal = Terminal::quiet(descriptor);
     let say = |text: &str| {
         if terminal.is_some() {

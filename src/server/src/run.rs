@@ -21,6 +21,7 @@ use tokio::net::TcpSocket;
 use tokio_util::sync::CancellationToken;
 
 use crate::address_file::AddressFile;
+use crate::backups;
 use crate::calls::LimitedServices;
 use crate::config::{Backend, Config};
 use crate::failure::ServeError;
@@ -225,6 +226,7 @@ async fn serve(
             () = stop => tracing::info!(event = "stopping", "stopping"),
             error = watching => broken = Some(error),
             () = reload_policy(engine, reload) => {}
+            () = backups::scheduled(engine, config.backup.every) => {}
         }
         observer.stopping();
         readiness.set(false);

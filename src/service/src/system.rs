@@ -70,6 +70,10 @@ impl SystemService for SystemHandler {
             memory_protection: protection.into(),
             start_time: Some(wire_time(found.started_at)),
             journal: Some(journal),
+            backup: Some(v1::BackupStatus {
+                newest_time: found.backup.newest.map(wire_time),
+                failure: found.backup.failed.unwrap_or_default().to_owned(),
+            }),
         }))
     }
 

@@ -2428,6 +2428,19 @@ pub struct GetStatusResponse {
     /// How the audit log's writer does.
     #[prost(message, optional, tag = "15")]
     pub journal: ::core::option::Option<JournalStatistics>,
+    /// How backups go.
+    #[prost(message, optional, tag = "30")]
+    pub backup: ::core::option::Option<BackupStatus>,
+}
+/// How backups go.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BackupStatus {
+    /// When the newest was made; not set if there is none.
+    #[prost(message, optional, tag = "1")]
+    pub newest_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Why the last attempt since the start failed: its reason; empty if it did not.
+    #[prost(string, tag = "2")]
+    pub failure: ::prost::alloc::string::String,
 }
 /// How the audit log's writer does, since the process started.
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]

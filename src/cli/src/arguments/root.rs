@@ -6,8 +6,29 @@ use clap::{Args, Subcommand, ValueEnum};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum RootCommand {
+    /// Open every key with the recovery identity, and change nothing
+    Drill(DrillArguments),
+    /// Make a new root key, and wrap every key with it; goes on where an earlier attempt ended
+    Rotate(RotateArguments),
     /// Wrap the same root key with another root provider
     Rewrap(RewrapArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DrillArguments {
+    /// The installation's configuration file; it must be stopped
+    #[arg(long, value_name = "PATH", env = "FIELDSEAL_CONFIG", hide_env_values = true)]
+    pub config: PathBuf,
+    /// A file with the age identity (AGE-SECRET-KEY-1…)
+    #[arg(long, value_name = "PATH")]
+    pub identity: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RotateArguments {
+    /// The installation's configuration file; it must be stopped
+    #[arg(long, value_name = "PATH", env = "FIELDSEAL_CONFIG", hide_env_values = true)]
+    pub config: PathBuf,
 }
 
 #[derive(Debug, Args)]

@@ -53,7 +53,7 @@ fn a_directory_that_others_can_write_to_is_refused_and_left_alone() {
 fn late(dir: &Path, plan: &Plan) -> (String, bool) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let mut undo = Undo { paths: Vec::new() };
-    let config = configuration(plan).unwrap();
+    let config = configuration(plan, None).unwrap();
     let refused = runtime.block_on(fill(plan, dir, &config, &mut undo)).map(drop);
     drop(undo);
     let theirs = std::fs::read(dir.join("state/keyring.json")).is_ok();

@@ -14,7 +14,7 @@ use super::error::BackupError;
 use super::manifest::{FORMAT, LABEL, Manifest, hex};
 use super::stream::Header;
 use super::writing::{self, Staged};
-use super::{Settings, retention};
+use super::{BackupState, Settings, retention};
 use crate::call::Caller;
 use crate::engine::Engine;
 use crate::refusal::{Refusal, RefusalCause};
@@ -83,6 +83,19 @@ impl Engine {
     /// As [`Engine::create_backup`], but never denied.
     pub async fn create_scheduled_backup(&self) -> Result<Made, BackupError> {
         self.back_up(By::Schedule).await
+    }
+
+    /// Whether the newest backup is at least so old, or there is none.
+    #[must_use]
+    pub fn backup_is_due(&self, every: Duration) -> bool {
+        let newest = self.inner.backups.state().newest;
+        newest.is_none_or(|newest| self.inner.clock.now().since(newest) >= every)
+    }
+
+    /// How backups go, for the process itself.
+    #[must_use]
+    pub fn backup_state(&self) -> BackupState {
+        self.inner.backups.state()
     }
 
     pub(super) async fn back_up(&self, by: By) -> Result<Made, BackupError> {

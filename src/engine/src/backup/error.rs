@@ -81,6 +81,9 @@ pub enum BackupError {
     /// The audit log did not take what the store holds.
     #[error("the audit log does not take the newest changes; try again when it does")]
     LogBehind,
+    /// A value that was sealed in a scratch place did not open there.
+    #[error("the backup is not good: {0}")]
+    Canary(String),
     /// The process ended it.
     #[error("it was cut off")]
     Interrupted,
@@ -127,6 +130,7 @@ impl BackupError {
             Self::LogOther(_) => "RESTORE_LOG_OTHER",
             Self::LogName(_) => "RESTORE_LOG_NAME",
             Self::LogBehind => "AUDIT_UNAVAILABLE",
+            Self::Canary(_) => "BACKUP_ALTERED",
             Self::Interrupted => "INTERNAL",
             Self::Overrun => "BACKUP_OVERRUN",
             Self::Io { error, .. } if is_full(error) => "NO_SPACE",

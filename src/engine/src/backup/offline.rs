@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use fieldseal_keys::keyring::Keyring;
 use fieldseal_model::{AccessReason, Action, Clock, Principal};
-use fieldseal_policy::{Permit, Policy};
+use fieldseal_policy::{Permit, Policy, Role};
 
 use super::create::{By, Made};
 use super::error::BackupError;
@@ -48,7 +48,16 @@ pub(super) async fn begin(
     installation: Installation,
     clock: Arc<dyn Clock>,
 ) -> Result<Engine, BackupError> {
-    let policy = Policy::from_texts(fieldseal_policy::default_files(&[]));
+    begin_for(&[], installation, clock).await
+}
+
+/// The same, with roles for some callers.
+pub(super) async fn begin_for(
+    members: &[(Role, Principal)],
+    installation: Installation,
+    clock: Arc<dyn Clock>,
+) -> Result<Engine, BackupError> {
+    let policy = Policy::from_texts(fieldseal_policy::default_files(members));
     let policy = policy.map_err(BootError::from)?;
     Ok(installation.start_for(For::Serving, policy, clock).await?)
 }

@@ -144,8 +144,8 @@ fn each_role_may_do_exactly_its_actions() {
             "local:1000",
             &[
                 ("recover-offline", &[Recover]),
-                ("offline", &[RestoreBackup, BackupDrill]),
-                ("backup-offline", &[CreateBackup]),
+                ("root-offline", &[RootDrill, RootRotate, RootRewrap]),
+                ("backup-offline", &[CreateBackup, RestoreBackup, BackupDrill]),
             ],
         ),
     ];
