@@ -39,16 +39,14 @@ impl Backed {
 
     /// What a value opens to, or why not.
     pub(crate) fn open(&self, partition: &str, sealed: &[u8]) -> Result<String, String> {
-        let arguments = ["--output", "json"].into_iter();
-        let arguments: Vec<_> =
-            arguments.chain(place("decrypt", &["--partition", partition])).collect();
-        let output = self.at.run("app", &arguments, sealed);
+        let output = self.at.run("app", &place("decrypt", &["--partition", partition]), sealed);
         match output.status.success() {
-            true => {
-                let shown: Value = serde_json::from_slice(&output.stdout).unwrap();
-                Ok(shown["value"].as_str().unwrap().to_owned())
+            true => Ok(text(&output.stdout)),
+            false => {
+                let said = text(&output.stderr);
+                let why = said.lines().find_map(|line| line.strip_prefix("reason  "));
+                Err(why.expect("a reason").to_owned())
             }
-            false => Err(reason(&output)),
         }
     }
 
@@ -140,8 +138,12 @@ fn a_backup_and_the_log_bring_back_everything_but_younger_data_keys() {
     assert_eq!(backed.open("umbrella", &new).as_deref(), Ok("anew"));
     // The log is one from the first life into the second, and tells of both backup and restore.
     let listed = backed.at.json("auditor", &["audit", "list", "--oldest-first", "--limit", "1000"]);
-    let kinds: Vec<_> =
-        listed["events"].as_array().unwrap().iter().filter_map(|e| e["kind"].as_str()).collect();
+    let kinds: Vec<_> = listed["audit_events"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|e| e["kind"].as_str())
+        .collect();
     let at = |kind: &str| kinds.iter().position(|found| *found == kind);
     assert!(at("BACKUP_CREATED") < at("BACKUP_RESTORED") && at("BACKUP_CREATED").is_some());
     assert_eq!(backed.at.stop(), 0);
@@ -177,7 +179,7 @@ fn a_stopped_installation_is_backed_up_with_a_passphrase_and_drilled() {
     backed.at.serve();
     assert_eq!(backed.open("acme", &sealed).as_deref(), Ok("value"));
     let events = backed.at.json("auditor", &["audit", "list", "--action", "BackupDrill"]);
-    assert_eq!(events["events"][0]["kind"], "BACKUP_DRILLED", "{events}");
+    assert_eq!(events["audit_events"][0]["kind"], "BACKUP_DRILLED", "{events}");
     // While a sidecar has the log, a drill is still possible.
     let backup = backed.back_up();
     let drilled = backed.ok(&[

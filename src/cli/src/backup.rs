@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use fieldseal_api::v1;
 use fieldseal_audit::verify::{self, LogKey};
-use fieldseal_engine::BootError;
 use fieldseal_engine::backup::{self, BackupError, Made, Manifest, Recipients};
+use fieldseal_engine::{BootError, CopyError};
 use fieldseal_keys::keyring::{Keyring, KeyringError};
 use fieldseal_model::{
     AccessReason, Clock as _, Principal, PrincipalKind, Purpose, SystemClock, Ticket, Timestamp,
@@ -320,6 +320,7 @@ fn failure(error: &BackupError) -> Failure {
         BackupError::Io { error, path, doing } => {
             return Failure::io(&format!("cannot {doing}"), path, error);
         }
+        BackupError::Copy(error) => copy_exit(error),
         BackupError::Keyring(error) => return serve::keyring_failure(error),
         BackupError::Boot(error) => return booted(error),
         BackupError::Interrupted | BackupError::Keys(_) => Exit::Internal,
@@ -335,6 +336,14 @@ fn failure(error: &BackupError) -> Failure {
             failure.advise("name a new directory with --into; nothing was changed")
         }
         _ => failure,
+    }
+}
+
+fn copy_exit(error: &CopyError) -> Exit {
+    match error {
+        CopyError::Foreign { .. } | CopyError::Newer { .. } => Exit::Conflict,
+        CopyError::Altered { .. } => Exit::Tampered,
+        _ => Exit::Unavailable,
     }
 }
 

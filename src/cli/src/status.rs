@@ -56,8 +56,18 @@ fn table(status: &v1::GetStatusResponse) -> String {
         };
         table.row(["newest backup", &newest]);
         if !backup.failure.is_empty() {
-            table.row(["last attempt", &format!("failed: {}", backup.failure)]);
+            table.row(["last backup", &format!("failed: {}", backup.failure)]);
         }
+    }
+    if let Some(backup) = &status.backup {
+        let risk = grouped(unsigned(backup.data_keys_at_risk));
+        table.row(["at risk", &format!("{risk} data keys are in no backup")]);
+        let copy = match (backup.copied, backup.copy_trouble.as_str()) {
+            (false, _) => "none",
+            (true, "") => "written",
+            (true, trouble) => trouble,
+        };
+        table.row(["copy", copy]);
     }
     table.text()
 }
@@ -81,6 +91,9 @@ fn status_json(status: &v1::GetStatusResponse) -> serde_json::Value {
         "backup": status.backup.as_ref().map(|backup| json!({
             "newest": times::json(backup.newest_time.as_ref()),
             "failure": backup.failure,
+            "data_keys_at_risk": backup.data_keys_at_risk,
+            "copied": backup.copied,
+            "copy_trouble": backup.copy_trouble,
         })),
         "journal": status.journal.as_ref().map(|journal| json!({
             "syncs": journal.syncs,

@@ -2,6 +2,7 @@
 //! happened later is not forgotten (docs/operations.md).
 
 mod access;
+mod copied;
 mod create;
 mod drill;
 mod error;
@@ -11,6 +12,7 @@ mod prune;
 mod reading;
 mod restore;
 mod retention;
+mod risk;
 mod stream;
 mod writing;
 
@@ -27,7 +29,7 @@ pub use manifest::{Manifest, list};
 pub use offline::create;
 pub use prune::{Pruned, prune};
 pub use reading::{Verified, verify};
-pub use restore::{LogSource, Restore, Restored, restore};
+pub use restore::{Copied, LogSource, Restore, Restored, restore};
 pub use retention::{Class, Keep};
 
 /// Where backups go, and who can open them.
@@ -59,12 +61,18 @@ pub(crate) struct Backups {
     /// One at a time.
     turn: tokio::sync::Mutex<()>,
     state: Mutex<BackupState>,
+    pub(crate) risk: risk::Risk,
 }
 
 impl Backups {
-    pub(crate) fn new(settings: Option<Settings>, newest: Option<Timestamp>) -> Self {
+    pub(crate) fn new(
+        settings: Option<Settings>,
+        newest: Option<Timestamp>,
+        nothing_at_risk: bool,
+    ) -> Self {
         let state = Mutex::new(BackupState { newest, failed: None });
-        Self { settings, turn: tokio::sync::Mutex::default(), state }
+        let risk = risk::Risk::new(nothing_at_risk);
+        Self { settings, turn: tokio::sync::Mutex::default(), state, risk }
     }
 
     pub(crate) fn state(&self) -> BackupState {

@@ -9,10 +9,10 @@ use fieldseal_crypto::ServiceKeyKind;
 use fieldseal_crypto::record::{AnchorKey, PathKey, StorageKey};
 use fieldseal_crypto::signing::LogSigningKey;
 use fieldseal_keys::keyring::{Keyring, KeyringError};
-use fieldseal_keys::{KeyError, Keys, Ledger};
+use fieldseal_keys::{Incarnation, KeyError, Keys, Ledger};
 use fieldseal_model::Clock;
 use fieldseal_policy::{Policy, PolicyErrors};
-use fieldseal_store::{OutboxEntry, Secrets, Store, StoreError};
+use fieldseal_store::{CopyError, CopyOwner, CopyTarget, OutboxEntry, Secrets, Store, StoreError};
 use tokio::sync::mpsc;
 
 use crate::backup::Backups;
@@ -44,6 +44,8 @@ pub struct Settings {
     pub policy: fieldseal_policy::Settings,
     /// The keys.
     pub keys: fieldseal_keys::Settings,
+    /// Where everything that is written is copied first, if anywhere.
+    pub copy: Option<CopyTarget>,
     /// Backups, if there are any.
     pub backup: Option<crate::backup::Settings>,
 }
@@ -67,6 +69,9 @@ pub enum BootError {
     /// The keys.
     #[error(transparent)]
     Keys(#[from] KeyError),
+    /// The copy of the store.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
 }
 
 /// What an installation is started for.
@@ -154,9 +159,17 @@ impl Installation {
         let keys =
             Keys::open(self.settings.keys, store.clone(), ledger, self.keyring, Arc::clone(&clock))
                 .await?;
+        if let Some(target) = self.settings.copy.clone() {
+            let Incarnation { number, id } = keys.incarnation().await?;
+            let installation = keys.installation();
+            let owner = CopyOwner { installation, incarnation: number, life: id };
+            store.copy_to(target, owner).await?;
+        }
         let newest = keys.known_backups().await?.last().map(|backup| backup.created_at);
+        let in_memory = matches!(self.settings.store, StoreBackend::Memory);
+        let nothing_at_risk = in_memory || self.settings.copy.is_some();
         let inner = Inner {
-            backups: Backups::new(self.settings.backup, newest),
+            backups: Backups::new(self.settings.backup, newest, nothing_at_risk),
             policy: ActivePolicy::new(self.settings.policy, policy),
             keys,
             journal,
@@ -167,7 +180,11 @@ impl Installation {
             sealed: AtomicU64::new(0),
             opened: AtomicU64::new(0),
         };
-        Ok(Engine { inner: Arc::new(inner) })
+        let engine = Engine { inner: Arc::new(inner) };
+        if !nothing_at_risk {
+            tokio::spawn(engine.clone().find_risk(newest));
+        }
+        Ok(engine)
     }
 
     /// Opens store and log. A store in memory begins where the log has come to: every revision has

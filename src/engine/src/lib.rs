@@ -27,7 +27,7 @@ pub use call::{
     OpenedItem, PlainInput, SealedInput, SealedItem, Stated,
 };
 pub use engine::Engine;
-pub use fieldseal_store::Health as StoreHealth;
+pub use fieldseal_store::{CopyError, CopyTarget, Health as StoreHealth};
 pub use observe::{AuditPage, AuditQuery, Measures, Status};
 pub use policy::PolicyReload;
 pub use refusal::{Refusal, RefusalCause};

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use fieldseal_audit::{
     Checkpoint, Health, Item, ItemOutcome, Outcome, Page, PageLimit, Query, Statistics, Verdict,
@@ -110,6 +111,12 @@ pub struct Status {
     pub journal: Statistics,
     /// Backups.
     pub backup: BackupState,
+    /// Data keys that are in no backup and in no copy.
+    pub data_keys_at_risk: u64,
+    /// True if everything is copied before it is written.
+    pub copied: bool,
+    /// Why the copy cannot be written, while it cannot.
+    pub copy_trouble: Option<String>,
 }
 
 /// What a monitor may know, without a principal, a key or a place.
@@ -129,6 +136,14 @@ pub struct Measures {
     pub opened: u64,
     /// SHA-256 over schema and policies.
     pub policy_digest: [u8; 32],
+    /// Seconds since the newest backup was made; `None` if there is none.
+    pub backup_age: Option<Duration>,
+    /// Whether the last attempt to make one failed.
+    pub backup_failed: bool,
+    /// Data keys that are in no backup and in no copy.
+    pub data_keys_at_risk: u64,
+    /// Whether the copy is written; `None` if there is none.
+    pub copy_ok: Option<bool>,
 }
 
 impl Engine {
@@ -242,6 +257,9 @@ impl Engine {
             started_at: inner.started_at,
             journal: inner.journal.statistics(),
             backup: inner.backups.state(),
+            data_keys_at_risk: self.data_keys_at_risk(),
+            copied: inner.store.is_copied(),
+            copy_trouble: inner.store.copy_trouble(),
         })
     }
 
@@ -250,7 +268,13 @@ impl Engine {
     #[must_use]
     pub fn measures(&self) -> Measures {
         let inner = &self.inner;
+        let backup = inner.backups.state();
+        let now = inner.clock.now();
         Measures {
+            backup_age: backup.newest.map(|newest| now.since(newest)),
+            backup_failed: backup.failed.is_some(),
+            data_keys_at_risk: self.data_keys_at_risk(),
+            copy_ok: inner.store.is_copied().then(|| inner.store.copy_trouble().is_none()),
             log_records: inner.journal.checkpoint().tree_size,
             keys: inner.keys.statistics(),
             store_free_bytes: inner.store.free_bytes(),

@@ -108,6 +108,7 @@ fn key_reason(error: &KeyError) -> &'static str {
         KeyError::Txn(TxnError::NoSpace) => "STORE_FULL",
         KeyError::Busy | KeyError::Txn(TxnError::Busy) => "STORE_BUSY",
         KeyError::Txn(TxnError::Indeterminate(_)) => "CHANGE_INDETERMINATE",
+        KeyError::Txn(TxnError::CopyUnavailable(_)) => "STORE_COPY_UNAVAILABLE",
         // Our own transactions are bounded.
         KeyError::Txn(TxnError::TooLarge { .. }) => "INTERNAL",
         KeyError::Txn(_) => "STORE_UNAVAILABLE",

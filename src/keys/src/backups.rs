@@ -7,7 +7,7 @@ use prost::Message;
 
 use crate::error::KeyError;
 use crate::keys::{Inner, Keys};
-use crate::records::{BACKUP, INCARNATION, decode};
+use crate::records::{BACKUP, COUNTS, CountsRecord, DATA_KEY, DataKeyFacts, INCARNATION, decode};
 
 /// Most backups that are known at the same time: a transaction forgets the others.
 const PAGE: usize = 64;
@@ -94,6 +94,39 @@ impl Keys {
             if after.is_none() {
                 known.sort_by_key(|backup| (backup.created_at, backup.revision));
                 return Ok(known);
+            }
+        }
+    }
+
+    /// How many data keys were made after this moment, or ever; and when the first of those was, as
+    /// far as it was looked at.
+    ///
+    /// # Errors
+    /// The store's trouble.
+    pub async fn data_keys_since(
+        &self,
+        since: Option<Timestamp>,
+    ) -> Result<(u64, Option<Timestamp>), KeyError> {
+        let store = &self.inner.store;
+        let class = if since.is_some() { DATA_KEY } else { COUNTS };
+        let (mut count, mut oldest, mut after) = (0_u64, None, None);
+        loop {
+            let page = store.range(&store.prefix(class, &[]), after.as_ref(), PAGE).await?;
+            for (_, found) in &page.entries {
+                let Some(since) = since else {
+                    let counts: CountsRecord = decode("the counts of a key version", &found.value)?;
+                    count = count.saturating_add(counts.data_keys);
+                    continue;
+                };
+                let made = DataKeyFacts::decode(&found.value)?.created_at;
+                if made > since {
+                    count = count.saturating_add(1);
+                    oldest = oldest.into_iter().chain([made]).min();
+                }
+            }
+            after = page.next;
+            if after.is_none() {
+                return Ok((count, oldest));
             }
         }
     }

@@ -19,6 +19,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use fieldseal_engine::CopyTarget;
 use fieldseal_model::PrincipalKind;
 
 pub use backup::BackupSettings;
@@ -59,6 +60,8 @@ pub struct Config {
     pub policy_directory: PathBuf,
     /// `[audit]`.
     pub audit: AuditSettings,
+    /// `[store]`: where everything is copied to.
+    pub copy: Option<CopyTarget>,
     /// `[backup]`.
     pub backup: BackupSettings,
     /// `[keys]`: how many data keys are held in memory.
@@ -250,7 +253,14 @@ impl Config {
         });
         let requests = (self.calls.request_bytes / 2 < self.message_bytes)
             .then(|| "expected at least twice limits.message_mib".to_owned());
+        let is_set = |name: &str| {
+            let found = effective.iter().find(|e| e.setting.name == name);
+            found.is_some_and(|found| found.value != found.setting.default_value())
+        };
+        let copies = (is_set("store.copy") && is_set("store.copy_command"))
+            .then(|| "expected either a directory or a program, not both".to_owned());
         [
+            conflict(["store.copy", "store.copy_command"], copies),
             conflict(["limits.request_mib", "limits.message_mib"], requests),
             conflict(["limits.connections_per_principal", "limits.connections"], limits),
             conflict(["probes.listen", "server.listen"], addresses),
@@ -286,6 +296,7 @@ impl Config {
                 instance: String::new(),
                 checkpoint_every: Duration::ZERO,
             },
+            copy: None,
             backup: BackupSettings::default(),
             cached_data_keys: 0,
             listener: Limits::default(),

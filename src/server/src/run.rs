@@ -59,6 +59,7 @@ pub fn engine_settings(config: &Config) -> fieldseal_engine::Settings {
             cached_data_keys: config.cached_data_keys,
             ..fieldseal_keys::Settings::default()
         },
+        copy: config.copy.clone(),
         backup: backup_settings(config),
     }
 }
@@ -227,6 +228,7 @@ async fn serve(
             error = watching => broken = Some(error),
             () = reload_policy(engine, reload) => {}
             () = backups::scheduled(engine, config.backup.every) => {}
+            () = backups::watch_risk(engine) => {}
         }
         observer.stopping();
         readiness.set(false);

@@ -75,6 +75,10 @@ pub const ANSWERS: &[Answer] = &[
         .saying("the directory of the backups cannot be used; the sidecar's own log lines say why"),
     Answer::new("AUDIT_UNAVAILABLE", Code::Unavailable).retry(),
     Answer::new("AUDIT_UNREADABLE", Code::Unavailable),
+    Answer::new("STORE_COPY_UNAVAILABLE", Code::Unavailable).retry().saying(
+        "the copy of the store cannot be written, so nothing is changed; the sidecar's own log lines \
+         say why",
+    ),
     Answer::new("STOPPING", Code::Unavailable).retry(),
     Answer::new("STORE_UNAVAILABLE", Code::Unavailable)
         .saying("the store cannot be read or written now; the sidecar's own log lines say why"),

@@ -73,6 +73,9 @@ impl SystemService for SystemHandler {
             backup: Some(v1::BackupStatus {
                 newest_time: found.backup.newest.map(wire_time),
                 failure: found.backup.failed.unwrap_or_default().to_owned(),
+                data_keys_at_risk: signed(found.data_keys_at_risk),
+                copied: found.copied,
+                copy_trouble: found.copy_trouble.unwrap_or_default(),
             }),
         }))
     }

@@ -15,7 +15,7 @@ use crate::snapshot::{RawEntry, is_record};
 use crate::store::{
     BackendSettings, FORMAT, FORMAT_KEY, STATE_KEY, Secrets, Settings, Store, Versioned,
 };
-use crate::stored::{open_value, seal_value, stored_revision};
+use crate::stored::{OUTBOX, open_value, seal_value, stored_revision};
 
 /// Bytes that wait before they are written.
 const BATCH_BYTES: usize = 1024 * 1024;
@@ -58,6 +58,18 @@ impl Import {
         record::add(&mut self.acc, &term);
         self.revision = self.revision.max(revision);
         self.wait(path, Some(stored))
+    }
+
+    /// Puts an event that waits for the log, as it was stored. It is nothing of the sum.
+    ///
+    /// # Errors
+    /// As [`Import::put`].
+    pub fn put_event(&mut self, entry: RawEntry) -> Result<(), StoreError> {
+        if entry.path.first() != Some(&OUTBOX) {
+            return Err(StoreError::Corrupt("an entry that is no event".into()));
+        }
+        self.revision = self.revision.max(stored_revision(&entry.stored)?);
+        self.wait(entry.path, Some(entry.stored))
     }
 
     /// Removes what stands at this path.

@@ -9,6 +9,7 @@
 
 mod backend;
 mod committer;
+mod copy;
 mod error;
 mod import;
 mod lock;
@@ -19,6 +20,7 @@ mod stored;
 mod txn;
 
 pub use backend::memory::{Faults, MemoryDisk};
+pub use copy::{CopyError, CopyOwner, CopyPart, CopyReader, CopyTarget};
 pub use error::{StoreError, TxnError};
 pub use import::Import;
 pub use path::{Kind, Path, Prefix};

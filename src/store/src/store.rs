@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 
 use fieldseal_crypto::record::{self, AnchorKey, PathKey, StorageKey};
@@ -147,6 +148,8 @@ pub(crate) struct Inner {
     secrets: Arc<Secrets>,
     pub(crate) applying: Arc<RwLock<()>>,
     trouble: Arc<RwLock<Option<String>>>,
+    pub(crate) copy_trouble: Arc<RwLock<Option<String>>>,
+    pub(crate) is_copied: AtomicBool,
     reserve_bytes: u64,
     opened_at: u64,
     orders: SyncSender<Order>,
@@ -229,6 +232,7 @@ impl Store {
         let acc = acc.map_err(|_| StoreError::Corrupt("an unreadable state record".into()))?;
         let (secrets, applying) = (Arc::new(secrets), Arc::<RwLock<()>>::default());
         let trouble = Arc::<RwLock<Option<String>>>::default();
+        let copy_trouble = Arc::<RwLock<Option<String>>>::default();
         let (orders, queue) = sync_channel(settings.queue);
         let committer = Committer {
             backend: Arc::clone(&backend),
@@ -243,6 +247,8 @@ impl Store {
             trouble: Arc::clone(&trouble),
             space: None,
             snapshots: Vec::new(),
+            copy: None,
+            copy_trouble: Arc::clone(&copy_trouble),
             _lock: lock.clone(),
         };
         let thread = std::thread::Builder::new().name("store-commit".into());
@@ -252,6 +258,8 @@ impl Store {
             secrets,
             applying,
             trouble,
+            copy_trouble,
+            is_copied: AtomicBool::new(false),
             reserve_bytes: settings.reserve_bytes,
             opened_at: state.revision,
             orders,

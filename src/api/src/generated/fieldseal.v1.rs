@@ -2441,6 +2441,16 @@ pub struct BackupStatus {
     /// Why the last attempt since the start failed: its reason; empty if it did not.
     #[prost(string, tag = "2")]
     pub failure: ::prost::alloc::string::String,
+    /// Data keys that are in no backup: what is sealed under them is lost with the disk. 0 where the store
+    /// has a copy.
+    #[prost(int64, tag = "3")]
+    pub data_keys_at_risk: i64,
+    /// True if everything that is written is in the copy of the store first.
+    #[prost(bool, tag = "4")]
+    pub copied: bool,
+    /// Why the copy cannot be written now, so that nothing is changed; empty if it can.
+    #[prost(string, tag = "5")]
+    pub copy_trouble: ::prost::alloc::string::String,
 }
 /// How the audit log's writer does, since the process started.
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]
@@ -2555,7 +2565,8 @@ pub mod system_service_client {
     /// RESOURCE_EXHAUSTED   the audit log's queue is full: try again (AUDIT_BUSY); the disk of the
     /// backups is full (NO_SPACE)
     /// UNAVAILABLE          nothing changed: the audit log cannot be written (AUDIT_UNAVAILABLE); the
-    /// directory of the backups cannot be used (BACKUP_UNREADABLE)
+    /// directory of the backups cannot be used (BACKUP_UNREADABLE); the copy of the
+    /// store cannot be written (STORE_COPY_UNAVAILABLE)
     /// INTERNAL             something inside is wrong (INTERNAL)
     #[derive(Debug, Clone)]
     pub struct SystemServiceClient<T> {
@@ -2769,7 +2780,8 @@ pub mod system_service_server {
     /// RESOURCE_EXHAUSTED   the audit log's queue is full: try again (AUDIT_BUSY); the disk of the
     /// backups is full (NO_SPACE)
     /// UNAVAILABLE          nothing changed: the audit log cannot be written (AUDIT_UNAVAILABLE); the
-    /// directory of the backups cannot be used (BACKUP_UNREADABLE)
+    /// directory of the backups cannot be used (BACKUP_UNREADABLE); the copy of the
+    /// store cannot be written (STORE_COPY_UNAVAILABLE)
     /// INTERNAL             something inside is wrong (INTERNAL)
     #[derive(Debug)]
     pub struct SystemServiceServer<T> {

@@ -106,6 +106,9 @@ pub(crate) struct BackupRestoreArguments {
     /// destroyed or shredded since the backup
     #[arg(long, value_name = "NAME", group = "what_came_later")]
     pub without_log: Option<String>,
+    /// The copy of the store that survived (store.copy): nothing that was acknowledged is lost
+    #[arg(long, value_name = "PATH")]
+    pub copy: Option<PathBuf>,
     /// The new state directory, empty or not there yet [default: state.directory]
     #[arg(long, value_name = "DIR")]
     pub into: Option<PathBuf>,

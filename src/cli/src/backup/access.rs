@@ -39,11 +39,11 @@ pub(super) async fn new_passphrase(descriptor: u32) -> Result<Zeroizing<String>,
     let text = ask(descriptor, "new passphrase for the backup: ").await?;
     if text.len() < LEAST_BYTES {
         let what = format!("the passphrase is shorter than {LEAST_BYTES} bytes");
-        return Err(Failure::usage("PASSPHRASE_WEAK", what).advise("choose six random words"));
+        return Err(Failure::usage("PASSPHRASE_REFUSED", what).advise("choose six random words"));
     }
     let asks = fieldseal_keys::keyring::Terminal::is(descriptor);
     if asks && ask(descriptor, "the same again: ").await? != text {
-        return Err(Failure::usage("PASSPHRASE_DIFFERENT", "the two passphrases differ"));
+        return Err(Failure::usage("PASSPHRASE_REFUSED", "the two passphrases differ"));
     }
     Ok(text)
 }
@@ -58,5 +58,5 @@ async fn ask(descriptor: u32, prompt: &str) -> Result<Zeroizing<String>, Failure
     let passphrase = asked.map_err(|e| serve::keyring_failure(&e))?;
     passphrase
         .into_text()
-        .ok_or_else(|| Failure::usage("PASSPHRASE_INVALID", "the passphrase is no text"))
+        .ok_or_else(|| Failure::usage("PASSPHRASE_REFUSED", "the passphrase is no text"))
 }

@@ -35,6 +35,7 @@ pub(super) async fn run(arguments: BackupRestoreArguments, output: &Output) -> R
     let mut settings = fieldseal_server::engine_settings(&config);
     settings.store = StoreBackend::Sled(config.state.store());
     settings.backup = None;
+    settings.copy = None;
     if let LogSource::Lost(name) = &log {
         settings.instance = instance(name)?;
     }
@@ -42,6 +43,7 @@ pub(super) async fn run(arguments: BackupRestoreArguments, output: &Output) -> R
         backup: arguments.backup.clone(),
         unlock,
         log,
+        copy: arguments.copy.clone(),
         into: config.state.directory.clone(),
         settings,
         local: local()?,
@@ -102,7 +104,7 @@ fn show(
     restored: &Restored,
     output: &Output,
 ) -> Result<(), Failure> {
-    let Restored { manifest, replayed, revision, incarnation, receipt } = restored;
+    let Restored { manifest, copied, replayed, revision, incarnation, receipt } = restored;
     let event = format!("logs/{}/events/{}", receipt.log(), receipt.index());
     let into = arguments.into.as_ref().unwrap_or(&config.state.directory);
     output.show(
@@ -110,7 +112,8 @@ fn show(
             json!({
                 "dry_run": arguments.dry_run, "into": into, "backup": manifest.name,
                 "installation": manifest.installation, "incarnation": incarnation,
-                "revision": revision, "backup_revision": manifest.revision,
+                "copied": copied.map(|copied| copied.revision),
+                "copy_torn": copied.is_some_and(|copied| copied.is_torn), "revision": revision, "backup_revision": manifest.revision,
                 "applied": replayed.applied, "shredded_data_keys": replayed.shredded,
                 "lost_data_keys": replayed.lost_data_keys,
                 "lost_versions": replayed.lost_versions, "lost_keys": replayed.lost_keys,
@@ -120,6 +123,9 @@ fn show(
         || {
             let mut table = Table::bare();
             rows(&mut table, manifest);
+            if let Some(copied) = copied {
+                table.row(["copy", &format!("up to revision {}", grouped(copied.revision))]);
+            }
             table.row(["applied", &counted(replayed.applied, "later change")]);
             table.row(["shredded", &counted(replayed.shredded, "data key")]);
             table.row(["goes on from", &grouped(*revision)]);
@@ -148,6 +154,9 @@ fn lost(arguments: &BackupRestoreArguments, restored: &Restored) -> String {
              time. Nobody can count what else is lost.\n",
         );
         return text;
+    }
+    if restored.copied.is_some_and(|copied| copied.is_torn) {
+        text.push_str("\nThe last write of the copy is torn, as when a disk is lost, or damaged.");
     }
     let mut say = |count: u64, what: &str, then: &str| {
         if count > 0 {

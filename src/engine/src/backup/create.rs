@@ -134,6 +134,7 @@ impl Engine {
         let keyring = std::fs::read(&settings.keyring);
         let keyring = keyring.map_err(|e| BackupError::io("read", &settings.keyring, e))?;
         let now = self.inner.clock.now();
+        let made_before = self.inner.keys.statistics().data_keys_made;
         let snapshot = self.inner.store.snapshot(KEPT_BYTES).await?;
         self.recorded_up_to(snapshot.revision()).await?;
         let checkpoint = self.inner.journal.checkpoint();
@@ -146,7 +147,9 @@ impl Engine {
         let parts = manifest.parts();
         let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
         manifest.signature = hex(&self.inner.journal.sign_statement(LABEL, &parts));
-        self.publish(by, manifest, staged, &earlier).await
+        let made = self.publish(by, manifest, staged, &earlier).await?;
+        backups.risk.backed_up(made_before);
+        Ok(made)
     }
 
     /// Everything of the manifest that is known before the file is.

@@ -75,6 +75,7 @@ pub async fn drill(
         backup: plan.backup,
         unlock: plan.unlock,
         log: LogSource::Lost(INSTANCE.to_owned()),
+        copy: None,
         into: into.clone(),
         settings: settings.clone(),
         local: plan.local.clone(),
@@ -108,6 +109,7 @@ fn scratch_settings(settings: &Settings, into: &Path) -> Settings {
     scratch.audit.directory = into.join("audit");
     scratch.instance = INSTANCE.to_owned();
     scratch.backup = None;
+    scratch.copy = None;
     scratch
 }
 

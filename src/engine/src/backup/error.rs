@@ -75,6 +75,9 @@ pub enum BackupError {
     /// The log is not the one that was written when the backup was made.
     #[error("the audit log does not belong to this backup: {0}")]
     LogOther(String),
+    /// The copy of the store cannot be used.
+    #[error(transparent)]
+    Copy(#[from] fieldseal_store::CopyError),
     /// The log that would take the place of the lost one has its name.
     #[error("the new audit log needs another name than the lost one, {0:?}: two logs would be one")]
     LogName(String),
@@ -128,6 +131,7 @@ impl BackupError {
             Self::Living(_) => "RESTORE_LIVING",
             Self::WithoutLog => "RESTORE_WITHOUT_LOG",
             Self::LogOther(_) => "RESTORE_LOG_OTHER",
+            Self::Copy(error) => error.reason(),
             Self::LogName(_) => "RESTORE_LOG_NAME",
             Self::LogBehind => "AUDIT_UNAVAILABLE",
             Self::Canary(_) => "BACKUP_ALTERED",

@@ -14,6 +14,7 @@ use fieldseal_model::{AccessReason, Action, Clock, Principal};
 use fieldseal_store::Import;
 
 use super::access::Unlock;
+use super::copied::UsableCopy;
 use super::create::blocking;
 use super::error::BackupError;
 use super::manifest::{Manifest, create, hex, sync_directory};
@@ -42,6 +43,8 @@ pub struct Restore {
     pub unlock: Unlock,
     /// The audit log.
     pub log: LogSource,
+    /// The copy of the store: its file or its directory.
+    pub copy: Option<PathBuf>,
     /// The new state directory: empty, or not there yet.
     pub into: PathBuf,
     /// The engine's settings. Store and log are in `into`.
@@ -50,10 +53,21 @@ pub struct Restore {
     pub local: Principal,
 }
 
+/// What the copy of the store added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Copied {
+    /// The revision that it had come to.
+    pub revision: u64,
+    /// Whether its last write is torn, as when the disk was lost, or damaged.
+    pub is_torn: bool,
+}
+
 /// An installation that was put back.
 pub struct Restored {
     /// The backup.
     pub manifest: Manifest,
+    /// What the copy added, if it was used.
+    pub copied: Option<Copied>,
     /// What was done again, and what is lost.
     pub replayed: Replayed,
     /// The revision of the store that it goes on from.
@@ -82,14 +96,16 @@ pub async fn restore(
     .await?;
     let manifest = backup.manifest.clone();
     let keyring = open(&plan.into.join(STAGE)).await?;
-    let Restore { into, local, settings, log, .. } = plan;
+    let Restore { into, local, settings, log, copy, .. } = plan;
     let installation = Installation::new(settings.clone(), keyring);
     let work_clock = Arc::clone(&clock);
-    let (installation, replayed, revision) = blocking(move || {
-        let (replayed, revision) = fill(&installation, &settings, &log, backup, work_clock)?;
-        Ok((installation, replayed, revision))
+    let (installation, filled) = blocking(move || {
+        let from = Sources { log: &log, copy: copy.as_deref() };
+        let filled = fill(&installation, &settings, from, backup, work_clock)?;
+        Ok((installation, filled))
     })
     .await?;
+    let Filled { copied, replayed, revision } = filled;
     let engine = offline::begin(installation, clock).await?;
     let reason = AccessReason::default();
     let recorded = async {
@@ -108,7 +124,7 @@ pub async fn restore(
     fs::remove_dir(into.join(STAGE)).map_err(|e| BackupError::io("remove", &into, e))?;
     sync_directory(&into)?;
     undo.keep();
-    Ok(Restored { manifest, replayed, revision, incarnation, receipt })
+    Ok(Restored { manifest, copied, replayed, revision, incarnation, receipt })
 }
 
 /// Checks the backup, opens it, and puts its keyring where nothing takes it for an installation's.
@@ -128,44 +144,79 @@ fn unpack(plan: &Restore) -> Result<Opened, BackupError> {
     Ok(backup)
 }
 
-/// Puts log and store in their places. Nothing of it counts before the keyring has its own; returns
-/// what was done again and the revision to go on from.
+/// Where everything but the backup comes from.
+#[derive(Clone, Copy)]
+struct Sources<'a> {
+    log: &'a LogSource,
+    copy: Option<&'a Path>,
+}
+
+struct Filled {
+    copied: Option<Copied>,
+    replayed: Replayed,
+    revision: u64,
+}
+
+/// Puts log and store in their places. Nothing of it counts before the keyring has its own.
 fn fill(
     installation: &Installation,
     settings: &Settings,
-    log: &LogSource,
+    from: Sources<'_>,
     mut backup: Opened,
     clock: Arc<dyn Clock>,
-) -> Result<(Replayed, u64), BackupError> {
+) -> Result<Filled, BackupError> {
     let manifest = backup.manifest.clone();
     manifest.check(&of_log(installation, &manifest)?)?;
+    let directory = &settings.audit.directory;
+    let log = match from.log {
+        LogSource::Surviving(from) => {
+            take_log(from, directory)?;
+            Some(settle_log(installation, clock)?)
+        }
+        LogSource::Lost(_) => None,
+    };
     let secrets = installation.store_secrets().map_err(BackupError::Keyring)?;
     let mut import = Import::begin(&installation.store_settings(), secrets)?;
+    let recorded = log.as_ref().map(|(_, recorded)| *recorded);
+    let copy = from.copy.map(|path| UsableCopy::look(path, &manifest)).transpose()?.flatten();
+    let copied = match &copy {
+        Some(copy) => {
+            copy.import(&mut import, recorded)?;
+            // The backup is read to its end all the same: it is whole, or it is refused.
+            while backup.entries()?.is_some() {}
+            Some(Copied { revision: copy.revision, is_torn: copy.is_torn })
+        }
+        None => {
+            put_all(&mut import, &mut backup)?;
+            None
+        }
+    };
+    let covered = copied.map_or(manifest.revision, |copied| copied.revision);
+    let (replayed, revision) = match &log {
+        Some((key, _)) => replay(&mut import, directory, key, &manifest, covered)?,
+        None => {
+            let identity = installation.identity()?;
+            Journal::create_after(&settings.audit, &identity, covered)
+                .map_err(|e| BackupError::Boot(e.into()))?;
+            (Replayed::default(), covered)
+        }
+    };
+    import.finish(revision)?;
+    Ok(Filled { copied, replayed, revision })
+}
+
+fn put_all(import: &mut Import, backup: &mut Opened) -> Result<(), BackupError> {
     while let Some(entries) = backup.entries()? {
         for entry in entries {
             import.put(entry)?;
         }
     }
+    let manifest = &backup.manifest;
     if hex(&import.anchor()) != manifest.anchor {
         let what = "the sum of its records is not the one that was signed";
         return Err(BackupError::altered(&manifest.name, what));
     }
-    let directory = &settings.audit.directory;
-    let (replayed, revision) = match log {
-        LogSource::Surviving(from) => {
-            take_log(from, directory)?;
-            let key = settle_log(installation, clock)?;
-            replay(&mut import, directory, &key, &manifest)?
-        }
-        LogSource::Lost(_) => {
-            let identity = installation.identity()?;
-            Journal::create_after(&settings.audit, &identity, manifest.revision)
-                .map_err(|e| BackupError::Boot(e.into()))?;
-            (Replayed::default(), manifest.revision)
-        }
-    };
-    import.finish(revision)?;
-    Ok((replayed, revision))
+    Ok(())
 }
 
 /// The public key of the log of which the manifest speaks: the keyring's, so that whoever made the
@@ -199,34 +250,40 @@ fn take_log(from: &Path, to: &Path) -> Result<(), BackupError> {
     sync_directory(to)
 }
 
-/// Opens the log once, which cuts off a torn end, and verifies every byte of it.
-fn settle_log(installation: &Installation, clock: Arc<dyn Clock>) -> Result<LogKey, BackupError> {
+/// Opens the log once, which cuts off a torn end, and verifies every byte of it. Returns its key and
+/// the newest revision of the store that it tells of.
+fn settle_log(
+    installation: &Installation,
+    clock: Arc<dyn Clock>,
+) -> Result<(LogKey, u64), BackupError> {
     let settings = installation.audit_settings();
     let opened = Journal::open(settings.clone(), installation.identity()?, clock);
     let (journal, _) = opened.map_err(|e| BackupError::Boot(e.into()))?;
-    let key = journal.public_key();
+    let (key, recorded) = (journal.public_key(), journal.revision());
     // This thread may block; closed in order, the next start has nothing to settle.
     let closed = tokio::runtime::Handle::current().block_on(journal.close());
     closed.map_err(|e| BackupError::Boot(e.into()))?;
     drop(journal);
     match verify::log(&settings.directory, &key, |_| {}) {
-        Ok(_) => Ok(key),
+        Ok(_) => Ok((key, recorded)),
         Err(error) => Err(BackupError::LogOther(error.to_string())),
     }
 }
 
-/// Does again what the log tells of after the backup; returns the revision to go on from.
+/// Does again what the log tells of after the revision that is covered; returns the revision to go on
+/// from.
 fn replay(
     import: &mut Import,
     log: &Path,
     key: &LogKey,
     manifest: &Manifest,
+    covered: u64,
 ) -> Result<(Replayed, u64), BackupError> {
     let (mut replay, mut newest) = (Replay::default(), 0);
     let mut trouble = None;
     let root = fieldseal_audit::changes(log, key, manifest.log_size, |change| {
         newest = newest.max(change.revision);
-        if change.revision > manifest.revision && trouble.is_none() {
+        if change.revision > covered && trouble.is_none() {
             trouble = replay.apply(import, &change).err();
         }
     });
@@ -248,7 +305,7 @@ fn replay(
             return Err(BackupError::LogOther(what));
         }
     }
-    Ok((replay.finish(), newest.max(manifest.revision)))
+    Ok((replay.finish(), newest.max(covered)))
 }
 
 fn write_new(path: &Path, bytes: &[u8]) -> Result<(), BackupError> {

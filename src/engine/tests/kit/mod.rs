@@ -69,6 +69,7 @@ impl Place {
             instance: "main".to_owned(),
             policy: fieldseal_policy::Settings { dir: self.path("policy") },
             keys: fieldseal_keys::Settings { cached_data_keys: 64, ..Default::default() },
+            copy: None,
             backup: None,
         }
     }

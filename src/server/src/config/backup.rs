@@ -1,8 +1,10 @@
-//! `[backup]`: where backups go, who can open them, when they are made and how long they are kept.
+//! `[backup]`: where backups go, who can open them, when they are made and how long they are kept; and
+//! `[store]`: where everything is copied to.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+use fieldseal_engine::CopyTarget;
 use fieldseal_engine::backup::{Keep, Recipients};
 
 use super::setting::{Kind, Setting};
@@ -82,3 +84,29 @@ pub(super) const MONTHLY: Setting = keep(
     12,
     |config, number| config.backup.keep.monthly = number,
 );
+
+pub(super) const COPY: Setting = Setting {
+    name: "store.copy",
+    meaning: "A directory on another volume. Whatever is written to the store is durable there before it is \
+        acknowledged; while it cannot be written, nothing is changed.",
+    kind: Kind::OptionalPath {
+        set: |config, path| {
+            if let Some(path) = path {
+                config.copy = Some(CopyTarget::Directory(path));
+            }
+        },
+    },
+};
+
+pub(super) const COPY_COMMAND: Setting = Setting {
+    name: "store.copy_command",
+    meaning: "The same by a program, instead of a directory: it reads frames from its standard input and \
+        answers each with the line ok once it is durable.",
+    kind: Kind::Command {
+        set: |config, words| {
+            if !words.is_empty() {
+                config.copy = Some(CopyTarget::Command(words));
+            }
+        },
+    },
+};

@@ -192,6 +192,8 @@ pub static SETTINGS: &[Setting] = &[
             set: |config, number| config.audit.checkpoint_every = seconds(number),
         },
     },
+    backup::COPY,
+    backup::COPY_COMMAND,
     backup::DIRECTORY,
     backup::RECIPIENTS,
     backup::SCHEDULE,
