@@ -1,6 +1,7 @@
 //! Backups with the real binary: made while serving, put back after the disk is gone, and refused
 //! where anything of them is not as it was.
 
+mod copy;
 mod refused;
 
 use std::path::PathBuf;
@@ -19,6 +20,11 @@ pub(crate) struct Backed {
 impl Backed {
     /// Serving, with the key `customer-pii`.
     pub(crate) fn new() -> Self {
+        Self::configured(|_| ())
+    }
+
+    /// The same, with other settings.
+    pub(crate) fn configured(other: impl FnOnce(&Installation)) -> Self {
         let mut at = Installation::new();
         let keyring = std::fs::read(at.home().join("state/keyring.json")).unwrap();
         let keyring: Value = serde_json::from_slice(&keyring).unwrap();
@@ -27,6 +33,7 @@ impl Backed {
         at.set("directory = \"\"", "directory = \"../backups\"");
         at.set("recipients = []", &format!("recipients = [{recipient:?}]"));
         std::fs::write(at.path("identity"), &at.identity).unwrap();
+        other(&at);
         at.serve();
         at.ok("ops", &["key", "create", "customer-pii"], b"");
         Self { at }
@@ -75,8 +82,12 @@ impl Backed {
 
     /// Stops the sidecar, and takes the state away: to `lost`.
     pub(crate) fn lose(&mut self) {
+        self.lose_to("lost");
+    }
+
+    pub(crate) fn lose_to(&mut self, name: &str) {
         assert_eq!(self.at.stop(), 0);
-        std::fs::rename(self.at.home().join("state"), self.at.path("lost")).unwrap();
+        std::fs::rename(self.at.home().join("state"), self.at.path(name)).unwrap();
     }
 
     /// `restore` of this backup with the configuration and the identity.

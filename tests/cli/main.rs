@@ -15,6 +15,7 @@ mod crash;
 mod csv;
 mod dev;
 mod disk;
+mod doctor;
 mod drain;
 mod golden;
 mod hostile;

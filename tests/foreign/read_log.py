@@ -83,6 +83,8 @@ SEGMENT_HEAD = {
     5: ("revision", int),
     6: ("time", "sfixed64"),
     7: ("previous", int),
+    8: ("anchor", bytes),
+    9: ("changed", int),
 }
 FRAME_HEAD = {
     1: ("first", int),

@@ -9,7 +9,7 @@ use prost::Message as _;
 
 use crate::error::JournalError;
 use crate::merkle;
-use crate::record::{DetailHead, Encoded, Kind, Outcome, SALT_BYTES, decision};
+use crate::record::{DetailHead, Encoded, Kind, Outcome, Record, SALT_BYTES, decision};
 use crate::wire;
 
 /// What was decided about a field of a call.
@@ -314,6 +314,15 @@ impl SystemEvent {
         event
     }
 
+    /// A scrub of the store found so many things wrong, of these kinds. It names nothing.
+    #[must_use]
+    pub fn scrub_found(at: Timestamp, findings: u64, found: &str) -> Self {
+        let mut event = Self::of(Kind::ScrubFound, Outcome::Failed, at);
+        wire::bytes(&mut event.public, 13, found.as_bytes());
+        wire::number(&mut event.public, 16, findings);
+        event
+    }
+
     pub(crate) fn tail_recovered(at: Timestamp, bytes: u64, aside: &str) -> Self {
         let mut event = Self::of(Kind::TailRecovered, Outcome::Ok, at);
         let note = format!("{bytes} bytes after the last whole frame are kept in {aside}");
@@ -459,6 +468,10 @@ impl Waiting {
             wire::varint(&mut items, item.len() as u64);
             items.extend_from_slice(&item);
         }
-        Ok(Encoded::new(self.public, salt, &head.encode_to_vec(), items, self.revision))
+        let anchor = Record::decode(self.public.as_slice()).ok();
+        let anchor = anchor.and_then(|record| record.anchor.try_into().ok());
+        let anchor = anchor.ok_or(JournalError::Inconsistent)?;
+        let record = Encoded::new(self.public, salt, &head.encode_to_vec(), items, self.revision);
+        Ok(Encoded { anchor, ..record })
     }
 }

@@ -26,7 +26,7 @@ use crate::error::{Health, JournalError};
 use crate::event::{CallEvent, SystemEvent, Waiting};
 use crate::proofs::{Receipt, Recorded, Withheld};
 use crate::query::Reader;
-use crate::record::Encoded;
+use crate::record::{Encoded, LastChange};
 use crate::verify::LogKey;
 use queue::{Queue, Ticket};
 use writer::Writer;
@@ -253,6 +253,12 @@ impl Journal {
     #[must_use]
     pub fn revision(&self) -> u64 {
         self.shared.queue.lock().written_revision()
+    }
+
+    /// The newest change whose record is on disk. It waits for a write that is under way.
+    #[must_use]
+    pub fn last_change(&self) -> Option<LastChange> {
+        self.shared.writer.lock().newest
     }
 
     /// How the writer does.

@@ -33,4 +33,4 @@ pub use journal::{
 };
 pub use proofs::{Receipt, Recorded, Withheld};
 pub use query::{Event, EventItem, Page, PageLimit, Query, Reader};
-pub use record::{Kind, Outcome};
+pub use record::{Kind, LastChange, Outcome};

@@ -240,6 +240,28 @@ pub(crate) struct Encoded {
     pub leaf_hash: [u8; 32],
     /// Of a change: the store's revision, otherwise 0.
     pub revision: u64,
+    /// Of a change: the HMAC over the sum of the whole store after it.
+    pub anchor: [u8; 32],
+}
+
+/// The newest change that a log tells of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LastChange {
+    /// The store's revision.
+    pub revision: u64,
+    /// The HMAC over the sum of the whole store after it.
+    pub anchor: [u8; 32],
+    /// Which record of the log tells of it.
+    pub index: u64,
+}
+
+impl LastChange {
+    /// That of a record, if it tells of a change.
+    pub(crate) fn of(record: &Record, index: u64) -> Option<Self> {
+        let anchor = record.anchor.as_slice().try_into().ok()?;
+        let revision = Some(record.revision).filter(|revision| *revision > 0)?;
+        Some(Self { revision, anchor, index })
+    }
 }
 
 impl Encoded {
@@ -262,7 +284,7 @@ impl Encoded {
             detail.extend_from_slice(head);
         }
         let leaf_hash = merkle::leaf_hash(&leaf);
-        Self { leaf, detail, items, leaf_hash, revision }
+        Self { leaf, detail, items, leaf_hash, revision, anchor: [0; 32] }
     }
 
     pub(crate) fn bytes(&self) -> usize {

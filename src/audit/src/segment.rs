@@ -21,6 +21,7 @@ use prost::Message as _;
 
 use crate::error::JournalError;
 use crate::merkle::{Frontier, Hash};
+use crate::record::LastChange;
 
 const SEGMENT_MAGIC: &[u8; 8] = b"FSLOGSEG";
 pub(crate) const FRAME_MAGIC: &[u8; 4] = b"FSFR";
@@ -56,6 +57,12 @@ pub(crate) struct SegmentHead {
     /// The first record of the segment before; the same as `first` for the first segment.
     #[prost(uint64, tag = "7")]
     pub previous: u64,
+    /// The HMAC over the sum of the whole store at `revision`; empty if no change is in the log.
+    #[prost(bytes = "vec", tag = "8")]
+    pub anchor: Vec<u8>,
+    /// The record that tells of `revision`.
+    #[prost(uint64, tag = "9")]
+    pub changed: u64,
 }
 
 /// What stands at the beginning of a frame.
@@ -194,6 +201,14 @@ impl Unverified {
 pub(crate) fn claimed_origin(path: &Path) -> Option<String> {
     let header = Unverified::read(path).ok()?;
     Some(SegmentHead::decode(header.head()?).ok()?.origin)
+}
+
+impl SegmentHead {
+    /// The newest change in the segments before.
+    pub(crate) fn last_change(&self) -> Option<LastChange> {
+        let anchor = self.anchor.as_slice().try_into().ok()?;
+        Some(LastChange { revision: self.revision, anchor, index: self.changed })
+    }
 }
 
 impl Segment {

@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 
 use fieldseal_crypto::sha256;
 use fieldseal_crypto::signing::LogPublicKey;
+use fieldseal_model::KeyId;
 use prost::Message as _;
 
 use crate::checkpoint;
 use crate::error::JournalError;
-use crate::journal;
+use crate::journal::{self, Identity};
 use crate::merkle::{self, Frontier};
-use crate::record::{COMMITMENT_BYTES, DetailHead, DetailParts, Record};
+use crate::record::{COMMITMENT_BYTES, DetailHead, DetailParts, Kind, LastChange, Record};
 use crate::segment::{self, At, Frame, Segment};
 
 /// How many records are verified between two calls of the progress function.
@@ -36,6 +37,31 @@ pub struct Verified {
     pub closed_records: Option<u64>,
     /// The last checkpoint. One that was kept elsewhere must be this one or an earlier one.
     pub checkpoint_note: String,
+}
+
+/// A log as it is found while nobody writes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Examined {
+    /// Everything up to the last whole frame.
+    pub verified: Verified,
+    /// The newest change in it.
+    pub last_change: Option<LastChange>,
+    /// What stands after the last whole frame, if its process was killed: `Torn`. The next start
+    /// settles it.
+    pub torn: Option<VerifyError>,
+}
+
+/// A record that tells of a change of the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Change {
+    /// The store's revision.
+    pub revision: u64,
+    /// The HMAC over the sum of the whole store after it.
+    pub anchor: [u8; 32],
+    /// Of what kind; `None` for one that a newer program wrote.
+    pub kind: Option<Kind>,
+    /// Of a data key: its id.
+    pub key_id: Option<KeyId>,
 }
 
 /// Why a log does not verify.
@@ -108,6 +134,14 @@ pub struct LogKey {
     pub(crate) key: LogPublicKey,
 }
 
+impl LogKey {
+    /// The public key of the log that this identity writes.
+    #[must_use]
+    pub fn of(identity: &Identity) -> Self {
+        Self { origin: identity.origin(), key: identity.signing.public() }
+    }
+}
+
 /// Reads a public key as it stands in `log.pub` (C2SP verifier key).
 ///
 /// # Errors
@@ -125,8 +159,23 @@ pub fn public_key(text: &str) -> Result<LogKey, VerifyError> {
 pub fn log(
     directory: &Path,
     key: &LogKey,
-    mut progress: impl FnMut(u64),
+    progress: impl FnMut(u64),
 ) -> Result<Verified, VerifyError> {
+    let found = examine(directory, key, progress, |_| {})?;
+    found.torn.map_or(Ok(found.verified), Err)
+}
+
+/// The same, for a log that its process may have left behind half written; `change` sees every
+/// change that the log tells of, the oldest first.
+///
+/// # Errors
+/// As [`log`], but for `Torn`.
+pub fn examine(
+    directory: &Path,
+    key: &LogKey,
+    mut progress: impl FnMut(u64),
+    mut change: impl FnMut(Change),
+) -> Result<Examined, VerifyError> {
     let segments = segment::list(directory).map_err(VerifyError::Unreadable)?;
     if segments.is_empty() {
         let missing = JournalError::NotInitialized(directory.to_owned());
@@ -137,8 +186,10 @@ pub fn log(
     if let Some(found) = claimed.filter(|origin| *origin != key.origin) {
         return Err(VerifyError::Foreign { found, expected: key.origin.clone() });
     }
-    let mut state =
-        State { key, tree: Frontier::default(), checkpoints: 0, details: 0, signature: None };
+    let (tree, change) = (Frontier::default(), &mut change as &mut dyn FnMut(Change));
+    let (signature, last_change) = (None, None);
+    let mut state = State { key, tree, checkpoints: 0, details: 0, signature, last_change, change };
+    let mut torn = None;
     let mut previous = 0;
     let last = segments.len() - 1;
     for (at, (first, path)) in segments.iter().enumerate() {
@@ -152,8 +203,14 @@ pub fn log(
         if !follows || segment.head.previous != previous {
             return Err(state.wrong(path, 0, "it does not continue the log: records are missing"));
         }
+        if segment.head.last_change() != state.last_change {
+            return Err(state.wrong(path, 0, "its header names another change than the last one"));
+        }
         previous = *first;
-        state.segment(&segment, at == last, &mut progress)?;
+        match state.segment(&segment, at == last, &mut progress) {
+            Err(end @ VerifyError::Torn { .. }) => torn = Some(end),
+            other => other?,
+        }
     }
     let root = state.tree.root();
     let body = checkpoint::body(&key.origin, state.tree.size(), &root);
@@ -161,7 +218,7 @@ pub fn log(
         checkpoint::note(&key.origin, &body, &key.key, &signature)
     });
     progress(state.tree.size());
-    Ok(Verified {
+    let verified = Verified {
         origin: key.origin.clone(),
         records: state.tree.size(),
         segments: segments.len() as u64,
@@ -170,7 +227,8 @@ pub fn log(
         root,
         closed_records: journal::closed_at(directory),
         checkpoint_note: note,
-    })
+    };
+    Ok(Examined { verified, last_change: state.last_change, torn })
 }
 
 struct State<'a> {
@@ -179,6 +237,8 @@ struct State<'a> {
     checkpoints: u64,
     details: u64,
     signature: Option<[u8; 64]>,
+    last_change: Option<LastChange>,
+    change: &'a mut dyn FnMut(Change),
 }
 
 impl State<'_> {
@@ -254,7 +314,14 @@ impl State<'_> {
             let detail =
                 detail.ok_or_else(|| self.wrong(path, offset, "a record's detail is missing"))?;
             compared += u64::from(!detail.is_empty());
-            record(leaf, detail).map_err(|what| self.wrong(path, offset, what))?;
+            let record = record(leaf, detail).map_err(|what| self.wrong(path, offset, what))?;
+            if let Some(found) = LastChange::of(&record, tree.size()) {
+                let kind = Kind::from_code(record.kind);
+                let key_id = record.key_id.as_slice().try_into().ok().map(KeyId::new);
+                let LastChange { revision, anchor, .. } = found;
+                (self.change)(Change { revision, anchor, kind, key_id });
+                self.last_change = Some(found);
+            }
             tree.append(merkle::leaf_hash(leaf));
             count = count.saturating_add(1);
         }
@@ -283,14 +350,14 @@ impl State<'_> {
 }
 
 /// A record is one, and its detail is the one that the leaf commits to.
-fn record(leaf: &[u8], detail: &[u8]) -> Result<(), &'static str> {
+fn record(leaf: &[u8], detail: &[u8]) -> Result<Record, &'static str> {
     let public =
         leaf.len().checked_sub(COMMITMENT_BYTES).and_then(|len| leaf.split_at_checked(len));
     let (public, commitment) = public.ok_or("a record is too short")?;
-    Record::decode(public).map_err(|_| "a record is none")?;
+    let record = Record::decode(public).map_err(|_| "a record is none")?;
     if detail.is_empty() {
         let none = commitment.iter().all(|b| *b == 0);
-        return if none { Ok(()) } else { Err("a record's detail is missing") };
+        return if none { Ok(record) } else { Err("a record's detail is missing") };
     }
     let parts = DetailParts::cut(detail).ok_or("a record's detail is cut off")?;
     if sha256(&[parts.salt, parts.head]) != commitment {
@@ -306,5 +373,5 @@ fn record(leaf: &[u8], detail: &[u8]) -> Result<(), &'static str> {
     if root != head.items_root || tree.size() != u64::from(head.item_count) {
         return Err("a record's items are not those it commits to");
     }
-    Ok(())
+    Ok(record)
 }

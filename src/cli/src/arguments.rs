@@ -3,6 +3,7 @@
 mod backup;
 pub(crate) mod config;
 pub(crate) mod dev;
+mod doctor;
 mod health;
 pub(crate) mod manual;
 mod policy;
@@ -19,6 +20,7 @@ pub(crate) use backup::{
     BackupCommand, BackupCreateArguments, BackupDrillArguments, BackupPlace, BackupPruneArguments,
     BackupRestoreArguments, BackupVerifyArguments, UnlockArguments,
 };
+pub(crate) use doctor::DoctorArguments;
 pub(crate) use health::{HealthArguments, ProbeKind};
 pub(crate) use policy::{
     ExplainArguments, MemberArguments, PolicyCommand, PolicyInitArguments, PolicySource,
@@ -73,6 +75,8 @@ pub(crate) enum Command {
     /// Rotate the root key of a stopped installation, or move it to another root provider
     #[command(subcommand)]
     Root(RootCommand),
+    /// Look at a stopped installation, say what is wrong with it and what to do
+    Doctor(DoctorArguments),
     /// Create, show, list and rotate keys
     #[command(subcommand)]
     Key(KeyCommand),

@@ -16,7 +16,7 @@ use fieldseal_model::{
     AccessReason, Clock as _, Principal, PrincipalKind, Purpose, SystemClock, Ticket, Timestamp,
 };
 use fieldseal_server::Config;
-use rustix::process::{geteuid, getuid};
+use rustix::process::getuid;
 use serde_json::{Value, json};
 
 use crate::arguments::{
@@ -76,7 +76,7 @@ async fn create_stopped(
     output: &Output,
 ) -> Result<(), Failure> {
     let config = config(file)?;
-    refuse_other_user(&config.state.directory, geteuid().as_raw())?;
+    refuse_other_user(&config.state.directory, "backup create")?;
     let mut settings = fieldseal_server::engine_settings(&config);
     let recipients = match arguments.passphrase_fd {
         Some(descriptor) => Recipients::passphrase(access::new_passphrase(descriptor).await?),

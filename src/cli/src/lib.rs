@@ -15,6 +15,7 @@ mod config;
 mod connection;
 mod csv;
 mod dev;
+mod doctor;
 mod failure;
 mod health;
 mod init;
@@ -111,6 +112,7 @@ async fn run(command: Command, output: &Output) -> Result<(), Failure> {
         Command::Config(command) => config::run(command, output),
         Command::Recover(arguments) => recover::run(arguments, output).await,
         Command::Root(command) => root::run(command, output).await,
+        Command::Doctor(arguments) => doctor::run(arguments, output).await,
         Command::Key(command) => keys::run(command, output).await,
         Command::Encrypt(arguments) => values::encrypt(arguments, output).await,
         Command::Decrypt(arguments) => values::decrypt(arguments, output).await,

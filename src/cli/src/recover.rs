@@ -28,7 +28,7 @@ use crate::values::{ciphertext, show_value, standard_input};
 /// Runs `recover`.
 pub(crate) async fn run(arguments: RecoverArguments, output: &Output) -> Result<(), Failure> {
     let config = Config::load(&arguments.config).map_err(|e| serve::config_failure(&e))?;
-    refuse_other_user(&config.state.directory, geteuid().as_raw())?;
+    refuse_other_user(&config.state.directory, "recover")?;
     let identity = identity_of(&arguments.identity)?;
     let keyring = keyring::open_with_identity(&config.state.keyring(), &identity);
     let keyring =
@@ -79,7 +79,11 @@ fn refused(refusal: &Refusal) -> Failure {
 
 /// Opening the state makes files anew (the store's, the log's). Another user's service could not
 /// open them afterwards.
-pub(crate) fn refuse_other_user(state: &Path, user: u32) -> Result<(), Failure> {
+pub(crate) fn refuse_other_user(state: &Path, command: &str) -> Result<(), Failure> {
+    refuse_user(state, command, geteuid().as_raw())
+}
+
+fn refuse_user(state: &Path, command: &str, user: u32) -> Result<(), Failure> {
     let found = match state.metadata() {
         // That there is no installation is said better elsewhere.
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
@@ -94,7 +98,7 @@ pub(crate) fn refuse_other_user(state: &Path, user: u32) -> Result<(), Failure> 
     let what = format!("{} belongs to user {owner}, and this is user {user}", state.display());
     Err(Failure::new(Exit::Denied, "STATE_OF_OTHER_USER", what).advise(format!(
         "run it as the owner, who must be able to read the files that it names: sudo -u {name} \
-         fieldseal …"
+         fieldseal {command} …"
     )))
 }
 
@@ -133,9 +137,9 @@ mod tests {
     fn only_the_owner_of_the_state_may_open_it() {
         let dir = tempfile::tempdir().unwrap();
         let owner = geteuid().as_raw();
-        assert!(refuse_other_user(dir.path(), owner).is_ok());
-        assert!(refuse_other_user(&dir.path().join("none"), owner + 1).is_ok());
-        let refused = refuse_other_user(dir.path(), owner + 1).unwrap_err();
+        assert!(refuse_user(dir.path(), "recover", owner).is_ok());
+        assert!(refuse_user(&dir.path().join("none"), "recover", owner + 1).is_ok());
+        let refused = refuse_user(dir.path(), "recover", owner + 1).unwrap_err();
         assert_eq!((refused.exit(), refused.reason()), (Exit::Denied, "STATE_OF_OTHER_USER"));
         assert!(refused.to_string().contains("sudo -u "), "{refused}");
     }

@@ -12,7 +12,7 @@ use fieldseal_keys::keyring::{EnvProvider, Keyring};
 use fieldseal_model::{Principal, PrincipalKind, SystemClock};
 use fieldseal_server::Config;
 use fieldseal_server::config::{ROOT_VARIABLE, RootSettings};
-use rustix::process::{geteuid, getuid};
+use rustix::process::getuid;
 
 use crate::arguments::{Command, RootCommand};
 use crate::failure::{Exit, Failure};
@@ -33,7 +33,7 @@ pub(crate) async fn run(command: RootCommand, output: &Output) -> Result<(), Fai
 /// The configuration of an installation whose files this user may make anew.
 fn config_of(file: &Path) -> Result<Config, Failure> {
     let config = Config::load(file).map_err(|e| serve::config_failure(&e))?;
-    refuse_other_user(&config.state.directory, geteuid().as_raw())?;
+    refuse_other_user(&config.state.directory, "root")?;
     Ok(config)
 }
 

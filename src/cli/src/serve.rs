@@ -59,6 +59,13 @@ pub(crate) fn serve_failure(error: &ServeError) -> Failure {
         (_, "ADDRESS_UNAVAILABLE") => failure.advise(
             "end what listens there, or set another address of this machine; nothing was changed",
         ),
+        (
+            ServeErrorKind::Corrupt,
+            "STORE_CORRUPT" | "STORE_BEHIND_LOG" | "LOG_BEHIND_STORE" | "STORE_LOG_DIVERGED",
+        ) => failure.advise(
+            "keep the files as they are; `fieldseal doctor` with the same --config explains what is \
+             wrong and what can be done",
+        ),
         (ServeErrorKind::Full, _) => failure.advise(
             "free space on the disk of the state directory, and start it again: nothing that was \
              acknowledged is lost",

@@ -33,6 +33,7 @@ fn table(status: &v1::GetStatusResponse) -> String {
     table.row(["installation", &status.installation]);
     table.row(["started", &times::shown(status.start_time.as_ref())]);
     table.row(["store", health(status.store_health())]);
+    table.row(["scrub", &scrub(status)]);
     table.row(["audit log", health(status.audit_health())]);
     table.row(["log", &status.log_origin]);
     table.row(["records", &grouped(unsigned(status.log_tree_size))]);
@@ -95,6 +96,14 @@ fn status_json(status: &v1::GetStatusResponse) -> serde_json::Value {
             "copied": backup.copied,
             "copy_trouble": backup.copy_trouble,
         })),
+        "scrub": status.scrub.as_ref().map(|scrub| json!({
+            "state": scrub_state(scrub),
+            "finish_time": times::json(scrub.finish_time.as_ref()),
+            "records": scrub.records,
+            "data_keys": scrub.data_keys,
+            "findings": scrub.findings,
+            "detail": scrub.detail,
+        })),
         "journal": status.journal.as_ref().map(|journal| json!({
             "syncs": journal.syncs,
             "records": journal.records,
@@ -108,6 +117,23 @@ fn status_json(status: &v1::GetStatusResponse) -> serde_json::Value {
 fn health(state: v1::HealthState) -> &'static str {
     let name = state.as_str_name();
     name.strip_prefix("HEALTH_STATE_").unwrap_or(name)
+}
+
+fn scrub(status: &v1::GetStatusResponse) -> String {
+    let Some(scrub) = &status.scrub else { return "unknown".to_owned() };
+    if scrub.finish_time.is_none() {
+        return "SCRUB_PENDING".to_owned();
+    }
+    let records = grouped(unsigned(scrub.records));
+    let at = times::shown(scrub.finish_time.as_ref());
+    match scrub.findings {
+        0 => format!("{}, {records} records, {at}", scrub_state(scrub)),
+        _ => format!("{}, {records} records, {at}: {}", scrub_state(scrub), scrub.detail),
+    }
+}
+
+fn scrub_state(scrub: &v1::ScrubStatus) -> &'static str {
+    scrub.state().as_str_name().strip_prefix("SCRUB_STATE_").unwrap_or_default()
 }
 
 fn protection(status: &v1::GetStatusResponse) -> &'static str {

@@ -19,6 +19,7 @@ use crate::backup::Backups;
 use crate::engine::{Engine, Inner};
 use crate::observe::Queries;
 use crate::policy::ActivePolicy;
+use crate::upkeep::{self, Kept};
 
 /// Where the data keys are kept.
 #[derive(Debug, Clone)]
@@ -50,6 +51,17 @@ pub struct Settings {
     pub backup: Option<crate::backup::Settings>,
 }
 
+impl Settings {
+    /// Where the generations of the store are: beside it.
+    #[must_use]
+    pub fn generations(&self) -> PathBuf {
+        match &self.store {
+            StoreBackend::Sled(directory) => directory.with_file_name("generations"),
+            StoreBackend::Memory => PathBuf::new(),
+        }
+    }
+}
+
 /// Why an installation did not start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -78,6 +90,9 @@ pub enum BootError {
 pub(crate) enum For {
     /// Everything.
     Serving,
+    /// Recording that a store was put back: it is not the one that the log goes on from, and its
+    /// first change says so.
+    Restoring,
     /// Opening values of a damaged installation. Nothing is changed, and what waits in the outbox
     /// goes on waiting.
     Recovery,
@@ -129,11 +144,16 @@ impl Installation {
     ) -> Result<(Store, Journal, Ledger), BootError> {
         let (outbox, entries) = mpsc::unbounded_channel();
         let (store, journal) = self.open(outbox, clock)?;
-        let consistent = Ledger::check(&store, &journal).await;
+        let consistent = match self.settings.store {
+            StoreBackend::Sled(_) => Ledger::check(&store, &journal).await,
+            // It begins anew with every process, where the log has come to.
+            StoreBackend::Memory => Ok(()),
+        };
         match (&purpose, &consistent) {
             (_, Ok(())) => {}
             (For::Serving, Err(_)) => consistent?,
             // What a recovery is for may be just this.
+            (For::Restoring, Err(error)) => tracing::info!(%error, "as a restore leaves it"),
             (For::Recovery, Err(error)) => tracing::warn!(%error, "recovering all the same"),
         }
         let version = match self.keyring.recipient() {
@@ -142,7 +162,9 @@ impl Installation {
         };
         journal.record_system(SystemEvent::start(clock.now(), &version, policy_digest)).await?;
         let ledger = match purpose {
-            For::Serving => Ledger::start(store.clone(), journal.clone(), entries).await?,
+            For::Serving | For::Restoring => {
+                Ledger::start(store.clone(), journal.clone(), entries).await?
+            }
             For::Recovery => Ledger::idle(store.clone(), journal.clone()),
         };
         Ok((store, journal, ledger))
@@ -156,6 +178,7 @@ impl Installation {
     ) -> Result<Engine, BootError> {
         let (store, journal, ledger) = self.begin(purpose, policy.digest(), &clock).await?;
         let now = clock.now();
+        let generations = upkeep::generations(&self.settings);
         let keys =
             Keys::open(self.settings.keys, store.clone(), ledger, self.keyring, Arc::clone(&clock))
                 .await?;
@@ -175,6 +198,8 @@ impl Installation {
             journal,
             store,
             clock,
+            generations,
+            upkeep: Kept::default(),
             queries: Queries::default(),
             started_at: now,
             sealed: AtomicU64::new(0),
@@ -215,10 +240,14 @@ impl Installation {
     }
 
     pub(crate) fn identity(&self) -> Result<Identity, KeyringError> {
+        Self::identity_of(&self.keyring, &self.settings.instance)
+    }
+
+    pub(crate) fn identity_of(keyring: &Keyring, instance: &str) -> Result<Identity, KeyringError> {
         Ok(Identity {
-            installation: self.keyring.installation(),
-            instance: self.settings.instance.clone(),
-            signing: LogSigningKey::new(self.keyring.service(ServiceKeyKind::LogSigning)?),
+            installation: keyring.installation(),
+            instance: instance.to_owned(),
+            signing: LogSigningKey::new(keyring.service(ServiceKeyKind::LogSigning)?),
         })
     }
 
@@ -236,11 +265,15 @@ impl Installation {
     }
 
     pub(crate) fn store_secrets(&self) -> Result<Secrets, KeyringError> {
+        Self::secrets_of(&self.keyring)
+    }
+
+    pub(crate) fn secrets_of(keyring: &Keyring) -> Result<Secrets, KeyringError> {
         Ok(Secrets {
-            installation: self.keyring.installation(),
-            storage: StorageKey::new(self.keyring.service(ServiceKeyKind::Storage)?),
-            path: PathKey::new(self.keyring.service(ServiceKeyKind::Path)?),
-            anchor: AnchorKey::new(self.keyring.service(ServiceKeyKind::Anchor)?),
+            installation: keyring.installation(),
+            storage: StorageKey::new(keyring.service(ServiceKeyKind::Storage)?),
+            path: PathKey::new(keyring.service(ServiceKeyKind::Path)?),
+            anchor: AnchorKey::new(keyring.service(ServiceKeyKind::Anchor)?),
         })
     }
 }
@@ -276,7 +309,10 @@ impl Engine {
         let recorded = self.inner.journal.record_system(SystemEvent::stop(now)).await;
         let closed = self.inner.journal.close().await;
         self.inner.store.close().await;
-        self.inner.keys.finished().await;
+        tokio::select! {
+            () = self.inner.keys.finished() => {}
+            () = self.inner.store.damaged() => {}
+        }
         recorded?;
         closed
     }

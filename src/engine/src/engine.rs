@@ -9,13 +9,14 @@ use fieldseal_model::{
     AccessReason, Action, ActionKind, Clock, Column, KeyName, Malformed, PartitionClass, Table,
 };
 use fieldseal_policy::{Denial, Permit, Request};
-use fieldseal_store::Store;
+use fieldseal_store::{Generations, Store};
 
 use crate::backup::Backups;
 use crate::call::{Caller, Stated};
 use crate::observe::Queries;
 use crate::policy::ActivePolicy;
 use crate::refusal::{Refusal, RefusalCause};
+use crate::upkeep::Kept;
 
 /// Everything a running installation needs to answer calls. Cheap to clone.
 #[derive(Clone)]
@@ -30,6 +31,9 @@ pub(crate) struct Inner {
     pub(crate) store: Store,
     pub(crate) backups: Backups,
     pub(crate) clock: Arc<dyn Clock>,
+    /// Of a store on disk: where its generations are.
+    pub(crate) generations: Option<Generations>,
+    pub(crate) upkeep: Kept,
     /// Places for queries of the audit log.
     pub(crate) queries: Queries,
     pub(crate) started_at: fieldseal_model::Timestamp,

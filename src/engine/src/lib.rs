@@ -11,6 +11,7 @@ pub mod backup;
 mod boot;
 mod call;
 mod decrypt;
+pub mod doctor;
 mod encrypt;
 mod engine;
 mod gather;
@@ -20,6 +21,7 @@ pub mod offline;
 mod policy;
 mod refusal;
 mod rulings;
+mod upkeep;
 
 pub use boot::{BootError, Installation, Settings, StoreBackend};
 pub use call::{
@@ -31,3 +33,4 @@ pub use fieldseal_store::{CopyError, CopyTarget, Health as StoreHealth};
 pub use observe::{AuditPage, AuditQuery, Measures, Status};
 pub use policy::PolicyReload;
 pub use refusal::{Refusal, RefusalCause};
+pub use upkeep::{ScrubState, Scrubbed, Upkeep};

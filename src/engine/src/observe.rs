@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use fieldseal_audit::{
     Checkpoint, Health, Item, ItemOutcome, Outcome, Page, PageLimit, Query, Statistics, Verdict,
@@ -16,6 +16,7 @@ use crate::backup::BackupState;
 use crate::call::Caller;
 use crate::engine::Engine;
 use crate::refusal::{Refusal, RefusalCause};
+use crate::upkeep::ScrubState;
 
 /// What an auditor looks for. Lists are OR, fields are AND; what is empty or `None` does not filter.
 #[derive(Debug, Clone, Default)]
@@ -117,6 +118,8 @@ pub struct Status {
     pub copied: bool,
     /// Why the copy cannot be written, while it cannot.
     pub copy_trouble: Option<String>,
+    /// What the scrub says of the store.
+    pub scrub: ScrubState,
 }
 
 /// What a monitor may know, without a principal, a key or a place.
@@ -144,6 +147,14 @@ pub struct Measures {
     pub data_keys_at_risk: u64,
     /// Whether the copy is written; `None` if there is none.
     pub copy_ok: Option<bool>,
+    /// What the scrub says of the store.
+    pub scrub: ScrubState,
+    /// Scrubs that were finished since the start.
+    pub scrubs: u64,
+    /// When the newest generation was made.
+    pub newest_generation: Option<SystemTime>,
+    /// The time of the engine's clock.
+    pub now: Timestamp,
 }
 
 impl Engine {
@@ -260,6 +271,7 @@ impl Engine {
             data_keys_at_risk: self.data_keys_at_risk(),
             copied: inner.store.is_copied(),
             copy_trouble: inner.store.copy_trouble(),
+            scrub: self.scrub_state(),
         })
     }
 
@@ -282,6 +294,10 @@ impl Engine {
             sealed: inner.sealed.load(Ordering::Relaxed),
             opened: inner.opened.load(Ordering::Relaxed),
             policy_digest: inner.policy.newest().digest(),
+            scrub: self.scrub_state(),
+            scrubs: self.scrubs(),
+            newest_generation: self.newest_generation(),
+            now: inner.clock.now(),
         }
     }
 
@@ -289,7 +305,9 @@ impl Engine {
     #[must_use]
     pub fn can_serve(&self) -> bool {
         let inner = &self.inner;
-        inner.store.health() == fieldseal_store::Health::Ok && inner.journal.look() == Health::Ok
+        inner.store.health() == fieldseal_store::Health::Ok
+            && inner.journal.look() == Health::Ok
+            && !self.is_unreliable()
     }
 
     /// The store's health, for the process itself.

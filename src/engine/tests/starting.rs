@@ -1,6 +1,6 @@
 //! What a start refuses, and what it goes on with.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot be set up fails")]
 
 mod kit;
 
@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use fieldseal_audit::Kind;
 use fieldseal_engine::{AuditQuery, BootError, Engine, Installation, StoreBackend};
-use fieldseal_keys::KeyError;
+use fieldseal_keys::{KeyError, Relation};
 use fieldseal_model::AccessReason;
-use kit::{Place, caller, change, open, seal};
+use kit::{Place, caller, change, copy, open, seal};
 
 async fn kinds(engine: &Engine) -> Vec<Kind> {
     let (auditor, reason) = (caller("auditor"), AccessReason::default());
@@ -18,18 +18,6 @@ async fn kinds(engine: &Engine) -> Vec<Kind> {
     let found =
         engine.query_audit(&auditor, query, kit::ALL, String::new(), &reason).await.unwrap();
     found.page.events.iter().filter_map(|event| event.kind).collect()
-}
-
-/// Copies a directory of files.
-fn copy(from: &std::path::Path, to: &std::path::Path) {
-    std::fs::create_dir(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
-        if entry.path().is_dir() {
-            copy(&entry.path(), &to.join(entry.file_name()));
-        } else {
-            std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
-        }
-    }
 }
 
 #[tokio::test]
@@ -49,12 +37,62 @@ async fn a_store_that_was_put_back_under_a_newer_log_is_refused_before_anything_
     std::fs::rename(place.path("older"), place.path("store")).unwrap();
     let installation = Installation::new(place.settings(), place.keyring());
     let refused = installation.start(place.clock.clone()).await.err();
-    let rollback =
-        matches!(refused, Some(BootError::Keys(KeyError::Rollback { store: 1, log: 3 })));
-    assert!(rollback, "{refused:?}");
+    let Some(BootError::Keys(KeyError::Mismatch(found))) = refused else { panic!("{refused:?}") };
+    assert_eq!(found.relation, Relation::StoreBehind);
+    assert_eq!((found.store.revision, found.log.map(|log| log.revision)), (1, Some(3)));
     assert_eq!(records(), before);
     std::fs::rename(place.path("store"), place.path("older")).unwrap();
     std::fs::rename(place.path("newer"), place.path("store")).unwrap();
+    let engine = place.start().await;
+    assert_eq!(open(&engine, "", "1", &value).await.unwrap(), "x");
+}
+
+#[tokio::test]
+async fn a_store_that_went_on_from_another_past_than_its_log_is_refused() {
+    let (place, engine) = Place::with_key().await;
+    engine.stop().await.unwrap();
+    drop(engine);
+    let other = place.path("other");
+    std::fs::create_dir(&other).unwrap();
+    for part in ["store", "audit"] {
+        copy(&place.path(part), &other.join(part));
+    }
+    // Twice the same change, once here and once on a copy.
+    for stored in ["first", "second"] {
+        let engine = place.start().await;
+        engine.rotate_key(&caller("ops"), change("pii")).await.unwrap();
+        engine.stop().await.unwrap();
+        drop(engine);
+        std::fs::rename(place.path("store"), place.path(stored)).unwrap();
+        if stored == "first" {
+            std::fs::rename(place.path("audit"), place.path("first-audit")).unwrap();
+            std::fs::rename(other.join("store"), place.path("store")).unwrap();
+            std::fs::rename(other.join("audit"), place.path("audit")).unwrap();
+        }
+    }
+    std::fs::rename(place.path("first"), place.path("store")).unwrap();
+    let installation = Installation::new(place.settings(), place.keyring());
+    let refused = installation.start(place.clock.clone()).await.err();
+    let Some(BootError::Keys(KeyError::Mismatch(found))) = refused else { panic!("{refused:?}") };
+    assert_eq!(found.relation, Relation::Diverged);
+    assert_eq!((found.store.revision, found.log.map(|log| log.revision)), (2, Some(2)));
+    // With its own log it starts.
+    std::fs::remove_dir_all(place.path("audit")).unwrap();
+    std::fs::rename(place.path("first-audit"), place.path("audit")).unwrap();
+    place.start().await;
+}
+
+#[tokio::test]
+async fn the_anchor_of_the_last_change_is_known_however_many_segments_came_since() {
+    let (place, engine) = Place::with_key().await;
+    let (value, _) = seal(&engine, "", "1", "x").await.unwrap();
+    let segments = || std::fs::read_dir(place.path("audit")).unwrap().count();
+    let before = segments();
+    while segments() < before + 3 {
+        open(&engine, "", "1", &value).await.unwrap();
+    }
+    engine.stop().await.unwrap();
+    drop(engine);
     let engine = place.start().await;
     assert_eq!(open(&engine, "", "1", &value).await.unwrap(), "x");
 }

@@ -4,6 +4,8 @@ use fieldseal_audit::JournalError;
 use fieldseal_crypto::random::RandomError;
 use fieldseal_store::{StoreError, TxnError};
 
+use crate::anchor::Mismatch;
+
 /// Why a key operation did not happen. Nothing was changed, except for [`KeyError::Unacknowledged`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -51,16 +53,8 @@ pub enum KeyError {
     #[error("the sidecar stops before the change is recorded; its next start does it: look first")]
     Unacknowledged,
     /// Store and audit log do not tell of the same changes.
-    #[error(
-        "the store is at revision {store} and the audit log at {log}: one of them is from another \
-         time; put both back from the same backup"
-    )]
-    Rollback {
-        /// The store's newest revision.
-        store: u64,
-        /// The newest one with a record in the log.
-        log: u64,
-    },
+    #[error(transparent)]
+    Mismatch(#[from] Mismatch),
     /// Too many data keys and changes are being made at the same time.
     #[error("too many data keys and changes are being made; try again in a moment")]
     Busy,

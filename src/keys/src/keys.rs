@@ -9,7 +9,7 @@ use fieldseal_crypto::token::TokenKey;
 use fieldseal_crypto::wrap::{self, DataKeyId};
 use fieldseal_model::{Action, Clock, InstallationId, KeyId, KeyName, KeyVersionState};
 use fieldseal_policy::Permit;
-use fieldseal_store::Store;
+use fieldseal_store::{Store, StoreError};
 use tokio::sync::Semaphore;
 
 use crate::cache::DataKeyCache;
@@ -21,6 +21,7 @@ use crate::ledger::Ledger;
 use crate::records::{DATA_KEY, DataKeyFacts};
 use crate::registry::{KeyView, Registry};
 use crate::root::{self, Checked};
+use crate::scrub::ScrubReport;
 
 /// Partitions are made one at a time within each of so many groups.
 const STRIPES: usize = 256;
@@ -70,7 +71,7 @@ pub(crate) struct Inner {
     pub(crate) settings: Settings,
     pub(crate) store: Store,
     pub(crate) ledger: Ledger,
-    pub(crate) keyring: Keyring,
+    pub(crate) keyring: Arc<Keyring>,
     pub(crate) tokens: TokenKey,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) registry: Registry,
@@ -111,7 +112,7 @@ impl Keys {
             settings,
             store,
             ledger,
-            keyring,
+            keyring: Arc::new(keyring),
             tokens,
             clock,
             registry,
@@ -221,6 +222,14 @@ impl Keys {
             Err(KeyError::DataKeyNotFound) => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// Checks every record of the store, with half of the time left to others.
+    ///
+    /// # Errors
+    /// As [`crate::scrub`].
+    pub async fn scrub(&self) -> Result<ScrubReport, StoreError> {
+        crate::scrub(&self.inner.store, &self.inner.keyring, 1).await
     }
 
     /// Lets go of the store, once that is closed.

@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
+use crate::anchor;
 use crate::error::KeyError;
 
 /// Most outbox entries that go to the journal together.
@@ -81,20 +82,14 @@ impl Ledger {
     }
 
     /// Whether store and log tell of the same changes: each has its record in the log, or waits for
-    /// it in the outbox. If one of them was put back to an earlier time, a change would be taken
-    /// for recorded that is not.
+    /// it in the outbox, and the log's newest is of this very store. If one of them was put back to
+    /// an earlier time, or goes on from another past, a change would be taken for recorded that is
+    /// not.
     ///
     /// # Errors
-    /// `Rollback`, or if the store cannot be read.
+    /// `Mismatch`, or if the store cannot be read.
     pub async fn check(store: &Store, journal: &Journal) -> Result<(), KeyError> {
-        let (in_store, recorded) = (store.opened_at(), journal.revision());
-        let outbox = store.outbox().await?;
-        let waiting = outbox.iter().map(|entry| entry.revision).filter(|r| *r > recorded);
-        let all_there = waiting.eq(recorded.saturating_add(1)..=in_store);
-        if recorded > in_store || !all_there {
-            return Err(KeyError::Rollback { store: in_store, log: recorded });
-        }
-        Ok(())
+        Ok(anchor::compare(store.opened_position(), &store.outbox().await?, journal.last_change())?)
     }
 
     /// Waits until nothing is relayed any more: after the store was closed, which ends the relay.

@@ -7,6 +7,7 @@
 //! out but the journal. A change of keys is in the store and in the audit log, or it is not
 //! acknowledged. A version's state is looked at on every use.
 
+pub mod anchor;
 mod backups;
 mod cache;
 mod change;
@@ -20,10 +21,13 @@ mod ledger;
 mod opening;
 mod records;
 mod registry;
+mod repair;
 mod replay;
 pub mod root;
+mod scrub;
 mod sealing;
 
+pub use anchor::{Mismatch, Relation};
 pub use backups::{Incarnation, KnownBackup};
 pub use change::{Changed, KeyChange};
 pub use data_key::DataKeyHandle;
@@ -34,5 +38,7 @@ pub use ledger::Ledger;
 pub use opening::{OpenCause, Opened, OpenedValue, Opening, OpeningKey};
 pub use records::DATA_KEY_CLASS;
 pub use registry::{KeyView, VersionView};
+pub use repair::raise_seals;
 pub use replay::{Replay, Replayed};
+pub use scrub::{Class, Damage, ScrubReport, scrub};
 pub use sealing::{Sealer, SealingKey};

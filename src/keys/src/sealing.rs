@@ -27,7 +27,7 @@ use crate::records::{
 use crate::registry::{KeySnapshot, VersionCell};
 
 /// Seals that are reserved in the store at a time, so that a crash cannot forget them.
-const SEAL_BLOCK: u64 = 1 << 20;
+pub(crate) const SEAL_BLOCK: u64 = 1 << 20;
 /// Seals after which a data key is retired.
 const SEAL_LIMIT: u64 = 1 << 32;
 /// How often a lost race for a partition is tried again.

@@ -1,6 +1,6 @@
 //! A change counts when its record is on disk: not before, and not never.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot be set up fails")]
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use fieldseal_crypto::ServiceKeyKind;
 use fieldseal_crypto::record::{AnchorKey, PathKey, StorageKey};
 use fieldseal_crypto::signing::LogSigningKey;
 use fieldseal_keys::keyring::{self, FileProvider, Keyring, Recovery};
-use fieldseal_keys::{Changed, KeyChange, KeyError, Keys, Ledger, Settings};
+use fieldseal_keys::{Changed, KeyChange, KeyError, Keys, Ledger, Relation, Settings};
 use fieldseal_model::{
     AccessReason, Action, KeyName, ManualClock, PartitionClass, Principal, Timestamp,
 };
@@ -219,7 +219,7 @@ async fn a_store_or_a_log_of_another_time_is_refused() {
     let check = || async {
         let (store, journal) = (place.store(mpsc::unbounded_channel().0), place.journal());
         match Ledger::check(&store, &journal).await {
-            Err(KeyError::Rollback { store, log }) => Some((store, log)),
+            Err(KeyError::Mismatch(found)) => found,
             other => panic!("{other:?}"),
         }
     };
@@ -227,12 +227,14 @@ async fn a_store_or_a_log_of_another_time_is_refused() {
     let (audit, kept) = (place.audit().directory, place.dir.path().join("kept"));
     std::fs::rename(&audit, &kept).unwrap();
     Journal::create(&place.audit(), &place.identity()).unwrap();
-    assert_eq!(check().await, Some((1, 0)));
+    let found = check().await;
+    assert_eq!((found.relation, found.store.revision), (Relation::LogBehind, 1));
     std::fs::remove_dir_all(&audit).unwrap();
     std::fs::rename(&kept, &audit).unwrap();
     // An empty store beside the log.
     let newer = Place { disk: MemoryDisk::default(), ..place };
     let (store, journal) = (newer.store(mpsc::unbounded_channel().0), newer.journal());
     let refused = Ledger::check(&store, &journal).await.err();
-    assert!(matches!(refused, Some(KeyError::Rollback { store: 0, log: 1 })), "{refused:?}");
+    let Some(KeyError::Mismatch(found)) = refused else { panic!("{refused:?}") };
+    assert_eq!((found.relation, found.store.revision), (Relation::StoreBehind, 0));
 }

@@ -89,6 +89,8 @@ actions! {
     RootRotate = "RootRotate", 66, Change;
     /// The offline command `fieldseal root rewrap`.
     RootRewrap = "RootRewrap", 67, Change;
+    /// The offline command `fieldseal doctor`, when it repairs.
+    Repair = "Repair", 69, Change;
 }
 
 impl Action {

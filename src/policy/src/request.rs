@@ -36,7 +36,8 @@ impl Subject {
             | Action::BackupDrill
             | Action::RootDrill
             | Action::RootRotate
-            | Action::RootRewrap => Self::Installation,
+            | Action::RootRewrap
+            | Action::Repair => Self::Installation,
         }
     }
 }

@@ -11,6 +11,7 @@ mod setting;
 mod table;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 mod watching;
 
 use std::fs::File;
@@ -20,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fieldseal_engine::CopyTarget;
+use fieldseal_engine::Upkeep;
 use fieldseal_model::PrincipalKind;
 
 pub use backup::BackupSettings;
@@ -64,6 +66,8 @@ pub struct Config {
     pub copy: Option<CopyTarget>,
     /// `[backup]`.
     pub backup: BackupSettings,
+    /// `[store]`: what goes on beside the calls.
+    pub upkeep: Upkeep,
     /// `[keys]`: how many data keys are held in memory.
     pub cached_data_keys: usize,
     /// `[limits]` of the listener, with `server.drain_seconds`.
@@ -298,6 +302,7 @@ impl Config {
             },
             copy: None,
             backup: BackupSettings::default(),
+            upkeep: Upkeep { scrub_every: None, generation_every: None },
             cached_data_keys: 0,
             listener: Limits::default(),
             calls: CallLimits::default(),

@@ -56,6 +56,9 @@ pub enum ServeError {
     /// The store cannot be written any more: the process ends, and its supervisor starts it again.
     #[error("the store is broken: {0}")]
     Store(String),
+    /// The database contradicts itself: the process ends, and no restart helps.
+    #[error("the store is damaged: {0}; `fieldseal doctor` says what to do")]
+    Damaged(String),
 }
 
 /// What kind of trouble a [`ServeError`] is.
@@ -98,6 +101,7 @@ impl ServeError {
             Self::Audit(error) => journal_kind(error),
             Self::Store(why) if is_full(why) => (K::Full, "STORE_FULL"),
             Self::Store(_) => (K::Unavailable, "STORE_BROKEN"),
+            Self::Damaged(_) => (K::Corrupt, "STORE_CORRUPT"),
             Self::Tls(_) => (K::Usage, "TLS_INVALID"),
             Self::Listen { .. } => (K::Conflict, "ADDRESS_UNAVAILABLE"),
             Self::AddressFile { .. } => (K::Usage, "ADDRESS_FILE_UNWRITABLE"),
@@ -198,10 +202,7 @@ fn keys_kind(error: &fieldseal_keys::KeyError) -> (ServeErrorKind, &'static str)
         KeyError::Store(error) => store_kind(error),
         KeyError::Journal(error) => journal_kind(error),
         KeyError::Corrupt(_) => (ServeErrorKind::Corrupt, "STORE_CORRUPT"),
-        KeyError::Rollback { store, log } if store < log => {
-            (ServeErrorKind::Corrupt, "STORE_BEHIND_LOG")
-        }
-        KeyError::Rollback { .. } => (ServeErrorKind::Corrupt, "LOG_BEHIND_STORE"),
+        KeyError::Mismatch(found) => (ServeErrorKind::Corrupt, found.relation.reason()),
         _ => (ServeErrorKind::Unavailable, "STORE_UNAVAILABLE"),
     }
 }

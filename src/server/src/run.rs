@@ -11,7 +11,7 @@ use fieldseal_api::v1::key_service_server::KeyServiceServer;
 use fieldseal_api::v1::system_service_server::SystemServiceServer;
 use fieldseal_audit::{Health, Journal, JournalError};
 use fieldseal_engine::backup::Recipients;
-use fieldseal_engine::{Engine, Installation, StoreBackend, StoreHealth};
+use fieldseal_engine::{Engine, Installation, StoreBackend, StoreHealth, Upkeep};
 use fieldseal_keys::keyring::{Keyring, KeyringError};
 use fieldseal_memory::Protection;
 use fieldseal_model::{InstallationId, SystemClock};
@@ -220,6 +220,7 @@ async fn serve(
     let file =
         file.map(|path| AddressFile::of("server.address_file", path, address)).transpose()?;
     tracing::info!(event = "ready", %address, %installation, "ready");
+    let upkeep = tokio::spawn(keep_up(engine.clone(), config.upkeep));
     let watching = watch(engine, readiness, observer, config.audit.checkpoint_every);
     let mut broken = None;
     let stopping = async {
@@ -230,6 +231,7 @@ async fn serve(
             () = backups::scheduled(engine, config.backup.every) => {}
             () = backups::watch_risk(engine) => {}
         }
+        upkeep.abort();
         observer.stopping();
         readiness.set(false);
         drop(file);
@@ -270,6 +272,10 @@ async fn services(
         .map_err(|error| ServeError::Reflection(error.to_string()))
 }
 
+async fn keep_up(engine: Engine, upkeep: Upkeep) {
+    engine.keep_up(upkeep).await;
+}
+
 /// Reads the policy again whenever it is asked to. The engine says in a log line how that ended.
 async fn reload_policy(engine: &Engine, mut asked: impl AsyncFnMut()) {
     loop {
@@ -308,8 +314,10 @@ async fn watch(
         if let Some(why) = broken {
             return ServeError::Audit(JournalError::Broken(why));
         }
-        if let StoreHealth::Broken(why) = engine.store_health() {
-            return ServeError::Store(why);
+        match engine.store_health() {
+            StoreHealth::Broken(why) => return ServeError::Store(why),
+            StoreHealth::Damaged(why) => return ServeError::Damaged(why),
+            _ => {}
         }
         readiness.set(engine.can_serve());
         observer.look();

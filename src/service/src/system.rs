@@ -2,8 +2,8 @@
 
 use fieldseal_api::v1;
 use fieldseal_api::v1::system_service_server::SystemService;
-use fieldseal_engine::Engine;
 use fieldseal_engine::backup::Made;
+use fieldseal_engine::{Engine, ScrubState, Scrubbed};
 use fieldseal_model::InstallationId;
 use tonic::{Request, Response, Status};
 
@@ -40,7 +40,9 @@ impl SystemService for SystemHandler {
         let found = self.engine.status(&caller).await.map_err(|r| status(&r))?;
         let (store_health, store_detail) = store(&found.store);
         let (audit_health, audit_detail) = audit(&found.audit);
-        let details = [store_detail, audit_detail].into_iter().flatten().collect::<Vec<_>>();
+        let (scrub, damage) = scrub(&found.scrub);
+        let details = [store_detail, audit_detail, damage];
+        let details = details.into_iter().flatten().collect::<Vec<_>>();
         let protection = if (self.pages_locked)() {
             v1::MemoryProtection::Locked
         } else {
@@ -77,6 +79,7 @@ impl SystemService for SystemHandler {
                 copied: found.copied,
                 copy_trouble: found.copy_trouble.unwrap_or_default(),
             }),
+            scrub: Some(scrub),
         }))
     }
 
@@ -137,6 +140,29 @@ fn store(health: &fieldseal_engine::StoreHealth) -> (v1::HealthState, Option<Str
             (v1::HealthState::Broken, Some(what.to_owned()))
         }
         H::Broken(why) => (v1::HealthState::Broken, Some(format!("the store is broken: {why}"))),
+        H::Damaged(why) => (v1::HealthState::Broken, Some(format!("the store is damaged: {why}"))),
+    }
+}
+
+fn scrub(state: &ScrubState) -> (v1::ScrubStatus, Option<String>) {
+    let of = |state: v1::ScrubState, last: &Scrubbed| v1::ScrubStatus {
+        state: state.into(),
+        finish_time: Some(wire_time(last.at)),
+        records: signed(last.report.records),
+        data_keys: signed(last.report.data_keys),
+        findings: signed(last.report.findings()),
+        detail: last.report.to_string(),
+    };
+    match state {
+        ScrubState::Pending => {
+            let state = v1::ScrubState::Pending.into();
+            (v1::ScrubStatus { state, ..v1::ScrubStatus::default() }, None)
+        }
+        ScrubState::Clean(last) => (of(v1::ScrubState::Clean, last), None),
+        ScrubState::Damaged(last) => {
+            let damage = format!("the store is damaged: {}", last.report);
+            (of(v1::ScrubState::Damaged, last), Some(damage))
+        }
     }
 }
 

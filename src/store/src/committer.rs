@@ -13,12 +13,13 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::backend::{Backend, RawWrite};
 use crate::copy::{Copy, CopyError, CopyOwner, CopyTarget, Moment};
+use crate::damage::Trouble;
 use crate::error::{StoreError, TxnError};
 use crate::lock::Hold;
 use crate::path::Path;
 use crate::snapshot::{Images, Taken, is_record};
-use crate::store::{OutboxEntry, STATE_KEY, Secrets};
-use crate::stored::{open_value, outbox_key, seal_value, stored_revision};
+use crate::store::{Health, OutboxEntry, STATE_KEY, Secrets};
+use crate::stored::{open_value, outbox_key, outbox_value, seal_value, stored_revision};
 use crate::txn::{Guard, Txn, Write, check_value};
 
 /// Most transactions of a group.
@@ -46,7 +47,7 @@ pub(crate) struct Committer {
     pub(crate) reserve_bytes: u64,
     pub(crate) broken: Option<String>,
     /// The same for everybody to read.
-    pub(crate) trouble: Arc<RwLock<Option<String>>>,
+    pub(crate) trouble: Trouble,
     pub(crate) space: Option<(Instant, bool)>,
     /// The snapshots that are open.
     pub(crate) snapshots: Vec<Weak<Images>>,
@@ -125,8 +126,8 @@ impl Committer {
             // A panic of the database, or of the maker of an event, leaves the group as it was, but
             // nobody knows what else it left.
             None => catch_unwind(AssertUnwindSafe(|| self.add(group, txn))).unwrap_or_else(|_| {
-                let why = "a transaction was given up half way".to_owned();
-                self.give_up(why.clone());
+                let why = "the database gave up while a change was made".to_owned();
+                self.give_up(Health::Damaged(why.clone()), &why);
                 Err(TxnError::Broken(why))
             }),
         };
@@ -182,13 +183,16 @@ impl Committer {
             }
             changes.push((path.0, new));
         }
-        let event = (txn.event)(revision, self.secrets.anchor.mac(&acc));
+        let anchor = self.secrets.anchor.mac(&acc);
+        let previous = self.secrets.anchor.mac(&self.acc);
+        let bytes = (txn.event)(revision, anchor);
         let key = outbox_key(revision);
-        let sealed = seal_value(&self.secrets, &key, revision, &event)?;
+        let waiting = outbox_value([previous, anchor], &bytes);
+        let sealed = seal_value(&self.secrets, &key, revision, &waiting)?;
         group.began.get_or_insert((self.revision, self.acc));
         group.overlay.extend(changes);
         group.overlay.insert(key, Some(sealed));
-        group.events.push(OutboxEntry { revision, bytes: event });
+        group.events.push(OutboxEntry { revision, previous, anchor, bytes });
         self.pending.insert(revision);
         self.revision = revision;
         self.acc = acc;
@@ -239,8 +243,9 @@ impl Committer {
         let group = self.copied(group);
         let Group { overlay, events, answers, refused, done, .. } = group;
         let write = AssertUnwindSafe(|| self.write(overlay, !answers.is_empty()));
+        let given_up = "the database gave up while it wrote";
         let result = catch_unwind(write)
-            .unwrap_or_else(|_| Err(io::Error::other("the database gave up half way")));
+            .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::InvalidData, given_up)));
         match result {
             Ok(()) => {
                 // The outbox first: whoever is answered finds the event on its way.
@@ -256,7 +261,11 @@ impl Committer {
             }
             Err(error) => {
                 let why = error.to_string();
-                self.give_up(why.clone());
+                let health = match error.kind() {
+                    io::ErrorKind::InvalidData => Health::Damaged(why.clone()),
+                    _ => Health::Broken(why.clone()),
+                };
+                self.give_up(health, &why);
                 for (answer, _) in answers {
                     let _gone = answer.send(Err(TxnError::Indeterminate(why.clone())));
                 }
@@ -289,11 +298,10 @@ impl Committer {
     }
 
     /// Writes nothing any more.
-    fn give_up(&mut self, why: String) {
+    fn give_up(&mut self, health: Health, why: &str) {
         if self.broken.is_none() {
-            tracing::error!(event = "store_broken", error = why);
-            *self.trouble.write() = Some(why.clone());
-            self.broken = Some(why);
+            self.trouble.set(health);
+            self.broken = Some(why.to_owned());
         }
     }
 

@@ -10,10 +10,14 @@
 mod backend;
 mod committer;
 mod copy;
+mod copying;
+mod damage;
 mod error;
+mod generations;
 mod import;
 mod lock;
 mod path;
+mod scrub;
 mod snapshot;
 mod store;
 mod stored;
@@ -21,11 +25,14 @@ mod txn;
 
 pub use backend::memory::{Faults, MemoryDisk};
 pub use copy::{CopyError, CopyOwner, CopyPart, CopyReader, CopyTarget};
+pub use copying::copy_files;
 pub use error::{StoreError, TxnError};
+pub use generations::{Generation, Generations};
 pub use import::Import;
 pub use path::{Kind, Path, Prefix};
+pub use scrub::{Found, Pass, Sums};
 pub use snapshot::{RawEntry, Snapshot};
 pub use store::{
-    BackendSettings, Health, OutboxEntry, RangePage, Secrets, Settings, Store, Sums, Versioned,
+    BackendSettings, Health, OutboxEntry, Position, RangePage, Secrets, Settings, Store, Versioned,
 };
 pub use txn::{Event, Txn, Update};

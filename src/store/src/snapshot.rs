@@ -16,8 +16,9 @@ use tokio::sync::oneshot;
 use crate::backend::Backend;
 use crate::committer::{Committer, Order};
 use crate::error::StoreError;
-use crate::store::{Inner, Store};
-use crate::stored::{OUTBOX, stored_revision};
+use crate::path::Path;
+use crate::store::{Inner, Secrets, Store, Versioned};
+use crate::stored::{OUTBOX, open_value, stored_revision};
 
 /// How many entries of the backend one page is made of.
 const PAGE: usize = 512;
@@ -92,6 +93,27 @@ impl Snapshot {
     #[must_use]
     pub fn anchor(&self) -> [u8; 32] {
         self.anchor
+    }
+
+    pub(crate) fn secrets(&self) -> &Secrets {
+        &self.store.secrets
+    }
+
+    /// Whether more than the reserve is left where the store is.
+    pub(crate) fn check_space(&self) -> Result<(), StoreError> {
+        match self.store.backend.free_bytes()? {
+            Some(free) if free < self.store.reserve_bytes => {
+                Err(StoreError::Io("less than the reserve is free".to_owned()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The record that stands at a path now.
+    pub(crate) fn now(&self, path: &Path) -> Result<Option<Versioned>, StoreError> {
+        let _durable = self.store.applying.read();
+        let found = self.store.backend.get(&path.0)?;
+        found.map(|stored| open_value(&self.store.secrets, &path.0, &stored)).transpose()
     }
 
     /// The next entries in the order of their paths; `None` at the end. Only for a thread that may

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 
-use fieldseal_crypto::record::{self, AnchorKey, PathKey, StorageKey};
+use fieldseal_crypto::record::{AnchorKey, PathKey, StorageKey};
 use fieldseal_model::InstallationId;
 use parking_lot::RwLock;
 use tokio::sync::{mpsc, oneshot};
@@ -16,11 +16,11 @@ use crate::backend::Backend;
 use crate::backend::memory::MemoryDisk;
 use crate::backend::sled::SledBackend;
 use crate::committer::{Committer, Order};
+use crate::damage::{self, Trouble};
 use crate::error::{StoreError, TxnError};
 use crate::lock::{DirectoryLock, Hold};
 use crate::path::{self, Kind, Path, Prefix};
-use crate::snapshot::is_record;
-use crate::stored::{OUTBOX, open_value, stored_revision};
+use crate::stored::{OUTBOX, open_outbox, open_value};
 use crate::txn::Txn;
 
 /// The newest format of a store, and the only one so far.
@@ -117,6 +117,10 @@ pub struct RangePage {
 pub struct OutboxEntry {
     /// The transaction it tells of: its id.
     pub revision: u64,
+    /// The HMAC over the sum of the whole store before it.
+    pub previous: [u8; 32],
+    /// The HMAC over the sum of the whole store after it.
+    pub anchor: [u8; 32],
     /// The event, as [`crate::Event`] made it.
     pub bytes: Vec<u8>,
 }
@@ -132,26 +136,28 @@ pub enum Health {
     Missing,
     /// A write or a sync failed. Only a restart helps.
     Broken(String),
+    /// The database contradicts itself. No restart helps.
+    Damaged(String),
 }
 
-/// The sum of the whole store as it is kept and as it was counted anew.
+/// Where a store is in its history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sums {
-    /// As the last transaction left it.
-    pub kept: [u8; 32],
-    /// Counted over every record.
-    pub counted: [u8; 32],
+pub struct Position {
+    /// The last transaction.
+    pub revision: u64,
+    /// The HMAC over the sum of the whole store after it: another history has another one.
+    pub anchor: [u8; 32],
 }
 
 pub(crate) struct Inner {
     pub(crate) backend: Arc<dyn Backend>,
-    secrets: Arc<Secrets>,
+    pub(crate) secrets: Arc<Secrets>,
     pub(crate) applying: Arc<RwLock<()>>,
-    trouble: Arc<RwLock<Option<String>>>,
+    trouble: Trouble,
     pub(crate) copy_trouble: Arc<RwLock<Option<String>>>,
     pub(crate) is_copied: AtomicBool,
-    reserve_bytes: u64,
-    opened_at: u64,
+    pub(crate) reserve_bytes: u64,
+    opened_at: Position,
     orders: SyncSender<Order>,
     // Given up when the last handle and the committer are gone: after the backend, so it stands last.
     _lock: Hold,
@@ -231,7 +237,8 @@ impl Store {
         let acc = state.value.as_slice().try_into();
         let acc = acc.map_err(|_| StoreError::Corrupt("an unreadable state record".into()))?;
         let (secrets, applying) = (Arc::new(secrets), Arc::<RwLock<()>>::default());
-        let trouble = Arc::<RwLock<Option<String>>>::default();
+        let trouble = Trouble::new(matches!(settings.backend, BackendSettings::Sled(_)));
+        let opened_at = Position { revision: state.revision, anchor: secrets.anchor.mac(&acc) };
         let copy_trouble = Arc::<RwLock<Option<String>>>::default();
         let (orders, queue) = sync_channel(settings.queue);
         let committer = Committer {
@@ -244,14 +251,14 @@ impl Store {
             acc,
             reserve_bytes: settings.reserve_bytes,
             broken: None,
-            trouble: Arc::clone(&trouble),
+            trouble: trouble.clone(),
             space: None,
             snapshots: Vec::new(),
             copy: None,
             copy_trouble: Arc::clone(&copy_trouble),
             _lock: lock.clone(),
         };
-        let thread = std::thread::Builder::new().name("store-commit".into());
+        let thread = std::thread::Builder::new().name(damage::COMMITTING.into());
         thread.spawn(move || committer.run(&queue))?;
         let inner = Inner {
             backend,
@@ -261,7 +268,7 @@ impl Store {
             copy_trouble,
             is_copied: AtomicBool::new(false),
             reserve_bytes: settings.reserve_bytes,
-            opened_at: state.revision,
+            opened_at,
             orders,
             _lock: lock,
         };
@@ -272,14 +279,20 @@ impl Store {
     /// every one before it, is in the audit log or in the outbox.
     #[must_use]
     pub fn opened_at(&self) -> u64 {
+        self.inner.opened_at.revision
+    }
+
+    /// Where it was then in its history.
+    #[must_use]
+    pub fn opened_position(&self) -> Position {
         self.inner.opened_at
     }
 
     /// Whether it takes writes. Reads go on in any case.
     #[must_use]
     pub fn health(&self) -> Health {
-        if let Some(why) = &*self.inner.trouble.read() {
-            return Health::Broken(why.clone());
+        if let Some(trouble) = self.inner.trouble.health() {
+            return trouble;
         }
         if !self.inner.backend.is_in_place() {
             return Health::Missing;
@@ -368,9 +381,7 @@ impl Store {
         self.read(|inner| {
             let mut entries = Vec::new();
             each(&*inner.backend, &[OUTBOX], |key, stored| {
-                let found = open_value(&inner.secrets, key, stored)?;
-                let bytes = found.value.to_vec();
-                entries.push(OutboxEntry { revision: found.revision, bytes });
+                entries.push(open_outbox(&inner.secrets, key, stored)?);
                 Ok(())
             })?;
             Ok(entries)
@@ -396,31 +407,6 @@ impl Store {
         })
     }
 
-    /// Counts the sum of the whole store anew. Nothing may be written meanwhile for it to agree.
-    ///
-    /// # Errors
-    /// As [`Store::get`].
-    pub async fn recount(&self) -> Result<Sums, StoreError> {
-        self.read(|inner| {
-            let state = inner.backend.get(STATE_KEY)?.unwrap_or_default();
-            let state = open_value(&inner.secrets, STATE_KEY, &state)?;
-            let kept = state.value.as_slice().try_into();
-            let kept = kept.map_err(|_| StoreError::Corrupt("an unreadable state".into()))?;
-            let mut counted = [0; 32];
-            each(&*inner.backend, &[], |key, stored| {
-                if is_record(key) {
-                    let (revision, sealed) =
-                        (stored_revision(stored)?, stored.get(8..).unwrap_or_default());
-                    let term = inner.secrets.anchor.term(key, revision, sealed);
-                    record::add(&mut counted, &term);
-                }
-                Ok(())
-            })?;
-            Ok(Sums { kept, counted })
-        })
-        .await
-    }
-
     /// Finishes what waits and takes no more. The directory is free once the last handle is dropped
     /// as well.
     pub async fn close(&self) {
@@ -431,11 +417,29 @@ impl Store {
             order = again;
             tokio::task::yield_now().await;
         }
-        let _closed_before = closed.await;
+        tokio::select! {
+            _closed_before = closed => {}
+            // Its thread may wait for one of the database's that is gone.
+            () = self.inner.trouble.damaged() => {}
+        }
+    }
+
+    /// What a thread says on which reading this store panicked: it is damaged from now on.
+    #[must_use]
+    pub fn gave_up(&self) -> StoreError {
+        let why = "the database gave up while it was read";
+        self.inner.trouble.set(Health::Damaged(why.to_owned()));
+        StoreError::Corrupt(why.to_owned())
+    }
+
+    /// Returns once the database contradicts itself: whoever waits for the store then may wait in
+    /// vain.
+    pub async fn damaged(&self) {
+        self.inner.trouble.damaged().await;
     }
 
     /// Reads leave the runtime's threads, and wait out a commit that is not durable yet.
-    async fn read<T: Send + 'static>(
+    pub(crate) async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Inner) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
@@ -444,12 +448,12 @@ impl Store {
             let _durable = inner.applying.read();
             read(&inner)
         });
-        task.await.map_err(|_| StoreError::Corrupt("a read did not finish".into()))?
+        task.await.unwrap_or_else(|_| Err(self.gave_up()))
     }
 }
 
 /// Hands every entry under `prefix` to `see`, a page at a time.
-fn each(
+pub(crate) fn each(
     backend: &dyn Backend,
     prefix: &[u8],
     mut see: impl FnMut(&[u8], &[u8]) -> Result<(), StoreError>,

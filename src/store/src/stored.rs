@@ -1,7 +1,7 @@
 //! How a record stands in the backend: `revision 8 | sealed`.
 
 use crate::error::StoreError;
-use crate::store::{Secrets, Versioned};
+use crate::store::{OutboxEntry, Secrets, Versioned};
 
 /// The first byte of the outbox: beyond every class of record.
 pub(crate) const OUTBOX: u8 = 0xff;
@@ -24,6 +24,25 @@ pub(crate) fn seal_value(
     let mut stored = revision.to_le_bytes().to_vec();
     stored.extend_from_slice(&sealed);
     Ok(stored)
+}
+
+/// What the outbox holds of a transaction: `HMAC of the sum before 32 | of the sum after 32 | event`.
+pub(crate) fn outbox_value(anchors: [[u8; 32]; 2], event: &[u8]) -> Vec<u8> {
+    let [previous, anchor] = anchors;
+    [&previous[..], &anchor, event].concat()
+}
+
+pub(crate) fn open_outbox(
+    secrets: &Secrets,
+    key: &[u8],
+    stored: &[u8],
+) -> Result<OutboxEntry, StoreError> {
+    let Versioned { revision, value } = open_value(secrets, key, stored)?;
+    let parts = value.split_first_chunk().and_then(|(previous, rest)| {
+        let (anchor, event) = rest.split_first_chunk()?;
+        Some(OutboxEntry { revision, previous: *previous, anchor: *anchor, bytes: event.to_vec() })
+    });
+    parts.ok_or_else(|| StoreError::Corrupt("an unreadable record of the outbox".into()))
 }
 
 pub(crate) fn open_value(

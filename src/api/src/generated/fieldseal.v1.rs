@@ -2428,9 +2428,34 @@ pub struct GetStatusResponse {
     /// How the audit log's writer does.
     #[prost(message, optional, tag = "15")]
     pub journal: ::core::option::Option<JournalStatistics>,
+    /// What the scrub says of the store.
+    #[prost(message, optional, tag = "16")]
+    pub scrub: ::core::option::Option<ScrubStatus>,
     /// How backups go.
     #[prost(message, optional, tag = "30")]
     pub backup: ::core::option::Option<BackupStatus>,
+}
+/// The last scrub of the store.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ScrubStatus {
+    /// Whether one is finished, and whether it found something.
+    #[prost(enumeration = "ScrubState", tag = "1")]
+    pub state: i32,
+    /// When it was finished; not set while none is.
+    #[prost(message, optional, tag = "2")]
+    pub finish_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// How many records it opened.
+    #[prost(int64, tag = "3")]
+    pub records: i64,
+    /// How many of them are data keys.
+    #[prost(int64, tag = "4")]
+    pub data_keys: i64,
+    /// How many things are wrong.
+    #[prost(int64, tag = "5")]
+    pub findings: i64,
+    /// What is wrong, for people, without names; empty if nothing is.
+    #[prost(string, tag = "6")]
+    pub detail: ::prost::alloc::string::String,
 }
 /// How backups go.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2537,6 +2562,43 @@ impl MemoryProtection {
             "MEMORY_PROTECTION_UNSPECIFIED" => Some(Self::Unspecified),
             "MEMORY_PROTECTION_LOCKED" => Some(Self::Locked),
             "MEMORY_PROTECTION_UNLOCKED" => Some(Self::Unlocked),
+            _ => None,
+        }
+    }
+}
+/// What the scrub says of the store: it opens and checks every record, from time to time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ScrubState {
+    /// Never sent.
+    Unspecified = 0,
+    /// None is finished since the start. What it has not reached is verified when it is used.
+    Pending = 1,
+    /// The last one found nothing.
+    Clean = 2,
+    /// The last one found something: see `detail`, and `fieldseal doctor`.
+    Damaged = 3,
+}
+impl ScrubState {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "SCRUB_STATE_UNSPECIFIED",
+            Self::Pending => "SCRUB_STATE_PENDING",
+            Self::Clean => "SCRUB_STATE_CLEAN",
+            Self::Damaged => "SCRUB_STATE_DAMAGED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "SCRUB_STATE_UNSPECIFIED" => Some(Self::Unspecified),
+            "SCRUB_STATE_PENDING" => Some(Self::Pending),
+            "SCRUB_STATE_CLEAN" => Some(Self::Clean),
+            "SCRUB_STATE_DAMAGED" => Some(Self::Damaged),
             _ => None,
         }
     }

@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 
 use crate::error::JournalError;
 use crate::merkle::Hash;
-use crate::record::Encoded;
+use crate::record::{Encoded, LastChange};
 use crate::segment::le32;
 
 /// Records that may wait. More are refused.
@@ -34,8 +34,8 @@ pub(super) struct Batch {
     /// `(le32 length | detail)*`
     pub details: Vec<u8>,
     pub hashes: Vec<Hash>,
-    /// The newest revision of the store among them, or 0.
-    pub revision: u64,
+    /// The newest change among them; its index is its place among them.
+    pub newest: Option<LastChange>,
     answer: Arc<Answer>,
 }
 
@@ -45,7 +45,7 @@ impl Batch {
             leaves: Vec::new(),
             details: Vec::new(),
             hashes: Vec::new(),
-            revision: 0,
+            newest: None,
             answer: Arc::default(),
         }
     }
@@ -144,7 +144,11 @@ impl Queue {
         batch.details.extend_from_slice(&record.detail);
         batch.details.extend_from_slice(&record.items);
         batch.hashes.push(record.leaf_hash);
-        batch.revision = batch.revision.max(record.revision);
+        if record.revision > 0 {
+            let index = (batch.hashes.len() as u64).saturating_sub(1);
+            let (revision, anchor) = (record.revision, record.anchor);
+            batch.newest = Some(LastChange { revision, anchor, index });
+        }
         let ticket = batch.ticket();
         self.records += 1;
         self.bytes += bytes;
@@ -182,7 +186,7 @@ impl Queue {
     pub(super) fn end_lead(&mut self, batch: &Batch, ok: bool) -> (Vec<Batch>, bool) {
         let mut late = Vec::new();
         if ok {
-            self.written = self.written.max(batch.revision);
+            self.written = self.written.max(batch.newest.map_or(0, |newest| newest.revision));
         } else {
             late = self.waiting.drain(..).collect();
             (self.records, self.bytes, self.queued) = (0, 0, self.written);

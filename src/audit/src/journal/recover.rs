@@ -22,7 +22,7 @@ use crate::checkpoint;
 use crate::error::{Health, JournalError};
 use crate::event::SystemEvent;
 use crate::merkle::Frontier;
-use crate::record::{COMMITMENT_BYTES, Record};
+use crate::record::{COMMITMENT_BYTES, LastChange, Record};
 use crate::segment::{self, At, FORMAT, Frame, Segment, SegmentHead};
 
 /// The file with the verifier key, beside the segments.
@@ -142,7 +142,7 @@ impl Journal {
         let writer = Writer {
             segment: open,
             frontier: end.frontier,
-            revision: end.revision,
+            newest: end.newest,
             spare: None,
             buffer: Vec::new(),
             broken: None,
@@ -156,7 +156,7 @@ impl Journal {
             signing: identity.signing,
             clock,
             space,
-            queue: Mutex::new(Queue::new(end.revision)),
+            queue: Mutex::new(Queue::new(end.newest.map_or(0, |newest| newest.revision))),
             writer: Mutex::new(writer),
             published: RwLock::new(Published { tree_size: records, root, signature }),
             health: watch::Sender::new(Health::Ok),
@@ -268,7 +268,8 @@ struct End {
     /// True if something stands there that is no frame.
     torn: bool,
     frontier: Frontier,
-    revision: u64,
+    /// The newest change in the log.
+    newest: Option<LastChange>,
     signature: Option<[u8; 64]>,
 }
 
@@ -280,7 +281,7 @@ fn scan(path: &Path, key: &LogPublicKey) -> Result<End, JournalError> {
         offset: segment.start,
         torn: false,
         frontier: segment.frontier()?,
-        revision: segment.head.revision,
+        newest: segment.head.last_change(),
         signature: None,
     };
     loop {
@@ -317,11 +318,12 @@ fn take_frame(segment: &Segment, end: &mut End, frame: &Frame) -> Result<(), Jou
     }
     for leaf in frame.leaves() {
         let leaf = leaf.ok_or(corrupt("a record is cut off"))?;
+        let index = end.frontier.size();
         end.frontier.append(crate::merkle::leaf_hash(leaf));
         let public = leaf.len().checked_sub(COMMITMENT_BYTES).and_then(|len| leaf.get(..len));
         let record = public.and_then(|public| Record::decode(public).ok());
         let record = record.ok_or(corrupt("a record is none"))?;
-        end.revision = end.revision.max(record.revision);
+        end.newest = LastChange::of(&record, index).or(end.newest);
     }
     if frame.head.root != end.frontier.root() {
         return Err(corrupt("a frame's records are not those that were signed"));

@@ -18,6 +18,7 @@ use super::{Settings, Shared};
 use crate::checkpoint;
 use crate::error::{Health, JournalError};
 use crate::merkle::Frontier;
+use crate::record::LastChange;
 use crate::segment::{self, FORMAT, FrameHead, SegmentHead, le32};
 
 /// Bytes of a frame that a change of keys needs, and more.
@@ -56,7 +57,8 @@ impl OpenSegment {
 pub(super) struct Writer {
     pub segment: OpenSegment,
     pub frontier: Frontier,
-    pub revision: u64,
+    /// The newest change in the log.
+    pub newest: Option<LastChange>,
     /// The zeroed file of the next segment, being made.
     pub spare: Option<JoinHandle<Result<PathBuf, JournalError>>>,
     pub buffer: Vec<u8>,
@@ -91,7 +93,10 @@ impl Writer {
         let (took, bytes) = (began.elapsed(), self.buffer.len());
         shared.statistics.lock().synced(took, batch.hashes.len(), bytes);
         self.segment.end = self.segment.end.saturating_add(self.buffer.len() as u64);
-        self.revision = self.revision.max(batch.revision);
+        if let Some(newest) = batch.newest {
+            let index = first.saturating_add(newest.index);
+            self.newest = Some(LastChange { index, ..newest });
+        }
         self.frontier = frontier;
         let tree_size = self.frontier.size();
         *shared.published.write() = super::Published { tree_size, root, signature };
@@ -191,9 +196,11 @@ impl Writer {
             origin: shared.origin.to_string(),
             first: self.frontier.size(),
             peaks: self.frontier.peaks().iter().map(|p| p.to_vec()).collect(),
-            revision: self.revision,
+            revision: self.newest.map_or(0, |newest| newest.revision),
             time: shared.clock.now().unix_nanos(),
             previous: self.segment.first,
+            anchor: self.newest.map_or_else(Vec::new, |newest| newest.anchor.to_vec()),
+            changed: self.newest.map_or(0, |newest| newest.index),
         };
         let sign = |message: &[u8]| shared.signing.sign(message);
         let next = begin(&self.lock, settings, &spare, &head, sign)?;

@@ -19,7 +19,7 @@ use super::error::BackupError;
 use super::manifest::Manifest;
 use super::offline;
 use super::restore::{LogSource, Restore, restore};
-use crate::boot::{Installation, Settings, StoreBackend};
+use crate::boot::{For, Installation, Settings, StoreBackend};
 use crate::call::{
     Caller, DecryptCall, DecryptItem, EncryptCall, EncryptItem, PlainInput, SealedInput,
 };
@@ -84,7 +84,7 @@ pub async fn drill(
     let installation = Installation::new(settings, open(&into).await?);
     let roles = [(Role::App, plan.local.clone())];
     let own = Installation::new(plan.settings.clone(), open(&into).await?);
-    let engine = offline::begin_for(&roles, installation, Arc::clone(&clock)).await?;
+    let engine = offline::begin_for(For::Serving, &roles, installation, Arc::clone(&clock)).await?;
     let took = began.elapsed();
     let looked = look(&engine, &plan.local).await;
     let permit =

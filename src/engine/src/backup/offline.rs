@@ -40,26 +40,19 @@ pub(super) async fn start(
     keyring: Keyring,
     clock: Arc<dyn Clock>,
 ) -> Result<Engine, BackupError> {
-    begin(Installation::new(settings, keyring), clock).await
+    begin_for(For::Serving, &[], Installation::new(settings, keyring), clock).await
 }
 
-/// The same of an installation that was put together.
-pub(super) async fn begin(
-    installation: Installation,
-    clock: Arc<dyn Clock>,
-) -> Result<Engine, BackupError> {
-    begin_for(&[], installation, clock).await
-}
-
-/// The same, with roles for some callers.
+/// The same of an installation that was put together, with roles for some callers.
 pub(super) async fn begin_for(
+    purpose: For,
     members: &[(Role, Principal)],
     installation: Installation,
     clock: Arc<dyn Clock>,
 ) -> Result<Engine, BackupError> {
     let policy = Policy::from_texts(fieldseal_policy::default_files(members));
     let policy = policy.map_err(BootError::from)?;
-    Ok(installation.start_for(For::Serving, policy, clock).await?)
+    Ok(installation.start_for(purpose, policy, clock).await?)
 }
 
 pub(super) async fn stop(engine: &Engine) {

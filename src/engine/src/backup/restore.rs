@@ -20,7 +20,7 @@ use super::error::BackupError;
 use super::manifest::{Manifest, create, hex, sync_directory};
 use super::offline;
 use super::reading::{Opened, check_file};
-use crate::boot::{Installation, Settings};
+use crate::boot::{For, Installation, Settings};
 
 /// The keyring comes to its place last: without it nothing takes the directory for an installation.
 const KEYRING: &str = "keyring.json";
@@ -106,7 +106,7 @@ pub async fn restore(
     })
     .await?;
     let Filled { copied, replayed, revision } = filled;
-    let engine = offline::begin(installation, clock).await?;
+    let engine = offline::begin_for(For::Restoring, &[], installation, clock).await?;
     let reason = AccessReason::default();
     let recorded = async {
         let permit = offline::permit(&engine, local, Action::RestoreBackup, &reason)?;

@@ -214,3 +214,15 @@ pub(crate) fn why<T>(result: Result<T, Refusal>) -> &'static str {
         Err(refusal) => refusal.cause.reason(),
     }
 }
+
+/// Copies a directory of files.
+pub(crate) fn copy(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        if entry.path().is_dir() {
+            copy(&entry.path(), &to.join(entry.file_name()));
+        } else {
+            std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+    }
+}

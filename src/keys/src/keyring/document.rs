@@ -75,6 +75,8 @@ struct Wire {
     services: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pending: Option<WirePending>,
+    /// Finds what a disk does to the file: SHA-256 over all of the above, as JSON without blanks.
+    checksum: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -113,6 +115,16 @@ struct WirePending {
 #[derive(Deserialize)]
 struct OnlyFormat {
     format: u64,
+}
+
+impl Wire {
+    /// The checksum of a document that has none yet.
+    fn sum(&self) -> String {
+        // What was made of text becomes text again.
+        let bytes = serde_json::to_vec(self).unwrap_or_default();
+        let sum = fieldseal_crypto::sha256(&[&bytes]);
+        sum.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
 }
 
 impl Document {
@@ -168,7 +180,7 @@ impl Document {
             memory_kib: derivation.memory_kib,
             passes: derivation.passes,
         });
-        Wire {
+        let mut wire = Wire {
             format: FORMAT,
             installation: self.installation.to_string(),
             root: WireRoot {
@@ -187,7 +199,10 @@ impl Document {
                 recovery: pending.recovery.clone(),
                 services: encoded(&pending.services),
             }),
-        }
+            checksum: String::new(),
+        };
+        wire.checksum = wire.sum();
+        wire
     }
 
     /// Reads and checks the file.
@@ -199,8 +214,12 @@ impl Document {
         if format != FORMAT {
             return Err(KeyringError::FormatNewer { file: path.to_owned(), format });
         }
-        let wire: Wire = serde_json::from_slice(&text)
+        let mut wire: Wire = serde_json::from_slice(&text)
             .map_err(|e| KeyringError::corrupt(path, format!("line {}: {e}", e.line())))?;
+        let said = std::mem::take(&mut wire.checksum);
+        if said != wire.sum() {
+            return Err(corrupt("its checksum does not fit: it was altered or damaged"));
+        }
         let bytes = |text: &str, what: &str| STANDARD.decode(text).map_err(|_| corrupt(what));
         let installation = InstallationId::parse(&wire.installation);
         let derivation = match &wire.root.argon2id {

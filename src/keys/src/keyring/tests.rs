@@ -129,15 +129,16 @@ fn what_was_altered_is_refused() {
     type Check = fn(&KeyringError) -> bool;
     let damaged: Check = |e| matches!(e, KeyringError::Corrupt { .. });
     let newer: Check = |e| matches!(e, KeyringError::FormatNewer { .. });
-    let provider: Check = |e| matches!(e, KeyringError::WrongProvider { .. });
     for (from, to, check) in [
         ("\"format\": 1", "\"format\": 2", newer),
         ("\"format\"", "\"version\"", damaged),
         ("\"recovery\"", "\"rescue\"", damaged),
         ("\"storage\": \"", "\"storage\": \"AAAA", damaged),
         ("\"token\"", "\"talking\"", damaged),
-        ("\"provider\": \"file\"", "\"provider\": \"hsm\"", provider),
+        ("\"provider\": \"file\"", "\"provider\": \"hsm\"", damaged),
         ("\"installation\": \"", "\"installation\": \"x", damaged),
+        ("\"recipient\": \"age1", "\"recipient\": \"age2", damaged),
+        ("\"checksum\": \"", "\"checksum\": \"0", damaged),
     ] {
         let place = Place::new();
         place.made();

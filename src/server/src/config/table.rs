@@ -8,7 +8,7 @@ use std::time::Duration;
 use fieldseal_model::PrincipalKind;
 
 use super::setting::{Kind, Setting};
-use super::{Backend, DEFAULT_PROBES, backup, root};
+use super::{Backend, DEFAULT_PROBES, backup, root, upkeep};
 use crate::calls::CallLimits;
 use crate::telemetry::{self, LogFormat};
 
@@ -123,7 +123,7 @@ pub static SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "state.directory",
-        meaning: "Holds keyring.json, store/ and audit/. One running sidecar at a time.",
+        meaning: "Holds keyring.json, store/, generations/ and audit/. One running sidecar at a time.",
         kind: Kind::Path { default: "state", set: |config, path| config.state.directory = path },
     },
     Setting {
@@ -148,6 +148,8 @@ pub static SETTINGS: &[Setting] = &[
     root::DEADLINE,
     root::VARIABLE,
     root::RECOVERY_RECIPIENT,
+    upkeep::SCRUB,
+    upkeep::GENERATIONS,
     Setting {
         name: "policy.directory",
         meaning: "Cedar policies (*.cedar), their schema, and who has which role.",
@@ -364,7 +366,7 @@ pub static OTHER_VARIABLES: &[OtherVariable] = &[
     },
     OtherVariable {
         name: "FIELDSEAL_CONFIG",
-        read_by: "`serve`, `config`, `recover`, `root`, `health`, `policy`",
+        read_by: "`serve`, `config`, `recover`, `root`, `doctor`, `health`, `policy`",
         meaning: "The configuration file, where `--config` is not given.",
     },
     OtherVariable {

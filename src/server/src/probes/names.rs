@@ -94,6 +94,18 @@ metrics! {
         "Look-ups of data keys that found one in memory";
     CACHE_MISSES = Counter "fieldseal_data_key_cache_misses_total" []
         "Look-ups that had to read the store";
+    SCRUBS = Counter "fieldseal_store_scrubs_total" []
+        "Times that every record of the store was opened and checked";
+    SCRUB_PENDING = Gauge "fieldseal_store_scrub_pending" []
+        "1 until that was done once since the start";
+    SCRUB_AGE = Gauge "fieldseal_store_scrub_age_seconds" []
+        "How long ago that was done";
+    SCRUBBED = Gauge "fieldseal_store_scrubbed_records" []
+        "Records that were opened then";
+    DAMAGED = Gauge "fieldseal_store_damaged_records" []
+        "Records that were found damaged then";
+    GENERATION_AGE = Gauge "fieldseal_store_generation_age_seconds" []
+        "How old the newest generation of the store is";
     CERTIFICATE_AGE = Gauge "fieldseal_certificate_age_seconds" ["certificate"]
         "How long the server's certificate and the youngest client authority have been valid";
     CERTIFICATE_LEFT = Gauge "fieldseal_certificate_remaining_seconds" ["certificate"]

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use fieldseal_audit::Health;
-use fieldseal_engine::{Engine, StoreHealth};
+use fieldseal_engine::{Engine, Measures, ScrubState, StoreHealth};
 use fieldseal_memory::Protection;
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -50,6 +50,8 @@ pub(super) enum State {
     AuditLog,
     /// The store takes no writes.
     Store,
+    /// The store's records do not fit together.
+    Damaged,
     /// It was so a moment ago.
     Recovering,
 }
@@ -59,12 +61,13 @@ pub(super) const LIVE: &str = "live\n";
 
 impl State {
     /// All but one.
-    pub(super) const NOT_READY: [Self; 6] = [
+    pub(super) const NOT_READY: [Self; 7] = [
         Self::Starting,
         Self::Stopping,
         Self::RootProvider,
         Self::AuditLog,
         Self::Store,
+        Self::Damaged,
         Self::Recovering,
     ];
 
@@ -77,6 +80,7 @@ impl State {
             Self::RootProvider => "not ready: the root provider does not answer\n",
             Self::AuditLog => "not ready: the audit log cannot be written\n",
             Self::Store => "not ready: the store takes no writes\n",
+            Self::Damaged => "not ready: the store is damaged\n",
             Self::Recovering => "not ready: recovering\n",
         }
     }
@@ -152,7 +156,9 @@ impl Observer {
             return State::AuditLog;
         }
         match engine.store_health() {
+            StoreHealth::Ok if engine.is_unreliable() => State::Damaged,
             StoreHealth::Ok => State::Recovering,
+            StoreHealth::Damaged(_) => State::Damaged,
             _ => State::Store,
         }
     }
@@ -211,8 +217,27 @@ impl Observer {
         out.count(&names::DATA_KEYS_MADE, keys.data_keys_made);
         out.count(&names::CACHE_HITS, keys.cache_hits);
         out.count(&names::CACHE_MISSES, keys.cache_misses);
+        scrub(out, &found);
         let since = self.policy_since(found.policy_digest, now);
         out.gauge(&names::POLICY_AGE, now.saturating_duration_since(since).as_secs_f64());
+    }
+}
+
+fn scrub(out: &mut Families, found: &Measures) {
+    out.count(&names::SCRUBS, found.scrubs);
+    let last = match &found.scrub {
+        ScrubState::Pending => None,
+        ScrubState::Clean(last) | ScrubState::Damaged(last) => Some(last),
+    };
+    out.gauge(&names::SCRUB_PENDING, flag(last.is_none()));
+    if let Some(last) = last {
+        let nanos = found.now.unix_nanos().saturating_sub(last.at.unix_nanos());
+        out.gauge(&names::SCRUB_AGE, nanos.max(0) as f64 / 1e9);
+        out.gauge(&names::SCRUBBED, last.report.records as f64);
+        out.gauge(&names::DAMAGED, last.report.findings() as f64);
+    }
+    if let Some(age) = found.newest_generation.and_then(|made| made.elapsed().ok()) {
+        out.gauge(&names::GENERATION_AGE, age.as_secs_f64());
     }
 }
 

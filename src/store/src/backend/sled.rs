@@ -7,10 +7,13 @@
 use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 use super::{Backend, RawWrite};
+use crate::damage;
 use crate::error::StoreError;
 
 /// Bytes of sled's page cache.
@@ -34,12 +37,17 @@ impl SledBackend {
         remove_unfinished(directory)?;
         let config =
             ::sled::Config::new().path(directory).cache_capacity(CACHE_BYTES).flush_every_ms(None);
-        let opening = std::thread::Builder::new().name("store-open".into());
-        let opening = opening.spawn(move || open_unlocked(&config))?;
-        let db = match opening.join() {
-            Ok(Ok(db)) => db,
-            Ok(Err(error)) => return Err(failure(error).into()),
-            Err(_) => {
+        damage::watch_threads();
+        let opening = std::thread::Builder::new().name(damage::OPENING.into());
+        let (ended, opened) = sync_channel(1);
+        opening.spawn(move || {
+            // Nobody waits any more if a thread that this one waits for is gone.
+            let _gone = ended.send(catch_unwind(AssertUnwindSafe(|| open_unlocked(&config))));
+        })?;
+        let db = match damage::wait(&opened) {
+            Some(Ok(Ok(db))) => db,
+            Some(Ok(Err(error))) => return Err(failure(error).into()),
+            Some(Err(_)) | None => {
                 return Err(StoreError::Corrupt(format!(
                     "the database in {} cannot be opened; restore it from a backup",
                     directory.display()

@@ -1,5 +1,6 @@
 //! One suite for all backends: each test is written once, over a place, and runs on every one.
 
+mod generations;
 mod opening;
 mod outbox;
 mod ranges;

@@ -145,6 +145,7 @@ fn each_role_may_do_exactly_its_actions() {
             &[
                 ("recover-offline", &[Recover]),
                 ("root-offline", &[RootDrill, RootRotate, RootRewrap]),
+                ("offline", &[Repair]),
                 ("backup-offline", &[CreateBackup, RestoreBackup, BackupDrill]),
             ],
         ),

@@ -51,12 +51,18 @@ async fn every_transaction_leaves_its_event_in_order(place: impl Place) {
 
 async fn an_event_names_the_sum_of_the_store(place: impl Place) {
     let mut opened = place.create();
+    let mut previous = opened.store.opened_position().anchor;
     for n in 0..5 {
         let revision = opened.put(&opened.path(&[&n.to_string()]), "value").await;
         let sums = opened.store.recount().await.unwrap();
-        let expected = event_bytes(revision, anchor_key().mac(&sums.kept));
-        assert_eq!(opened.drain(), [OutboxEntry { revision, bytes: expected }]);
+        let anchor = anchor_key().mac(&sums.kept);
+        let bytes = event_bytes(revision, anchor);
+        assert_eq!(opened.drain(), [OutboxEntry { revision, previous, anchor, bytes }]);
+        previous = anchor;
     }
+    opened.close().await;
+    let opened = place.open();
+    assert_eq!(opened.store.opened_position().anchor, previous);
 }
 
 async fn what_the_journal_has_is_removed_and_is_no_revision(place: impl Place) {

@@ -1,0 +1,177 @@
+//! What is wrong, in words, and the way out.
+
+use fieldseal_audit::JournalError;
+use fieldseal_audit::verify::VerifyError;
+use fieldseal_engine::doctor::Source;
+use fieldseal_keys::anchor::Relation;
+use fieldseal_store::StoreError;
+use serde_json::json;
+
+use super::{Seen, lost_text};
+use crate::failure::Exit;
+use crate::output::counted;
+
+/// One thing that is wrong, or that is worth to know.
+pub(super) struct Finding {
+    /// How the command ends because of it; `None` for a note.
+    pub exit: Option<Exit>,
+    /// The stable reason.
+    pub reason: &'static str,
+    /// What it is.
+    pub what: String,
+    /// What to do, the first first.
+    pub todo: Vec<String>,
+}
+
+impl Finding {
+    pub(super) fn json(&self) -> serde_json::Value {
+        json!({
+            "reason": self.reason,
+            "what": self.what,
+            "to_do": self.todo,
+            "exit_code": self.exit.map_or(0, |exit| exit as u8),
+        })
+    }
+}
+
+const BACKUP: &str =
+    "restore keyring, store and log from one backup (docs/operations.md, \"Restore\")";
+
+/// Everything, the store first.
+pub(super) fn findings(seen: &Seen<'_>) -> Vec<Finding> {
+    let mut all = Vec::new();
+    all.extend(store(seen));
+    all.extend(log(seen));
+    all.extend(relation(seen));
+    all.extend(outbox(seen));
+    for (number, generation) in &seen.found.generations {
+        if let Err(error) = generation {
+            all.push(Finding {
+                exit: Some(Exit::Corrupt),
+                reason: "GENERATION_CORRUPT",
+                what: format!("generation {number}: {error}"),
+                todo: vec!["move it away: the sidecar makes a new one when it starts".to_owned()],
+            });
+        }
+    }
+    all
+}
+
+fn store(seen: &Seen<'_>) -> Option<Finding> {
+    let (exit, reason, what) = match &seen.found.store {
+        Ok(store) if store.report.findings() == 0 => return None,
+        Ok(store) => (Exit::Corrupt, "STORE_DAMAGED", format!("in the store: {}", store.report)),
+        Err(error @ StoreError::NotInitialized(_)) => {
+            (Exit::NotFound, "STORE_NOT_INITIALIZED", error.to_string())
+        }
+        Err(error @ StoreError::Corrupt(_)) => (Exit::Corrupt, "STORE_CORRUPT", error.to_string()),
+        Err(error @ StoreError::FormatNewer { .. }) => {
+            (Exit::Usage, "FORMAT_NEWER", error.to_string())
+        }
+        Err(error) => (Exit::Unavailable, "STORE_UNAVAILABLE", error.to_string()),
+    };
+    let mut todo = Vec::new();
+    if exit == Exit::NotFound {
+        todo.push("mount the volume that holds it, if it is on one of its own".to_owned());
+    }
+    if exit == Exit::Corrupt || exit == Exit::NotFound {
+        todo.extend(ways_out(seen, false));
+    }
+    if let Ok(store) = &seen.found.store
+        && !store.report.is_serious()
+    {
+        todo.push(
+            "or leave it: only values of the damaged data keys do not open, and it serves all others"
+                .to_owned(),
+        );
+    }
+    Some(Finding { exit: Some(exit), reason, what, todo })
+}
+
+fn log(seen: &Seen<'_>) -> Option<Finding> {
+    let error = match &seen.found.log {
+        Ok(log) => {
+            let torn = log.torn.as_ref()?;
+            return Some(Finding {
+                exit: None,
+                reason: torn.reason(),
+                what: "the end of the audit log is torn: its process was killed".to_owned(),
+                todo: vec![
+                    "nothing: the next start keeps it aside, cuts it off and records that"
+                        .to_owned(),
+                ],
+            });
+        }
+        Err(error) => error,
+    };
+    let (exit, reason) = match error {
+        VerifyError::Unreadable(JournalError::NotInitialized(_)) => {
+            (Exit::NotFound, "AUDIT_LOG_NOT_INITIALIZED")
+        }
+        VerifyError::Unreadable(JournalError::FormatNewer { .. }) => (Exit::Usage, "FORMAT_NEWER"),
+        VerifyError::Unreadable(_) => (Exit::Unavailable, error.reason()),
+        VerifyError::Foreign { .. } => (Exit::Corrupt, error.reason()),
+        _ => (Exit::Corrupt, "AUDIT_LOG_CORRUPT"),
+    };
+    let todo = vec![
+        "keep the files as they are: they are evidence".to_owned(),
+        BACKUP.to_owned(),
+        "if there is none, `fieldseal recover` opens single values all the same".to_owned(),
+    ];
+    Some(Finding { exit: Some(exit), reason, what: error.to_string(), todo })
+}
+
+fn relation(seen: &Seen<'_>) -> Option<Finding> {
+    let mismatch = seen.found.relation.as_ref()?.as_ref().err()?;
+    let todo = match mismatch.relation {
+        Relation::StoreBehind => {
+            let mut todo = vec!["put back the store that was here before, if it is whole".to_owned()];
+            todo.extend(ways_out(seen, true));
+            todo
+        }
+        Relation::LogBehind | Relation::Diverged => vec![
+            "put back the log that goes with this store, or the store that goes with this log: what \
+             the log does not tell of cannot be recorded afterwards"
+                .to_owned(),
+            BACKUP.to_owned(),
+            "if there is none, `fieldseal recover` opens single values all the same".to_owned(),
+        ],
+    };
+    Some(Finding {
+        exit: Some(Exit::Corrupt),
+        reason: mismatch.relation.reason(),
+        what: mismatch.to_string(),
+        todo,
+    })
+}
+
+fn outbox(seen: &Seen<'_>) -> Option<Finding> {
+    let waiting = seen.found.store.as_ref().ok()?.outbox.len() as u64;
+    let recorded = seen.found.last_change().map_or(0, |last| last.revision);
+    let store = seen.found.store.as_ref().ok()?;
+    let left = store.outbox.iter().filter(|entry| entry.revision > recorded).count() as u64;
+    (left > 0).then(|| Finding {
+        exit: None,
+        reason: "OUTBOX_WAITING",
+        what: format!(
+            "{} of {waiting} in the outbox not in the audit log yet",
+            counted(left, "change")
+        ),
+        todo: vec!["nothing: the next start writes the records first".to_owned()],
+    })
+}
+
+/// What can take the store's place, the one that loses least first.
+fn ways_out(seen: &Seen<'_>, store_opens: bool) -> Vec<String> {
+    let generations = seen.found.generations.iter().rev();
+    let generations = generations.map(|(number, _)| Source::Generation(*number));
+    let all = store_opens.then_some(Source::Store).into_iter().chain(generations);
+    let mut possible: Vec<_> =
+        all.filter_map(|source| Some((seen.found.lost(source).ok()?, source))).collect();
+    possible.sort_by_key(|(lost, _)| std::cmp::Reverse(lost.revision));
+    let mut todo = vec![BACKUP.to_owned()];
+    for (lost, source) in possible {
+        todo.push(format!("or  {}  ({})", seen.repair_command(source), lost_text(&lost)));
+    }
+    todo
+}

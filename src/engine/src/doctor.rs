@@ -1,0 +1,109 @@
+//! Looking at a stopped installation without changing anything, and the one repair that is safe.
+
+mod repair;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use fieldseal_audit::LastChange;
+use fieldseal_audit::verify::{self, Change, Examined, LogKey, VerifyError};
+use fieldseal_keys::anchor::{self, Mismatch};
+use fieldseal_keys::keyring::Keyring;
+use fieldseal_keys::{ScrubReport, scrub};
+use fieldseal_store::{Generation, Generations, OutboxEntry, Position, Store, StoreError};
+use tokio::sync::mpsc;
+
+use crate::boot::{BootError, Installation, Settings, StoreBackend};
+
+pub use repair::{Lost, RepairError, Repaired, Source, repair};
+
+/// A store that opens.
+pub struct StoreFound {
+    /// Where it is in its history.
+    pub position: Position,
+    /// What waits for the log.
+    pub outbox: Vec<OutboxEntry>,
+    /// Every record of it.
+    pub report: ScrubReport,
+}
+
+/// What was found. Everything in it was read, and nothing written.
+pub struct Diagnosis {
+    /// The store; that of one in memory is never there.
+    pub store: Result<StoreFound, StoreError>,
+    /// The log.
+    pub log: Result<Examined, VerifyError>,
+    /// Every change that the log tells of, the oldest first.
+    pub changes: Vec<Change>,
+    /// Whether both tell of the same changes, if both can be read.
+    pub relation: Option<Result<(), Mismatch>>,
+    /// The generations, the oldest first, each read to its end.
+    pub generations: Vec<(u64, Result<Generation, StoreError>)>,
+}
+
+impl Diagnosis {
+    /// The newest change in the log.
+    #[must_use]
+    pub fn last_change(&self) -> Option<LastChange> {
+        self.log.as_ref().ok().and_then(|log| log.last_change)
+    }
+}
+
+/// Looks at a stopped installation. It works on a copy of the store, which it makes in `scratch`, an
+/// empty directory.
+///
+/// # Errors
+/// If the installation is running, or its store is in memory.
+pub async fn examine(
+    settings: &Settings,
+    keyring: &Arc<Keyring>,
+    scratch: &Path,
+) -> Result<Diagnosis, BootError> {
+    let StoreBackend::Sled(directory) = &settings.store else {
+        return Err(StoreError::NotInitialized("memory".into()).into());
+    };
+    let log_directory = &settings.audit.directory;
+    if log_directory.exists() {
+        fieldseal_audit::Journal::check_unused(log_directory)?;
+    }
+    let secrets = || Installation::secrets_of(keyring);
+    let store = match fieldseal_store::copy_files(directory, scratch) {
+        Err(locked @ StoreError::Locked { .. }) => return Err(locked.into()),
+        Err(error) => Err(error),
+        Ok(()) => look(scratch, secrets()?, keyring).await,
+    };
+    let mut changes = Vec::new();
+    let key = LogKey::of(&Installation::identity_of(keyring, &settings.instance)?);
+    let log = verify::examine(log_directory, &key, |_| {}, |change| changes.push(change));
+    let relation = match (&store, &log) {
+        (Ok(store), Ok(log)) => {
+            Some(anchor::compare(store.position, &store.outbox, log.last_change))
+        }
+        _ => None,
+    };
+    let mut generations = Vec::new();
+    let all = Generations::new(settings.generations());
+    for number in all.numbers().map_err(StoreError::from)? {
+        generations.push((number, all.read(number, &secrets()?, |_| Ok(()))));
+    }
+    Ok(Diagnosis { store, log, changes, relation, generations })
+}
+
+/// Opens the copy and reads all of it.
+async fn look(
+    scratch: &Path,
+    secrets: fieldseal_store::Secrets,
+    keyring: &Arc<Keyring>,
+) -> Result<StoreFound, StoreError> {
+    let store = open(scratch, secrets)?;
+    let (position, outbox) = (store.opened_position(), store.outbox().await?);
+    let report = scrub(&store, keyring, 0).await;
+    store.close().await;
+    Ok(StoreFound { position, outbox, report: report? })
+}
+
+fn open(directory: &Path, secrets: fieldseal_store::Secrets) -> Result<Store, StoreError> {
+    let mut settings = fieldseal_store::Settings::sled(directory.to_owned());
+    settings.reserve_bytes = 0;
+    Store::open(settings, secrets, mpsc::unbounded_channel().0)
+}

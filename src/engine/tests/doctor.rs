@@ -1,0 +1,238 @@
+//! What the doctor sees, that it touches nothing, and the repair that it offers.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot be set up fails"
+)]
+
+mod kit;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use fieldseal_audit::Kind;
+use fieldseal_engine::doctor::{self, Diagnosis, RepairError, Repaired, Source};
+use fieldseal_engine::{AuditQuery, BootError, Engine};
+use fieldseal_keys::anchor::Relation;
+use fieldseal_model::{Principal, PrincipalKind};
+use fieldseal_store::StoreError;
+use kit::{Place, caller, change, copy, events, open, seal, why};
+
+struct Seen {
+    found: Diagnosis,
+    scratch: tempfile::TempDir,
+}
+
+async fn examine(place: &Place) -> Seen {
+    try_examine(place).await.unwrap_or_else(|e| panic!("{e}"))
+}
+
+async fn try_examine(place: &Place) -> Result<Seen, BootError> {
+    let scratch = tempfile::tempdir().unwrap();
+    let keyring = Arc::new(place.keyring());
+    let found = doctor::examine(&place.settings(), &keyring, scratch.path()).await?;
+    Ok(Seen { found, scratch })
+}
+
+async fn repair(place: &Place, seen: &Seen, source: Source) -> Result<Repaired, RepairError> {
+    let (keyring, clock) = (Arc::new(place.keyring()), place.clock.clone());
+    let local = Principal::new(PrincipalKind::Local, "1000").unwrap();
+    let of = (&seen.found, seen.scratch.path());
+    doctor::repair(&place.settings(), &keyring, clock, &local, of, source).await
+}
+
+fn relation(seen: &Seen) -> Option<Relation> {
+    seen.found.relation.as_ref().unwrap().as_ref().err().map(|mismatch| mismatch.relation)
+}
+
+/// Every file of the state but the locks, which name their last holder.
+fn files(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in std::fs::read_dir(directory).unwrap().map(Result::unwrap) {
+        if entry.file_type().unwrap().is_dir() {
+            found.extend(files(&entry.path()));
+        } else if entry.file_name() != "lock" {
+            found.insert(entry.path(), std::fs::read(entry.path()).unwrap());
+        }
+    }
+    found
+}
+
+async fn stop(engine: Engine) {
+    engine.stop().await.unwrap();
+}
+
+/// A stopped installation whose store was put back: it misses a tenant's data key.
+async fn behind() -> (Place, Bytes, Bytes) {
+    let (place, engine) = Place::with_key().await;
+    let (early, _) = seal(&engine, "early", "1", "x").await.unwrap();
+    stop(engine).await;
+    copy(&place.path("store"), &place.path("older"));
+    let engine = place.start().await;
+    let (late, _) = seal(&engine, "late", "1", "y").await.unwrap();
+    // The first seal of a run reserves more seals of the data key that is there.
+    seal(&engine, "early", "1", "x").await.unwrap();
+    stop(engine).await;
+    std::fs::rename(place.path("store"), place.path("newer")).unwrap();
+    std::fs::rename(place.path("older"), place.path("store")).unwrap();
+    (place, early, late)
+}
+
+#[tokio::test]
+async fn a_whole_installation_is_looked_at_and_not_touched() {
+    let (place, engine) = Place::with_key().await;
+    seal(&engine, "t", "1", "x").await.unwrap();
+    engine.make_generation().await.unwrap();
+    let running = try_examine(&place).await.err();
+    assert!(matches!(running, Some(BootError::Audit(_))), "{running:?}");
+    stop(engine).await;
+    let before = files(place.dir.path());
+    let seen = examine(&place).await;
+    assert_eq!(files(place.dir.path()), before);
+    let store = seen.found.store.as_ref().unwrap();
+    assert_eq!((store.report.findings(), store.report.data_keys), (0, 1));
+    assert_eq!(relation(&seen), None);
+    assert_eq!(seen.found.last_change().unwrap().revision, store.position.revision);
+    let whole = seen.found.generations.iter().all(|(_, found)| found.is_ok());
+    assert!(whole && seen.found.generations.len() == 1);
+}
+
+#[tokio::test]
+async fn an_older_store_can_take_the_place_once_it_is_known_what_is_lost() {
+    let (place, early, late) = behind().await;
+    let seen = examine(&place).await;
+    assert_eq!(relation(&seen), Some(Relation::StoreBehind));
+    let lost = seen.found.lost(Source::Store).unwrap();
+    assert_eq!((lost.revision, lost.log_revision, lost.data_keys), (2, 4, 1));
+    assert_eq!(lost.changes, BTreeMap::from([("DATA_KEY_CREATED", 1), ("SEALS_RESERVED", 1)]));
+
+    let repaired = repair(&place, &seen, Source::Store).await.unwrap();
+    assert_eq!(repaired.lost, lost);
+    assert!(repaired.kept.join("db").exists(), "the store before is kept");
+    let engine = place.start().await;
+    assert_eq!(open(&engine, "early", "1", &early).await.unwrap(), "x");
+    assert_eq!(why(open(&engine, "late", "1", &late).await), "DATA_KEY_NOT_FOUND");
+    let found = engine.scrub().await.unwrap();
+    assert_eq!(found.report.findings(), 0, "{}", found.report);
+    let all = events(&engine, AuditQuery::default()).await;
+    let told: Vec<_> = all.iter().filter(|event| event.kind == Some(Kind::Repaired)).collect();
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0].index, repaired.receipt.index());
+    assert_eq!(told[0].principal, "local:1000");
+    assert_eq!(told[0].action.map(|action| action.as_str()), Some("Repair"));
+    // It goes on: what is made now is recorded and found.
+    let (new, _) = seal(&engine, "new", "1", "z").await.unwrap();
+    stop(engine).await;
+    let engine = place.start().await;
+    assert_eq!(open(&engine, "new", "1", &new).await.unwrap(), "z");
+    stop(engine).await;
+    let seen = examine(&place).await;
+    assert_eq!((relation(&seen), seen.found.store.unwrap().report.findings()), (None, 0));
+}
+
+#[tokio::test]
+async fn a_repair_that_was_cut_short_is_done_again() {
+    let (place, early, _) = behind().await;
+    let store = place.path("store");
+    copy(&store, &place.path("as-it-was"));
+    let seen = examine(&place).await;
+    let repaired = repair(&place, &seen, Source::Store).await.unwrap();
+    // As if it ended before the new store took the place: its record is in the log already.
+    std::fs::remove_dir_all(repaired.kept).unwrap();
+    std::fs::rename(&store, place.path("store.rebuilt")).unwrap();
+    std::fs::rename(place.path("as-it-was"), &store).unwrap();
+    let seen = examine(&place).await;
+    assert_eq!(relation(&seen), Some(Relation::StoreBehind));
+    repair(&place, &seen, Source::Store).await.unwrap();
+    let engine = place.start().await;
+    assert_eq!(open(&engine, "early", "1", &early).await.unwrap(), "x");
+}
+
+#[tokio::test]
+async fn a_generation_stands_in_for_a_store_that_is_gone_or_damaged() {
+    for harm in ["gone", "damaged"] {
+        let (place, engine) = Place::with_key().await;
+        let (early, _) = seal(&engine, "early", "1", "x").await.unwrap();
+        engine.make_generation().await.unwrap();
+        let (late, _) = seal(&engine, "late", "1", "y").await.unwrap();
+        stop(engine).await;
+        let db = place.path("store/db");
+        match harm {
+            "gone" => std::fs::remove_dir_all(place.path("store")).unwrap(),
+            _ => std::fs::write(&db, [0xa5; 4096]).unwrap(),
+        }
+        let seen = examine(&place).await;
+        let expected = matches!(
+            (harm, &seen.found.store),
+            ("gone", Err(StoreError::NotInitialized(_))) | ("damaged", Err(StoreError::Corrupt(_)))
+        );
+        assert!(expected, "{harm}: {:?}", seen.found.store.as_ref().err());
+        let lost = seen.found.lost(Source::Generation(1)).unwrap();
+        assert_eq!((lost.revision, lost.log_revision, lost.data_keys), (2, 3, 1));
+        repair(&place, &seen, Source::Generation(1)).await.unwrap();
+        let engine = place.start().await;
+        assert_eq!(open(&engine, "early", "1", &early).await.unwrap(), "x");
+        assert_eq!(why(open(&engine, "late", "1", &late).await), "DATA_KEY_NOT_FOUND");
+        stop(engine).await;
+    }
+}
+
+/// A repair that must not be: nothing changes, and the error says why.
+async fn refused(place: &Place, source: Source, expected: &str) {
+    let before = files(place.dir.path());
+    let seen = examine(place).await;
+    let error = repair(place, &seen, source).await.unwrap_err().to_string();
+    assert!(error.contains(expected), "{error}");
+    assert_eq!(files(place.dir.path()), before);
+}
+
+#[tokio::test]
+async fn what_would_undo_a_change_of_a_key_or_is_from_elsewhere_is_refused() {
+    let (place, engine) = Place::with_key().await;
+    engine.make_generation().await.unwrap();
+    engine.rotate_key(&caller("ops"), change("pii")).await.unwrap();
+    stop(engine).await;
+    // A version's number would be given away a second time.
+    refused(&place, Source::Generation(1), "it would undo 1 × KEY_ROTATED").await;
+    refused(&place, Source::Generation(7), "there is no generation 7").await;
+
+    // A generation that is newer than the log is not from its past.
+    let (place, engine) = Place::with_key().await;
+    stop(engine).await;
+    copy(&place.path("audit"), &place.path("older-log"));
+    let engine = place.start().await;
+    seal(&engine, "t", "1", "x").await.unwrap();
+    engine.make_generation().await.unwrap();
+    stop(engine).await;
+    std::fs::rename(place.path("audit"), place.path("newer-log")).unwrap();
+    std::fs::rename(place.path("older-log"), place.path("audit")).unwrap();
+    assert_eq!(relation(&examine(&place).await), Some(Relation::LogBehind));
+    refused(&place, Source::Generation(1), "it is not from this log's past").await;
+    refused(&place, Source::Store, "it is not from this log's past").await;
+
+    // Without the log nobody knows what would be lost.
+    let log = place.path("audit/segment-00000000000000000000.log");
+    let mut bytes = std::fs::read(&log).unwrap();
+    bytes[200] ^= 1;
+    std::fs::write(&log, bytes).unwrap();
+    refused(&place, Source::Generation(1), "the audit log is damaged itself").await;
+}
+
+#[tokio::test]
+async fn what_waits_in_the_outbox_and_a_torn_end_are_no_harm() {
+    let (place, engine) = Place::with_key().await;
+    seal(&engine, "t", "1", "x").await.unwrap();
+    stop(engine).await;
+    let log = place.path("audit/segment-00000000000000000000.log");
+    let mut bytes = std::fs::read(&log).unwrap();
+    let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    bytes[end + 32..end + 40].fill(7);
+    std::fs::write(&log, bytes).unwrap();
+    let seen = examine(&place).await;
+    assert!(seen.found.log.as_ref().unwrap().torn.is_some());
+    assert_eq!(relation(&seen), None);
+}
