@@ -196,7 +196,7 @@ fn fill(
         Some((key, _)) => replay(&mut import, directory, key, &manifest, covered)?,
         None => {
             let identity = installation.identity()?;
-            Journal::create_after(&settings.audit, &identity, covered)
+            Journal::create_after(&settings.audit, &identity, covered, import.anchor())
                 .map_err(|e| BackupError::Boot(e.into()))?;
             (Replayed::default(), covered)
         }

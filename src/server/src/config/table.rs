@@ -148,6 +148,8 @@ pub static SETTINGS: &[Setting] = &[
     root::DEADLINE,
     root::VARIABLE,
     root::RECOVERY_RECIPIENT,
+    backup::COPY,
+    backup::COPY_COMMAND,
     upkeep::SCRUB,
     upkeep::GENERATIONS,
     Setting {
@@ -194,8 +196,6 @@ pub static SETTINGS: &[Setting] = &[
             set: |config, number| config.audit.checkpoint_every = seconds(number),
         },
     },
-    backup::COPY,
-    backup::COPY_COMMAND,
     backup::DIRECTORY,
     backup::RECIPIENTS,
     backup::SCHEDULE,

@@ -144,9 +144,11 @@ fn each_role_may_do_exactly_its_actions() {
             "local:1000",
             &[
                 ("recover-offline", &[Recover]),
-                ("root-offline", &[RootDrill, RootRotate, RootRewrap]),
-                ("offline", &[Repair]),
-                ("backup-offline", &[CreateBackup, RestoreBackup, BackupDrill]),
+                (
+                    "offline",
+                    &[RootDrill, RootRotate, RootRewrap, RestoreBackup, Repair, BackupDrill],
+                ),
+                ("backup-offline", &[CreateBackup]),
             ],
         ),
     ];
