@@ -27,13 +27,16 @@ pub(crate) struct Installation {
 
 impl Installation {
     pub(crate) fn new() -> Self {
+        Self::made(|mut command| command.output().unwrap())
+    }
+
+    /// One that `init` makes with more arguments, variables or input.
+    pub(crate) fn made(init: impl FnOnce(Command) -> Output) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let home = dir.path().join("home");
-        let made = program()
-            .args(["init", "--dev-certificates", "--listen", "127.0.0.1:0", "--dir"])
-            .arg(&home)
-            .output()
-            .unwrap();
+        let mut command = program();
+        command.args(["init", "--dev-certificates", "--listen", "127.0.0.1:0", "--dir"]).arg(&home);
+        let made = init(command);
         assert!(made.status.success(), "{}", text(&made.stderr));
         let said = text(&made.stderr);
         let identity = said.lines().find(|line| line.starts_with("AGE-SECRET-KEY-1"));
@@ -116,6 +119,11 @@ impl Installation {
         let (mut running, _) = self.sidecar.take().unwrap();
         running.signal(Signal::TERM);
         running.code()
+    }
+
+    /// Where callers find it, if something else started it.
+    pub(crate) fn is_at(&mut self, address: &str) {
+        address.clone_into(&mut self.address);
     }
 
     /// A client command of this caller.

@@ -32,4 +32,7 @@ mod process;
 mod quickstart;
 mod recover;
 mod reload;
+mod rewrap;
+mod root;
+mod root_provider;
 mod trouble;

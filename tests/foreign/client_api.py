@@ -93,6 +93,47 @@ def key_service(at):
     rotated = at.good("ops", keys, "KeyService.RotateKey", rotate)
     at.checks.that("a new version", rotated.primary_version == f"{KEY}/versions/2", rotated)
     at.refused("ops", keys, "KeyService.RotateKey", rotate, Code.ABORTED, "ETAG_MISMATCH")
+    rewraps(at)
+
+
+def rewraps(at):
+    job = f"{KEY}/rewrap"
+    at.refused("ops", keys, "KeyService.GetRewrapJob", keys.GetRewrapJobRequest(name=job),
+               Code.NOT_FOUND, "REWRAP_NOT_FOUND")
+    at.refused("ops", keys, "KeyService.RewrapDataKeys",
+               keys.RewrapDataKeysRequest(name=KEY, max_per_second=-1),
+               Code.INVALID_ARGUMENT, "RATE_INVALID")
+    started = at.good("ops", keys, "KeyService.RewrapDataKeys",
+                      keys.RewrapDataKeysRequest(name=KEY))
+    at.checks.that("the job's name", started.job.name == job, started)
+    found = at.good("ops", keys, "KeyService.GetRewrapJob", keys.GetRewrapJobRequest(name=job))
+    while found.job.state == keys.REWRAP_JOB_STATE_RUNNING:
+        found = at.call("ops", keys, "KeyService.GetRewrapJob", keys.GetRewrapJobRequest(name=job))
+    at.checks.that("it is done", found.job.state == keys.REWRAP_JOB_STATE_DONE, found)
+    at.refused("ops", keys, "KeyService.CancelRewrapJob", keys.CancelRewrapJobRequest(name=job),
+               Code.FAILED_PRECONDITION, "REWRAP_NOT_RUNNING")
+    cancelled = at.good("ops", keys, "KeyService.CancelRewrapJob",
+                        keys.CancelRewrapJobRequest(name=slow(at)))
+    at.checks.that("it is cancelled", cancelled.job.state == keys.REWRAP_JOB_STATE_CANCELLED)
+    status = keys.GetRotationStatusRequest(name=KEY)
+    found = at.good("ops", keys, "KeyService.GetRotationStatus", status)
+    at.checks.that("both versions", [v.data_keys for v in found.versions] == [0, 0], found)
+    at.refused("ops", keys, "KeyService.GetRotationStatus",
+               keys.GetRotationStatusRequest(name="keys/nobody-s"), Code.NOT_FOUND, "KEY_NOT_FOUND")
+
+
+def slow(at):
+    """Starts a rewrap of another key that takes long, and names it."""
+    key = "keys/python-slow"
+    at.call("ops", keys, "KeyService.CreateKey", keys.CreateKeyRequest(key_id="python-slow"))
+    sealed = [encryption.EncryptItem(row="1", partition=f"p{i}", plaintext=value("x"))
+              for i in range(100)]
+    at.call("app", encryption, "EncryptionService.BatchEncrypt",
+            encryption.BatchEncryptRequest(fields=[field(key=key)], items=sealed))
+    at.call("ops", keys, "KeyService.RotateKey", keys.RotateKeyRequest(name=key))
+    at.call("ops", keys, "KeyService.RewrapDataKeys",
+            keys.RewrapDataKeysRequest(name=key, max_per_second=1))
+    return f"{key}/rewrap"
 
 
 def encryption_service(at):

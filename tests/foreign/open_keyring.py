@@ -5,7 +5,8 @@ Written from docs/ciphertext.md alone, on the unwrapping of open_ciphertext.py.
 
     open_keyring.py --keyring STATE/keyring.json --root ROOT --public-key STATE/audit/log.pub
 
-ROOT is a file with the 32 bytes that the `age` program makes of the keyring's recovery wrapper. Says
+ROOT is a file with the 32 bytes that the `age` program makes of the keyring's recovery wrapper; while
+a rotation of the root key is under way, there are two wrappers, and either will do. Says
 which service keys open and that the log's signing key is the one of log.pub; prints no key. With
 `--provider-key FILE` (the root provider's 32 bytes) it also says that the provider wraps the same
 root key. `--token-for PART…` prints a token, to look for a row or a partition in the log.
@@ -38,6 +39,14 @@ def service_keys(keyring, root):
     installation = bytes.fromhex(keyring["installation"])
     if keyring["format"] != FORMAT or sorted(keyring["services"]) != list(SERVICES):
         raise ValueError("this is no keyring of format 1")
+    if "pending" in keyring:
+        # The same service keys, under the other root key.
+        other = {**keyring, "services": keyring["pending"]["services"]}
+        del other["pending"]
+        try:
+            return service_keys(other, root)
+        except Refused:
+            pass
     keys = {}
     for name, wrapped in keyring["services"].items():
         context = wrap_context("service", installation, name.encode())

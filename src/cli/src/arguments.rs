@@ -6,7 +6,9 @@ pub(crate) mod dev;
 mod doctor;
 mod health;
 pub(crate) mod manual;
+mod partition;
 mod policy;
+mod rewrap;
 mod root;
 
 use std::net::SocketAddr;
@@ -22,9 +24,14 @@ pub(crate) use backup::{
 };
 pub(crate) use doctor::DoctorArguments;
 pub(crate) use health::{HealthArguments, ProbeKind};
+pub(crate) use partition::{
+    CheckReceiptArguments, PartitionArguments, PartitionChangeArguments, ShowPartitionArguments,
+    ShredArguments,
+};
 pub(crate) use policy::{
     ExplainArguments, MemberArguments, PolicyCommand, PolicyInitArguments, PolicySource,
 };
+pub(crate) use rewrap::KeyRewrapArguments;
 pub(crate) use root::{
     DrillArguments, Provider, ProviderArguments, RewrapArguments, RootCommand, RotateArguments,
 };
@@ -77,7 +84,7 @@ pub(crate) enum Command {
     Root(RootCommand),
     /// Look at a stopped installation, say what is wrong with it and what to do
     Doctor(DoctorArguments),
-    /// Create, show, list and rotate keys
+    /// Create, show, list, rotate and rewrap keys, and shred partitions
     #[command(subcommand)]
     Key(KeyCommand),
     /// Encrypt a value from standard input
@@ -200,6 +207,14 @@ pub(crate) enum KeyCommand {
     },
     /// List all keys
     List,
+    /// Show what each version of a key protects, and whether it can be destroyed
+    Status {
+        /// The key's name
+        #[arg(value_parser = key_name)]
+        key: String,
+    },
+    /// Move the data keys of a key under its primary version; ciphertexts stay as they are
+    Rewrap(KeyRewrapArguments),
     /// Make a new version and make it primary; old values still open
     Rotate {
         #[command(flatten)]
@@ -208,6 +223,16 @@ pub(crate) enum KeyCommand {
         #[arg(long, value_name = "ETAG", default_value = "")]
         etag: String,
     },
+    /// Make every value of a partition, a tenant or one person, unreadable for good
+    Shred(ShredArguments),
+    /// Take a shred back whose window is not over
+    Unshred(PartitionChangeArguments),
+    /// Let an erased partition take new values
+    Reopen(PartitionChangeArguments),
+    /// Show the state of a partition, and the receipt of its erasure
+    Partition(ShowPartitionArguments),
+    /// Check the receipt of an erasure, without the sidecar
+    CheckReceipt(CheckReceiptArguments),
 }
 
 #[derive(Debug, Args)]

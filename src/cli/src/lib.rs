@@ -12,6 +12,7 @@ mod audit;
 mod backup;
 mod certificates;
 mod config;
+mod confirm;
 mod connection;
 mod csv;
 mod dev;

@@ -64,7 +64,7 @@ fn failure(error: &RootError, config: &Config) -> Failure {
 }
 
 /// Waits for somebody to type a passphrase, or to give up: a signal leaves the terminal as it was.
-async fn unless_stopped<T>(asked: impl Future<Output = T>) -> Result<T, Failure> {
+pub(crate) async fn unless_stopped<T>(asked: impl Future<Output = T>) -> Result<T, Failure> {
     let mut signals = StopSignals::listen_with_hangup()?;
     tokio::select! {
         biased;

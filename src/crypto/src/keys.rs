@@ -1,6 +1,7 @@
 //! The secret keys, each a type of its own, each in a key page.
 
 use fieldseal_memory::SecretBox;
+use subtle::ConstantTimeEq as _;
 use zeroize::Zeroize;
 
 use crate::random::{self, RandomError};
@@ -109,6 +110,12 @@ impl ServiceKey {
         let key = Self(SecretBox::build(|to| to.copy_from_slice(bytes)));
         bytes.zeroize();
         key
+    }
+
+    /// True if both are the same key, found in constant time.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        self.bytes().ct_eq(other.bytes()).into()
     }
 }
 

@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 
 use crate::backup::Backups;
 use crate::engine::{Engine, Inner};
+use crate::jobs::Jobs;
 use crate::observe::Queries;
 use crate::policy::ActivePolicy;
 use crate::upkeep::{self, Kept};
@@ -87,6 +88,7 @@ pub enum BootError {
 }
 
 /// What an installation is started for.
+#[derive(Clone, Copy)]
 pub(crate) enum For {
     /// Everything.
     Serving,
@@ -195,6 +197,7 @@ impl Installation {
             backups: Backups::new(self.settings.backup, newest, nothing_at_risk),
             policy: ActivePolicy::new(self.settings.policy, policy),
             keys,
+            jobs: Jobs::default(),
             journal,
             store,
             clock,
@@ -208,6 +211,10 @@ impl Installation {
         let engine = Engine { inner: Arc::new(inner) };
         if !nothing_at_risk {
             tokio::spawn(engine.clone().find_risk(newest));
+        }
+        if let For::Serving = purpose {
+            engine.inner.keys.resume_rewraps().await?;
+            Jobs::start(&engine);
         }
         Ok(engine)
     }
@@ -305,6 +312,11 @@ impl Engine {
     /// # Errors
     /// If the log cannot be closed: the checkpoint before is then the last.
     pub async fn stop(&self) -> Result<Checkpoint, JournalError> {
+        if self.inner.jobs.stop().await {
+            self.inner.keys.stop_rewraps().await;
+            self.inner.keys.keep_use().await;
+            self.inner.keys.stopping().await;
+        }
         let now = self.inner.clock.now();
         let recorded = self.inner.journal.record_system(SystemEvent::stop(now)).await;
         let closed = self.inner.journal.close().await;

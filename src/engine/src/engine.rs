@@ -13,6 +13,7 @@ use fieldseal_store::{Generations, Store};
 
 use crate::backup::Backups;
 use crate::call::{Caller, Stated};
+use crate::jobs::Jobs;
 use crate::observe::Queries;
 use crate::policy::ActivePolicy;
 use crate::refusal::{Refusal, RefusalCause};
@@ -27,6 +28,7 @@ pub struct Engine {
 pub(crate) struct Inner {
     pub(crate) policy: ActivePolicy,
     pub(crate) keys: Keys,
+    pub(crate) jobs: Jobs,
     pub(crate) journal: Journal,
     pub(crate) store: Store,
     pub(crate) backups: Backups,

@@ -156,7 +156,8 @@ impl Engine {
             Ok::<_, StoreError>(made)
         };
         let made = tokio::task::spawn_blocking(work).await;
-        let made = made.map_err(|_| self.inner.store.gave_up())??;
+        let unfinished = || StoreError::Corrupt("a generation was not finished".to_owned());
+        let made = made.map_err(|_| unfinished())??;
         let Generation { number, revision, entries, .. } = made;
         tracing::info!(
             event = "generation_made",

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use fieldseal_audit::{ChangeEvent, ChangedBy, Kind, Receipt};
 use fieldseal_crypto::Kek;
@@ -11,19 +10,17 @@ use fieldseal_model::{
     AccessReason, Action, KeyName, KeyVersion, KeyVersionState, RequestId, Timestamp, VersionNumber,
 };
 use fieldseal_policy::Permit;
-use fieldseal_store::{Path, Txn};
+use fieldseal_store::Txn;
 use prost::Message;
 
 use crate::error::KeyError;
 use crate::keys::{Inner, Keys};
 use crate::ledger::Committed;
 use crate::records::{
-    KEY, KeyRecord, PRIMARY, PrimaryRecord, REQUEST, RequestRecord, VERSION, VersionRecord, decode,
+    KEY, KeyRecord, NewVersionAnswer, PRIMARY, PrimaryRecord, VERSION, VersionRecord,
 };
 use crate::registry::{KeySnapshot, KeyView, MAX_KEYS, VersionCell, VersionFacts, etag};
-
-/// How long the same request id gives the same answer.
-const REQUEST_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+use crate::request::{Answered, Asked, NewRequest, digest};
 
 /// A change that an operator asks for.
 #[derive(Debug, Clone)]
@@ -97,12 +94,9 @@ impl Inner {
         // A change before this one may wait for the log to come back: nobody need queue for that.
         self.ledger.ready()?;
         let _one_at_a_time = self.changes.lock().await;
-        let request = match &change.request_id {
-            None => None,
-            Some(id) => match self.request(permit, action, id, &change).await? {
-                Request::Answered(changed) => return Ok(changed),
-                Request::New { path, revision } => Some((path, revision)),
-            },
+        let request = match self.asked(permit, change.request_id.as_ref(), change.digest()).await? {
+            Asked::Before(answered) => return self.repeated(&answered),
+            Asked::New(request) => request,
         };
         self.ledger.ready()?;
         let before = match action {
@@ -132,7 +126,7 @@ impl Inner {
         Ok(())
     }
 
-    fn check_etag(&self, change: &KeyChange) -> Result<Arc<KeySnapshot>, KeyError> {
+    pub(crate) fn check_etag(&self, change: &KeyChange) -> Result<Arc<KeySnapshot>, KeyError> {
         let snapshot = self.registry.key(&change.key)?;
         if !change.etag.is_empty() && change.etag != etag(snapshot.revision) {
             return Err(KeyError::EtagMismatch);
@@ -178,7 +172,7 @@ impl Inner {
         change: &KeyChange,
         before: Option<&KeySnapshot>,
         made: NewVersion,
-        request: Option<(Path, Option<u64>)>,
+        request: NewRequest,
     ) -> Result<(Committed, VersionCell), KeyError> {
         let name = change.key.as_str().as_bytes();
         let key = self.store.path(KEY, &[name]);
@@ -190,9 +184,7 @@ impl Inner {
             .version(made.number.get());
         let pointer =
             PrimaryRecord { key: change.key.as_str().to_owned(), version: made.number.get() };
-        let answer = RequestRecord {
-            digest: digest(change).to_vec(),
-            at: made.created_at.unix_nanos(),
+        let answer = NewVersionAnswer {
             key: change.key.as_str().to_owned(),
             version: made.number.get(),
             previous: before.map_or(0, |s| s.primary.version.number.get()),
@@ -214,13 +206,7 @@ impl Inner {
                 .absent(version.clone())
                 .put(version, record)
                 .put(primary, pointer.encode_to_vec());
-            match request {
-                None => txn,
-                Some((path, None)) => txn.absent(path.clone()).put(path, answer.encode_to_vec()),
-                Some((path, Some(revision))) => {
-                    txn.at(path.clone(), revision).put(path, answer.encode_to_vec())
-                }
-            }
+            request.answer(txn, made.created_at, &answer)
         };
         let committed = self.ledger.commit(event, fill).await?;
         let version = KeyVersion { key: change.key.clone(), number: made.number };
@@ -261,43 +247,19 @@ impl Inner {
         }
     }
 
-    async fn request(
-        &self,
-        permit: &Permit,
-        action: Action,
-        id: &RequestId,
-        change: &KeyChange,
-    ) -> Result<Request, KeyError> {
-        let path = self.store.path(
-            REQUEST,
-            &[
-                permit.principal().as_str().as_bytes(),
-                action.as_str().as_bytes(),
-                id.as_str().as_bytes(),
-            ],
-        );
-        let Some(found) = self.store.get(&path).await? else {
-            return Ok(Request::New { path, revision: None });
-        };
-        let record: RequestRecord = decode("a request's record", &found.value)?;
-        let at = Timestamp::from_unix_nanos(record.at);
-        if self.clock.now().since(at) >= REQUEST_LIFETIME {
-            return Ok(Request::New { path, revision: Some(found.revision) });
-        }
-        if record.digest != digest(change) {
-            return Err(KeyError::RequestIdReused);
-        }
-        let name = KeyName::parse(&record.key).map_err(|_| KeyError::Corrupt("a request's key"))?;
-        let primary = VersionNumber::new(record.version)
+    /// The answer that the same request had before.
+    fn repeated(&self, answered: &Answered) -> Result<Changed, KeyError> {
+        let answer: NewVersionAnswer = answered.decode()?;
+        let name = KeyName::parse(&answer.key).map_err(|_| KeyError::Corrupt("a request's key"))?;
+        let primary = VersionNumber::new(answer.version)
             .ok_or(KeyError::Corrupt("a request's key version"))?;
-        Ok(Request::Answered(Changed {
+        Ok(Changed {
             key: self.registry.key(&name)?.view(),
             primary,
-            previous: VersionNumber::new(record.previous),
-            // The pointer and this record were written by one transaction.
-            etag: etag(found.revision),
+            previous: VersionNumber::new(answer.previous),
+            etag: etag(answered.revision),
             receipt: None,
-        }))
+        })
     }
 }
 
@@ -308,18 +270,19 @@ struct NewVersion {
     record: VersionRecord,
 }
 
-enum Request {
-    New { path: Path, revision: Option<u64> },
-    Answered(Changed),
-}
+impl KeyChange {
+    /// Of everything that it asks for.
+    fn digest(&self) -> [u8; 32] {
+        digest(&[
+            self.key.as_str().as_bytes(),
+            self.etag.as_bytes(),
+            self.reason.purpose.as_str().as_bytes(),
+            self.reason.ticket.as_str().as_bytes(),
+        ])
+    }
 
-/// What a request asked for: the same id with another digest is refused.
-fn digest(change: &KeyChange) -> [u8; 32] {
-    let parts = [
-        change.key.as_str().as_bytes(),
-        change.etag.as_bytes(),
-        change.reason.purpose.as_str().as_bytes(),
-        change.reason.ticket.as_str().as_bytes(),
-    ];
-    fieldseal_crypto::sha256(&[&fieldseal_crypto::pae::encode(&parts)])
+    /// The same of a rewrap.
+    pub(crate) fn rewrap_digest(&self, max_per_second: u32) -> [u8; 32] {
+        digest(&[&self.digest(), &max_per_second.to_be_bytes()])
+    }
 }

@@ -4,11 +4,14 @@ use std::sync::Arc;
 
 use fieldseal_crypto::DataKey;
 use fieldseal_crypto::field::FieldKey;
-use fieldseal_model::{Action, Field, KeyId, KeyName, KeyVersion, Partition, Timestamp};
+use fieldseal_model::{
+    Action, Field, KeyId, KeyName, KeyVersion, Partition, Timestamp, VersionNumber,
+};
 use fieldseal_policy::Permit;
 
 use crate::error::KeyError;
 use crate::opening::{OpenCause, OpeningKey};
+use crate::partitions::PartitionCell;
 use crate::registry::VersionCell;
 
 /// An unwrapped data key. It is wiped when the last user lets go of it.
@@ -19,6 +22,10 @@ pub(crate) struct DataKeyEntry {
     pub(crate) created_at: Timestamp,
     pub(crate) loaded_at: Timestamp,
     pub(crate) version: Arc<VersionCell>,
+    /// Shared by the data keys of the same partition.
+    pub(crate) cell: Arc<PartitionCell>,
+    /// The version under which it was made: another one if it was moved since.
+    pub(crate) made_under: VersionNumber,
     pub(crate) data_key: DataKey,
 }
 
@@ -43,7 +50,7 @@ impl DataKeyHandle {
     ///
     /// # Errors
     /// The true cause, for the audit record: the permit does not cover this, the data key belongs
-    /// to another key or partition, or its version may not be used.
+    /// to another key or partition, or its version or partition may not be used.
     pub fn opening<'a>(
         &'a self,
         permit: &Permit,
@@ -61,12 +68,15 @@ impl DataKeyHandle {
         if entry.partition != *partition {
             return Err(OpenCause::OtherPartition);
         }
+        if !entry.cell.is_open() {
+            return Err(OpenCause::PartitionShredded);
+        }
         match entry.version.usable() {
             Ok(_) => {}
             Err(KeyError::VersionDestroyed) => return Err(OpenCause::VersionDestroyed),
             Err(_) => return Err(OpenCause::VersionDisabled),
         }
         let key = FieldKey::new(&entry.data_key, entry.key_id, field, partition);
-        Ok(OpeningKey { key, version: &entry.version })
+        Ok(OpeningKey { key, version: &entry.version, partition: &entry.cell })
     }
 }

@@ -161,12 +161,17 @@ fn opened(path: &Path, document: &Document, by: Opener<'_>) -> Result<Keyring, K
     }
     let current = open_root(path, document, &document.current, by)?;
     let pending = document.pending.as_ref().map(|p| open_root(path, document, p, by));
-    Ok(Keyring {
-        installation: document.installation,
-        recipient: document.recipient.clone(),
-        current,
-        pending: pending.transpose()?,
-    })
+    let pending = pending.transpose()?;
+    let (installation, recipient) = (document.installation, document.recipient.clone());
+    for (kind, pending) in
+        ServiceKeyKind::ALL.into_iter().flat_map(|k| Some((k, pending.as_ref()?)))
+    {
+        let key = current.service(installation, kind)?;
+        if !pending.service(installation, kind)?.is(&key) {
+            return Err(KeyringError::corrupt(path, "its two root keys have other service keys"));
+        }
+    }
+    Ok(Keyring { installation, recipient, current, pending })
 }
 
 /// Which key the program of `exec` uses, that program alone knows; it may be called otherwise now.

@@ -10,18 +10,22 @@ use fieldseal_crypto::wrap::{self, DataKeyId};
 use fieldseal_model::{Action, Clock, InstallationId, KeyId, KeyName, KeyVersionState};
 use fieldseal_policy::Permit;
 use fieldseal_store::{Store, StoreError};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
-use crate::cache::DataKeyCache;
+use crate::cache::{DataKeyCache, PartitionOf};
 use crate::data_key::{DataKeyEntry, DataKeyHandle};
 use crate::eras::{CallGuard, Eras};
 use crate::error::KeyError;
 use crate::keyring::Keyring;
 use crate::ledger::Ledger;
+use crate::partitions::PartitionCells;
 use crate::records::{DATA_KEY, DataKeyFacts};
 use crate::registry::{KeyView, Registry};
+use crate::rewrap::Rewraps;
 use crate::root::{self, Checked};
 use crate::scrub::ScrubReport;
+use crate::seen::Seen;
+use crate::shredding;
 
 /// Partitions are made one at a time within each of so many groups.
 const STRIPES: usize = 256;
@@ -38,6 +42,10 @@ pub struct Settings {
     pub cache_lifetime: Duration,
     /// How long a data key seals; then the next seal makes a new one.
     pub data_key_lifetime: Duration,
+    /// How long a shredded partition can be restored, where the caller names no window.
+    pub shred_window: Duration,
+    /// The shortest window that a caller may name.
+    pub shred_window_least: Duration,
 }
 
 impl Default for Settings {
@@ -46,6 +54,8 @@ impl Default for Settings {
             cached_data_keys: 16_384,
             cache_lifetime: Duration::from_secs(3600),
             data_key_lifetime: Duration::from_secs(90 * 24 * 3600),
+            shred_window: Duration::from_secs(7 * 24 * 3600),
+            shred_window_least: Duration::from_secs(24 * 3600),
         }
     }
 }
@@ -65,6 +75,12 @@ pub struct Statistics {
     pub cache_misses: u64,
     /// Data keys made since the start.
     pub data_keys_made: u64,
+    /// Shredded partitions whose data keys are still there.
+    pub partitions_shredding: usize,
+    /// Rewraps that run.
+    pub rewraps: usize,
+    /// Data keys that rewraps moved since the start.
+    pub data_keys_rewrapped: u64,
 }
 
 pub(crate) struct Inner {
@@ -77,11 +93,19 @@ pub(crate) struct Inner {
     pub(crate) registry: Registry,
     pub(crate) cache: DataKeyCache,
     pub(crate) eras: Eras,
+    pub(crate) partitions: PartitionCells,
+    /// Rewraps that run.
+    pub(crate) rewraps: Rewraps,
+    pub(crate) seen: Seen,
     /// Data keys made since the start.
     pub(crate) made: AtomicU64,
     /// Changes of keys happen one at a time.
     pub(crate) changes: tokio::sync::Mutex<()>,
     pub(crate) stripes: Vec<tokio::sync::Mutex<()>>,
+    /// What is due is done one after the other.
+    pub(crate) due: tokio::sync::Mutex<()>,
+    /// Says that something may be due earlier than expected.
+    pub(crate) wake: Notify,
     underway: Arc<Semaphore>,
 }
 
@@ -105,6 +129,8 @@ impl Keys {
     ) -> Result<Self, KeyError> {
         let tokens = TokenKey::new(keyring.service(ServiceKeyKind::Token)?);
         let registry = Registry::load(&store, &keyring).await?;
+        let partitions = shredding::load(&store).await?;
+        let seen = Seen::load(&store, Arc::clone(&clock)).await?;
         let cache = DataKeyCache::new(settings.cached_data_keys, settings.cache_lifetime);
         let stripes = (0..STRIPES).map(|_| tokio::sync::Mutex::default()).collect();
         let changes = tokio::sync::Mutex::default();
@@ -118,9 +144,14 @@ impl Keys {
             registry,
             cache,
             eras: Eras::default(),
+            partitions,
+            rewraps: Rewraps::default(),
+            seen,
             made: AtomicU64::new(0),
             changes,
             stripes,
+            due: tokio::sync::Mutex::default(),
+            wake: Notify::new(),
             underway: Arc::new(Semaphore::new(UNDERWAY)),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -187,7 +218,8 @@ impl Keys {
     /// The data key of this id, from memory or from the store.
     ///
     /// # Errors
-    /// `DataKeyNotFound`, `VersionDisabled`, `VersionDestroyed`, or the store's trouble.
+    /// `DataKeyNotFound`, `VersionDisabled`, `VersionDestroyed`, `PartitionShredded` (of the data
+    /// key's own partition), or the store's trouble.
     pub async fn data_key(&self, id: KeyId) -> Result<DataKeyHandle, KeyError> {
         self.inner.entry(id).await.map(DataKeyHandle)
     }
@@ -204,12 +236,13 @@ impl Keys {
         &self.inner.tokens
     }
 
-    /// True if the data key's version is not the primary one of its key any more.
+    /// True if the version under which the data key was made is not the primary one of its key any
+    /// more: a rewrap changes nothing about that, because it leaves the ciphertexts as they are.
     #[must_use]
     pub fn is_old(&self, data_key: &DataKeyHandle) -> bool {
-        let version = data_key.key_version();
-        let primary = self.inner.registry.key(&version.key).map(|s| s.primary.version.number);
-        primary.is_ok_and(|number| number != version.number)
+        let entry = &*data_key.0;
+        let primary = self.inner.registry.key(&entry.key).map(|s| s.primary.version.number);
+        primary.is_ok_and(|number| number != entry.made_under)
     }
 
     /// True if a data key of this id exists here.
@@ -218,7 +251,12 @@ impl Keys {
     /// The store's trouble.
     pub async fn is_sealed_here(&self, id: KeyId) -> Result<bool, KeyError> {
         match self.inner.entry(id).await {
-            Ok(_) | Err(KeyError::VersionDisabled | KeyError::VersionDestroyed) => Ok(true),
+            Ok(_)
+            | Err(
+                KeyError::VersionDisabled
+                | KeyError::VersionDestroyed
+                | KeyError::PartitionShredded,
+            ) => Ok(true),
             Err(KeyError::DataKeyNotFound) => Ok(false),
             Err(error) => Err(error),
         }
@@ -248,6 +286,9 @@ impl Keys {
             cache_hits,
             cache_misses,
             data_keys_made: self.inner.made.load(Ordering::Relaxed),
+            partitions_shredding: self.inner.partitions.waiting_count(),
+            rewraps: self.inner.rewraps.running(),
+            data_keys_rewrapped: self.inner.rewraps.moved(),
         }
     }
 }
@@ -273,11 +314,11 @@ impl Inner {
         self.cache.load(id, self.read_entry(id)).await
     }
 
-    /// The entry in memory, if it may be used. One whose version may not be used is read again: the
-    /// data key may have moved under another version meanwhile.
+    /// The entry in memory, if it may be used. One whose version or partition may not be used is read
+    /// again: the data key may have moved under another version meanwhile.
     fn remembered(&self, id: KeyId) -> Option<Arc<DataKeyEntry>> {
         let entry = self.cache.by_id(id, self.clock.now())?;
-        if entry.version.state() == KeyVersionState::Enabled {
+        if entry.version.state() == KeyVersionState::Enabled && entry.cell.is_open() {
             return Some(entry);
         }
         self.cache.forget(id);
@@ -297,6 +338,11 @@ impl Inner {
 
     async fn read_entry(&self, id: KeyId) -> Result<Arc<DataKeyEntry>, KeyError> {
         let facts = self.facts(id).await?;
+        let of = PartitionOf { key: facts.key.clone(), partition: facts.partition.clone() };
+        let cell = self.partitions.cell(of);
+        if !cell.is_open() {
+            return Err(KeyError::PartitionShredded);
+        }
         let snapshot = self.registry.key(&facts.key)?;
         let version = snapshot
             .versions
@@ -320,6 +366,8 @@ impl Inner {
             created_at: facts.created_at,
             loaded_at: self.clock.now(),
             version,
+            cell,
+            made_under: facts.made_under,
             data_key,
         }))
     }

@@ -24,6 +24,14 @@ pub(crate) const DATA_KEY: Kind = Kind::new(5);
 pub(crate) const REQUEST: Kind = Kind::new(7);
 /// `[key, version]`: what there is under a version. Kept by the transactions that change it.
 pub(crate) const COUNTS: Kind = Kind::new(8);
+/// `[key, partition]`: that the partition is shredded and waits to be erased.
+pub(crate) const SHREDDING: Kind = Kind::new(10);
+/// `[key, version]`: the days on which a version was used last.
+pub(crate) const USE: Kind = Kind::new(9);
+/// `[key]`: the key's newest rewrap.
+pub(crate) const JOB: Kind = Kind::new(11);
+/// `[]`: how much time the installation has seen pass.
+pub(crate) const CLOCK: Kind = Kind::new(12);
 /// `[name]`: a backup that may still exist.
 pub(crate) const BACKUP: Kind = Kind::new(13);
 /// `[]`: which life of the installation this is.
@@ -73,8 +81,100 @@ pub(crate) struct PartitionRecord {
     pub(crate) partition: String,
     #[prost(uint32, tag = "3")]
     pub(crate) generation: u32,
+    /// Its newest data key; empty if it has none, because they were erased.
     #[prost(bytes = "vec", tag = "4")]
     pub(crate) key_id: Vec<u8>,
+    /// A [`PartitionState`].
+    #[prost(uint32, tag = "5")]
+    pub(crate) state: u32,
+    /// When it was shredded, while it waits to be erased.
+    #[prost(sfixed64, tag = "6")]
+    pub(crate) shredded_at: i64,
+    /// When it is erased: nanoseconds that the installation will have seen pass.
+    #[prost(uint64, tag = "7")]
+    pub(crate) due: u64,
+    /// The last time that it was erased. It stays when the partition is opened anew.
+    #[prost(message, optional, tag = "8")]
+    pub(crate) erased: Option<ErasedRecord>,
+}
+
+/// What a partition keeps of its data keys that were erased.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ErasedRecord {
+    #[prost(sfixed64, tag = "1")]
+    pub(crate) at: i64,
+    #[prost(uint64, tag = "2")]
+    pub(crate) data_keys: u64,
+    /// The ids of the first of them, 8 bytes each. The log has them all.
+    #[prost(bytes = "vec", tag = "3")]
+    pub(crate) key_ids: Vec<u8>,
+    /// The transaction that removed the last of them; 0 while that is the partition's own last one.
+    #[prost(uint64, tag = "4")]
+    pub(crate) revision: u64,
+}
+
+/// What can be done with a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PartitionState {
+    /// Its values open, and it takes new ones.
+    Open,
+    /// Nothing opens; it can be restored until its window is over.
+    Shredding,
+    /// Its data keys are being removed.
+    Erasing,
+    /// Its data keys are gone for good. It takes no new values unless it is opened anew.
+    Erased,
+}
+
+impl PartitionState {
+    const ALL: [Self; 4] = [Self::Open, Self::Shredding, Self::Erasing, Self::Erased];
+
+    /// The number in the store.
+    pub(crate) const fn code(self) -> u32 {
+        match self {
+            Self::Open => 0,
+            Self::Shredding => 1,
+            Self::Erasing => 2,
+            Self::Erased => 3,
+        }
+    }
+
+    /// The name, as it is shown.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "OPEN",
+            Self::Shredding => "SHREDDING",
+            Self::Erasing => "ERASING",
+            Self::Erased => "ERASED",
+        }
+    }
+}
+
+impl PartitionRecord {
+    pub(crate) fn state(&self) -> Result<PartitionState, KeyError> {
+        let known = PartitionState::ALL.into_iter().find(|state| state.code() == self.state);
+        known.ok_or(KeyError::Corrupt("a partition's state"))
+    }
+
+    /// Its newest data key, if it has one.
+    pub(crate) fn newest(&self) -> Result<Option<KeyId>, KeyError> {
+        match self.key_id.as_slice() {
+            [] => Ok(None),
+            bytes => key_id(bytes).map(Some).ok_or(KeyError::Corrupt("a partition's record")),
+        }
+    }
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ShreddingRecord {
+    #[prost(string, tag = "1")]
+    pub(crate) key: String,
+    #[prost(string, tag = "2")]
+    pub(crate) partition: String,
+    /// As in the partition's record.
+    #[prost(uint64, tag = "3")]
+    pub(crate) due: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -100,6 +200,9 @@ pub(crate) struct DataKeyRecord {
     /// The partition's data key before this one; empty for its first.
     #[prost(bytes = "vec", tag = "9")]
     pub(crate) previous: Vec<u8>,
+    /// The version under which it was made, if it was moved since; 0: `version`.
+    #[prost(uint32, tag = "10")]
+    pub(crate) made_under: u32,
 }
 
 /// What there is under a key version.
@@ -127,12 +230,28 @@ pub(crate) struct RequestRecord {
     pub(crate) digest: Vec<u8>,
     #[prost(sfixed64, tag = "2")]
     pub(crate) at: i64,
-    #[prost(string, tag = "3")]
+    /// What the method keeps of its answer: a message of its own.
+    #[prost(bytes = "vec", tag = "3")]
+    pub(crate) answer: Vec<u8>,
+}
+
+/// What a request that made a version keeps of its answer.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct NewVersionAnswer {
+    #[prost(string, tag = "1")]
     pub(crate) key: String,
-    #[prost(uint32, tag = "4")]
+    #[prost(uint32, tag = "2")]
     pub(crate) version: u32,
-    #[prost(uint32, tag = "5")]
+    /// The primary version before; 0 for a new key.
+    #[prost(uint32, tag = "3")]
     pub(crate) previous: u32,
+}
+
+/// How much time the installation has seen pass.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(crate) struct ClockRecord {
+    #[prost(uint64, tag = "1")]
+    pub(crate) seen_nanos: u64,
 }
 
 /// Decodes a record; a record that opened (so it is ours) but does not parse is corruption.
@@ -155,6 +274,9 @@ pub(crate) struct DataKeyFacts {
     pub(crate) reserved: u64,
     /// The partition's data key before this one.
     pub(crate) previous: Option<KeyId>,
+    /// The version under which it was made. It seals only while that one is primary: what a
+    /// rotation promises holds for a data key that a rewrap has moved, too.
+    pub(crate) made_under: VersionNumber,
 }
 
 impl DataKeyFacts {
@@ -170,6 +292,10 @@ impl DataKeyFacts {
             wrapped: self.wrapped.to_vec(),
             reserved: self.reserved,
             previous: self.previous.map_or_else(Vec::new, |id| id.as_bytes().to_vec()),
+            made_under: match self.made_under {
+                made if made == self.version => 0,
+                made => made.get(),
+            },
         }
     }
 
@@ -177,11 +303,12 @@ impl DataKeyFacts {
         const WHAT: &str = "a data key's record";
         let record: DataKeyRecord = decode(WHAT, bytes)?;
         let corrupt = || KeyError::Corrupt(WHAT);
+        let version = VersionNumber::new(record.version).ok_or_else(corrupt)?;
         Ok(Self {
             key_id: key_id(&record.key_id).ok_or_else(corrupt)?,
             key: KeyName::parse(&record.key).map_err(|_| corrupt())?,
             partition: Partition::parse(&record.partition).map_err(|_| corrupt())?,
-            version: VersionNumber::new(record.version).ok_or_else(corrupt)?,
+            version,
             generation: record.generation,
             created_at: Timestamp::from_unix_nanos(record.created_at),
             wrapped: record.wrapped.as_slice().try_into().map_err(|_| corrupt())?,
@@ -190,6 +317,7 @@ impl DataKeyFacts {
                 [] => None,
                 bytes => Some(key_id(bytes).ok_or_else(corrupt)?),
             },
+            made_under: VersionNumber::new(record.made_under).unwrap_or(version),
         })
     }
 }

@@ -1,7 +1,7 @@
 //! Time, injected so that tests decide what time it is.
 
 use std::fmt;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A moment: nanoseconds since 1970-01-01T00:00:00Z, between the years 1678 and 2262.
@@ -64,6 +64,10 @@ fn civil_from_days(days: i64) -> (i64, i64, i64) {
 pub trait Clock: Send + Sync + 'static {
     /// The time of day.
     fn now(&self) -> Timestamp;
+
+    /// Time that passed since some moment before the process began, by a clock that nobody can
+    /// set. It may stand still while the machine sleeps; it never runs fast.
+    fn steady(&self) -> Duration;
 }
 
 /// The operating system's clock.
@@ -75,28 +79,51 @@ impl Clock for SystemClock {
         let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos());
         Timestamp(i64::try_from(nanos).unwrap_or(i64::MAX))
     }
+
+    /// `CLOCK_MONOTONIC_RAW`: `CLOCK_BOOTTIME` and `CLOCK_MONOTONIC` run faster while the time of
+    /// day is slewed forward.
+    fn steady(&self) -> Duration {
+        let at = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicRaw);
+        let (seconds, nanos) = (u64::try_from(at.tv_sec), u32::try_from(at.tv_nsec));
+        // Neither is ever negative.
+        Duration::new(seconds.unwrap_or(0), nanos.unwrap_or(0))
+    }
 }
 
 /// A clock that a test sets.
 #[derive(Debug, Default)]
-pub struct ManualClock(AtomicI64);
+pub struct ManualClock {
+    now: AtomicI64,
+    steady: AtomicU64,
+}
 
 impl ManualClock {
     /// A clock that stands at this moment.
     #[must_use]
     pub fn at(moment: Timestamp) -> Self {
-        Self(AtomicI64::new(moment.unix_nanos()))
+        Self { now: AtomicI64::new(moment.unix_nanos()), steady: AtomicU64::new(0) }
     }
 
-    /// Moves the clock forward.
+    /// Time passes.
     pub fn advance(&self, by: Duration) {
-        self.0.store(self.now().plus(by).unix_nanos(), Ordering::SeqCst);
+        self.set(self.now().plus(by));
+        let by = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
+        self.steady.fetch_add(by, Ordering::SeqCst);
+    }
+
+    /// Somebody sets the time of day. No time passes.
+    pub fn set(&self, now: Timestamp) {
+        self.now.store(now.unix_nanos(), Ordering::SeqCst);
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        Timestamp(self.0.load(Ordering::SeqCst))
+        Timestamp(self.now.load(Ordering::SeqCst))
+    }
+
+    fn steady(&self) -> Duration {
+        Duration::from_nanos(self.steady.load(Ordering::SeqCst))
     }
 }
 

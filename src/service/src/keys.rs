@@ -1,5 +1,8 @@
 //! `KeyService`.
 
+mod partitions;
+mod rewrap;
+
 use fieldseal_api::v1;
 use fieldseal_api::v1::key_service_server::KeyService;
 use fieldseal_engine::Engine;
@@ -125,6 +128,62 @@ impl KeyService for KeyHandler {
             etag: changed.etag,
             receipt: changed.receipt.as_ref().map(wire_receipt),
         }))
+    }
+
+    async fn shred_partition(
+        &self,
+        request: Request<v1::ShredPartitionRequest>,
+    ) -> Result<Response<v1::ShredPartitionResponse>, Status> {
+        self.shred(request).await
+    }
+
+    async fn restore_partition(
+        &self,
+        request: Request<v1::RestorePartitionRequest>,
+    ) -> Result<Response<v1::RestorePartitionResponse>, Status> {
+        self.restore(request).await
+    }
+
+    async fn reopen_partition(
+        &self,
+        request: Request<v1::ReopenPartitionRequest>,
+    ) -> Result<Response<v1::ReopenPartitionResponse>, Status> {
+        self.reopen(request).await
+    }
+
+    async fn get_partition(
+        &self,
+        request: Request<v1::GetPartitionRequest>,
+    ) -> Result<Response<v1::GetPartitionResponse>, Status> {
+        self.partition(request).await
+    }
+
+    async fn rewrap_data_keys(
+        &self,
+        request: Request<v1::RewrapDataKeysRequest>,
+    ) -> Result<Response<v1::RewrapDataKeysResponse>, Status> {
+        self.start_rewrap(request).await
+    }
+
+    async fn get_rewrap_job(
+        &self,
+        request: Request<v1::GetRewrapJobRequest>,
+    ) -> Result<Response<v1::GetRewrapJobResponse>, Status> {
+        self.rewrap_job(request).await
+    }
+
+    async fn cancel_rewrap_job(
+        &self,
+        request: Request<v1::CancelRewrapJobRequest>,
+    ) -> Result<Response<v1::CancelRewrapJobResponse>, Status> {
+        self.cancel_rewrap(request).await
+    }
+
+    async fn get_rotation_status(
+        &self,
+        request: Request<v1::GetRotationStatusRequest>,
+    ) -> Result<Response<v1::GetRotationStatusResponse>, Status> {
+        self.rotation_status(request).await
     }
 }
 

@@ -118,6 +118,23 @@ impl Sender<'_> {
             "ListKeys" => {
                 of_call(handler.list_keys(self.with(v1::ListKeysRequest::default())).await, call)
             }
+            "RewrapDataKeys" => {
+                let request = v1::RewrapDataKeysRequest { name, ..Default::default() };
+                of_call(handler.rewrap_data_keys(self.with(request)).await, call)
+            }
+            "GetRewrapJob" => {
+                let request = v1::GetRewrapJobRequest { name: format!("{name}/rewrap") };
+                of_call(handler.get_rewrap_job(self.with(request)).await, call)
+            }
+            "CancelRewrapJob" => {
+                let name = format!("{name}/rewrap");
+                let request = v1::CancelRewrapJobRequest { name, ..Default::default() };
+                of_call(handler.cancel_rewrap_job(self.with(request)).await, call)
+            }
+            "GetRotationStatus" => {
+                let request = v1::GetRotationStatusRequest { name };
+                of_call(handler.get_rotation_status(self.with(request)).await, call)
+            }
             "RotateKey" => {
                 let request = v1::RotateKeyRequest { name, ..Default::default() };
                 of_call(handler.rotate_key(self.with(request)).await, call)

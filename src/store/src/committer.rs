@@ -17,6 +17,7 @@ use crate::damage::Trouble;
 use crate::error::{StoreError, TxnError};
 use crate::lock::Hold;
 use crate::path::Path;
+use crate::rewrite::{ERASED_KEY, Rewrites};
 use crate::snapshot::{Images, Taken, is_record};
 use crate::store::{Health, OutboxEntry, STATE_KEY, Secrets};
 use crate::stored::{open_value, outbox_key, outbox_value, seal_value, stored_revision};
@@ -32,6 +33,7 @@ pub(crate) enum Order {
     OutboxDone(u64, oneshot::Sender<Result<(), StoreError>>),
     Copy(CopyTarget, CopyOwner, oneshot::Sender<Result<(), CopyError>>),
     Snapshot(usize, oneshot::Sender<Result<Taken, StoreError>>),
+    Rewrite(oneshot::Sender<Result<(), StoreError>>),
     Close(oneshot::Sender<()>),
 }
 
@@ -55,8 +57,9 @@ pub(crate) struct Committer {
     pub(crate) copy: Option<Copy>,
     /// Why it cannot be written, for everybody to read.
     pub(crate) copy_trouble: Arc<RwLock<Option<String>>>,
+    pub(crate) rewrites: Rewrites,
     /// The directory belongs to this process until the backend above is closed here too.
-    pub(crate) _lock: Hold,
+    pub(crate) lock: Hold,
 }
 
 /// A group while it is being put together: what it writes so far, on top of the backend.
@@ -83,7 +86,7 @@ impl Committer {
     }
 
     fn serve(&mut self, orders: &Receiver<Order>) -> Option<oneshot::Sender<()>> {
-        while let Ok(first) = orders.recv() {
+        while let Some(first) = self.next(orders) {
             let mut group = Group::default();
             let mut next = Some(first);
             let mut taken = 0;
@@ -102,8 +105,13 @@ impl Committer {
                         self.commit(std::mem::take(&mut group));
                         let _gone = answer.send(self.take_snapshot(bound));
                     }
+                    Order::Rewrite(answer) => {
+                        self.commit(std::mem::take(&mut group));
+                        self.rewrite(answer);
+                    }
                     Order::Close(answer) => {
                         self.commit(group);
+                        self.give_up_rewrite(StoreError::Closed);
                         return Some(answer);
                     }
                 }
@@ -111,7 +119,9 @@ impl Committer {
                 next = if taken < GROUP { orders.try_recv().ok() } else { None };
             }
             self.commit(group);
+            self.rewrite_more();
         }
+        self.give_up_rewrite(StoreError::Closed);
         None
     }
 
@@ -123,11 +133,11 @@ impl Committer {
     ) {
         let result = match &self.broken {
             Some(why) => Err(TxnError::Broken(why.clone())),
-            // A panic of the database, or of the maker of an event, leaves the group as it was, but
-            // nobody knows what else it left.
+            // A panic of the maker of an event leaves the group as it was, but nobody knows what else
+            // it left.
             None => catch_unwind(AssertUnwindSafe(|| self.add(group, txn))).unwrap_or_else(|_| {
-                let why = "the database gave up while a change was made".to_owned();
-                self.give_up(Health::Damaged(why.clone()), &why);
+                let why = "a transaction was given up half way".to_owned();
+                self.give_up(Health::Broken(why.clone()), &why);
                 Err(TxnError::Broken(why))
             }),
         };
@@ -182,6 +192,11 @@ impl Committer {
                 record::add(&mut acc, &self.term(&path.0, new)?);
             }
             changes.push((path.0, new));
+        }
+        if txn.erases {
+            let erased = seal_value(&self.secrets, ERASED_KEY, revision, &[])?;
+            changes.push((ERASED_KEY.to_vec(), Some(erased)));
+            self.rewrites.erased(revision);
         }
         let anchor = self.secrets.anchor.mac(&acc);
         let previous = self.secrets.anchor.mac(&self.acc);
@@ -243,9 +258,8 @@ impl Committer {
         let group = self.copied(group);
         let Group { overlay, events, answers, refused, done, .. } = group;
         let write = AssertUnwindSafe(|| self.write(overlay, !answers.is_empty()));
-        let given_up = "the database gave up while it wrote";
         let result = catch_unwind(write)
-            .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::InvalidData, given_up)));
+            .unwrap_or_else(|_| Err(io::Error::other("a group was given up half way")));
         match result {
             Ok(()) => {
                 // The outbox first: whoever is answered finds the event on its way.
@@ -298,7 +312,7 @@ impl Committer {
     }
 
     /// Writes nothing any more.
-    fn give_up(&mut self, health: Health, why: &str) {
+    pub(crate) fn give_up(&mut self, health: Health, why: &str) {
         if self.broken.is_none() {
             self.trouble.set(health);
             self.broken = Some(why.to_owned());

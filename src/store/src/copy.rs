@@ -135,6 +135,8 @@ pub(crate) struct Copy {
     owner: CopyOwner,
     place: Option<Box<dyn Place>>,
     tried: Instant,
+    /// It holds something that was erased, so it is not gone on with.
+    is_stale: bool,
 }
 
 /// What is copied, and when it is.
@@ -179,7 +181,7 @@ impl Committer {
         owner: CopyOwner,
     ) -> Result<(), CopyError> {
         let now = self.moment();
-        let mut copy = Copy { target, owner, place: None, tried: Instant::now() };
+        let mut copy = Copy { target, owner, place: None, tried: Instant::now(), is_stale: false };
         let opened = copy.open(&*self.backend, now);
         if let Err(error @ CopyError::Unavailable { .. }) = &opened {
             // It may come back; until then nothing is changed.
@@ -190,6 +192,18 @@ impl Committer {
         }
         self.copy = Some(copy);
         Ok(())
+    }
+
+    /// Begins the copy anew: what was erased here must leave it too. A copy that cannot be written now
+    /// is begun anew before it is used again.
+    pub(crate) fn renew_copy(&mut self) {
+        let now = self.moment();
+        let Some(copy) = &mut self.copy else { return };
+        (copy.place, copy.is_stale) = (None, true);
+        if let Err(error) = copy.open(&*self.backend, now) {
+            tracing::error!(event = "store_copy_unavailable", %error);
+            *self.copy_trouble.write() = Some(error.to_string());
+        }
     }
 
     pub(crate) fn moment(&self) -> Moment {
@@ -220,7 +234,8 @@ impl Copy {
     fn open(&mut self, backend: &dyn Backend, now: Moment) -> Result<(), CopyError> {
         self.place = Some(match &self.target {
             CopyTarget::Directory(directory) => {
-                Box::new(FileCopy::open(directory, self.owner, now, backend)?)
+                let is_stale = self.is_stale;
+                Box::new(FileCopy::open(directory, self.owner, now, backend, is_stale)?)
             }
             CopyTarget::Command(words) => {
                 let failed = |e: io::Error| CopyError::Unavailable {
@@ -232,6 +247,7 @@ impl Copy {
                 Box::new(place)
             }
         });
+        self.is_stale = false;
         Ok(())
     }
 

@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use fieldseal_crypto::record;
 
+use crate::backend::sled::is_made;
 use crate::backend::{Backend, RawWrite};
 use crate::error::StoreError;
 use crate::lock::Hold;
 use crate::path::{self, Kind, Path};
 use crate::snapshot::{RawEntry, is_record};
 use crate::store::{
-    BackendSettings, FORMAT, FORMAT_KEY, STATE_KEY, Secrets, Settings, Store, Versioned,
+    BackendSettings, Base, FORMAT, FORMAT_KEY, STATE_KEY, Secrets, Settings, Store, Versioned,
 };
 use crate::stored::{OUTBOX, open_value, seal_value, stored_revision};
 
@@ -38,7 +39,7 @@ impl Import {
     /// # Errors
     /// `AlreadyInitialized`, `Locked`, or trouble with the directory.
     pub fn begin(settings: &Settings, secrets: Secrets) -> Result<Self, StoreError> {
-        let (backend, lock) = Store::fresh(settings)?;
+        let Base { backend, lock, .. } = Store::fresh(settings)?;
         let (waiting, acc) = (BTreeMap::new(), [0; 32]);
         Ok(Self { backend, secrets, acc, waiting, waiting_bytes: 0, revision: 0, _lock: lock })
     }
@@ -177,22 +178,22 @@ impl Import {
 
 impl Store {
     /// The backend of a store that is yet to be made.
-    pub(crate) fn fresh(settings: &Settings) -> Result<(Arc<dyn Backend>, Hold), StoreError> {
+    pub(crate) fn fresh(settings: &Settings) -> Result<Base, StoreError> {
         if let BackendSettings::Sled(directory) = &settings.backend {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
             if let Some(parent) = directory.parent().filter(|p| !p.as_os_str().is_empty()) {
                 // The directory's own name must survive a loss of power too.
                 fs::File::open(parent)?.sync_all()?;
             }
-            if directory.join("db").try_exists()? {
+            if is_made(directory)? {
                 return Err(StoreError::AlreadyInitialized(directory.clone()));
             }
         }
-        let (backend, lock) = Self::backend(settings)?;
-        if !backend.range(&[], None, 1)?.is_empty() {
+        let base = Self::base(settings)?;
+        if !base.backend.range(&[], None, 1)?.is_empty() {
             return Err(StoreError::AlreadyInitialized(settings.backend.place()));
         }
-        Ok((backend, lock))
+        Ok(base)
     }
 
     /// Makes a store of what is in the backend.

@@ -58,16 +58,21 @@ impl Place {
     }
 
     pub(crate) fn settings(&self) -> Settings {
+        Self::settings_in(self.dir.path())
+    }
+
+    /// The settings of an installation in this directory.
+    pub(crate) fn settings_in(dir: &Path) -> Settings {
         Settings {
-            store: StoreBackend::Sled(self.path("store")),
+            store: StoreBackend::Sled(dir.join("store")),
             reserve_bytes: 0,
             audit: fieldseal_audit::Settings {
-                directory: self.path("audit"),
+                directory: dir.join("audit"),
                 segment_bytes: 256 * 1024,
                 reserve_bytes: 0,
             },
             instance: "main".to_owned(),
-            policy: fieldseal_policy::Settings { dir: self.path("policy") },
+            policy: fieldseal_policy::Settings { dir: dir.join("policy") },
             keys: fieldseal_keys::Settings { cached_data_keys: 64, ..Default::default() },
             copy: None,
             backup: None,

@@ -173,3 +173,88 @@ fn the_file_holds_nothing_in_clear() {
     let identity = made.identity.unwrap();
     assert!(!text.windows(identity.len()).any(|w| w == identity.as_bytes()));
 }
+
+/// A keyring's second root key, and all that is kept of the old one.
+#[test]
+fn a_rotation_has_both_root_keys_until_it_is_finished_and_then_the_new_one_alone() {
+    let place = Place::new();
+    let made = place.made();
+    let (path, provider) = (place.file("keyring.json"), place.provider());
+    let identity = made.identity.unwrap();
+    let before = std::fs::read_to_string(&path).unwrap();
+    let old: serde_json::Value = serde_json::from_str(&before).unwrap();
+    let recipient = made.keyring.recipient().to_owned();
+    let kek = Kek::generate().unwrap();
+    let key = fieldseal_model::KeyName::parse("pii").unwrap();
+    let version = fieldseal_model::VersionNumber::FIRST;
+    let id = KekId { installation: made.keyring.installation(), key: &key, version };
+    let under_old = made.keyring.wrap_kek(&id, &kek).unwrap();
+
+    // A whole file that a killed process had not named yet is passed over.
+    std::fs::write(place.file("keyring.json.tmp"), "half").unwrap();
+    let begun = begin_rotation(&path, &provider, &recipient).unwrap();
+    assert!(begun.is_rotating() && is_rotating(&path).unwrap());
+    assert!(!same(&begun, &made.keyring), "it wraps with the new one");
+    let again = begin_rotation(&path, &provider, &recipient).unwrap();
+    assert!(same(&begun, &again), "it goes on with the same");
+    let under_new = begun.wrap_kek(&id, &kek).unwrap();
+    for open in [open(&path, &provider), open_with_identity(&path, &identity)] {
+        let open = open.unwrap();
+        assert!(open.unwrap_kek(&id, &under_old).is_ok() && !open.is_newest(&id, &under_old));
+        assert!(open.unwrap_kek(&id, &under_new).is_ok() && open.is_newest(&id, &under_new));
+    }
+    let to = FileProvider::create(&place.file("other.key")).unwrap();
+    let refused = rewrap(&path, Opener::Provider(&provider), &to, None);
+    assert!(matches!(refused, Err(KeyringError::RotationPending)));
+
+    finish_rotation(&path, &provider).unwrap();
+    let finished = open_with_identity(&path, &identity).unwrap();
+    assert!(same(&finished, &begun) && !finished.is_rotating());
+    assert!(finished.unwrap_kek(&id, &under_old).is_err());
+    assert!(finished.unwrap_kek(&id, &under_new).is_ok());
+    let after = std::fs::read_to_string(&path).unwrap();
+    for gone in [&old["root"]["wrapped"], &old["recovery"]["wrapped"], &old["services"]["path"]] {
+        assert!(!after.contains(&gone.to_string()), "{gone}");
+    }
+    // The service keys are the same: records, paths and tokens stay as they are.
+    let (one, other) = (made.keyring, finished);
+    for kind in ServiceKeyKind::ALL {
+        let (before, after) = (one.service(kind).unwrap(), other.service(kind).unwrap());
+        assert!(before.is(&after), "{kind:?}");
+    }
+    assert!(!place.file("keyring.json.tmp").exists());
+}
+
+#[test]
+fn a_keyring_moves_to_another_provider_and_another_recipient() {
+    let place = Place::new();
+    let made = place.made();
+    let path = place.file("keyring.json");
+    let identity = made.identity.unwrap();
+    let other = FileProvider::create(&place.file("other.key")).unwrap();
+    rewrap(&path, Opener::Provider(&place.provider()), &other, None).unwrap();
+    let refused = open(&path, &place.provider()).err().unwrap().to_string();
+    let ids = [RootProvider::id(&other), place.provider().id()];
+    assert!(ids.iter().all(|id| refused.contains(id)), "both are named: {refused}");
+    assert!(same(&made.keyring, &open(&path, &other).unwrap()));
+    assert!(same(&made.keyring, &open_with_identity(&path, &identity).unwrap()));
+
+    // The root key file is lost: the identity is the way back, to a new file and a new recipient.
+    std::fs::remove_file(place.file("root.key")).unwrap();
+    let new = FileProvider::create(&place.file("root.key")).unwrap();
+    let (recipient, heir) = recovery::generate();
+    rewrap(&path, Opener::Identity(&identity), &new, Some(&recipient)).unwrap();
+    let opened = open(&path, &new).unwrap();
+    assert!(same(&made.keyring, &opened));
+    assert!(same(&made.keyring, &open_with_identity(&path, &heir).unwrap()));
+    let refused = open_with_identity(&path, &identity).err().unwrap().to_string();
+    assert!(refused.contains(&recipient) && refused.contains(made.keyring.recipient()));
+    assert!(opened.check_recipient(&path, "").is_ok());
+    assert!(opened.check_recipient(&path, &recipient).is_ok());
+    let refused = opened.check_recipient(&path, made.keyring.recipient());
+    let refused = refused.err().unwrap().to_string();
+    assert!(refused.contains(&recipient) && refused.contains(made.keyring.recipient()));
+    let nobody = rewrap(&path, Opener::Provider(&new), &other, Some("age1nobody"));
+    assert!(matches!(nobody, Err(KeyringError::Recipient)));
+    assert!(open(&path, &new).is_ok(), "nothing was changed");
+}

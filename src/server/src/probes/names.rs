@@ -94,6 +94,10 @@ metrics! {
         "Look-ups of data keys that found one in memory";
     CACHE_MISSES = Counter "fieldseal_data_key_cache_misses_total" []
         "Look-ups that had to read the store";
+    REWRAPS = Gauge "fieldseal_rewraps_running" []
+        "Rewraps that run";
+    REWRAPPED = Counter "fieldseal_data_keys_rewrapped_total" []
+        "Data keys that rewraps moved under another version";
     SCRUBS = Counter "fieldseal_store_scrubs_total" []
         "Times that every record of the store was opened and checked";
     SCRUB_PENDING = Gauge "fieldseal_store_scrub_pending" []

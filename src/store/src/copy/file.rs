@@ -32,6 +32,7 @@ impl FileCopy {
         owner: CopyOwner,
         now: Moment,
         backend: &dyn Backend,
+        is_stale: bool,
     ) -> Result<Self, CopyError> {
         // It is not made: on a volume that is not mounted it would be on the wrong disk.
         fs::metadata(directory).map_err(|e| unavailable(directory, &e))?;
@@ -39,6 +40,12 @@ impl FileCopy {
         match path.try_exists().map_err(|e| unavailable(&path, &e))? {
             false => Self::begin(&path, owner, now, backend),
             true => match Found::look(&path, owner, now)? {
+                Found::GoesOn { .. } if is_stale => {
+                    let old = File::options().write(true).open(&path);
+                    let begun = Self::begin(&path, owner, now, backend)?;
+                    old.and_then(|old| blank(&old)).map_err(|e| unavailable(&path, &e))?;
+                    Ok(begun)
+                }
                 Found::GoesOn { base, end } => Self::go_on(path, base, end),
                 Found::Behind => Self::begin(&path, owner, now, backend),
                 Found::Apart(name) => {
@@ -97,6 +104,19 @@ impl FileCopy {
         let identity = identity(&file).map_err(failed)?;
         Ok(Self { path: path.to_owned(), file, identity, end, base: end })
     }
+}
+
+/// Overwrites a file that has no name any more: where a file system writes in place, nothing of it
+/// is left.
+fn blank(old: &File) -> io::Result<()> {
+    let (length, zeroes) = (old.metadata()?.len(), vec![0; 1 << 16]);
+    let mut at = 0;
+    while at < length {
+        let take = usize::try_from(length - at).unwrap_or(zeroes.len()).min(zeroes.len());
+        old.write_all_at(zeroes.get(..take).unwrap_or_default(), at)?;
+        at += take as u64;
+    }
+    old.sync_data()
 }
 
 fn identity(file: &File) -> io::Result<(u64, u64)> {

@@ -129,15 +129,31 @@ fn each_role_may_do_exactly_its_actions() {
         (
             OPERATOR,
             &[
-                ("operator-manage", &[CreateKey, RotateKey, ReloadPolicy, CreateBackup]),
-                ("operator-observe", &[GetKey, ListKeys, GetStatus]),
+                (
+                    "operator-manage",
+                    &[
+                        CreateKey,
+                        RotateKey,
+                        RewrapDataKeys,
+                        CancelRewrapJob,
+                        ReloadPolicy,
+                        CreateBackup,
+                    ],
+                ),
+                (
+                    "operator-observe",
+                    &[GetKey, GetRotationStatus, GetRewrapJob, ListKeys, GetStatus],
+                ),
             ],
         ),
         (
             AUDITOR,
             &[
                 ("auditor-audit", &[QueryAuditEvents, GetCheckpoint]),
-                ("auditor-observe", &[GetKey, ListKeys, GetStatus]),
+                (
+                    "auditor-observe",
+                    &[GetKey, GetRotationStatus, GetRewrapJob, ListKeys, GetStatus],
+                ),
             ],
         ),
         (
