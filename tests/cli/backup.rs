@@ -3,6 +3,8 @@
 
 mod copy;
 mod refused;
+mod runbook;
+mod shredded;
 
 use std::path::PathBuf;
 use std::process::{Command, Output};

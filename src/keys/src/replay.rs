@@ -1,7 +1,10 @@
 //! Doing again, on a store that is put back from a backup, what the log tells of later: so that
 //! nothing comes back that was disabled, destroyed or shredded.
 
+mod partitions;
+
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use fieldseal_audit::{Change, Kind as Recorded};
 use fieldseal_model::KeyVersionState;
@@ -27,12 +30,18 @@ pub struct Replayed {
 }
 
 /// Applies changes in the order of the log.
-#[derive(Default)]
 pub struct Replay {
     replayed: Replayed,
+    shred_window: Duration,
 }
 
 impl Replay {
+    /// Begins. A shred whose window was not over gets this one.
+    #[must_use]
+    pub fn new(shred_window: Duration) -> Self {
+        Self { replayed: Replayed::default(), shred_window }
+    }
+
     /// What was done.
     #[must_use]
     pub fn finish(self) -> Replayed {
@@ -49,6 +58,22 @@ impl Replay {
                 return self.version_made(import, change);
             }
             Some(Recorded::DataKeyCreated) => return self.data_key_made(import, change),
+            Some(Recorded::PartitionShredded) => {
+                let was_there = partitions::shred(import, change, self.shred_window)?;
+                self.replayed.applied += u64::from(was_there);
+                return Ok(());
+            }
+            Some(Recorded::PartitionRestored) => {
+                let was_there = partitions::restore(import, change)?;
+                self.replayed.applied += u64::from(was_there);
+                return Ok(());
+            }
+            Some(Recorded::PartitionErased) => {
+                let gone = partitions::erase(import, change)?;
+                self.replayed.applied += u64::from(gone > 0);
+                self.replayed.shredded += gone;
+                return Ok(());
+            }
             Some(Recorded::VersionEnabled) => KeyVersionState::Enabled,
             Some(Recorded::VersionDisabled | Recorded::VersionRestored) => {
                 KeyVersionState::Disabled

@@ -193,7 +193,10 @@ fn fill(
     };
     let covered = copied.map_or(manifest.revision, |copied| copied.revision);
     let (replayed, revision) = match &log {
-        Some((key, _)) => replay(&mut import, directory, key, &manifest, covered)?,
+        Some((key, _)) => {
+            let replay = Replay::new(settings.keys.shred_window);
+            self::replay(replay, &mut import, directory, key, (&manifest, covered))?
+        }
         None => {
             let identity = installation.identity()?;
             Journal::create_after(&settings.audit, &identity, covered, import.anchor())
@@ -273,13 +276,13 @@ fn settle_log(
 /// Does again what the log tells of after the revision that is covered; returns the revision to go on
 /// from.
 fn replay(
+    mut replay: Replay,
     import: &mut Import,
     log: &Path,
     key: &LogKey,
-    manifest: &Manifest,
-    covered: u64,
+    (manifest, covered): (&Manifest, u64),
 ) -> Result<(Replayed, u64), BackupError> {
-    let (mut replay, mut newest) = (Replay::default(), 0);
+    let mut newest = 0;
     let mut trouble = None;
     let root = fieldseal_audit::changes(log, key, manifest.log_size, |change| {
         newest = newest.max(change.revision);
