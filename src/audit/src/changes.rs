@@ -28,7 +28,9 @@ pub struct Change {
     pub key_version: u32,
     /// The data key that was made.
     pub key_id: Option<[u8; 8]>,
-    /// The data keys that it was about.
+    /// How many data keys it was about.
+    pub count: u64,
+    /// The data keys that it was about, where a restore must know them.
     pub key_ids: Vec<[u8; 8]>,
     /// The HMAC of the sum of the whole store afterwards.
     pub anchor: Vec<u8>,
@@ -51,6 +53,8 @@ struct Facts {
     key_version: u32,
     #[prost(bytes = "vec", tag = "12")]
     key_id: Vec<u8>,
+    #[prost(uint64, tag = "16")]
+    count: u64,
     #[prost(bytes = "vec", tag = "17")]
     key_ids: Vec<u8>,
 }
@@ -109,6 +113,7 @@ fn change(leaf: &[u8], index: u64) -> Option<Option<Change>> {
         key: facts.verdicts.into_iter().next().map(|verdict| verdict.key).unwrap_or_default(),
         key_version: facts.key_version,
         key_id: facts.key_id.as_slice().try_into().ok(),
+        count: facts.count,
         key_ids: key_ids.to_vec(),
         anchor: facts.anchor,
     }))

@@ -5,6 +5,7 @@ pub(crate) mod config;
 pub(crate) mod dev;
 mod doctor;
 mod health;
+mod key;
 pub(crate) mod manual;
 mod partition;
 mod policy;
@@ -24,6 +25,10 @@ pub(crate) use backup::{
 };
 pub(crate) use doctor::DoctorArguments;
 pub(crate) use health::{HealthArguments, ProbeKind};
+pub(crate) use key::{
+    KeyCreateArguments, KeyUpdateArguments, Requirement, ScheduleDestroyArguments,
+    SettingArguments, VersionArguments,
+};
 pub(crate) use partition::{
     CheckReceiptArguments, PartitionArguments, PartitionChangeArguments, ShowPartitionArguments,
     ShredArguments,
@@ -198,7 +203,7 @@ pub(crate) struct RecoverArguments {
 #[derive(Debug, Subcommand)]
 pub(crate) enum KeyCommand {
     /// Create a key with one enabled version
-    Create(KeyChangeArguments),
+    Create(KeyCreateArguments),
     /// Show a key and its versions
     Show {
         /// The key's name
@@ -223,6 +228,16 @@ pub(crate) enum KeyCommand {
         #[arg(long, value_name = "ETAG", default_value = "")]
         etag: String,
     },
+    /// Change settings of a key
+    Update(KeyUpdateArguments),
+    /// Let values under a disabled version open again
+    Enable(VersionArguments),
+    /// Let no value under a version open, until it is enabled again
+    Disable(VersionArguments),
+    /// Disable a version and destroy it for good when the key's window is over
+    ScheduleDestroy(ScheduleDestroyArguments),
+    /// Keep a version that waits for its destruction; it is disabled then
+    Restore(VersionArguments),
     /// Make every value of a partition, a tenant or one person, unreadable for good
     Shred(ShredArguments),
     /// Take a shred back whose window is not over

@@ -10,6 +10,7 @@
 pub mod backup;
 mod boot;
 mod call;
+mod call_rules;
 mod decrypt;
 pub mod doctor;
 mod encrypt;
@@ -26,6 +27,7 @@ mod receipts;
 mod refusal;
 mod rewrap;
 mod rulings;
+mod tokens;
 mod upkeep;
 
 pub use boot::{BootError, Installation, Settings, StoreBackend};

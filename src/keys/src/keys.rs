@@ -40,8 +40,6 @@ pub struct Settings {
     pub cached_data_keys: usize,
     /// How long a data key stays in memory before it is read again.
     pub cache_lifetime: Duration,
-    /// How long a data key seals; then the next seal makes a new one.
-    pub data_key_lifetime: Duration,
     /// How long a shredded partition can be restored, where the caller names no window.
     pub shred_window: Duration,
     /// The shortest window that a caller may name.
@@ -53,7 +51,6 @@ impl Default for Settings {
         Self {
             cached_data_keys: 16_384,
             cache_lifetime: Duration::from_secs(3600),
-            data_key_lifetime: Duration::from_secs(90 * 24 * 3600),
             shred_window: Duration::from_secs(7 * 24 * 3600),
             shred_window_least: Duration::from_secs(24 * 3600),
         }
@@ -171,7 +168,7 @@ impl Keys {
         if !permit.covers_key(Action::GetKey, name) {
             return Err(KeyError::NotPermitted);
         }
-        self.inner.registry.key(name).map(|snapshot| snapshot.view())
+        self.inner.registry.key(name).map(|snapshot| self.inner.view(&snapshot))
     }
 
     /// Every key, by name.
@@ -182,7 +179,10 @@ impl Keys {
         if permit.action() != Action::ListKeys {
             return Err(KeyError::NotPermitted);
         }
-        Ok(self.inner.registry.views())
+        let mut views: Vec<_> =
+            self.inner.registry.all().iter().map(|key| self.inner.view(key)).collect();
+        views.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(views)
     }
 
     /// Opens every KEK and every data key, and changes nothing.
@@ -196,11 +196,11 @@ impl Keys {
     /// The keys whose primary version seals and opens, by name.
     #[must_use]
     pub fn enabled(&self) -> Vec<KeyName> {
-        let is_enabled = |view: &KeyView| {
-            let primary = view.versions.iter().find(|version| version.number == view.primary);
-            primary.is_some_and(|version| version.state == KeyVersionState::Enabled)
-        };
-        self.inner.registry.views().into_iter().filter(is_enabled).map(|view| view.name).collect()
+        let keys = self.inner.registry.all();
+        let enabled = keys.iter().filter(|key| key.primary.state() == KeyVersionState::Enabled);
+        let mut names: Vec<KeyName> = enabled.map(|key| key.name.clone()).collect();
+        names.sort();
+        names
     }
 
     /// The installation's id.

@@ -12,7 +12,9 @@ use fieldseal_store::{Import, Path};
 use prost::Message;
 
 use crate::error::KeyError;
-use crate::records::{DATA_KEY, KEY, VERSION, VersionRecord, decode};
+use crate::records::{
+    CLOCK, ClockRecord, DATA_KEY, KEY, KeyRecord, VERSION, VersionRecord, decode,
+};
 
 /// What was done again, and what is not there any more.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -99,8 +101,21 @@ impl Replay {
             return Ok(());
         }
         record.state = to.code().into();
-        if to == KeyVersionState::Destroyed {
-            record.wrapped.clear();
+        (record.destroy_due_nanos, record.data_keys_lost) = (0, 0);
+        match to {
+            KeyVersionState::DestroyScheduled => {
+                // How much of its window had passed, only the lost store knew: it begins anew, because
+                // it may last longer and never shorter.
+                let window = window_of(import, &change.key)?;
+                record.destroy_due_nanos = seen(import)?.saturating_add(window);
+                record.data_keys_lost = change.count;
+            }
+            KeyVersionState::Destroyed => {
+                record.wrapped.clear();
+                record.destroyed_at = change.time.unix_nanos();
+                import.erased();
+            }
+            KeyVersionState::Enabled | KeyVersionState::Disabled => {}
         }
         import.seal(&path, change.revision, &record.encode_to_vec())?;
         self.replayed.applied += 1;
@@ -122,6 +137,7 @@ impl Replay {
             key: change.key.clone(),
             version: change.key_version,
             state: KeyVersionState::Destroyed.code().into(),
+            destroyed_at: change.time.unix_nanos(),
             created_at: change.time.unix_nanos(),
             ..VersionRecord::default()
         };
@@ -138,6 +154,21 @@ impl Replay {
         }
         Ok(())
     }
+}
+
+/// How much time the installation has seen pass, in nanoseconds.
+fn seen(import: &Import) -> Result<u64, KeyError> {
+    let Some(found) = import.open(&import.path(CLOCK, &[]))? else { return Ok(0) };
+    let record: ClockRecord = decode("the record of time seen", &found.value)?;
+    Ok(record.seen_nanos)
+}
+
+/// The window between the schedule of a destruction and its end, in nanoseconds.
+fn window_of(import: &Import, key: &str) -> Result<u64, KeyError> {
+    let found = import.open(&import.path(KEY, &[key.as_bytes()]))?;
+    let found = found.ok_or(KeyError::Corrupt("a version of no key"))?;
+    let record: KeyRecord = decode("a key's record", &found.value)?;
+    Ok(record.destroy_window_seconds.saturating_mul(1_000_000_000))
 }
 
 fn version_path(import: &Import, change: &Change) -> Path {

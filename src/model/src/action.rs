@@ -67,6 +67,16 @@ actions! {
     ListKeys = "ListKeys", 18, Read;
     /// `KeyService.RotateKey`
     RotateKey = "RotateKey", 19, Change;
+    /// `KeyService.UpdateKey`
+    UpdateKey = "UpdateKey", 20, Change;
+    /// `KeyService.EnableKeyVersion`
+    EnableKeyVersion = "EnableKeyVersion", 21, Change;
+    /// `KeyService.DisableKeyVersion`
+    DisableKeyVersion = "DisableKeyVersion", 22, Change;
+    /// `KeyService.ScheduleDestroyKeyVersion`
+    ScheduleDestroyKeyVersion = "ScheduleDestroyKeyVersion", 23, Change;
+    /// `KeyService.RestoreKeyVersion`
+    RestoreKeyVersion = "RestoreKeyVersion", 24, Change;
     /// `KeyService.ShredPartition`
     ShredPartition = "ShredPartition", 27, Change;
     /// `KeyService.RestorePartition`

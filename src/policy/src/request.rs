@@ -33,7 +33,12 @@ impl Subject {
             | Action::RewrapDataKeys
             | Action::GetRotationStatus
             | Action::GetRewrapJob
-            | Action::CancelRewrapJob => Self::Key,
+            | Action::CancelRewrapJob
+            | Action::UpdateKey
+            | Action::EnableKeyVersion
+            | Action::DisableKeyVersion
+            | Action::ScheduleDestroyKeyVersion
+            | Action::RestoreKeyVersion => Self::Key,
             Action::ShredPartition
             | Action::RestorePartition
             | Action::ReopenPartition

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use fieldseal_engine::{Refusal, RefusalCause};
+use fieldseal_keys::KeyError;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
@@ -54,6 +55,7 @@ pub const ANSWERS: &[Answer] = &[
     Answer::new("PRINCIPAL_MISSING", Code::Unauthenticated),
     Answer::new("PERMISSION_DENIED", Code::PermissionDenied),
     Answer::new("KEY_NOT_FOUND", Code::NotFound),
+    Answer::new("KEY_VERSION_NOT_FOUND", Code::NotFound),
     Answer::new("DATA_KEY_NOT_FOUND", Code::NotFound),
     Answer::new("PARTITION_NOT_FOUND", Code::NotFound),
     Answer::new("LOG_NOT_FOUND", Code::NotFound),
@@ -61,6 +63,9 @@ pub const ANSWERS: &[Answer] = &[
     Answer::new("REQUEST_ID_REUSED", Code::AlreadyExists),
     Answer::new("KEY_VERSION_DISABLED", Code::FailedPrecondition),
     Answer::new("KEY_VERSION_DESTROYED", Code::FailedPrecondition),
+    Answer::new("KEY_VERSION_IS_PRIMARY", Code::FailedPrecondition),
+    Answer::new("KEY_VERSION_STATE_WRONG", Code::FailedPrecondition),
+    Answer::new("DATA_KEYS_WOULD_BE_LOST", Code::FailedPrecondition),
     Answer::new("PARTITION_SHREDDED", Code::FailedPrecondition),
     Answer::new("PARTITION_STATE_INVALID", Code::FailedPrecondition),
     Answer::new("REWRAP_NOT_FOUND", Code::NotFound),
@@ -126,6 +131,11 @@ pub fn status(refusal: &Refusal) -> Status {
     let mut metadata = HashMap::new();
     if let Some(event) = &refusal.event {
         metadata.insert("event".to_owned(), event.to_string());
+    }
+    if let RefusalCause::Key(error) = cause
+        && let KeyError::DataKeysWouldBeLost { data_keys } = &**error
+    {
+        metadata.insert("data_keys".to_owned(), data_keys.to_string());
     }
     made(answer, message, metadata)
 }

@@ -11,8 +11,8 @@ use crate::audit::hex;
 use crate::caller::caller;
 use crate::encryption::wire_receipt;
 use crate::errors::status;
-use crate::keys::wire_time;
 use crate::parse;
+use crate::wire_key::wire_time;
 
 /// Handles `SystemService`.
 #[derive(Clone)]

@@ -52,7 +52,9 @@ impl Place {
     }
 
     fn newest(&self) -> String {
-        let Ok(entries) = std::fs::read_dir(self.at().path("backups")) else { return String::new() };
+        let Ok(entries) = std::fs::read_dir(self.at().path("backups")) else {
+            return String::new();
+        };
         let names = entries.map(|entry| entry.unwrap().path());
         let names = names.filter(|path| path.extension().is_some_and(|ending| ending == "age"));
         let name = |path: PathBuf| path.file_stem().unwrap().to_str().unwrap().to_owned();

@@ -8,11 +8,12 @@ use fieldseal_audit::Change;
 use fieldseal_store::{Import, Path};
 use prost::Message;
 
+use super::seen;
 use crate::erasing::deltas;
 use crate::error::KeyError;
 use crate::records::{
-    CLOCK, COUNTS, ClockRecord, CountsRecord, DATA_KEY, DataKeyFacts, ErasedRecord, PARTITION,
-    PartitionRecord, PartitionState, SHREDDING, ShreddingRecord, decode,
+    COUNTS, CountsRecord, DATA_KEY, DataKeyFacts, ErasedRecord, PARTITION, PartitionRecord,
+    PartitionState, SHREDDING, ShreddingRecord, decode,
 };
 use crate::shredding::IDS_IN_A_RECORD;
 
@@ -72,15 +73,10 @@ pub(super) fn shred(
     if found.record.state()? != PartitionState::Open {
         return Ok(true);
     }
-    let clock = import.open(&import.path(CLOCK, &[]))?;
-    let clock: ClockRecord = match clock {
-        Some(found) => decode("the record of time seen", &found.value)?,
-        None => ClockRecord::default(),
-    };
     let window = u64::try_from(window.as_nanos()).unwrap_or(u64::MAX);
     found.record.state = PartitionState::Shredding.code();
     found.record.shredded_at = change.time.unix_nanos();
-    found.record.due = clock.seen_nanos.saturating_add(window);
+    found.record.due = seen(import)?.saturating_add(window);
     let pending = ShreddingRecord {
         key: found.record.key.clone(),
         partition: found.record.partition.clone(),

@@ -90,6 +90,8 @@ metrics! {
         "How many can be in memory";
     DATA_KEYS_MADE = Counter "fieldseal_data_keys_made_total" []
         "Data keys that were made";
+    PARTITIONS_SHREDDING = Gauge "fieldseal_partitions_shredding" []
+        "Shredded partitions whose data keys are still there: their windows are not over";
     CACHE_HITS = Counter "fieldseal_data_key_cache_hits_total" []
         "Look-ups of data keys that found one in memory";
     CACHE_MISSES = Counter "fieldseal_data_key_cache_misses_total" []

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use fieldseal_api::v1;
 use fieldseal_keys::KeyError;
-use fieldseal_model::{Malformed, MalformedReason};
+use fieldseal_model::{KeyVersionState, Malformed, MalformedReason, VersionNumber};
 use fieldseal_store::{StoreError, TxnError};
 use prost::Message as _;
 
@@ -27,6 +27,15 @@ fn causes() -> Vec<RefusalCause> {
         KeyError::DataKeyNotFound,
         KeyError::VersionDisabled,
         KeyError::VersionDestroyed,
+        KeyError::PartitionShredded,
+        KeyError::PartitionNotFound,
+        KeyError::PartitionState { is: "erased", instead: "open it anew" },
+        KeyError::ShredWindow { least: 1, most: 2 },
+        KeyError::DefaultPartition,
+        KeyError::VersionNotFound(VersionNumber::FIRST),
+        KeyError::VersionIsPrimary(VersionNumber::FIRST),
+        KeyError::VersionStateWrong { state: KeyVersionState::Destroyed, allowed: "looked at" },
+        KeyError::DataKeysWouldBeLost { data_keys: 7 },
         KeyError::EtagMismatch,
         KeyError::RequestIdReused,
         KeyError::Conflict,
