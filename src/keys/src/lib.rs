@@ -8,6 +8,7 @@
 //! acknowledged. A version's state is looked at on every use.
 
 pub mod anchor;
+mod backups;
 mod cache;
 mod census;
 mod change;
@@ -27,6 +28,7 @@ mod partitions;
 mod records;
 mod registry;
 mod repair;
+mod replay;
 mod request;
 mod rewrap;
 pub mod root;
@@ -40,6 +42,7 @@ mod version_state;
 mod view;
 
 pub use anchor::{Mismatch, Relation};
+pub use backups::{Incarnation, KnownBackup};
 pub use census::{RotationStatus, Totals, Verdict, VersionStatus};
 pub use change::{Changed, KeyChange, NewKey};
 pub use data_key::DataKeyHandle;
@@ -49,9 +52,10 @@ pub use keys::{Keys, Settings, Statistics};
 pub use ledger::Ledger;
 pub use opening::{OpenCause, Opened, OpenedValue, Opening, OpeningKey};
 pub use partition_view::{Erased, PartitionView};
-pub use records::PartitionState;
+pub use records::{DATA_KEY_CLASS, PartitionState};
 pub use registry::{KeyView, VersionView};
 pub use repair::raise_seals;
+pub use replay::{Replay, Replayed};
 pub use rewrap::{LeftBehind, RewrapJob, RewrapStarted, RewrapState};
 pub use scrub::{Class, Damage, ScrubReport, scrub};
 pub use sealing::{Sealer, SealingKey};

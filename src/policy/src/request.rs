@@ -48,6 +48,9 @@ impl Subject {
             | Action::GetCheckpoint
             | Action::GetStatus
             | Action::ReloadPolicy
+            | Action::CreateBackup
+            | Action::RestoreBackup
+            | Action::BackupDrill
             | Action::RootDrill
             | Action::RootRotate
             | Action::RootRewrap
