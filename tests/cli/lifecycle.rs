@@ -49,7 +49,7 @@ async fn caller(client: Client, sealed: Vec<u8>, seen: Arc<Seen>) -> Vec<Instant
                 seen.opened.add_permits(1);
             }
             Err(status) => {
-                assert_eq!(Failure::from(&status).reason, "KEY_VERSION_DISABLED");
+                assert_eq!(Failure::from(&status).reason(), "KEY_VERSION_DISABLED");
                 seen.refused.add_permits(1);
             }
         }
@@ -107,7 +107,7 @@ fn nobody_opens_a_value_in_a_call_that_began_after_a_disable_was_acknowledged() 
         }
         assert!(opened.len() > ROUNDS * CALLS as usize, "{}", opened.len());
         for (acknowledged, until) in disabled {
-            let late = opened.iter().filter(|began| (acknowledged..until).contains(began)).count();
+            let late = opened.iter().filter(|began| (acknowledged..until).contains(*began)).count();
             assert_eq!(late, 0, "calls that began after the acknowledgement opened the value");
         }
     });
@@ -157,8 +157,8 @@ fn a_version_is_disabled_enabled_and_scheduled_and_the_question_must_be_answered
     let dry = installation.json("ops", &destroy(&["--validate-only"]));
     assert_eq!(dry["key_version"]["state"], "DESTROY_SCHEDULED");
     let refused_with = |more| refused(&installation, &destroy(more));
-    assert_eq!(refused_with(&[]), (2, "CONFIRMATION_MISSING".into()));
-    assert_eq!(refused_with(&["--confirm", "customer"]), (2, "CONFIRMATION_WRONG".into()));
+    assert_eq!(refused_with(&[]), (2, "CONFIRMATION_REQUIRED".into()));
+    assert_eq!(refused_with(&["--confirm", "customer"]), (2, "CONFIRMATION_REQUIRED".into()));
     assert_eq!(states(&installation), ["ENABLED", "ENABLED"]);
     let scheduled = installation.json("ops", &destroy(&["--confirm", "customer-pii"]));
     assert!(scheduled["key_version"]["destroy_time"].is_string(), "{scheduled}");

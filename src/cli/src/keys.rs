@@ -5,6 +5,8 @@ mod versions;
 
 mod partitions;
 mod receipts;
+mod rewrap;
+mod rotation;
 
 use fieldseal_api::v1;
 use serde_json::{Value, json};
@@ -26,6 +28,8 @@ pub(crate) async fn run(command: KeyCommand, output: &Output) -> Result<(), Fail
         KeyCommand::Create(arguments) => create(arguments, output).await,
         KeyCommand::Show { key } => show(&key, output).await,
         KeyCommand::List => list(output).await,
+        KeyCommand::Status { key } => rotation::status(&key, output).await,
+        KeyCommand::Rewrap(arguments) => rewrap::run(arguments, output).await,
         KeyCommand::Rotate { change, etag } => rotate(change, etag, output).await,
         KeyCommand::Update(arguments) => settings::update(arguments, output).await,
         KeyCommand::Enable(of) => versions::enable(of, output).await,
@@ -189,7 +193,11 @@ fn destroyed(version: &v1::KeyVersion) -> String {
 }
 
 fn state(version: &v1::KeyVersion) -> &'static str {
-    let name = version.state().as_str_name();
+    state_name(version.state())
+}
+
+fn state_name(state: v1::KeyVersionState) -> &'static str {
+    let name = state.as_str_name();
     name.strip_prefix("KEY_VERSION_STATE_").unwrap_or(name)
 }
 

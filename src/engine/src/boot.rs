@@ -186,6 +186,7 @@ impl Installation {
         };
         let engine = Engine { inner: Arc::new(inner) };
         if let For::Serving = purpose {
+            engine.inner.keys.resume_rewraps().await?;
             Jobs::start(&engine);
         }
         Ok(engine)
@@ -281,6 +282,8 @@ impl Engine {
     /// If the log cannot be closed: the checkpoint before is then the last.
     pub async fn stop(&self) -> Result<Checkpoint, JournalError> {
         if self.inner.jobs.stop().await {
+            self.inner.keys.stop_rewraps().await;
+            self.inner.keys.keep_use().await;
             self.inner.keys.stopping().await;
         }
         let now = self.inner.clock.now();

@@ -24,6 +24,7 @@ mod partitions;
 mod policy;
 mod receipts;
 mod refusal;
+mod rewrap;
 mod rulings;
 mod tokens;
 mod upkeep;

@@ -42,6 +42,11 @@ impl KeyChange {
             self.reason.ticket.as_str().as_bytes(),
         ])
     }
+
+    /// The same of a rewrap.
+    pub(crate) fn rewrap_digest(&self, max_per_second: u32) -> [u8; 32] {
+        digest(&[&self.digest(), &max_per_second.to_be_bytes()])
+    }
 }
 
 /// A key that an operator asks for.

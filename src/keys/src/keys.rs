@@ -21,6 +21,7 @@ use crate::ledger::Ledger;
 use crate::partitions::PartitionCells;
 use crate::records::{DATA_KEY, DataKeyFacts};
 use crate::registry::{KeyView, Registry};
+use crate::rewrap::Rewraps;
 use crate::scrub::ScrubReport;
 use crate::seen::Seen;
 use crate::shredding;
@@ -72,6 +73,10 @@ pub struct Statistics {
     pub data_keys_made: u64,
     /// Shredded partitions whose data keys are still there.
     pub partitions_shredding: usize,
+    /// Rewraps that run.
+    pub rewraps: usize,
+    /// Data keys that rewraps moved since the start.
+    pub data_keys_rewrapped: u64,
 }
 
 pub(crate) struct Inner {
@@ -85,6 +90,8 @@ pub(crate) struct Inner {
     pub(crate) cache: DataKeyCache,
     pub(crate) eras: Eras,
     pub(crate) partitions: PartitionCells,
+    /// Rewraps that run.
+    pub(crate) rewraps: Rewraps,
     pub(crate) seen: Seen,
     /// Data keys made since the start.
     pub(crate) made: AtomicU64,
@@ -134,6 +141,7 @@ impl Keys {
             cache,
             eras: Eras::default(),
             partitions,
+            rewraps: Rewraps::default(),
             seen,
             made: AtomicU64::new(0),
             changes,
@@ -203,12 +211,13 @@ impl Keys {
         &self.inner.tokens
     }
 
-    /// True if the data key's version is not the primary one of its key any more.
+    /// True if the version under which the data key was made is not the primary one of its key any
+    /// more: a rewrap changes nothing about that, because it leaves the ciphertexts as they are.
     #[must_use]
     pub fn is_old(&self, data_key: &DataKeyHandle) -> bool {
-        let version = data_key.key_version();
-        let primary = self.inner.registry.key(&version.key).map(|s| s.primary.version.number);
-        primary.is_ok_and(|number| number != version.number)
+        let entry = &*data_key.0;
+        let primary = self.inner.registry.key(&entry.key).map(|s| s.primary.version.number);
+        primary.is_ok_and(|number| number != entry.made_under)
     }
 
     /// True if a data key of this id exists here.
@@ -253,6 +262,8 @@ impl Keys {
             cache_misses,
             data_keys_made: self.inner.made.load(Ordering::Relaxed),
             partitions_shredding: self.inner.partitions.waiting_count(),
+            rewraps: self.inner.rewraps.running(),
+            data_keys_rewrapped: self.inner.rewraps.moved(),
         }
     }
 }
@@ -331,6 +342,7 @@ impl Inner {
             loaded_at: self.clock.now(),
             version,
             cell,
+            made_under: facts.made_under,
             data_key,
         }))
     }

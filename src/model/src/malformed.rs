@@ -98,6 +98,8 @@ reasons! {
         PartitionRequired = "PARTITION_REQUIRED";
         /// The key wants a purpose, and none is stated.
         PurposeRequired = "PURPOSE_REQUIRED";
+        /// A rate is negative.
+        RateInvalid = "RATE_INVALID";
         /// A query has a filter that cannot be understood.
         QueryInvalid = "QUERY_INVALID";
     }

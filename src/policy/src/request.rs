@@ -34,7 +34,11 @@ impl Subject {
             | Action::EnableKeyVersion
             | Action::DisableKeyVersion
             | Action::ScheduleDestroyKeyVersion
-            | Action::RestoreKeyVersion => Self::Key,
+            | Action::RestoreKeyVersion
+            | Action::RewrapDataKeys
+            | Action::GetRotationStatus
+            | Action::GetRewrapJob
+            | Action::CancelRewrapJob => Self::Key,
             Action::ShredPartition
             | Action::RestorePartition
             | Action::ReopenPartition

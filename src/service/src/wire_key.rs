@@ -46,7 +46,7 @@ fn wire_duration(duration: Duration) -> prost_types::Duration {
     prost_types::Duration { seconds, nanos: 0 }
 }
 
-fn wire_state(state: KeyVersionState) -> v1::KeyVersionState {
+pub(crate) fn wire_state(state: KeyVersionState) -> v1::KeyVersionState {
     match state {
         KeyVersionState::Enabled => v1::KeyVersionState::Enabled,
         KeyVersionState::Disabled => v1::KeyVersionState::Disabled,

@@ -118,6 +118,23 @@ impl Sender<'_> {
             "ListKeys" => {
                 of_call(handler.list_keys(self.with(v1::ListKeysRequest::default())).await, call)
             }
+            "RewrapDataKeys" => {
+                let request = v1::RewrapDataKeysRequest { name, ..Default::default() };
+                of_call(handler.rewrap_data_keys(self.with(request)).await, call)
+            }
+            "GetRewrapJob" => {
+                let request = v1::GetRewrapJobRequest { name: format!("{name}/rewrap") };
+                of_call(handler.get_rewrap_job(self.with(request)).await, call)
+            }
+            "CancelRewrapJob" => {
+                let name = format!("{name}/rewrap");
+                let request = v1::CancelRewrapJobRequest { name, ..Default::default() };
+                of_call(handler.cancel_rewrap_job(self.with(request)).await, call)
+            }
+            "GetRotationStatus" => {
+                let request = v1::GetRotationStatusRequest { name };
+                of_call(handler.get_rotation_status(self.with(request)).await, call)
+            }
             "RotateKey" => {
                 let request = v1::RotateKeyRequest { name, ..Default::default() };
                 of_call(handler.rotate_key(self.with(request)).await, call)
@@ -128,12 +145,12 @@ impl Sender<'_> {
                 let request = v1::UpdateKeyRequest { key, update_mask, ..Default::default() };
                 of_call(handler.update_key(self.with(request)).await, call)
             }
-            _ => self.versions(&handler, call).await,
+            _ => self.versions(handler, name, call).await,
         }
     }
 
-    async fn versions(&self, handler: &KeyHandler, call: &str) -> Refused {
-        let name = "keys/pii/versions/1".to_owned();
+    async fn versions(&self, handler: KeyHandler, key: String, call: &str) -> Refused {
+        let name = format!("{key}/versions/1");
         match call {
             "EnableKeyVersion" => {
                 let request = v1::EnableKeyVersionRequest { name, ..Default::default() };
@@ -150,6 +167,29 @@ impl Sender<'_> {
             "RestoreKeyVersion" => {
                 let request = v1::RestoreKeyVersionRequest { name, ..Default::default() };
                 of_call(handler.restore_key_version(self.with(request)).await, call)
+            }
+            _ => self.partitions(handler, key, call).await,
+        }
+    }
+
+    async fn partitions(&self, handler: KeyHandler, name: String, call: &str) -> Refused {
+        let partition = "ada".to_owned();
+        match call {
+            "ShredPartition" => {
+                let request = v1::ShredPartitionRequest { name, partition, ..Default::default() };
+                of_call(handler.shred_partition(self.with(request)).await, call)
+            }
+            "RestorePartition" => {
+                let request = v1::RestorePartitionRequest { name, partition, ..Default::default() };
+                of_call(handler.restore_partition(self.with(request)).await, call)
+            }
+            "ReopenPartition" => {
+                let request = v1::ReopenPartitionRequest { name, partition, ..Default::default() };
+                of_call(handler.reopen_partition(self.with(request)).await, call)
+            }
+            "GetPartition" => {
+                let request = v1::GetPartitionRequest { name, partition };
+                of_call(handler.get_partition(self.with(request)).await, call)
             }
             _ => panic!("write a request for {call}"),
         }

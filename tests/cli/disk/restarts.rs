@@ -66,7 +66,8 @@ impl Supervisor {
 fn request(partition: &str) -> v1::EncryptRequest {
     let mut request = v1::EncryptRequest { partition: partition.to_owned(), ..Default::default() };
     request.field = Some(field());
-    request.plaintext = Some(v1::Value { kind: Some(v1::value::Kind::Text(partition.to_owned())) });
+    request.plaintext =
+        Some(v1::Value { kind: Some(v1::value::Kind::StringValue(partition.to_owned())) });
     request
 }
 
@@ -95,7 +96,7 @@ async fn serving(installation: &mut Installation, address: &str, tenant: &str) -
 
 /// Seals values of new tenants until it is refused or cut off; those that were acknowledged, and why
 /// it ended.
-async fn write(client: Client, name: String) -> (Vec<(String, bytes::Bytes)>, String) {
+async fn write(client: Client, name: String) -> (Vec<(String, tonic::codegen::Bytes)>, String) {
     let mut held = Vec::new();
     for number in 0.. {
         let tenant = format!("{name}-{number}");
@@ -147,7 +148,7 @@ async fn round(
         let opened = client.encryption().decrypt(request).await;
         let opened = opened.unwrap_or_else(|e| panic!("{tenant} was acknowledged: {e}"));
         let value = opened.into_inner().plaintext.unwrap().kind;
-        assert_eq!(value, Some(v1::value::Kind::Text(tenant.clone())));
+        assert_eq!(value, Some(v1::value::Kind::StringValue(tenant.clone())));
     }
     (held.len(), why)
 }

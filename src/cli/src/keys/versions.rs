@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{event, number, state, version_json};
 use crate::arguments::{ScheduleDestroyArguments, VersionArguments};
-use crate::confirm::confirm;
+use crate::confirm;
 use crate::connection::{self, failure};
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
@@ -89,7 +89,7 @@ pub(super) async fn schedule_destroy(
                 many => format!("{many} data keys are"),
             },
         );
-        confirm(&what, &of.change.key, confirmed.as_deref())?;
+        confirm::by_name(&of.change.key, confirmed.as_deref(), &what)?;
     }
     let answer = client.keys().schedule_destroy_key_version(request(of.change.validate_only)).await;
     let answer = answer.map_err(|s| failure(&s))?.into_inner();
