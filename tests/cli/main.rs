@@ -9,6 +9,7 @@
     reason = "a test that cannot be set up fails"
 )]
 
+mod backup;
 mod config;
 mod crash;
 mod csv;

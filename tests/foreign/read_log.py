@@ -106,6 +106,7 @@ ACTIONS |= {20: "UpdateKey", 21: "EnableKeyVersion", 22: "DisableKeyVersion"}
 ACTIONS |= {23: "ScheduleDestroyKeyVersion", 24: "RestoreKeyVersion"}
 ACTIONS |= {17: "GetKey", 18: "ListKeys", 19: "RotateKey", 32: "QueryAuditEvents"}
 ACTIONS |= {33: "GetCheckpoint", 48: "GetStatus", 49: "ReloadPolicy", 64: "Recover"}
+ACTIONS |= {50: "CreateBackup", 68: "RestoreBackup", 70: "BackupDrill"}
 ACTIONS |= {27: "ShredPartition", 28: "RestorePartition", 31: "ReopenPartition"}
 ACTIONS |= {34: "GetPartition"}
 OUTCOMES = {1: "OK", 2: "DENIED", 3: "FAILED", 4: "PARTIAL"}

@@ -1,5 +1,6 @@
 //! The command line, as clap reads it. No argument ever carries a value to encrypt.
 
+mod backup;
 pub(crate) mod config;
 pub(crate) mod dev;
 mod doctor;
@@ -18,6 +19,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use fieldseal_model::Principal;
 
+pub(crate) use backup::{
+    BackupCommand, BackupCreateArguments, BackupDrillArguments, BackupPlace, BackupPruneArguments,
+    BackupRestoreArguments, BackupVerifyArguments, UnlockArguments,
+};
 pub(crate) use doctor::DoctorArguments;
 pub(crate) use health::{HealthArguments, ProbeKind};
 pub(crate) use key::{
@@ -97,6 +102,9 @@ pub(crate) enum Command {
     /// List who read what, and verify the log
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Make, check, restore and try out backups
+    #[command(subcommand)]
+    Backup(BackupCommand),
     /// Write, check, explain and reload the policy: who may do what
     #[command(subcommand)]
     Policy(PolicyCommand),

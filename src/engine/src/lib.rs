@@ -7,6 +7,7 @@
 //! derived from one leaves before its record is durable; without a working journal nothing that
 //! would need a record begins.
 
+pub mod backup;
 mod boot;
 mod call;
 mod call_rules;
@@ -35,7 +36,7 @@ pub use call::{
     OpenedItem, PlainInput, SealedInput, SealedItem, Stated,
 };
 pub use engine::Engine;
-pub use fieldseal_store::Health as StoreHealth;
+pub use fieldseal_store::{CopyError, CopyTarget, Health as StoreHealth};
 pub use observe::{AuditPage, AuditQuery, Measures, Status};
 pub use policy::PolicyReload;
 pub use receipts::{SHRED_RECEIPT, commitment};

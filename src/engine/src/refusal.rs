@@ -8,6 +8,8 @@ use fieldseal_keys::{KeyError, OpenCause};
 use fieldseal_model::{Malformed, MalformedReason};
 use fieldseal_store::{StoreError, TxnError};
 
+use crate::backup::BackupError;
+
 /// What a caller is told. The true cause may be another: it stands in the audit record.
 #[derive(Debug, Clone)]
 pub struct Refusal {
@@ -59,6 +61,9 @@ pub enum RefusalCause {
     /// The policy's files are no policy, so the one before stays: what is wrong, with file and line.
     #[error("the files are no policy, so the one before stays:\n{0}")]
     PolicyInvalid(Arc<str>),
+    /// Trouble with a backup.
+    #[error(transparent)]
+    Backup(Arc<BackupError>),
     /// Something inside is wrong.
     #[error("internal error: {0}")]
     Internal(&'static str),
@@ -79,6 +84,7 @@ impl RefusalCause {
             Self::AuditUnreadable => "AUDIT_UNREADABLE",
             Self::QueryBusy => "QUERY_BUSY",
             Self::PolicyInvalid(_) => "POLICY_INVALID",
+            Self::Backup(error) => error.reason(),
             Self::Internal(_) => "INTERNAL",
         }
     }
@@ -114,6 +120,7 @@ fn key_reason(error: &KeyError) -> &'static str {
         KeyError::Txn(TxnError::NoSpace) => "STORE_FULL",
         KeyError::Busy | KeyError::Txn(TxnError::Busy) => "STORE_BUSY",
         KeyError::Txn(TxnError::Indeterminate(_)) => "CHANGE_INDETERMINATE",
+        KeyError::Txn(TxnError::CopyUnavailable(_)) => "STORE_COPY_UNAVAILABLE",
         // Our own transactions are bounded.
         KeyError::Txn(TxnError::TooLarge { .. }) => "INTERNAL",
         KeyError::Txn(_) => "STORE_UNAVAILABLE",

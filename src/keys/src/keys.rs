@@ -7,7 +7,7 @@ use std::time::Duration;
 use fieldseal_crypto::ServiceKeyKind;
 use fieldseal_crypto::token::TokenKey;
 use fieldseal_crypto::wrap::{self, DataKeyId};
-use fieldseal_model::{Action, Clock, KeyId, KeyName, KeyVersionState};
+use fieldseal_model::{Action, Clock, InstallationId, KeyId, KeyName, KeyVersionState};
 use fieldseal_policy::Permit;
 use fieldseal_store::{Store, StoreError};
 use tokio::sync::{Notify, Semaphore};
@@ -22,6 +22,7 @@ use crate::partitions::PartitionCells;
 use crate::records::{DATA_KEY, DataKeyFacts};
 use crate::registry::{KeyView, Registry};
 use crate::rewrap::Rewraps;
+use crate::root::{self, Checked};
 use crate::scrub::ScrubReport;
 use crate::seen::Seen;
 use crate::shredding;
@@ -182,6 +183,30 @@ impl Keys {
             self.inner.registry.all().iter().map(|key| self.inner.view(key)).collect();
         views.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(views)
+    }
+
+    /// Opens every KEK and every data key, and changes nothing.
+    ///
+    /// # Errors
+    /// If a record of the store does not open or parse. A key that does not open is counted.
+    pub async fn check(&self) -> Result<Checked, KeyError> {
+        root::check(&self.inner.store, &self.inner.keyring).await
+    }
+
+    /// The keys whose primary version seals and opens, by name.
+    #[must_use]
+    pub fn enabled(&self) -> Vec<KeyName> {
+        let keys = self.inner.registry.all();
+        let enabled = keys.iter().filter(|key| key.primary.state() == KeyVersionState::Enabled);
+        let mut names: Vec<KeyName> = enabled.map(|key| key.name.clone()).collect();
+        names.sort();
+        names
+    }
+
+    /// The installation's id.
+    #[must_use]
+    pub fn installation(&self) -> InstallationId {
+        self.inner.keyring.installation()
     }
 
     /// True if a key of this name exists.

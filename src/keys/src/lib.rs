@@ -8,6 +8,7 @@
 //! acknowledged. A version's state is looked at on every use.
 
 pub mod anchor;
+mod backups;
 mod cache;
 mod census;
 mod change;
@@ -22,10 +23,12 @@ mod keys;
 mod ledger;
 mod new_version;
 mod opening;
+mod partition_view;
 mod partitions;
 mod records;
 mod registry;
 mod repair;
+mod replay;
 mod request;
 mod rewrap;
 pub mod root;
@@ -39,6 +42,7 @@ mod version_state;
 mod view;
 
 pub use anchor::{Mismatch, Relation};
+pub use backups::{Incarnation, KnownBackup};
 pub use census::{RotationStatus, Totals, Verdict, VersionStatus};
 pub use change::{Changed, KeyChange, NewKey};
 pub use data_key::DataKeyHandle;
@@ -47,13 +51,15 @@ pub use error::KeyError;
 pub use keys::{Keys, Settings, Statistics};
 pub use ledger::Ledger;
 pub use opening::{OpenCause, Opened, OpenedValue, Opening, OpeningKey};
-pub use records::PartitionState;
+pub use partition_view::{Erased, PartitionView};
+pub use records::{DATA_KEY_CLASS, PartitionState};
 pub use registry::{KeyView, VersionView};
 pub use repair::raise_seals;
+pub use replay::{Replay, Replayed};
 pub use rewrap::{LeftBehind, RewrapJob, RewrapStarted, RewrapState};
 pub use scrub::{Class, Damage, ScrubReport, scrub};
 pub use sealing::{Sealer, SealingKey};
 pub use settings::{CallRules, SettingsChange, SettingsChanged};
-pub use shredding::{Erased, PartitionChange, PartitionChanged, PartitionView};
+pub use shredding::{PartitionChange, PartitionChanged};
 pub use usage::Day;
 pub use version_state::{StateChange, VersionChanged};

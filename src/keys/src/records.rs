@@ -32,6 +32,13 @@ pub(crate) const USE: Kind = Kind::new(9);
 pub(crate) const JOB: Kind = Kind::new(11);
 /// `[]`: how much time the installation has seen pass.
 pub(crate) const CLOCK: Kind = Kind::new(12);
+/// `[name]`: a backup that may still exist.
+pub(crate) const BACKUP: Kind = Kind::new(13);
+/// `[]`: which life of the installation this is.
+pub(crate) const INCARNATION: Kind = Kind::new(14);
+
+/// The class of the records of data keys, for whoever counts stored entries.
+pub const DATA_KEY_CLASS: u8 = 5;
 
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct KeyRecord {

@@ -101,8 +101,14 @@ actions! {
     GetStatus = "GetStatus", 48, Read;
     /// `SystemService.ReloadPolicy`
     ReloadPolicy = "ReloadPolicy", 49, Change;
+    /// `SystemService.CreateBackup`, and `fieldseal backup create` of a stopped installation.
+    CreateBackup = "CreateBackup", 50, Change;
     /// The offline command `fieldseal recover`.
     Recover = "Recover", 64, Decrypt;
+    /// The offline command `fieldseal backup restore`.
+    RestoreBackup = "RestoreBackup", 68, Change;
+    /// The offline command `fieldseal backup drill`.
+    BackupDrill = "BackupDrill", 70, Change;
     /// The offline command `fieldseal root drill`.
     RootDrill = "RootDrill", 65, Read;
     /// The offline command `fieldseal root rotate`.

@@ -84,6 +84,8 @@ reasons! {
         ReplyTooLarge = "REPLY_TOO_LARGE";
         /// A page size or page token is not acceptable.
         PageInvalid = "PAGE_INVALID";
+        /// A rate is negative.
+        RateInvalid = "RATE_INVALID";
         /// A setting of a key is outside its limits.
         SettingInvalid = "SETTING_INVALID";
         /// A setting of a key cannot be changed once it exists.
@@ -98,8 +100,6 @@ reasons! {
         PartitionRequired = "PARTITION_REQUIRED";
         /// The key wants a purpose, and none is stated.
         PurposeRequired = "PURPOSE_REQUIRED";
-        /// A rate is negative.
-        RateInvalid = "RATE_INVALID";
         /// A query has a filter that cannot be understood.
         QueryInvalid = "QUERY_INVALID";
     }

@@ -30,15 +30,15 @@ impl Subject {
             Action::CreateKey
             | Action::GetKey
             | Action::RotateKey
+            | Action::RewrapDataKeys
+            | Action::GetRotationStatus
+            | Action::GetRewrapJob
+            | Action::CancelRewrapJob
             | Action::UpdateKey
             | Action::EnableKeyVersion
             | Action::DisableKeyVersion
             | Action::ScheduleDestroyKeyVersion
-            | Action::RestoreKeyVersion
-            | Action::RewrapDataKeys
-            | Action::GetRotationStatus
-            | Action::GetRewrapJob
-            | Action::CancelRewrapJob => Self::Key,
+            | Action::RestoreKeyVersion => Self::Key,
             Action::ShredPartition
             | Action::RestorePartition
             | Action::ReopenPartition
@@ -48,6 +48,9 @@ impl Subject {
             | Action::GetCheckpoint
             | Action::GetStatus
             | Action::ReloadPolicy
+            | Action::CreateBackup
+            | Action::RestoreBackup
+            | Action::BackupDrill
             | Action::RootDrill
             | Action::RootRotate
             | Action::RootRewrap

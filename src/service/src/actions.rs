@@ -29,4 +29,5 @@ pub const ACTIONS: &[(&str, &str, Action)] = &[
     ("AuditService", "GetCheckpoint", Action::GetCheckpoint),
     ("SystemService", "GetStatus", Action::GetStatus),
     ("SystemService", "ReloadPolicy", Action::ReloadPolicy),
+    ("SystemService", "CreateBackup", Action::CreateBackup),
 ];

@@ -72,6 +72,9 @@ pub const ANSWERS: &[Answer] = &[
     Answer::new("REWRAP_RUNNING", Code::FailedPrecondition),
     Answer::new("REWRAP_NOT_RUNNING", Code::FailedPrecondition),
     Answer::new("POLICY_INVALID", Code::FailedPrecondition),
+    Answer::new("BACKUP_NOT_CONFIGURED", Code::FailedPrecondition),
+    Answer::new("BACKUP_RUNNING", Code::Aborted),
+    Answer::new("BACKUP_OVERRUN", Code::Aborted),
     Answer::new("ETAG_MISMATCH", Code::Aborted),
     Answer::new("CONFLICT", Code::Aborted).retry(),
     Answer::new("LIMIT_REACHED", Code::ResourceExhausted),
@@ -79,8 +82,16 @@ pub const ANSWERS: &[Answer] = &[
     Answer::new("QUERY_BUSY", Code::ResourceExhausted).retry(),
     Answer::new("STORE_BUSY", Code::ResourceExhausted).retry(),
     Answer::new("STORE_FULL", Code::ResourceExhausted),
+    Answer::new("NO_SPACE", Code::ResourceExhausted)
+        .saying("the disk of the backups is full; the sidecar's own log lines say where"),
+    Answer::new("BACKUP_UNREADABLE", Code::Unavailable)
+        .saying("the directory of the backups cannot be used; the sidecar's own log lines say why"),
     Answer::new("AUDIT_UNAVAILABLE", Code::Unavailable).retry(),
     Answer::new("AUDIT_UNREADABLE", Code::Unavailable),
+    Answer::new("STORE_COPY_UNAVAILABLE", Code::Unavailable).retry().saying(
+        "the copy of the store cannot be written, so nothing is changed; the sidecar's own log lines \
+         say why",
+    ),
     Answer::new("STOPPING", Code::Unavailable).retry(),
     Answer::new("STORE_UNAVAILABLE", Code::Unavailable)
         .saying("the store cannot be read or written now; the sidecar's own log lines say why"),

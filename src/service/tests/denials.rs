@@ -145,12 +145,12 @@ impl Sender<'_> {
                 let request = v1::UpdateKeyRequest { key, update_mask, ..Default::default() };
                 of_call(handler.update_key(self.with(request)).await, call)
             }
-            _ => self.versions(handler, name, call).await,
+            _ => self.versions(handler, call).await,
         }
     }
 
-    async fn versions(&self, handler: KeyHandler, key: String, call: &str) -> Refused {
-        let name = format!("{key}/versions/1");
+    async fn versions(&self, handler: KeyHandler, call: &str) -> Refused {
+        let name = "keys/pii/versions/1".to_owned();
         match call {
             "EnableKeyVersion" => {
                 let request = v1::EnableKeyVersionRequest { name, ..Default::default() };
@@ -168,11 +168,12 @@ impl Sender<'_> {
                 let request = v1::RestoreKeyVersionRequest { name, ..Default::default() };
                 of_call(handler.restore_key_version(self.with(request)).await, call)
             }
-            _ => self.partitions(handler, key, call).await,
+            _ => self.partitions(handler, call).await,
         }
     }
 
-    async fn partitions(&self, handler: KeyHandler, name: String, call: &str) -> Refused {
+    async fn partitions(&self, handler: KeyHandler, call: &str) -> Refused {
+        let name = "keys/pii".to_owned();
         let partition = "ada".to_owned();
         match call {
             "ShredPartition" => {

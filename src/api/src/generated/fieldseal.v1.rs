@@ -1744,13 +1744,13 @@ pub mod key_service_client {
     /// PERMISSION_DENIED   no policy rule allows it (PERMISSION_DENIED)
     /// NOT_FOUND           KEY_NOT_FOUND, KEY_VERSION_NOT_FOUND; nothing was encrypted in the partition
     /// (PARTITION_NOT_FOUND); a rewrap of a key that never had one (REWRAP_NOT_FOUND)
-    /// ALREADY_EXISTS      KEY_EXISTS; REQUEST_ID_REUSED for another request under the same request_id
     /// FAILED_PRECONDITION the version is primary: rotate first (KEY_VERSION_IS_PRIMARY); its state does
     /// not allow this, and the message says what it allows (KEY_VERSION_STATE_WRONG);
     /// it wraps data keys, and their number was not repeated: it stands in
     /// metadata\["data_keys"\] (DATA_KEYS_WOULD_BE_LOST); the partition's state does
     /// not allow it (PARTITION_STATE_INVALID); a rewrap of the key is running
     /// (REWRAP_RUNNING), or none that could be cancelled (REWRAP_NOT_RUNNING)
+    /// ALREADY_EXISTS      KEY_EXISTS; REQUEST_ID_REUSED for another request under the same request_id
     /// ABORTED             the key changed since it was read: read it again (ETAG_MISMATCH); or another
     /// change of it came first: try again (CONFLICT)
     /// RESOURCE_EXHAUSTED  as many keys or versions as there can be (LIMIT_REACHED); no space for the
@@ -2445,13 +2445,13 @@ pub mod key_service_server {
     /// PERMISSION_DENIED   no policy rule allows it (PERMISSION_DENIED)
     /// NOT_FOUND           KEY_NOT_FOUND, KEY_VERSION_NOT_FOUND; nothing was encrypted in the partition
     /// (PARTITION_NOT_FOUND); a rewrap of a key that never had one (REWRAP_NOT_FOUND)
-    /// ALREADY_EXISTS      KEY_EXISTS; REQUEST_ID_REUSED for another request under the same request_id
     /// FAILED_PRECONDITION the version is primary: rotate first (KEY_VERSION_IS_PRIMARY); its state does
     /// not allow this, and the message says what it allows (KEY_VERSION_STATE_WRONG);
     /// it wraps data keys, and their number was not repeated: it stands in
     /// metadata\["data_keys"\] (DATA_KEYS_WOULD_BE_LOST); the partition's state does
     /// not allow it (PARTITION_STATE_INVALID); a rewrap of the key is running
     /// (REWRAP_RUNNING), or none that could be cancelled (REWRAP_NOT_RUNNING)
+    /// ALREADY_EXISTS      KEY_EXISTS; REQUEST_ID_REUSED for another request under the same request_id
     /// ABORTED             the key changed since it was read: read it again (ETAG_MISMATCH); or another
     /// change of it came first: try again (CONFLICT)
     /// RESOURCE_EXHAUSTED  as many keys or versions as there can be (LIMIT_REACHED); no space for the
@@ -4008,6 +4008,47 @@ pub mod audit_service_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+/// Request of SystemService.CreateBackup.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CreateBackupRequest {
+    /// Why.
+    #[prost(message, optional, tag = "1")]
+    pub reason: ::core::option::Option<AccessReason>,
+}
+/// Response of SystemService.CreateBackup.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CreateBackupResponse {
+    /// The name of its two files, NAME.age and NAME.json, in `backup.directory`.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// The encrypted file, on the sidecar's machine.
+    #[prost(string, tag = "2")]
+    pub path: ::prost::alloc::string::String,
+    /// The store's revision that it holds.
+    #[prost(int64, tag = "3")]
+    pub revision: i64,
+    /// How many records it holds.
+    #[prost(int64, tag = "4")]
+    pub records: i64,
+    /// How many of them are data keys.
+    #[prost(int64, tag = "5")]
+    pub data_keys: i64,
+    /// Bytes of the encrypted file.
+    #[prost(int64, tag = "6")]
+    pub file_bytes: i64,
+    /// SHA-256 of the encrypted file, 64 digits of hexadecimal.
+    #[prost(string, tag = "7")]
+    pub file_sha256: ::prost::alloc::string::String,
+    /// When it was made.
+    #[prost(message, optional, tag = "8")]
+    pub create_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Until when it is kept.
+    #[prost(message, optional, tag = "9")]
+    pub expire_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// The audit record.
+    #[prost(message, optional, tag = "10")]
+    pub receipt: ::core::option::Option<AuditReceipt>,
+}
 /// Request of SystemService.ReloadPolicy.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReloadPolicyRequest {
@@ -4082,6 +4123,9 @@ pub struct GetStatusResponse {
     /// What the scrub says of the store.
     #[prost(message, optional, tag = "16")]
     pub scrub: ::core::option::Option<ScrubStatus>,
+    /// How backups go.
+    #[prost(message, optional, tag = "30")]
+    pub backup: ::core::option::Option<BackupStatus>,
 }
 /// The last scrub of the store.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -4104,6 +4148,26 @@ pub struct ScrubStatus {
     /// What is wrong, for people, without names; empty if nothing is.
     #[prost(string, tag = "6")]
     pub detail: ::prost::alloc::string::String,
+}
+/// How backups go.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BackupStatus {
+    /// When the newest was made; not set if there is none.
+    #[prost(message, optional, tag = "1")]
+    pub newest_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Why the last attempt since the start failed: its reason; empty if it did not.
+    #[prost(string, tag = "2")]
+    pub failure: ::prost::alloc::string::String,
+    /// Data keys that are in no backup: what is sealed under them is lost with the disk. 0 where the store
+    /// has a copy.
+    #[prost(int64, tag = "3")]
+    pub data_keys_at_risk: i64,
+    /// True if everything that is written is in the copy of the store first.
+    #[prost(bool, tag = "4")]
+    pub copied: bool,
+    /// Why the copy cannot be written now, so that nothing is changed; empty if it can.
+    #[prost(string, tag = "5")]
+    pub copy_trouble: ::prost::alloc::string::String,
 }
 /// How the audit log's writer does, since the process started.
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]
@@ -4248,9 +4312,15 @@ pub mod system_service_client {
     /// INVALID_ARGUMENT     PURPOSE_INVALID, TICKET_INVALID, END_USER_ASSERTION_UNSUPPORTED
     /// PERMISSION_DENIED    no policy rule allows it (PERMISSION_DENIED)
     /// FAILED_PRECONDITION  the policy's files are no policy, and nothing changed: the message says what
-    /// is wrong in which file and line (POLICY_INVALID)
-    /// RESOURCE_EXHAUSTED   the audit log's queue is full: try again (AUDIT_BUSY)
-    /// UNAVAILABLE          nothing changed: the audit log cannot be written (AUDIT_UNAVAILABLE)
+    /// is wrong in which file and line (POLICY_INVALID); backups are not configured
+    /// (BACKUP_NOT_CONFIGURED)
+    /// ABORTED              another backup is being made (BACKUP_RUNNING), or more was changed while it
+    /// was made than is kept for it (BACKUP_OVERRUN); there is no new backup
+    /// RESOURCE_EXHAUSTED   the audit log's queue is full: try again (AUDIT_BUSY); the disk of the
+    /// backups is full (NO_SPACE)
+    /// UNAVAILABLE          nothing changed: the audit log cannot be written (AUDIT_UNAVAILABLE); the
+    /// directory of the backups cannot be used (BACKUP_UNREADABLE); the copy of the
+    /// store cannot be written (STORE_COPY_UNAVAILABLE)
     /// INTERNAL             something inside is wrong (INTERNAL)
     #[derive(Debug, Clone)]
     pub struct SystemServiceClient<T> {
@@ -4383,6 +4453,32 @@ pub mod system_service_client {
                 .insert(GrpcMethod::new("fieldseal.v1.SystemService", "ReloadPolicy"));
             self.inner.unary(req, path, codec).await
         }
+        /// Makes a backup in the directory of the configuration, consistent at one revision, while everything
+        /// goes on. A backup goes on when its caller goes away.
+        pub async fn create_backup(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CreateBackupRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CreateBackupResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/fieldseal.v1.SystemService/CreateBackup",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("fieldseal.v1.SystemService", "CreateBackup"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -4415,6 +4511,15 @@ pub mod system_service_server {
             tonic::Response<super::ReloadPolicyResponse>,
             tonic::Status,
         >;
+        /// Makes a backup in the directory of the configuration, consistent at one revision, while everything
+        /// goes on. A backup goes on when its caller goes away.
+        async fn create_backup(
+            &self,
+            request: tonic::Request<super::CreateBackupRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CreateBackupResponse>,
+            tonic::Status,
+        >;
     }
     /// Says how the process is, and has it read its policy again. For load balancers and orchestrators use
     /// grpc.health.v1 instead.
@@ -4422,9 +4527,15 @@ pub mod system_service_server {
     /// INVALID_ARGUMENT     PURPOSE_INVALID, TICKET_INVALID, END_USER_ASSERTION_UNSUPPORTED
     /// PERMISSION_DENIED    no policy rule allows it (PERMISSION_DENIED)
     /// FAILED_PRECONDITION  the policy's files are no policy, and nothing changed: the message says what
-    /// is wrong in which file and line (POLICY_INVALID)
-    /// RESOURCE_EXHAUSTED   the audit log's queue is full: try again (AUDIT_BUSY)
-    /// UNAVAILABLE          nothing changed: the audit log cannot be written (AUDIT_UNAVAILABLE)
+    /// is wrong in which file and line (POLICY_INVALID); backups are not configured
+    /// (BACKUP_NOT_CONFIGURED)
+    /// ABORTED              another backup is being made (BACKUP_RUNNING), or more was changed while it
+    /// was made than is kept for it (BACKUP_OVERRUN); there is no new backup
+    /// RESOURCE_EXHAUSTED   the audit log's queue is full: try again (AUDIT_BUSY); the disk of the
+    /// backups is full (NO_SPACE)
+    /// UNAVAILABLE          nothing changed: the audit log cannot be written (AUDIT_UNAVAILABLE); the
+    /// directory of the backups cannot be used (BACKUP_UNREADABLE); the copy of the
+    /// store cannot be written (STORE_COPY_UNAVAILABLE)
     /// INTERNAL             something inside is wrong (INTERNAL)
     #[derive(Debug)]
     pub struct SystemServiceServer<T> {
@@ -4577,6 +4688,51 @@ pub mod system_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ReloadPolicySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/fieldseal.v1.SystemService/CreateBackup" => {
+                    #[allow(non_camel_case_types)]
+                    struct CreateBackupSvc<T: SystemService>(pub Arc<T>);
+                    impl<
+                        T: SystemService,
+                    > tonic::server::UnaryService<super::CreateBackupRequest>
+                    for CreateBackupSvc<T> {
+                        type Response = super::CreateBackupResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CreateBackupRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as SystemService>::create_backup(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CreateBackupSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -145,6 +145,7 @@ fn each_role_may_do_exactly_its_actions() {
                         RestorePartition,
                         ReopenPartition,
                         ReloadPolicy,
+                        CreateBackup,
                     ],
                 ),
                 (
@@ -167,7 +168,11 @@ fn each_role_may_do_exactly_its_actions() {
             "local:1000",
             &[
                 ("recover-offline", &[Recover]),
-                ("offline", &[RootDrill, RootRotate, RootRewrap, Repair]),
+                (
+                    "offline",
+                    &[RootDrill, RootRotate, RootRewrap, RestoreBackup, Repair, BackupDrill],
+                ),
+                ("backup-offline", &[CreateBackup]),
             ],
         ),
     ];
