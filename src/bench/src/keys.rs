@@ -4,6 +4,7 @@ mod fill;
 mod samples;
 
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -119,7 +120,7 @@ pub(crate) fn sled_alone(dir: &Path) -> Result<(), BenchError> {
         "records": records, "file_mb": bytes as f64 / 1e6, "open_s": opened,
         "rss_mb": opened_mb, "read_all_s": read, "rss_after_reading_all_mb": read_mb,
     });
-    println!("{report}");
+    writeln!(std::io::stdout(), "{report}")?;
     Ok(())
 }
 

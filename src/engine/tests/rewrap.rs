@@ -268,19 +268,24 @@ async fn schedule(seed: u64) {
         worker.unwrap();
     }
     assert!(rotations.load(Ordering::Relaxed) > 3 && opened.load(Ordering::Relaxed) > 10);
-    ended_or_none(&engine).await;
-    rotate(&engine).await;
-    start(&engine, 0).await;
-    let done = ended(&engine).await;
+    let values = values.lock().clone();
+    everything_is_there(&engine, &values).await;
+}
+
+/// Another rotation and rewrap end with everything under one version.
+async fn everything_is_there(engine: &Engine, values: &[Arc<Value>]) {
+    ended_or_none(engine).await;
+    rotate(engine).await;
+    start(engine, 0).await;
+    let done = ended(engine).await;
     assert_eq!(done.state, RewrapState::Done, "{done:?}");
-    counts_are_right(&engine).await;
-    let after = counts(&engine).await;
+    counts_are_right(engine).await;
+    let after = counts(engine).await;
     let (primary, others) = after.iter().next_back().map(|(n, c)| (*n, *c)).unwrap();
     assert_eq!(primary, done.target.get());
     assert!(others.0 > 40, "{after:?}");
     assert!(after.iter().all(|(n, c)| *n == primary || *c == (0, 0)), "{after:?}");
-    let values = values.lock().clone();
-    join_all(values.iter().map(|value| opens(&engine, value))).await;
+    join_all(values.iter().map(|value| opens(engine, value))).await;
 }
 
 async fn ended_or_none(engine: &Engine) {
