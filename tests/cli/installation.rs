@@ -121,6 +121,11 @@ impl Installation {
         running.code()
     }
 
+    /// Where callers find it, if something else started it.
+    pub(crate) fn is_at(&mut self, address: &str) {
+        address.clone_into(&mut self.address);
+    }
+
     /// A client command of this caller.
     pub(crate) fn command(&self, caller: &str, arguments: &[&str]) -> Command {
         let settings = self.settings(caller);

@@ -8,6 +8,7 @@ file `address`). The stubs made from proto/ are in PYTHONPATH. Every RPC is call
 so that it must be refused with its reason; a call of the contract that has no case here is a failure.
 """
 
+import json
 import pathlib
 import sys
 
@@ -17,6 +18,7 @@ from fieldseal.v1 import audit_service_pb2 as audit
 from fieldseal.v1 import encryption_service_pb2 as encryption
 from fieldseal.v1 import key_service_pb2 as keys
 from fieldseal.v1 import system_service_pb2 as system
+from google.protobuf import duration_pb2
 
 KEY = "keys/python"
 ITEMS = 1000
@@ -38,6 +40,7 @@ def items(ciphertexts):
 class Installation:
     def __init__(self, directory, checks):
         self.checks = checks
+        self.directory = pathlib.Path(directory)
         target = client.read(f"{directory}/address").decode().strip()
         self.channels = {
             who: grpc.secure_channel(target, client.credentials(directory, who))
@@ -93,6 +96,8 @@ def key_service(at):
     rotated = at.good("ops", keys, "KeyService.RotateKey", rotate)
     at.checks.that("a new version", rotated.primary_version == f"{KEY}/versions/2", rotated)
     at.refused("ops", keys, "KeyService.RotateKey", rotate, Code.ABORTED, "ETAG_MISMATCH")
+    settings(at)
+    versions(at)
     rewraps(at)
 
 
@@ -136,6 +141,31 @@ def slow(at):
     return f"{key}/rewrap"
 
 
+def settings(at):
+    update = keys.UpdateKeyRequest(key=keys.Key(name=KEY, labels={"team": "python"}))
+    at.refused("ops", keys, "KeyService.UpdateKey", update, Code.INVALID_ARGUMENT,
+               "UPDATE_MASK_INVALID")
+    update.update_mask.paths.append("labels")
+    updated = at.good("ops", keys, "KeyService.UpdateKey", update)
+    at.checks.that("a label", updated.key.labels == {"team": "python"}, updated)
+
+
+def versions(at):
+    """Version 1 goes through its states; version 2 is primary."""
+    def request(verb, number):
+        return getattr(keys, f"{verb}KeyVersionRequest")(name=f"{KEY}/versions/{number}")
+
+    for verb, state, reason in (
+            ("Disable", keys.KEY_VERSION_STATE_DISABLED, "KEY_VERSION_IS_PRIMARY"),
+            ("Enable", keys.KEY_VERSION_STATE_ENABLED, "KEY_VERSION_STATE_WRONG"),
+            ("ScheduleDestroy", keys.KEY_VERSION_STATE_DESTROY_SCHEDULED, "KEY_VERSION_IS_PRIMARY"),
+            ("Restore", keys.KEY_VERSION_STATE_DISABLED, "KEY_VERSION_STATE_WRONG")):
+        method = f"KeyService.{verb}KeyVersion"
+        changed = at.good("ops", keys, method, request(verb, 1))
+        at.checks.that(verb, changed.key_version.state == state, changed)
+        at.refused("ops", keys, method, request(verb, 2), Code.FAILED_PRECONDITION, reason)
+
+
 def encryption_service(at):
     """Returns the receipts of a decrypt and of a batch."""
     seal = encryption.EncryptRequest(field=field(), row="0", plaintext=value("ada@example.com"))
@@ -173,6 +203,47 @@ def encryption_service(at):
     at.refused("app", encryption, "EncryptionService.BatchDecrypt", request,
                Code.INVALID_ARGUMENT, "BATCH_SIZE_INVALID")
     return opened.receipt, batch.receipt
+
+
+def partitions(at):
+    def of(message, **more):
+        return message(name=KEY, partition="py-tenant", **more)
+
+    sealed = at.call("app", encryption, "EncryptionService.Encrypt", encryption.EncryptRequest(
+        field=field(), row="0", partition="py-tenant", plaintext=value("of a tenant")))
+    shred = of(keys.ShredPartitionRequest)
+    shredded = at.good("ops", keys, "KeyService.ShredPartition", shred)
+    at.checks.that("it can be restored", shredded.partition.state == keys.PARTITION_STATE_SHREDDING)
+    at.refused("ops", keys, "KeyService.ShredPartition", shred,
+               Code.FAILED_PRECONDITION, "PARTITION_STATE_INVALID")
+    open_it = encryption.DecryptRequest(
+        field=field(), row="0", partition="py-tenant", ciphertext=sealed.ciphertext)
+    try:
+        at.call("app", encryption, "EncryptionService.Decrypt", open_it)
+        raise SystemExit("error: a shredded partition opens")
+    except grpc.RpcError as error:
+        reason = client.error_info(client.of_call(error)).reason
+        at.checks.that("nothing opens", reason == "PARTITION_SHREDDED", reason)
+    at.refused("ops", keys, "KeyService.ReopenPartition", of(keys.ReopenPartitionRequest),
+               Code.FAILED_PRECONDITION, "PARTITION_STATE_INVALID")
+    at.good("ops", keys, "KeyService.RestorePartition", of(keys.RestorePartitionRequest))
+    at.refused("ops", keys, "KeyService.RestorePartition", of(keys.RestorePartitionRequest),
+               Code.FAILED_PRECONDITION, "PARTITION_STATE_INVALID")
+    shown = at.good("auditor", keys, "KeyService.GetPartition", of(keys.GetPartitionRequest))
+    at.checks.that("open, and no receipt",
+                   (shown.partition.state, shown.shred_receipt) == (keys.PARTITION_STATE_OPEN, ""))
+    at.call("ops", keys, "KeyService.ShredPartition",
+            of(keys.ShredPartitionRequest, window=duration_pb2.Duration()))
+    while not (shown := at.call("ops", keys, "KeyService.GetPartition",
+                                of(keys.GetPartitionRequest))).shred_receipt:
+        pass
+    receipt = json.loads(json.loads(shown.shred_receipt)["receipt"])
+    (at.directory / "receipt.json").write_text(shown.shred_receipt, encoding="utf-8")
+    at.checks.that("a receipt of one data key", receipt["data_keys"] == 1, receipt)
+    at.good("ops", keys, "KeyService.ReopenPartition", of(keys.ReopenPartitionRequest))
+    nobody = keys.GetPartitionRequest(name=KEY, partition="nobody")
+    at.refused("ops", keys, "KeyService.GetPartition", nobody,
+               Code.NOT_FOUND, "PARTITION_NOT_FOUND")
 
 
 def audit_service(at, receipts):
@@ -224,7 +295,9 @@ def main():
     checks = client.Checks()
     at = Installation(sys.argv[1], checks)
     key_service(at)
-    audit_service(at, encryption_service(at))
+    receipts = encryption_service(at)
+    partitions(at)
+    audit_service(at, receipts)
     system_service(at, pathlib.Path(sys.argv[1]) / "policy" / "broken.cedar")
     without_stubs(at)
     methods = [
@@ -237,7 +310,7 @@ def main():
         for ended in ("answered", "refused"):
             checks.that(f"{method} is {ended} here", (method, ended) in at.called)
     # Each RPC: answered, refused with reason and message, and both counted; and every value.
-    checks.end(len(methods) * 5 + ITEMS + 16)
+    checks.end(len(methods) * 5 + ITEMS + 21)
 
 
 if __name__ == "__main__":

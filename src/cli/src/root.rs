@@ -64,7 +64,7 @@ fn failure(error: &RootError, config: &Config) -> Failure {
 }
 
 /// Waits for somebody to type a passphrase, or to give up: a signal leaves the terminal as it was.
-async fn unless_stopped<T>(asked: impl Future<Output = T>) -> Result<T, Failure> {
+pub(crate) async fn unless_stopped<T>(asked: impl Future<Output = T>) -> Result<T, Failure> {
     let mut signals = StopSignals::listen_with_hangup()?;
     tokio::select! {
         biased;
@@ -95,6 +95,7 @@ pub(crate) fn take_variables(command: &Command) -> Result<(), Failure> {
 fn variables(command: &Command) -> Vec<String> {
     let (config, made) = match command {
         Command::Serve(file) => (Some(&file.config), None),
+        Command::Backup(command) => (command.config(), None),
         Command::Init(arguments) => (None, Some(&arguments.provider)),
         Command::Root(RootCommand::Rotate(arguments)) => (Some(&arguments.config), None),
         Command::Root(RootCommand::Rewrap(arguments)) => {

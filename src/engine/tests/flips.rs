@@ -156,8 +156,10 @@ async fn store_flip(place: &Path, right: &Right, numbers: &mut Numbers) -> How {
         Err(other) => panic!("neither opened nor corrupt: {other}"),
     };
     let how = look(&store, right).await;
+    // A thread of the database that is gone is gone for the whole process.
+    let damaged = matches!(store.health(), Health::Damaged(_));
     store.close().await;
-    how
+    if damaged && how == NOTHING_READS_IT { "database" } else { how }
 }
 
 async fn look(store: &Store, right: &Right) -> How {
@@ -174,9 +176,6 @@ async fn look(store: &Store, right: &Right) -> How {
         Ok(_) => {}
         Err(StoreError::Corrupt(_) | StoreError::Io(_)) => return "read",
         Err(other) => panic!("{other}"),
-    }
-    if matches!(store.health(), Health::Damaged(_)) {
-        return "a thread of the database";
     }
     assert!(entries(store).await == right.entries, "a record changed and nothing shows it");
     NOTHING_READS_IT
@@ -246,6 +245,9 @@ async fn the_other_process() {
         let mut out = std::io::stdout().lock();
         writeln!(out, "\nflip {number} {how}").unwrap();
         out.flush().unwrap();
+        if how == "database" {
+            return;
+        }
     }
 }
 
@@ -269,7 +271,7 @@ async fn no_flipped_bit_is_silent() {
         }
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(done > before, "nothing was done from {done} on: {said}\n{errors}");
-        assert!(done == flips() || errors.contains("database"), "flip {done}: {errors}");
+        assert!(output.status.success(), "flip {done}: {errors}");
     }
     writeln!(std::io::stdout(), "{done} flips: {found:?}").unwrap();
     assert_eq!(found.values().sum::<usize>(), flips());

@@ -2,7 +2,7 @@
 
 use fieldseal_audit::JournalError;
 use fieldseal_crypto::random::RandomError;
-use fieldseal_model::{KeyName, Timestamp};
+use fieldseal_model::{KeyName, KeyVersionState, Timestamp, VersionNumber};
 use fieldseal_store::{StoreError, TxnError};
 
 use crate::anchor::Mismatch;
@@ -35,6 +35,63 @@ pub enum KeyError {
     /// The key version is destroyed.
     #[error("the key version is destroyed")]
     VersionDestroyed,
+    /// The key has no version of this number.
+    #[error("the key has no version {0}; key show lists its versions")]
+    VersionNotFound(VersionNumber),
+    /// The primary version can be neither disabled nor destroyed.
+    #[error(
+        "version {0} is the primary version and protects new values; rotate the key first, then \
+         change the state of this version"
+    )]
+    VersionIsPrimary(VersionNumber),
+    /// The version's state does not allow the change.
+    #[error("the version is {}, and from there it can only be {allowed}", .state.as_str())]
+    VersionStateWrong {
+        /// The state it is in.
+        state: KeyVersionState,
+        /// What can be done with it.
+        allowed: &'static str,
+    },
+    /// The version wraps data keys, and their number was not repeated.
+    #[error(
+        "the version wraps {data_keys} data keys, and whatever they protect would be lost for good: \
+         rewrap them first, or repeat their number as data_keys_lost"
+    )]
+    DataKeysWouldBeLost {
+        /// How many.
+        data_keys: u64,
+    },
+    /// Nothing opens or seals in this partition.
+    #[error(
+        "the partition is shredded: its values do not open, and it takes new ones only once it was \
+         erased and opened anew"
+    )]
+    PartitionShredded,
+    /// The partition has no data key: nothing was sealed in it.
+    #[error("the partition has no data key under this key: nothing was encrypted in it")]
+    PartitionNotFound,
+    /// What was asked for is not possible from the partition's state.
+    #[error("the partition is {is}: {instead}")]
+    PartitionState {
+        /// Its state.
+        is: &'static str,
+        /// What is possible.
+        instead: &'static str,
+    },
+    /// The window is shorter or longer than it may be.
+    #[error("a window before the data keys of a partition go has {least} to {most} seconds")]
+    ShredWindow {
+        /// Seconds at least, as this installation is configured.
+        least: u64,
+        /// Seconds at most.
+        most: u64,
+    },
+    /// The default partition is shredded only by who says so.
+    #[error(
+        "name a partition; the default partition is everything without one, and is shredded only if \
+         default_partition says so"
+    )]
+    DefaultPartition,
     /// The etag given is not the newest.
     #[error("the key changed meanwhile; read it again and retry with its new etag")]
     EtagMismatch,

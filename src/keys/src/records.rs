@@ -24,12 +24,21 @@ pub(crate) const DATA_KEY: Kind = Kind::new(5);
 pub(crate) const REQUEST: Kind = Kind::new(7);
 /// `[key, version]`: what there is under a version. Kept by the transactions that change it.
 pub(crate) const COUNTS: Kind = Kind::new(8);
+/// `[key, partition]`: that the partition is shredded and waits to be erased.
+pub(crate) const SHREDDING: Kind = Kind::new(10);
 /// `[key, version]`: the days on which a version was used last.
 pub(crate) const USE: Kind = Kind::new(9);
 /// `[key]`: the key's newest rewrap.
 pub(crate) const JOB: Kind = Kind::new(11);
 /// `[]`: how much time the installation has seen pass.
 pub(crate) const CLOCK: Kind = Kind::new(12);
+/// `[name]`: a backup that may still exist.
+pub(crate) const BACKUP: Kind = Kind::new(13);
+/// `[]`: which life of the installation this is.
+pub(crate) const INCARNATION: Kind = Kind::new(14);
+
+/// The class of the records of data keys, for whoever counts stored entries.
+pub const DATA_KEY_CLASS: u8 = 5;
 
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct KeyRecord {
@@ -37,6 +46,35 @@ pub(crate) struct KeyRecord {
     pub(crate) name: String,
     #[prost(sfixed64, tag = "2")]
     pub(crate) created_at: i64,
+    /// 0: the sidecar does not rotate by itself.
+    #[prost(uint64, tag = "3")]
+    pub(crate) rotation_period_seconds: u64,
+    #[prost(uint64, tag = "4")]
+    pub(crate) destroy_window_seconds: u64,
+    #[prost(uint64, tag = "5")]
+    pub(crate) data_key_lifetime_seconds: u64,
+    #[prost(uint64, tag = "6")]
+    pub(crate) seal_limit: u64,
+    #[prost(uint32, repeated, tag = "7")]
+    pub(crate) suites: Vec<u32>,
+    #[prost(bool, tag = "8")]
+    pub(crate) log_encrypts: bool,
+    #[prost(bool, tag = "9")]
+    pub(crate) row_required: bool,
+    #[prost(bool, tag = "10")]
+    pub(crate) partition_required: bool,
+    #[prost(bool, tag = "11")]
+    pub(crate) purpose_required: bool,
+    #[prost(message, repeated, tag = "12")]
+    pub(crate) labels: Vec<LabelRecord>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct LabelRecord {
+    #[prost(string, tag = "1")]
+    pub(crate) name: String,
+    #[prost(string, tag = "2")]
+    pub(crate) value: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -60,6 +98,15 @@ pub(crate) struct VersionRecord {
     /// The KEK wrapped by the root key; empty once destroyed.
     #[prost(bytes = "vec", tag = "5")]
     pub(crate) wrapped: Vec<u8>,
+    /// How much time the installation has seen when the window is over; 0 while none is open.
+    #[prost(uint64, tag = "6")]
+    pub(crate) destroy_due_nanos: u64,
+    /// How many data keys it may wrap when it is destroyed.
+    #[prost(uint64, tag = "7")]
+    pub(crate) data_keys_lost: u64,
+    /// 0 until it is destroyed.
+    #[prost(sfixed64, tag = "8")]
+    pub(crate) destroyed_at: i64,
 }
 
 /// Every transaction that changes a data key of a partition writes this record too, so that its
@@ -72,8 +119,100 @@ pub(crate) struct PartitionRecord {
     pub(crate) partition: String,
     #[prost(uint32, tag = "3")]
     pub(crate) generation: u32,
+    /// Its newest data key; empty if it has none, because they were erased.
     #[prost(bytes = "vec", tag = "4")]
     pub(crate) key_id: Vec<u8>,
+    /// A [`PartitionState`].
+    #[prost(uint32, tag = "5")]
+    pub(crate) state: u32,
+    /// When it was shredded, while it waits to be erased.
+    #[prost(sfixed64, tag = "6")]
+    pub(crate) shredded_at: i64,
+    /// When it is erased: nanoseconds that the installation will have seen pass.
+    #[prost(uint64, tag = "7")]
+    pub(crate) due: u64,
+    /// The last time that it was erased. It stays when the partition is opened anew.
+    #[prost(message, optional, tag = "8")]
+    pub(crate) erased: Option<ErasedRecord>,
+}
+
+/// What a partition keeps of its data keys that were erased.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ErasedRecord {
+    #[prost(sfixed64, tag = "1")]
+    pub(crate) at: i64,
+    #[prost(uint64, tag = "2")]
+    pub(crate) data_keys: u64,
+    /// The ids of the first of them, 8 bytes each. The log has them all.
+    #[prost(bytes = "vec", tag = "3")]
+    pub(crate) key_ids: Vec<u8>,
+    /// The transaction that removed the last of them; 0 while that is the partition's own last one.
+    #[prost(uint64, tag = "4")]
+    pub(crate) revision: u64,
+}
+
+/// What can be done with a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PartitionState {
+    /// Its values open, and it takes new ones.
+    Open,
+    /// Nothing opens; it can be restored until its window is over.
+    Shredding,
+    /// Its data keys are being removed.
+    Erasing,
+    /// Its data keys are gone for good. It takes no new values unless it is opened anew.
+    Erased,
+}
+
+impl PartitionState {
+    const ALL: [Self; 4] = [Self::Open, Self::Shredding, Self::Erasing, Self::Erased];
+
+    /// The number in the store.
+    pub(crate) const fn code(self) -> u32 {
+        match self {
+            Self::Open => 0,
+            Self::Shredding => 1,
+            Self::Erasing => 2,
+            Self::Erased => 3,
+        }
+    }
+
+    /// The name, as it is shown.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "OPEN",
+            Self::Shredding => "SHREDDING",
+            Self::Erasing => "ERASING",
+            Self::Erased => "ERASED",
+        }
+    }
+}
+
+impl PartitionRecord {
+    pub(crate) fn state(&self) -> Result<PartitionState, KeyError> {
+        let known = PartitionState::ALL.into_iter().find(|state| state.code() == self.state);
+        known.ok_or(KeyError::Corrupt("a partition's state"))
+    }
+
+    /// Its newest data key, if it has one.
+    pub(crate) fn newest(&self) -> Result<Option<KeyId>, KeyError> {
+        match self.key_id.as_slice() {
+            [] => Ok(None),
+            bytes => key_id(bytes).map(Some).ok_or(KeyError::Corrupt("a partition's record")),
+        }
+    }
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ShreddingRecord {
+    #[prost(string, tag = "1")]
+    pub(crate) key: String,
+    #[prost(string, tag = "2")]
+    pub(crate) partition: String,
+    /// As in the partition's record.
+    #[prost(uint64, tag = "3")]
+    pub(crate) due: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -144,6 +283,16 @@ pub(crate) struct NewVersionAnswer {
     /// The primary version before; 0 for a new key.
     #[prost(uint32, tag = "3")]
     pub(crate) previous: u32,
+}
+
+/// What a request about a key, or one of its versions, keeps of its answer.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ChangeAnswer {
+    #[prost(string, tag = "1")]
+    pub(crate) key: String,
+    /// 0 if it was about the key as a whole.
+    #[prost(uint32, tag = "2")]
+    pub(crate) version: u32,
 }
 
 /// How much time the installation has seen pass.

@@ -378,7 +378,7 @@ impl Inner {
         let run = Run::new(Arc::clone(self), record, Arc::clone(&moved), stopped)?;
         // The task takes itself out at its end: not before it is in.
         let mut running = self.rewraps.running.lock();
-        let task = tokio::spawn(run.finish());
+        let task = tokio::spawn(run.run_to_end());
         running.insert(key, Running { stop, moved, since: Instant::now(), task });
         Ok(())
     }

@@ -10,7 +10,8 @@ use fieldseal_crypto::field::{FieldKey, SALT_BYTES};
 use fieldseal_crypto::wrap::{self, DataKeyId};
 use fieldseal_crypto::{ContentType, DataKey, random};
 use fieldseal_model::{
-    AccessReason, Action, ActionKind, Field, KeyId, KeyVersion, Partition, Row, VersionNumber,
+    AccessReason, Action, ActionKind, Field, KeyId, KeyVersion, Partition, Row, SEAL_BLOCK,
+    VersionNumber,
 };
 use fieldseal_policy::Permit;
 use fieldseal_store::{Path, Txn};
@@ -22,15 +23,11 @@ use crate::data_key::DataKeyEntry;
 use crate::error::KeyError;
 use crate::keys::{Inner, Keys};
 use crate::records::{
-    self, DATA_KEY, DataKeyFacts, DataKeyRecord, PARTITION, PRIMARY, PartitionRecord, VERSION,
-    decode,
+    DATA_KEY, DataKeyFacts, DataKeyRecord, PARTITION, PRIMARY, PartitionRecord, PartitionState,
+    VERSION, decode,
 };
 use crate::registry::{KeySnapshot, VersionCell};
 
-/// Seals that are reserved in the store at a time, so that a crash cannot forget them.
-pub(crate) const SEAL_BLOCK: u64 = 1 << 20;
-/// Seals after which a data key is retired.
-const SEAL_LIMIT: u64 = 1 << 32;
 /// How often a lost race is tried again, each time after twice the pause: for four seconds at most.
 const ATTEMPTS: usize = 12;
 
@@ -41,6 +38,10 @@ pub(crate) struct SealSlot {
 }
 
 impl SealSlot {
+    pub(crate) fn entry(&self) -> &DataKeyEntry {
+        &self.entry
+    }
+
     /// Takes `count` seals out of the reserve.
     fn take(&self, count: u32) -> bool {
         let count = i64::from(count);
@@ -157,12 +158,18 @@ impl Want {
     }
 }
 
-/// A partition's newest data key as the store has it.
-struct Newest {
-    /// Of the partition's record.
+/// A partition's record as the store has it.
+pub(crate) struct PartitionFound {
+    pub(crate) revision: u64,
+    pub(crate) record: PartitionRecord,
+}
+
+/// A partition before its next data key is made.
+struct Before {
     revision: u64,
     record: PartitionRecord,
-    facts: DataKeyFacts,
+    /// `None` if its data keys were erased.
+    newest: Option<DataKeyFacts>,
 }
 
 impl Inner {
@@ -178,6 +185,9 @@ impl Inner {
         if !self.seals_now(&slot.entry, snapshot) || !self.cache.fresh(&slot.entry, now) {
             return Ok(None);
         }
+        if !slot.entry.cell.is_open() {
+            return Err(KeyError::PartitionShredded);
+        }
         slot.entry.version.usable()?;
         let taken = slot.take(count);
         if taken {
@@ -188,7 +198,8 @@ impl Inner {
 
     fn seals_now(&self, entry: &DataKeyEntry, snapshot: &KeySnapshot) -> bool {
         let age = self.clock.now().since(entry.created_at);
-        entry.made_under == snapshot.primary.version.number && age < self.settings.data_key_lifetime
+        entry.made_under == snapshot.primary.version.number
+            && age < snapshot.settings.data_key_lifetime()
     }
 
     async fn prepare(&self, want: Want) -> Result<Arc<DataKeyEntry>, KeyError> {
@@ -228,39 +239,54 @@ impl Inner {
 
     /// Reserves more seals of the partition's data key, or makes the next one.
     async fn renew(&self, want: &Want, snapshot: &KeySnapshot) -> Result<Arc<SealSlot>, KeyError> {
-        let path = self.partition_path(&want.of);
-        let Some(found) = self.store.get(&path).await? else {
+        let Some(PartitionFound { revision, record }) = self.partition(&want.of).await? else {
             return self.make(want, snapshot, None).await;
         };
-        let record: PartitionRecord = decode("a partition's record", &found.value)?;
-        let id = records::key_id(&record.key_id)
-            .filter(|_| record.key == want.of.key.as_str())
-            .filter(|_| record.partition == want.of.partition.as_str())
-            .ok_or(KeyError::Corrupt("a partition's record"))?;
-        let newest = self.facts(id).await.map_err(|error| match error {
+        if record.state()? != PartitionState::Open {
+            return Err(KeyError::PartitionShredded);
+        }
+        let Some(id) = record.newest()? else {
+            let before = Before { revision, record, newest: None };
+            return self.make(want, snapshot, Some(before)).await;
+        };
+        let facts = self.facts(id).await.map_err(|error| match error {
             KeyError::DataKeyNotFound => KeyError::Corrupt("a partition whose data key is gone"),
             other => other,
         })?;
-        let of = Newest { revision: found.revision, record, facts: newest };
-        if of.facts.made_under == snapshot.primary.version.number && self.is_young(&of.facts) {
+        if facts.made_under == snapshot.primary.version.number && self.is_young(&facts, snapshot) {
             let entry = self.entry(id).await?;
             if let Some(left) = self.left_over(want, id) {
                 return Ok(Arc::new(SealSlot { entry, left: AtomicI64::new(left) }));
             }
-            if let Some(slot) = self.reserve(want, &entry, &of).await? {
+            let found = PartitionFound { revision, record: record.clone() };
+            if let Some(slot) = self.reserve(want, snapshot, &entry, found, &facts).await? {
                 return Ok(slot);
             }
         }
-        self.make(want, snapshot, Some(of)).await
+        let before = Before { revision, record, newest: Some(facts) };
+        self.make(want, snapshot, Some(before)).await
     }
 
-    fn partition_path(&self, of: &PartitionOf) -> Path {
+    /// A partition's record, checked to be under its own name.
+    pub(crate) async fn partition(
+        &self,
+        of: &PartitionOf,
+    ) -> Result<Option<PartitionFound>, KeyError> {
+        let Some(found) = self.store.get(&self.partition_path(of)).await? else { return Ok(None) };
+        let record: PartitionRecord = decode("a partition's record", &found.value)?;
+        if record.key != of.key.as_str() || record.partition != of.partition.as_str() {
+            return Err(KeyError::Corrupt("a partition's record"));
+        }
+        Ok(Some(PartitionFound { revision: found.revision, record }))
+    }
+
+    pub(crate) fn partition_path(&self, of: &PartitionOf) -> Path {
         let parts = [of.key.as_str().as_bytes(), of.partition.as_str().as_bytes()];
         self.store.path(PARTITION, &parts)
     }
 
-    fn is_young(&self, facts: &DataKeyFacts) -> bool {
-        self.clock.now().since(facts.created_at) < self.settings.data_key_lifetime
+    fn is_young(&self, facts: &DataKeyFacts, snapshot: &KeySnapshot) -> bool {
+        self.clock.now().since(facts.created_at) < snapshot.settings.data_key_lifetime()
     }
 
     /// What a remembered slot of this data key still has in reserve, if that is enough: its entry
@@ -277,15 +303,19 @@ impl Inner {
     async fn reserve(
         &self,
         want: &Want,
+        snapshot: &KeySnapshot,
         entry: &Arc<DataKeyEntry>,
-        of: &Newest,
+        of: PartitionFound,
+        facts: &DataKeyFacts,
     ) -> Result<Option<Arc<SealSlot>>, KeyError> {
-        let reserved = of.facts.reserved.saturating_add(SEAL_BLOCK);
-        if reserved > SEAL_LIMIT {
+        let left = snapshot.settings.seal_limit().saturating_sub(facts.reserved);
+        let block = left.min(SEAL_BLOCK);
+        if block < u64::from(want.count) {
             return Ok(None);
         }
-        let (id, version) = (entry.key_id, of.facts.version);
-        let next = DataKeyRecord { reserved, ..of.facts.record() };
+        let reserved = facts.reserved.saturating_add(block);
+        let (id, version) = (entry.key_id, facts.version);
+        let next = DataKeyRecord { reserved, ..facts.record() };
         let event = want.event(self, Kind::SealsReserved, version, id);
         let fill = |txn: Txn| {
             let partition = self.partition_path(&want.of);
@@ -293,11 +323,11 @@ impl Inner {
                 .at(partition.clone(), of.revision)
                 .put(partition, of.record.encode_to_vec())
                 .put(self.store.path(DATA_KEY, &[id.as_bytes()]), next.encode_to_vec());
-            let delta = Delta { reserved: SEAL_BLOCK as i64, ..Delta::default() };
+            let delta = Delta { reserved: block as i64, ..Delta::default() };
             count(txn, &self.store, &want.of.key, version, delta)
         };
         self.ledger.commit(event, fill).await?;
-        let left = AtomicI64::new(SEAL_BLOCK as i64);
+        let left = AtomicI64::new(block as i64);
         Ok(Some(Arc::new(SealSlot { entry: Arc::clone(entry), left })))
     }
 
@@ -308,28 +338,32 @@ impl Inner {
         &self,
         want: &Want,
         snapshot: &KeySnapshot,
-        newest: Option<Newest>,
+        before: Option<Before>,
     ) -> Result<Arc<SealSlot>, KeyError> {
+        // Before the transaction: a shred that comes after it closes this cell.
+        let cell = self.partitions.cell(want.of.clone());
         let version = &snapshot.primary;
         let version_facts = version.facts();
-        let (made, data_key) = self.new_data_key(want, version, newest.as_ref())?;
+        let (made, data_key) = self.new_data_key(want, version, before.as_ref())?;
         let id = made.key_id;
         let pointer = PartitionRecord {
             key: want.of.key.as_str().to_owned(),
             partition: want.of.partition.as_str().to_owned(),
             generation: made.generation,
             key_id: id.as_bytes().to_vec(),
+            ..before.as_ref().map_or_else(PartitionRecord::default, |b| b.record.clone())
         };
-        let is_first = newest.as_ref().is_none_or(|n| n.facts.version != made.version);
+        let newest = before.as_ref().and_then(|before| before.newest.as_ref());
+        let is_first = newest.is_none_or(|newest| newest.version != made.version);
         let event = want.event(self, Kind::DataKeyCreated, made.version, id);
         let fill = |txn: Txn| {
             let key = want.of.key.as_str().as_bytes();
             let number = made.version.get().to_be_bytes();
             let of = self.partition_path(&want.of);
             let record = self.store.path(DATA_KEY, &[id.as_bytes()]);
-            let txn = match &newest {
+            let txn = match &before {
                 None => txn.absent(of.clone()),
-                Some(newest) => txn.at(of.clone(), newest.revision),
+                Some(before) => txn.at(of.clone(), before.revision),
             };
             let txn = txn
                 .at(self.store.path(VERSION, &[key, &number]), version_facts.revision)
@@ -352,6 +386,7 @@ impl Inner {
             created_at: made.created_at,
             loaded_at: made.created_at,
             version: Arc::clone(version),
+            cell,
             made_under: made.made_under,
             data_key,
         });
@@ -364,9 +399,9 @@ impl Inner {
         &self,
         want: &Want,
         version: &VersionCell,
-        newest: Option<&Newest>,
+        before: Option<&Before>,
     ) -> Result<(DataKeyFacts, DataKey), KeyError> {
-        let generation = newest.map_or(0, |n| n.facts.generation).checked_add(1);
+        let generation = before.map_or(0, |before| before.record.generation).checked_add(1);
         let generation = generation
             .ok_or(KeyError::TooMany { what: "generations of a partition", limit: 1 << 32 })?;
         let (key_id, data_key) = (self.new_key_id()?, DataKey::generate()?);
@@ -388,7 +423,7 @@ impl Inner {
             created_at: self.clock.now(),
             wrapped,
             reserved: SEAL_BLOCK,
-            previous: newest.map(|n| n.facts.key_id),
+            previous: before.and_then(|b| b.newest.as_ref()).map(|newest| newest.key_id),
             made_under: version.version.number,
         };
         Ok((facts, data_key))

@@ -9,6 +9,8 @@ use fieldseal_model::{
 pub enum Subject {
     /// One column under one key: key, table and column.
     Column,
+    /// One partition under a key: key and partition.
+    Partition,
     /// One key.
     Key,
     /// The whole installation: none of them.
@@ -31,12 +33,24 @@ impl Subject {
             | Action::RewrapDataKeys
             | Action::GetRotationStatus
             | Action::GetRewrapJob
-            | Action::CancelRewrapJob => Self::Key,
+            | Action::CancelRewrapJob
+            | Action::UpdateKey
+            | Action::EnableKeyVersion
+            | Action::DisableKeyVersion
+            | Action::ScheduleDestroyKeyVersion
+            | Action::RestoreKeyVersion => Self::Key,
+            Action::ShredPartition
+            | Action::RestorePartition
+            | Action::ReopenPartition
+            | Action::GetPartition => Self::Partition,
             Action::ListKeys
             | Action::QueryAuditEvents
             | Action::GetCheckpoint
             | Action::GetStatus
             | Action::ReloadPolicy
+            | Action::CreateBackup
+            | Action::RestoreBackup
+            | Action::BackupDrill
             | Action::RootDrill
             | Action::RootRotate
             | Action::RootRewrap
@@ -47,8 +61,8 @@ impl Subject {
 
 /// Everything that a decision depends on, as the caller stated it. Nothing has been looked up yet.
 ///
-/// A call about a column names key, table and column; a call about a key names the key; a call
-/// about the installation names none of them. Anything else does not fit the action and is denied.
+/// A call about a column names key, table and column; a call about a key, or a partition under it,
+/// names the key; a call about the installation names none of them. Anything else does not fit the action and is denied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Request<'a> {
     /// Who asks.

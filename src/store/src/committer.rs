@@ -12,11 +12,13 @@ use parking_lot::RwLock;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::backend::{Backend, RawWrite};
+use crate::copy::{Copy, CopyError, CopyOwner, CopyTarget, Moment};
 use crate::damage::Trouble;
 use crate::error::{StoreError, TxnError};
 use crate::lock::Hold;
 use crate::path::Path;
-use crate::snapshot::{Images, Taken};
+use crate::rewrite::{ERASED_KEY, Rewrites};
+use crate::snapshot::{Images, Taken, is_record};
 use crate::store::{Health, OutboxEntry, STATE_KEY, Secrets};
 use crate::stored::{open_value, outbox_key, outbox_value, seal_value, stored_revision};
 use crate::txn::{Guard, Txn, Write, check_value};
@@ -29,7 +31,9 @@ const SPACE_CHECK: Duration = Duration::from_millis(100);
 pub(crate) enum Order {
     Txn(Txn, oneshot::Sender<Result<u64, TxnError>>),
     OutboxDone(u64, oneshot::Sender<Result<(), StoreError>>),
+    Copy(CopyTarget, CopyOwner, oneshot::Sender<Result<(), CopyError>>),
     Snapshot(usize, oneshot::Sender<Result<Taken, StoreError>>),
+    Rewrite(oneshot::Sender<Result<(), StoreError>>),
     Close(oneshot::Sender<()>),
 }
 
@@ -49,13 +53,20 @@ pub(crate) struct Committer {
     pub(crate) space: Option<(Instant, bool)>,
     /// The snapshots that are open.
     pub(crate) snapshots: Vec<Weak<Images>>,
+    /// What every transaction is in before it is applied.
+    pub(crate) copy: Option<Copy>,
+    /// Why it cannot be written, for everybody to read.
+    pub(crate) copy_trouble: Arc<RwLock<Option<String>>>,
+    pub(crate) rewrites: Rewrites,
     /// The directory belongs to this process until the backend above is closed here too.
-    pub(crate) _lock: Hold,
+    pub(crate) lock: Hold,
 }
 
 /// A group while it is being put together: what it writes so far, on top of the backend.
 #[derive(Default)]
 struct Group {
+    /// Where the store was before the first transaction.
+    began: Option<(u64, [u8; 32])>,
     overlay: HashMap<Vec<u8>, Option<Vec<u8>>>,
     events: Vec<OutboxEntry>,
     answers: Vec<(oneshot::Sender<Result<u64, TxnError>>, u64)>,
@@ -75,7 +86,7 @@ impl Committer {
     }
 
     fn serve(&mut self, orders: &Receiver<Order>) -> Option<oneshot::Sender<()>> {
-        while let Ok(first) = orders.recv() {
+        while let Some(first) = self.next(orders) {
             let mut group = Group::default();
             let mut next = Some(first);
             let mut taken = 0;
@@ -86,12 +97,21 @@ impl Committer {
                         self.empty_outbox(&mut group, up_to);
                         group.done.push(answer);
                     }
+                    Order::Copy(target, owner, answer) => {
+                        self.commit(std::mem::take(&mut group));
+                        let _gone = answer.send(self.begin_copy(target, owner));
+                    }
                     Order::Snapshot(bound, answer) => {
                         self.commit(std::mem::take(&mut group));
                         let _gone = answer.send(self.take_snapshot(bound));
                     }
+                    Order::Rewrite(answer) => {
+                        self.commit(std::mem::take(&mut group));
+                        self.rewrite(answer);
+                    }
                     Order::Close(answer) => {
                         self.commit(group);
+                        self.give_up_rewrite(StoreError::Closed);
                         return Some(answer);
                     }
                 }
@@ -99,7 +119,9 @@ impl Committer {
                 next = if taken < GROUP { orders.try_recv().ok() } else { None };
             }
             self.commit(group);
+            self.rewrite_more();
         }
+        self.give_up_rewrite(StoreError::Closed);
         None
     }
 
@@ -111,11 +133,11 @@ impl Committer {
     ) {
         let result = match &self.broken {
             Some(why) => Err(TxnError::Broken(why.clone())),
-            // A panic of the database, or of the maker of an event, leaves the group as it was, but
-            // nobody knows what else it left.
+            // A panic of the maker of an event leaves the group as it was, but nobody knows what else
+            // it left.
             None => catch_unwind(AssertUnwindSafe(|| self.add(group, txn))).unwrap_or_else(|_| {
-                let why = "the database gave up while a change was made".to_owned();
-                self.give_up(Health::Damaged(why.clone()), &why);
+                let why = "a transaction was given up half way".to_owned();
+                self.give_up(Health::Broken(why.clone()), &why);
                 Err(TxnError::Broken(why))
             }),
         };
@@ -171,12 +193,18 @@ impl Committer {
             }
             changes.push((path.0, new));
         }
+        if txn.erases {
+            let erased = seal_value(&self.secrets, ERASED_KEY, revision, &[])?;
+            changes.push((ERASED_KEY.to_vec(), Some(erased)));
+            self.rewrites.erased(revision);
+        }
         let anchor = self.secrets.anchor.mac(&acc);
         let previous = self.secrets.anchor.mac(&self.acc);
         let bytes = (txn.event)(revision, anchor);
         let key = outbox_key(revision);
         let waiting = outbox_value([previous, anchor], &bytes);
         let sealed = seal_value(&self.secrets, &key, revision, &waiting)?;
+        group.began.get_or_insert((self.revision, self.acc));
         group.overlay.extend(changes);
         group.overlay.insert(key, Some(sealed));
         group.events.push(OutboxEntry { revision, previous, anchor, bytes });
@@ -227,11 +255,11 @@ impl Committer {
     }
 
     fn commit(&mut self, group: Group) {
-        let Group { overlay, events, answers, refused, done } = group;
+        let group = self.copied(group);
+        let Group { overlay, events, answers, refused, done, .. } = group;
         let write = AssertUnwindSafe(|| self.write(overlay, !answers.is_empty()));
-        let given_up = "the database gave up while it wrote";
         let result = catch_unwind(write)
-            .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::InvalidData, given_up)));
+            .unwrap_or_else(|_| Err(io::Error::other("a group was given up half way")));
         match result {
             Ok(()) => {
                 // The outbox first: whoever is answered finds the event on its way.
@@ -265,8 +293,26 @@ impl Committer {
         }
     }
 
+    /// The group once the copy holds it. Without the copy its transactions did not happen, and
+    /// nothing was written; the outbox is emptied all the same.
+    fn copied(&mut self, mut group: Group) -> Group {
+        let Some((revision, acc)) = group.began else { return group };
+        let before = Moment { revision, anchor: self.secrets.anchor.mac(&acc) };
+        let Err(why) = self.copy_group(before, &group.overlay) else { return group };
+        (self.revision, self.acc) = (revision, acc);
+        self.pending.split_off(&revision.saturating_add(1));
+        let answers = group.answers.drain(..);
+        let refused = answers.map(|(answer, _)| (answer, TxnError::CopyUnavailable(why.clone())));
+        group.refused.extend(refused);
+        group.events.clear();
+        group.overlay.retain(|path, stored| {
+            stored.is_none() && !is_record(path) && *path <= outbox_key(revision)
+        });
+        group
+    }
+
     /// Writes nothing any more.
-    fn give_up(&mut self, health: Health, why: &str) {
+    pub(crate) fn give_up(&mut self, health: Health, why: &str) {
         if self.broken.is_none() {
             self.trouble.set(health);
             self.broken = Some(why.to_owned());

@@ -4,7 +4,8 @@
 //! is gone leaves whoever waits for it waiting. So a hook notices panics of sled's threads, and
 //! from then on every store on sled in this process is damaged.
 
-use std::panic::PanicHookInfo;
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, LazyLock, Once};
 use std::time::Duration;
@@ -16,9 +17,11 @@ use crate::store::Health;
 
 /// What sled calls the threads of its pool.
 const SLED_THREADS: &str = "sled-io-";
-/// The threads on which this crate calls sled; what panics there is said by the store.
-pub(crate) const OPENING: &str = "store-open";
-pub(crate) const COMMITTING: &str = "store-commit";
+
+thread_local! {
+    /// This thread is in a call of sled.
+    static CALLING: Cell<bool> = const { Cell::new(false) };
+}
 
 /// How often it is looked whether one of sled's threads is gone.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -44,9 +47,17 @@ fn noticed(info: &PanicHookInfo<'_>, others: &(dyn Fn(&PanicHookInfo<'_>) + Send
             GONE.send_replace(Some("a thread of the database died".to_owned()));
         }
         // The panic is caught there, and becomes an error that is told.
-        Some(OPENING | COMMITTING) => {}
+        _ if CALLING.get() => {}
         _ => others(info),
     }
+}
+
+/// Runs a call of sled; `None` if it panics.
+pub(crate) fn calmly<T>(work: impl FnOnce() -> T) -> Option<T> {
+    let before = CALLING.replace(true);
+    let done = catch_unwind(AssertUnwindSafe(work));
+    CALLING.set(before);
+    done.ok()
 }
 
 /// Waits for what a thread sends that calls sled; `None` once a thread of sled's own is gone, for

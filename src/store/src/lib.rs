@@ -9,6 +9,7 @@
 
 mod backend;
 mod committer;
+mod copy;
 mod copying;
 mod damage;
 mod error;
@@ -17,6 +18,7 @@ mod import;
 mod lock;
 mod many;
 mod path;
+mod rewrite;
 mod scrub;
 mod snapshot;
 mod store;
@@ -24,6 +26,7 @@ mod stored;
 mod txn;
 
 pub use backend::memory::{Faults, MemoryDisk};
+pub use copy::{CopyError, CopyOwner, CopyPart, CopyReader, CopyTarget};
 pub use copying::copy_files;
 pub use error::{StoreError, TxnError};
 pub use generations::{Generation, Generations};

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 
 use fieldseal_crypto::record::{AnchorKey, PathKey, StorageKey};
@@ -13,12 +14,13 @@ use zeroize::Zeroizing;
 
 use crate::backend::Backend;
 use crate::backend::memory::MemoryDisk;
-use crate::backend::sled::SledBackend;
+use crate::backend::sled::{SledBackend, is_made};
 use crate::committer::{Committer, Order};
-use crate::damage::{self, Trouble};
+use crate::damage::Trouble;
 use crate::error::{StoreError, TxnError};
 use crate::lock::{DirectoryLock, Hold};
 use crate::path::{self, Kind, Path, Prefix};
+use crate::rewrite::Rewrites;
 use crate::stored::{OUTBOX, open_outbox, open_value};
 use crate::txn::Txn;
 
@@ -148,14 +150,24 @@ pub struct Position {
     pub anchor: [u8; 32],
 }
 
+/// What a store stands on.
+pub(crate) struct Base {
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) lock: Hold,
+    pub(crate) trouble: Trouble,
+}
+
 pub(crate) struct Inner {
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) secrets: Arc<Secrets>,
     pub(crate) applying: Arc<RwLock<()>>,
     trouble: Trouble,
+    pub(crate) copy_trouble: Arc<RwLock<Option<String>>>,
+    pub(crate) is_copied: AtomicBool,
     pub(crate) reserve_bytes: u64,
     opened_at: Position,
     orders: SyncSender<Order>,
+    pub(crate) rewrites: Rewrites,
     // Given up when the last handle and the committer are gone: after the backend, so it stands last.
     _lock: Hold,
 }
@@ -176,9 +188,9 @@ impl Store {
         secrets: Secrets,
         outbox: mpsc::UnboundedSender<OutboxEntry>,
     ) -> Result<Self, StoreError> {
-        let (backend, lock) = Self::fresh(&settings)?;
-        Self::found(&*backend, &secrets, settings.first_revision, &[0; 32])?;
-        Self::start(&settings, secrets, outbox, backend, lock)
+        let base = Self::fresh(&settings)?;
+        Self::found(&*base.backend, &secrets, settings.first_revision, &[0; 32])?;
+        Self::start(&settings, secrets, outbox, base)
     }
 
     /// Opens a store that exists.
@@ -191,36 +203,40 @@ impl Store {
         outbox: mpsc::UnboundedSender<OutboxEntry>,
     ) -> Result<Self, StoreError> {
         if let BackendSettings::Sled(directory) = &settings.backend
-            && !directory.join("db").try_exists()?
+            && !is_made(directory)?
         {
             return Err(StoreError::NotInitialized(directory.clone()));
         }
-        let (backend, lock) = Self::backend(&settings)?;
+        let base = Self::base(&settings)?;
         if let BackendSettings::Memory(_) = &settings.backend
-            && backend.range(&[], None, 1)?.is_empty()
+            && base.backend.range(&[], None, 1)?.is_empty()
         {
             return Err(StoreError::NotInitialized(settings.backend.place()));
         }
-        Self::start(&settings, secrets, outbox, backend, lock)
+        Self::start(&settings, secrets, outbox, base)
     }
 
-    pub(crate) fn backend(settings: &Settings) -> Result<(Arc<dyn Backend>, Hold), StoreError> {
-        match &settings.backend {
+    pub(crate) fn base(settings: &Settings) -> Result<Base, StoreError> {
+        let on_sled = matches!(settings.backend, BackendSettings::Sled(_));
+        let trouble = Trouble::new(on_sled);
+        let (backend, lock): (Arc<dyn Backend>, Hold) = match &settings.backend {
             BackendSettings::Sled(directory) => {
                 let lock = DirectoryLock::acquire(directory)?;
-                Ok((Arc::new(SledBackend::open(directory)?), Some(Arc::new(lock))))
+                let backend = SledBackend::open(directory, trouble.clone())?;
+                (Arc::new(backend), Some(Arc::new(lock)))
             }
-            BackendSettings::Memory(disk) => Ok((Arc::new(disk.clone()), None)),
-        }
+            BackendSettings::Memory(disk) => (Arc::new(disk.clone()), None),
+        };
+        Ok(Base { backend, lock, trouble })
     }
 
     fn start(
         settings: &Settings,
         secrets: Secrets,
         outbox: mpsc::UnboundedSender<OutboxEntry>,
-        backend: Arc<dyn Backend>,
-        lock: Hold,
+        base: Base,
     ) -> Result<Self, StoreError> {
+        let Base { backend, lock, trouble } = base;
         let format = backend.get(FORMAT_KEY)?;
         let format = format.ok_or_else(|| StoreError::Corrupt("no format record".into()))?;
         let found = format.as_slice().try_into().map(u32::from_le_bytes);
@@ -234,8 +250,9 @@ impl Store {
         let acc = state.value.as_slice().try_into();
         let acc = acc.map_err(|_| StoreError::Corrupt("an unreadable state record".into()))?;
         let (secrets, applying) = (Arc::new(secrets), Arc::<RwLock<()>>::default());
-        let trouble = Trouble::new(matches!(settings.backend, BackendSettings::Sled(_)));
+        let rewrites = Rewrites::load(&*backend, &secrets)?;
         let opened_at = Position { revision: state.revision, anchor: secrets.anchor.mac(&acc) };
+        let copy_trouble = Arc::<RwLock<Option<String>>>::default();
         let (orders, queue) = sync_channel(settings.queue);
         let committer = Committer {
             backend: Arc::clone(&backend),
@@ -250,18 +267,24 @@ impl Store {
             trouble: trouble.clone(),
             space: None,
             snapshots: Vec::new(),
-            _lock: lock.clone(),
+            copy: None,
+            copy_trouble: Arc::clone(&copy_trouble),
+            rewrites: rewrites.clone(),
+            lock: lock.clone(),
         };
-        let thread = std::thread::Builder::new().name(damage::COMMITTING.into());
+        let thread = std::thread::Builder::new().name("store-commit".into());
         thread.spawn(move || committer.run(&queue))?;
         let inner = Inner {
             backend,
             secrets,
             applying,
             trouble,
+            copy_trouble,
+            is_copied: AtomicBool::new(false),
             reserve_bytes: settings.reserve_bytes,
             opened_at,
             orders,
+            rewrites,
             _lock: lock,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -416,14 +439,6 @@ impl Store {
         }
     }
 
-    /// What a thread says on which reading this store panicked: it is damaged from now on.
-    #[must_use]
-    pub fn gave_up(&self) -> StoreError {
-        let why = "the database gave up while it was read";
-        self.inner.trouble.set(Health::Damaged(why.to_owned()));
-        StoreError::Corrupt(why.to_owned())
-    }
-
     /// Returns once the database contradicts itself: whoever waits for the store then may wait in
     /// vain.
     pub async fn damaged(&self) {
@@ -440,7 +455,7 @@ impl Store {
             let _durable = inner.applying.read();
             read(&inner)
         });
-        task.await.unwrap_or_else(|_| Err(self.gave_up()))
+        task.await.map_err(|_| StoreError::Corrupt("a read did not finish".into()))?
     }
 }
 

@@ -87,7 +87,7 @@ impl Run {
     }
 
     /// Runs until it is over, and writes how it ended.
-    pub(super) async fn finish(self) {
+    pub(super) async fn run_to_end(self) {
         let (state, why) = match self.scans().await {
             Ok(Over::Complete) => (RewrapState::Done, String::new()),
             Ok(Over::Failed(why)) => (RewrapState::Failed, why),

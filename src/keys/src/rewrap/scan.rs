@@ -40,7 +40,7 @@ pub(super) struct Page {
 }
 
 impl Inner {
-    fn partition(&self, key: &KeyName, partition: &Partition) -> Path {
+    fn path_of(&self, key: &KeyName, partition: &Partition) -> Path {
         let parts = [key.as_str().as_bytes(), partition.as_str().as_bytes()];
         self.store.path(PARTITION, &parts)
     }
@@ -53,7 +53,7 @@ impl Inner {
         limit: usize,
     ) -> Result<Page, KeyError> {
         let prefix = self.store.prefix(PARTITION, &[key.as_str().as_bytes()]);
-        let after = after.map(|partition| self.partition(key, partition));
+        let after = after.map(|partition| self.path_of(key, partition));
         let page = self.store.range(&prefix, after.as_ref(), limit).await?;
         let found: Vec<_> = page.entries.into_iter().map(|(_, value)| value).collect();
         let mut partitions = Vec::with_capacity(found.len());
@@ -76,7 +76,7 @@ impl Inner {
         key: &KeyName,
         partitions: Vec<Partition>,
     ) -> Result<Vec<Chain>, KeyError> {
-        let paths = partitions.iter().map(|partition| self.partition(key, partition)).collect();
+        let paths = partitions.iter().map(|partition| self.path_of(key, partition)).collect();
         let found = self.store.get_many(paths).await?;
         let there = partitions.into_iter().zip(found);
         self.follow(key, there.filter_map(|(partition, found)| Some((partition, found?)))).await

@@ -8,7 +8,7 @@ use std::time::Duration;
 use fieldseal_model::PrincipalKind;
 
 use super::setting::{Kind, Setting};
-use super::{Backend, DEFAULT_PROBES, root, upkeep};
+use super::{Backend, DEFAULT_PROBES, backup, root, upkeep};
 use crate::calls::CallLimits;
 use crate::telemetry::{self, LogFormat};
 
@@ -148,6 +148,8 @@ pub static SETTINGS: &[Setting] = &[
     root::DEADLINE,
     root::VARIABLE,
     root::RECOVERY_RECIPIENT,
+    backup::COPY,
+    backup::COPY_COMMAND,
     upkeep::SCRUB,
     upkeep::GENERATIONS,
     Setting {
@@ -194,6 +196,12 @@ pub static SETTINGS: &[Setting] = &[
             set: |config, number| config.audit.checkpoint_every = seconds(number),
         },
     },
+    backup::DIRECTORY,
+    backup::RECIPIENTS,
+    backup::SCHEDULE,
+    backup::DAILY,
+    backup::WEEKLY,
+    backup::MONTHLY,
     Setting {
         name: "keys.cached_data_keys",
         meaning: "Data keys held in memory, unwrapped.",
@@ -203,6 +211,29 @@ pub static SETTINGS: &[Setting] = &[
             least: 1,
             most: 1_000_000,
             set: |config, number| config.cached_data_keys = count(number),
+        },
+    },
+    Setting {
+        name: "keys.shred_window_hours",
+        meaning: "How long a shredded partition can be restored, where the caller names no window.",
+        kind: Kind::Number {
+            unit: "hours",
+            default: 168,
+            least: 0,
+            most: 2_160,
+            set: |config, number| config.shred_window = hours(number),
+        },
+    },
+    Setting {
+        name: "keys.shred_window_least_hours",
+        meaning: "The shortest such window that a caller may name. With 0 one caller can make key \
+            material go at once; nobody else has time to notice.",
+        kind: Kind::Number {
+            unit: "hours",
+            default: 24,
+            least: 0,
+            most: 2_160,
+            set: |config, number| config.shred_window_least = hours(number),
         },
     },
     Setting {
@@ -407,6 +438,10 @@ pub static OTHER_VARIABLES: &[OtherVariable] = &[
 
 fn seconds(number: u32) -> Duration {
     Duration::from_secs(u64::from(number))
+}
+
+fn hours(number: u32) -> Duration {
+    seconds(number).saturating_mul(3600)
 }
 
 fn count(number: u32) -> usize {

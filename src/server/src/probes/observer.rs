@@ -202,11 +202,20 @@ impl Observer {
             let seconds = self.growth.lock().seconds_until(now, written.bytes, room);
             out.gauge(&names::UNTIL_FULL, seconds);
         }
+        if let Some(age) = found.backup_age {
+            out.gauge(&names::BACKUP_AGE, age.as_secs_f64());
+        }
+        out.gauge(&names::BACKUP_FAILED, flag(found.backup_failed));
+        out.gauge(&names::AT_RISK, found.data_keys_at_risk as f64);
+        if let Some(ok) = found.copy_ok {
+            out.gauge(&names::COPY_OK, flag(ok));
+        }
         let keys = &found.keys;
         out.gauge(&names::KEYS, keys.keys as f64);
         out.gauge(&names::DATA_KEYS, keys.cached_data_keys as f64);
         out.gauge(&names::DATA_KEYS_LIMIT, keys.cached_data_keys_limit as f64);
         out.count(&names::DATA_KEYS_MADE, keys.data_keys_made);
+        out.gauge(&names::PARTITIONS_SHREDDING, keys.partitions_shredding as f64);
         out.count(&names::CACHE_HITS, keys.cache_hits);
         out.count(&names::CACHE_MISSES, keys.cache_misses);
         out.gauge(&names::REWRAPS, keys.rewraps as f64);

@@ -7,13 +7,15 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::{Backend, RawWrite};
+use super::{Backend, LeftOver, RawWrite};
 
 type Map = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// Which operations fail from now on.
 #[derive(Debug, Clone, Default)]
 pub struct Faults {
+    /// Reads fail with this kind of error.
+    pub read: Option<io::ErrorKind>,
     /// `apply` fails with this kind of error.
     pub apply: Option<io::ErrorKind>,
     /// `sync` fails with this kind of error.
@@ -68,7 +70,8 @@ impl MemoryDisk {
 
 impl Backend for MemoryDisk {
     fn get(&self, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
-        Ok(self.0.lock().written.get(key).cloned())
+        let state = self.0.lock();
+        state.faults.read.map_or_else(|| Ok(state.written.get(key).cloned()), |e| Err(e.into()))
     }
 
     fn range(
@@ -78,6 +81,9 @@ impl Backend for MemoryDisk {
         limit: usize,
     ) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
         let state = self.0.lock();
+        if let Some(kind) = state.faults.read {
+            return Err(kind.into());
+        }
         let from = match after {
             Some(after) => Bound::Excluded(after.to_vec()),
             None => Bound::Included(prefix.to_vec()),
@@ -118,4 +124,20 @@ impl Backend for MemoryDisk {
     fn free_bytes(&self) -> io::Result<Option<u64>> {
         Ok(self.0.lock().faults.free_bytes)
     }
+
+    // It keeps nothing of what was removed.
+    fn rewrite_begin(&self, _reserve: u64) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn rewrite_step(&self) -> io::Result<bool> {
+        self.sync()?;
+        Ok(true)
+    }
+
+    fn rewrite_end(&self) -> io::Result<LeftOver> {
+        Ok(Box::new(|| Ok(())))
+    }
+
+    fn rewrite_give_up(&self) {}
 }

@@ -4,17 +4,24 @@
 //! every sync is followed by `fdatasync` of sled's `db` file. Corruption makes sled panic while it
 //! opens; it is opened once, on a thread of its own, where a panic becomes a clear error.
 
-use std::fs::{self, File, Permissions};
+mod live;
+mod rewriting;
+
+use std::fs;
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
-use super::{Backend, RawWrite};
-use crate::damage;
+use parking_lot::{Mutex, RwLock};
+
+use self::live::Live;
+pub(crate) use self::live::is_made;
+use self::rewriting::Rewriting;
+use super::{Backend, LeftOver, RawWrite};
+use crate::damage::{self, Trouble};
 use crate::error::StoreError;
+use crate::store::Health;
 
 /// Bytes of sled's page cache.
 const CACHE_BYTES: u64 = 16 * 1024 * 1024;
@@ -24,45 +31,65 @@ const TRIES: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(10);
 
 pub(crate) struct SledBackend {
-    db: ::sled::Db,
-    file: File,
-    /// Device and inode of the file: one put in its place is another.
-    identity: (u64, u64),
+    /// The store's directory.
     directory: PathBuf,
+    live: RwLock<Live>,
+    rewriting: Mutex<Option<Rewriting>>,
+    trouble: Trouble,
+    #[cfg(test)]
+    pub(crate) seen: Mutex<Option<Box<dyn FnMut(&str) + Send>>>,
 }
 
 impl SledBackend {
-    /// Opens the database in `directory`, or makes it.
-    pub(crate) fn open(directory: &Path) -> Result<Self, StoreError> {
-        remove_unfinished(directory)?;
-        let config =
-            ::sled::Config::new().path(directory).cache_capacity(CACHE_BYTES).flush_every_ms(None);
-        damage::watch_threads();
-        let opening = std::thread::Builder::new().name(damage::OPENING.into());
-        let (ended, opened) = sync_channel(1);
-        opening.spawn(move || {
-            // Nobody waits any more if a thread that this one waits for is gone.
-            let _gone = ended.send(catch_unwind(AssertUnwindSafe(|| open_unlocked(&config))));
-        })?;
-        let db = match damage::wait(&opened) {
-            Some(Ok(Ok(db))) => db,
-            Some(Ok(Err(error))) => return Err(failure(error).into()),
-            Some(Err(_)) | None => {
-                return Err(StoreError::Corrupt(format!(
-                    "the database in {} cannot be opened; restore it from a backup",
-                    directory.display()
-                )));
-            }
-        };
-        let path = directory.join("db");
-        fs::set_permissions(directory, Permissions::from_mode(0o700))?;
-        fs::set_permissions(&path, Permissions::from_mode(0o600))?;
-        // sled syncs its files but not their names.
-        File::open(directory)?.sync_all()?;
-        let file = File::open(path)?;
-        let metadata = file.metadata()?;
-        let identity = (metadata.dev(), metadata.ino());
-        Ok(Self { db, file, identity, directory: directory.to_owned() })
+    /// Opens the database in `directory`, or makes it. What an unfinished or a finished rewrite left
+    /// over is removed.
+    pub(crate) fn open(directory: &Path, trouble: Trouble) -> Result<Self, StoreError> {
+        if is_made(directory)? {
+            live::remove_others(directory, &|_| {})?;
+        }
+        let live = Live::open(&live::current(directory)?)?;
+        Ok(Self {
+            directory: directory.to_owned(),
+            live: RwLock::new(live),
+            rewriting: Mutex::default(),
+            trouble,
+            #[cfg(test)]
+            seen: Mutex::default(),
+        })
+    }
+
+    /// Runs what sled does. Where it panics, or says so itself, its files contradict each other.
+    fn calm<T>(&self, work: impl FnOnce() -> ::sled::Result<T>) -> io::Result<T> {
+        let done =
+            damage::calmly(work).map_or_else(|| Err(damaged()), |done| done.map_err(failure));
+        if let Err(error) = &done
+            && error.kind() == io::ErrorKind::InvalidData
+        {
+            self.trouble.set(Health::Damaged(error.to_string()));
+        }
+        done
+    }
+}
+
+/// Opens sled's database in this directory, or makes it.
+fn open_database(directory: &Path) -> Result<::sled::Db, StoreError> {
+    remove_unfinished(directory)?;
+    let config =
+        ::sled::Config::new().path(directory).cache_capacity(CACHE_BYTES).flush_every_ms(None);
+    damage::watch_threads();
+    let opening = std::thread::Builder::new().name("store-open".into());
+    let (ended, opened) = sync_channel(1);
+    opening.spawn(move || {
+        // Nobody waits any more if a thread that this one waits for is gone.
+        let _gone = ended.send(damage::calmly(|| open_unlocked(&config)));
+    })?;
+    match damage::wait(&opened) {
+        Some(Some(Ok(db))) => Ok(db),
+        Some(Some(Err(error))) => Err(failure(error).into()),
+        Some(None) | None => Err(StoreError::Corrupt(format!(
+            "the database in {} cannot be opened; restore it from a backup",
+            directory.display()
+        ))),
     }
 }
 
@@ -97,17 +124,18 @@ fn open_unlocked(config: &::sled::Config) -> ::sled::Result<::sled::Db> {
 fn failure(error: ::sled::Error) -> io::Error {
     match error {
         ::sled::Error::Io(error) => error,
-        ::sled::Error::Corruption { .. } => io::Error::new(
-            io::ErrorKind::InvalidData,
-            "the database is damaged; restore it from a backup",
-        ),
+        ::sled::Error::Corruption { .. } => damaged(),
         other => io::Error::other(other.to_string()),
     }
 }
 
+fn damaged() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "the database contradicts itself")
+}
+
 impl Backend for SledBackend {
     fn get(&self, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
-        Ok(self.db.get(key).map_err(failure)?.map(|value| value.to_vec()))
+        Ok(self.calm(|| self.live.read().db.get(key))?.map(|value| value.to_vec()))
     }
 
     fn range(
@@ -121,40 +149,52 @@ impl Backend for SledBackend {
             Some(after) => Bound::Excluded(after.to_vec()),
             None => Bound::Included(prefix.to_vec()),
         };
-        let mut entries = Vec::new();
-        for entry in self.db.range::<Vec<u8>, _>((from, Bound::Unbounded)).take(limit) {
-            let (key, value) = entry.map_err(failure)?;
-            if !key.starts_with(prefix) {
-                break;
+        self.calm(|| {
+            let (live, mut entries) = (self.live.read(), Vec::new());
+            for entry in live.db.range::<Vec<u8>, _>((from, Bound::Unbounded)).take(limit) {
+                let (key, value) = entry?;
+                if !key.starts_with(prefix) {
+                    break;
+                }
+                entries.push((key.to_vec(), value.to_vec()));
             }
-            entries.push((key.to_vec(), value.to_vec()));
-        }
-        Ok(entries)
+            Ok(entries)
+        })
     }
 
     fn apply(&self, writes: Vec<RawWrite>) -> io::Result<()> {
-        let mut batch = ::sled::Batch::default();
-        for write in writes {
-            match write {
-                RawWrite::Put(key, value) => batch.insert(key, value),
-                RawWrite::Delete(key) => batch.remove(key),
-            }
-        }
-        self.db.apply_batch(batch).map_err(failure)
+        self.repeat(&writes);
+        self.calm(|| self.live.read().apply(writes))
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.db.flush().map_err(failure)?;
-        self.file.sync_data()
+        let live = self.live.read();
+        self.calm(|| live.flush())?;
+        live.file.sync_data()
     }
 
     fn is_in_place(&self) -> bool {
-        let place = fs::metadata(self.directory.join("db"));
-        place.is_ok_and(|found| (found.dev(), found.ino()) == self.identity)
+        self.live.read().is_in_place()
     }
 
     fn free_bytes(&self) -> io::Result<Option<u64>> {
         let figures = rustix::fs::statvfs(&self.directory)?;
         Ok(Some(figures.f_bavail.saturating_mul(figures.f_frsize)))
+    }
+
+    fn rewrite_begin(&self, reserve: u64) -> io::Result<()> {
+        self.begin(reserve)
+    }
+
+    fn rewrite_step(&self) -> io::Result<bool> {
+        self.step()
+    }
+
+    fn rewrite_end(&self) -> io::Result<LeftOver> {
+        self.end()
+    }
+
+    fn rewrite_give_up(&self) {
+        self.give_up();
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use fieldseal_store::{Faults, Health, Settings, Store, Txn, TxnError};
+use fieldseal_store::{Faults, Health, Settings, Store, StoreError, Txn, TxnError};
 
 use crate::place::{InMemory, Opened, Place, secrets, txn};
 
@@ -109,6 +109,32 @@ async fn stops_for_good(place: &InMemory, failing: Faults) {
     assert!(opened.drain().is_empty(), "no event of a change that nobody acknowledged");
     assert_eq!(opened.value(&a).await.as_deref(), Some("one"), "reads go on");
     opened.close().await;
+}
+
+#[tokio::test]
+async fn a_read_that_fails_is_said_and_is_no_damage() {
+    let place = InMemory::new();
+    let opened = place.create();
+    let path = opened.path(&["a"]);
+    opened.put(&path, "one").await;
+    let broken = Faults { read: Some(ErrorKind::Other), ..Faults::default() };
+    place.disk().inject(broken);
+    assert!(matches!(opened.store.get(&path).await, Err(StoreError::Io(_))));
+    assert!(matches!(opened.store.outbox().await, Err(StoreError::Io(_))));
+    assert!(matches!(opened.store.recount().await, Err(StoreError::Io(_))));
+    let mut pass = opened.store.pass(1024).await.unwrap();
+    assert!(matches!(pass.page(), Err(StoreError::Io(_))));
+    // What a transaction must read, it does not guess.
+    let refused = opened.store.txn(txn().at(path.clone(), 1).put(path.clone(), vec![2])).await;
+    assert!(matches!(refused, Err(TxnError::Store(StoreError::Io(_)))), "{refused:?}");
+    place.disk().inject(Faults::default());
+    assert_eq!(opened.store.health(), Health::Ok);
+    assert_eq!(opened.value(&path).await.as_deref(), Some("one"));
+    while pass.page().unwrap().is_some() {}
+    assert!(pass.sum_agrees());
+    // Where the database itself says that it is damaged, the sum of what is read is not asked for.
+    place.disk().inject(Faults { read: Some(ErrorKind::InvalidData), ..Faults::default() });
+    assert!(matches!(opened.store.get(&path).await, Err(StoreError::Corrupt(_))));
 }
 
 #[tokio::test]

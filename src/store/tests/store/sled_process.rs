@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use fieldseal_store::{BackendSettings, Settings, Store, StoreError};
+use fieldseal_store::{BackendSettings, Health, Settings, Store, StoreError};
 use tokio::sync::mpsc;
 
 use crate::place::{KEYS, OnSled, Place, secrets, txn};
@@ -39,16 +39,34 @@ async fn the_other_process() {
     let backend = BackendSettings::Sled(PathBuf::from(directory));
     let settings = Settings { reserve_bytes: 0, ..Settings::on(backend) };
     let store = Store::open(settings, secrets(), mpsc::unbounded_channel().0).unwrap();
-    if std::env::var(ROLE).unwrap() == "write" {
-        for writer in 0..4 {
-            tokio::spawn(write_for_ever(store.clone(), writer));
+    match std::env::var(ROLE).unwrap().as_str() {
+        "write" => {
+            for writer in 0..4 {
+                tokio::spawn(write_for_ever(store.clone(), writer));
+            }
         }
-    } else {
-        say("open");
+        "lose a thread" => return lose_a_thread(store).await,
+        _ => say("open"),
     }
     // Until the test lets go, or ends.
     let waiting = tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new()));
     waiting.await.unwrap().unwrap();
+}
+
+/// One of sled's own threads dies.
+async fn lose_a_thread(store: Store) {
+    assert_eq!(store.health(), Health::Ok);
+    let damaged = tokio::spawn({
+        let store = store.clone();
+        async move { store.damaged().await }
+    });
+    let dying = std::thread::Builder::new().name("sled-io-99".to_owned());
+    assert!(dying.spawn(|| panic!("a fault on demand")).unwrap().join().is_err());
+    damaged.await.unwrap();
+    assert!(matches!(store.health(), Health::Damaged(_)), "{:?}", store.health());
+    // Whether the committer still answers or waits for ever: nobody waits for it.
+    store.close().await;
+    say("damaged and closed");
 }
 
 async fn write_for_ever(store: Store, writer: u32) {
@@ -121,6 +139,16 @@ async fn a_second_process_is_refused_and_the_first_is_named() {
     assert!(matches!(place.try_create().err(), Some(StoreError::AlreadyInitialized(_))));
     drop(other.stdin.take());
     assert!(other.wait().unwrap().success());
+    place.open();
+}
+
+#[tokio::test]
+async fn a_thread_of_the_database_that_dies_damages_the_store_and_keeps_nobody_waiting() {
+    let place = OnSled::new();
+    place.create().close().await;
+    let output = other_process("lose a thread", &place).wait_with_output().unwrap();
+    assert!(output.status.success());
+    assert!(String::from_utf8_lossy(&output.stdout).contains("\ndamaged and closed\n"));
     place.open();
 }
 

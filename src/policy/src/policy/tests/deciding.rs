@@ -131,11 +131,26 @@ fn each_role_may_do_exactly_its_actions() {
             &[
                 (
                     "operator-manage",
-                    &[CreateKey, RotateKey, RewrapDataKeys, CancelRewrapJob, ReloadPolicy],
+                    &[
+                        CreateKey,
+                        RotateKey,
+                        UpdateKey,
+                        EnableKeyVersion,
+                        DisableKeyVersion,
+                        ScheduleDestroyKeyVersion,
+                        RestoreKeyVersion,
+                        RewrapDataKeys,
+                        CancelRewrapJob,
+                        ShredPartition,
+                        RestorePartition,
+                        ReopenPartition,
+                        ReloadPolicy,
+                        CreateBackup,
+                    ],
                 ),
                 (
                     "operator-observe",
-                    &[GetKey, GetRotationStatus, GetRewrapJob, ListKeys, GetStatus],
+                    &[GetKey, GetRotationStatus, GetRewrapJob, ListKeys, GetPartition, GetStatus],
                 ),
             ],
         ),
@@ -145,11 +160,21 @@ fn each_role_may_do_exactly_its_actions() {
                 ("auditor-audit", &[QueryAuditEvents, GetCheckpoint]),
                 (
                     "auditor-observe",
-                    &[GetKey, GetRotationStatus, GetRewrapJob, ListKeys, GetStatus],
+                    &[GetKey, GetRotationStatus, GetRewrapJob, ListKeys, GetPartition, GetStatus],
                 ),
             ],
         ),
-        ("local:1000", &[("recover-offline", &[Recover]), ("offline", &[Repair])]),
+        (
+            "local:1000",
+            &[
+                ("recover-offline", &[Recover]),
+                (
+                    "offline",
+                    &[RootDrill, RootRotate, RootRewrap, RestoreBackup, Repair, BackupDrill],
+                ),
+                ("backup-offline", &[CreateBackup]),
+            ],
+        ),
     ];
     for (principal, rules) in table {
         for action in Action::ALL {
@@ -170,6 +195,23 @@ fn several_roles_add_up() {
     assert_eq!(decide(Action::RotateKey), no_rule());
     assert_eq!(decide(Action::Decrypt), permitted("app-decrypt"));
     assert_eq!(decide(Action::GetCheckpoint), permitted("auditor-audit"));
+}
+
+#[test]
+fn a_rule_sees_the_class_of_a_partition_that_is_shredded() {
+    let policy = rules(
+        "@id(\"named\") permit (principal, action == Action::\"ShredPartition\", resource)\n\
+         when { context.partition == \"named\" && context.ticket != \"\" };",
+    );
+    let wish = |named: bool, ticket: &str| {
+        Wish::new(OPERATOR, Action::ShredPartition).with(|w| {
+            w.named_partition = named;
+            w.ticket = ticket.into();
+        })
+    };
+    assert_eq!(short(&wish(true, "CASE-1").decided_by(&policy)), permitted("named"));
+    assert_eq!(short(&wish(false, "CASE-1").decided_by(&policy)), no_rule());
+    assert_eq!(short(&wish(true, "").decided_by(&policy)), no_rule());
 }
 
 #[test]
