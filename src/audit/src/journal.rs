@@ -27,6 +27,7 @@ use crate::event::{CallEvent, SystemEvent, Waiting};
 use crate::proofs::{Receipt, Recorded, Withheld};
 use crate::query::Reader;
 use crate::record::{Encoded, LastChange};
+use crate::verify::LogKey;
 use queue::{Queue, Ticket};
 use writer::Writer;
 
@@ -220,6 +221,18 @@ impl Journal {
     #[must_use]
     pub fn origin(&self) -> &str {
         &self.shared.origin
+    }
+
+    /// Signs a statement of this log: [`LogKey::verify_statement`] checks it.
+    #[must_use]
+    pub fn sign_statement(&self, label: &str, parts: &[&[u8]]) -> [u8; 64] {
+        self.shared.signing.sign(&crate::statement::message(label, self.origin(), parts))
+    }
+
+    /// The key that checks this log and its statements.
+    #[must_use]
+    pub fn public_key(&self) -> LogKey {
+        LogKey::new(self.origin().to_owned(), self.shared.signing.public())
     }
 
     /// The instance that names the log.

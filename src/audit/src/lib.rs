@@ -16,6 +16,7 @@ mod proofs;
 mod query;
 mod record;
 mod segment;
+mod statement;
 pub mod verify;
 mod wire;
 

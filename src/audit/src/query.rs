@@ -1,6 +1,7 @@
 //! Finding records again, in the files themselves: no index that could disagree with the log.
 
 mod event;
+mod revision;
 mod search;
 
 use std::path::PathBuf;

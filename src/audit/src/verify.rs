@@ -130,8 +130,8 @@ impl VerifyError {
 /// The public key of a log, with the origin that it signs for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogKey {
-    origin: String,
-    key: LogPublicKey,
+    pub(crate) origin: String,
+    pub(crate) key: LogPublicKey,
 }
 
 impl LogKey {

@@ -5,6 +5,7 @@ pub(crate) mod dev;
 mod doctor;
 mod health;
 pub(crate) mod manual;
+mod partition;
 mod policy;
 mod root;
 
@@ -17,6 +18,10 @@ use fieldseal_model::Principal;
 
 pub(crate) use doctor::DoctorArguments;
 pub(crate) use health::{HealthArguments, ProbeKind};
+pub(crate) use partition::{
+    CheckReceiptArguments, PartitionArguments, PartitionChangeArguments, ShowPartitionArguments,
+    ShredArguments,
+};
 pub(crate) use policy::{
     ExplainArguments, MemberArguments, PolicyCommand, PolicyInitArguments, PolicySource,
 };
@@ -72,7 +77,7 @@ pub(crate) enum Command {
     Root(RootCommand),
     /// Look at a stopped installation, say what is wrong with it and what to do
     Doctor(DoctorArguments),
-    /// Create, show, list and rotate keys
+    /// Create, show, list and rotate keys, and shred partitions
     #[command(subcommand)]
     Key(KeyCommand),
     /// Encrypt a value from standard input
@@ -200,6 +205,16 @@ pub(crate) enum KeyCommand {
         #[arg(long, value_name = "ETAG", default_value = "")]
         etag: String,
     },
+    /// Make every value of a partition, a tenant or one person, unreadable for good
+    Shred(ShredArguments),
+    /// Take a shred back whose window is not over
+    Unshred(PartitionChangeArguments),
+    /// Let an erased partition take new values
+    Reopen(PartitionChangeArguments),
+    /// Show the state of a partition, and the receipt of its erasure
+    Partition(ShowPartitionArguments),
+    /// Check the receipt of an erasure, without the sidecar
+    CheckReceipt(CheckReceiptArguments),
 }
 
 #[derive(Debug, Args)]

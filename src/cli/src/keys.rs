@@ -1,5 +1,8 @@
 //! `key create`, `key show`, `key list` and `key rotate`.
 
+mod partitions;
+mod receipts;
+
 use fieldseal_api::v1;
 use serde_json::{Value, json};
 
@@ -21,6 +24,11 @@ pub(crate) async fn run(command: KeyCommand, output: &Output) -> Result<(), Fail
         KeyCommand::Show { key } => show(&key, output).await,
         KeyCommand::List => list(output).await,
         KeyCommand::Rotate { change, etag } => rotate(change, etag, output).await,
+        KeyCommand::Shred(arguments) => partitions::shred(arguments, output).await,
+        KeyCommand::Unshred(change) => partitions::unshred(change, output).await,
+        KeyCommand::Reopen(change) => partitions::reopen(change, output).await,
+        KeyCommand::Partition(arguments) => partitions::show(arguments, output).await,
+        KeyCommand::CheckReceipt(arguments) => receipts::check(&arguments, output),
     }
 }
 

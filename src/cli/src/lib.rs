@@ -11,6 +11,7 @@ mod arguments;
 mod audit;
 mod certificates;
 mod config;
+mod confirm;
 mod connection;
 mod csv;
 mod dev;

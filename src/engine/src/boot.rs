@@ -170,14 +170,10 @@ impl Installation {
         let keys =
             Keys::open(self.settings.keys, store.clone(), ledger, self.keyring, Arc::clone(&clock))
                 .await?;
-        let jobs = match purpose {
-            For::Serving => Jobs::start(keys.clone()),
-            For::Recovery => Jobs::default(),
-        };
         let inner = Inner {
             policy: ActivePolicy::new(self.settings.policy, policy),
             keys,
-            jobs,
+            jobs: Jobs::default(),
             journal,
             store,
             clock,
@@ -188,7 +184,11 @@ impl Installation {
             sealed: AtomicU64::new(0),
             opened: AtomicU64::new(0),
         };
-        Ok(Engine { inner: Arc::new(inner) })
+        let engine = Engine { inner: Arc::new(inner) };
+        if let For::Serving = purpose {
+            Jobs::start(&engine);
+        }
+        Ok(engine)
     }
 
     /// Opens store and log. A store in memory begins where the log has come to: every revision has

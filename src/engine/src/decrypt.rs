@@ -13,6 +13,7 @@ use fieldseal_policy::Permit;
 use crate::call::{Caller, DecryptCall, DecryptItem, DecryptReply, OpenedItem, SealedInput};
 use crate::engine::Engine;
 use crate::gather::gather;
+use crate::gone::{Stated, is_gone, told};
 use crate::refusal::{Refusal, RefusalCause, event_name};
 use crate::rulings::Rulings;
 
@@ -65,6 +66,12 @@ impl Engine {
         let load =
             |id| async move { self.inner.keys.data_key(id).await.map_err(RefusalCause::from) };
         let found = gather(wanted, load).await;
+        let gone = admitted.iter().filter_map(|item| {
+            let (permit, _, input) = item.as_ref().ok()?;
+            let is_gone = found.get(&input.key_id)?.as_ref().err().is_some_and(is_gone);
+            is_gone.then(|| stated(permit, input)).flatten()
+        });
+        let shredded = self.shredded(gone).await;
         let mut last: Option<(KeyId, &Result<DataKeyHandle, RefusalCause>)> = None;
         let mut step = |(permit, verdict, input): (Permit, VerdictIndex, &SealedInput)| {
             let id = input.key_id;
@@ -74,6 +81,11 @@ impl Engine {
             match last {
                 Some((_, Ok(data_key))) => {
                     Step::Open { permit, verdict, data_key: data_key.clone() }
+                }
+                Some((_, Err(cause))) if is_gone(cause) => {
+                    let of = stated(&permit, input);
+                    let (cause, outcome) = told(cause, of.and_then(|of| shredded.get(&of)));
+                    Step::Refused { verdict, outcome, cause, stated: true }
                 }
                 Some((_, Err(cause))) => unavailable(cause.clone(), verdict),
                 None => {
@@ -229,6 +241,11 @@ fn reached(data_key: &DataKeyHandle, opened: Result<(), OpenCause>) -> u32 {
         Err(OpenCause::OtherKey | OpenCause::OtherPartition | OpenCause::NotPermitted) => 0,
         _ => data_key.key_version().number.get(),
     }
+}
+
+/// The key and the partition that an item states.
+fn stated(permit: &Permit, input: &SealedInput) -> Option<Stated> {
+    Some((permit.key()?.clone(), input.partition.clone()))
 }
 
 fn unavailable(cause: RefusalCause, verdict: VerdictIndex) -> Step {

@@ -62,6 +62,11 @@ impl DataKeyCache {
         self.by_id.remove(&id);
     }
 
+    /// Forgets which data key is the newest of a partition.
+    pub(crate) fn forget_newest(&self, of: &PartitionOf) {
+        self.newest.remove(of);
+    }
+
     /// The entry of this id; `load` runs at most once at a time for each id.
     pub(crate) async fn load<E>(
         &self,

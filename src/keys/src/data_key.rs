@@ -9,6 +9,7 @@ use fieldseal_policy::Permit;
 
 use crate::error::KeyError;
 use crate::opening::{OpenCause, OpeningKey};
+use crate::partitions::PartitionCell;
 use crate::registry::VersionCell;
 
 /// An unwrapped data key. It is wiped when the last user lets go of it.
@@ -19,6 +20,8 @@ pub(crate) struct DataKeyEntry {
     pub(crate) created_at: Timestamp,
     pub(crate) loaded_at: Timestamp,
     pub(crate) version: Arc<VersionCell>,
+    /// Shared by the data keys of the same partition.
+    pub(crate) cell: Arc<PartitionCell>,
     pub(crate) data_key: DataKey,
 }
 
@@ -43,7 +46,7 @@ impl DataKeyHandle {
     ///
     /// # Errors
     /// The true cause, for the audit record: the permit does not cover this, the data key belongs
-    /// to another key or partition, or its version may not be used.
+    /// to another key or partition, or its version or partition may not be used.
     pub fn opening<'a>(
         &'a self,
         permit: &Permit,
@@ -61,12 +64,15 @@ impl DataKeyHandle {
         if entry.partition != *partition {
             return Err(OpenCause::OtherPartition);
         }
+        if !entry.cell.is_open() {
+            return Err(OpenCause::PartitionShredded);
+        }
         match entry.version.usable() {
             Ok(_) => {}
             Err(KeyError::VersionDestroyed) => return Err(OpenCause::VersionDestroyed),
             Err(_) => return Err(OpenCause::VersionDisabled),
         }
         let key = FieldKey::new(&entry.data_key, entry.key_id, field, partition);
-        Ok(OpeningKey { key, version: &entry.version })
+        Ok(OpeningKey { key, version: &entry.version, partition: &entry.cell })
     }
 }

@@ -18,6 +18,8 @@ impl Keys {
         let _one_at_a_time = self.inner.due.lock().await;
         let inner = Arc::clone(&self.inner);
         self.job("clock", async move { inner.tick().await }).await;
+        let inner = Arc::clone(&self.inner);
+        self.job("erase", async move { inner.erase_due().await }).await;
     }
 
     /// Waits until something may be due earlier than expected.
@@ -52,5 +54,6 @@ impl Inner {
     pub(crate) fn is_waiting(&self) -> bool {
         let scheduled = |state| state == KeyVersionState::DestroyScheduled;
         self.registry.any_version(|version| scheduled(version.state()))
+            || self.partitions.waiting_count() > 0
     }
 }

@@ -41,7 +41,6 @@ impl Eras {
     /// Returns once every call that entered before is over. A change is made visible before this is
     /// called: whoever enters afterwards sees it. If it is given up half way, the next turn waits
     /// for those calls too.
-    #[cfg_attr(not(test), expect(dead_code, reason = "changes of state are next"))]
     pub(crate) async fn turn(&self) {
         let mut ends = self.ends.lock().await;
         let (next, end) = era();

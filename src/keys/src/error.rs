@@ -33,6 +33,37 @@ pub enum KeyError {
     /// The key version is destroyed.
     #[error("the key version is destroyed")]
     VersionDestroyed,
+    /// Nothing opens or seals in this partition.
+    #[error(
+        "the partition is shredded: its values do not open, and it takes new ones only once it was \
+         erased and opened anew"
+    )]
+    PartitionShredded,
+    /// The partition has no data key: nothing was sealed in it.
+    #[error("the partition has no data key under this key: nothing was encrypted in it")]
+    PartitionNotFound,
+    /// What was asked for is not possible from the partition's state.
+    #[error("the partition is {is}: {instead}")]
+    PartitionState {
+        /// Its state.
+        is: &'static str,
+        /// What is possible.
+        instead: &'static str,
+    },
+    /// The window is shorter or longer than it may be.
+    #[error("a window before the data keys of a partition go has {least} to {most} seconds")]
+    ShredWindow {
+        /// Seconds at least, as this installation is configured.
+        least: u64,
+        /// Seconds at most.
+        most: u64,
+    },
+    /// The default partition is shredded only by who says so.
+    #[error(
+        "name a partition; the default partition is everything without one, and is shredded only if \
+         default_partition says so"
+    )]
+    DefaultPartition,
     /// The etag given is not the newest.
     #[error("the key changed meanwhile; read it again and retry with its new etag")]
     EtagMismatch,

@@ -12,16 +12,18 @@ use fieldseal_policy::Permit;
 use fieldseal_store::{Store, StoreError};
 use tokio::sync::{Notify, Semaphore};
 
-use crate::cache::DataKeyCache;
+use crate::cache::{DataKeyCache, PartitionOf};
 use crate::data_key::{DataKeyEntry, DataKeyHandle};
 use crate::eras::{CallGuard, Eras};
 use crate::error::KeyError;
 use crate::keyring::Keyring;
 use crate::ledger::Ledger;
+use crate::partitions::PartitionCells;
 use crate::records::{DATA_KEY, DataKeyFacts};
 use crate::registry::{KeyView, Registry};
 use crate::scrub::ScrubReport;
 use crate::seen::Seen;
+use crate::shredding;
 
 /// Partitions are made one at a time within each of so many groups.
 const STRIPES: usize = 256;
@@ -38,6 +40,10 @@ pub struct Settings {
     pub cache_lifetime: Duration,
     /// How long a data key seals; then the next seal makes a new one.
     pub data_key_lifetime: Duration,
+    /// How long a shredded partition can be restored, where the caller names no window.
+    pub shred_window: Duration,
+    /// The shortest window that a caller may name.
+    pub shred_window_least: Duration,
 }
 
 impl Default for Settings {
@@ -46,6 +52,8 @@ impl Default for Settings {
             cached_data_keys: 16_384,
             cache_lifetime: Duration::from_secs(3600),
             data_key_lifetime: Duration::from_secs(90 * 24 * 3600),
+            shred_window: Duration::from_secs(7 * 24 * 3600),
+            shred_window_least: Duration::from_secs(24 * 3600),
         }
     }
 }
@@ -65,6 +73,8 @@ pub struct Statistics {
     pub cache_misses: u64,
     /// Data keys made since the start.
     pub data_keys_made: u64,
+    /// Shredded partitions whose data keys are still there.
+    pub partitions_shredding: usize,
 }
 
 pub(crate) struct Inner {
@@ -77,6 +87,7 @@ pub(crate) struct Inner {
     pub(crate) registry: Registry,
     pub(crate) cache: DataKeyCache,
     pub(crate) eras: Eras,
+    pub(crate) partitions: PartitionCells,
     pub(crate) seen: Seen,
     /// Data keys made since the start.
     pub(crate) made: AtomicU64,
@@ -110,6 +121,7 @@ impl Keys {
     ) -> Result<Self, KeyError> {
         let tokens = TokenKey::new(keyring.service(ServiceKeyKind::Token)?);
         let registry = Registry::load(&store, &keyring).await?;
+        let partitions = shredding::load(&store).await?;
         let seen = Seen::load(&store, Arc::clone(&clock)).await?;
         let cache = DataKeyCache::new(settings.cached_data_keys, settings.cache_lifetime);
         let stripes = (0..STRIPES).map(|_| tokio::sync::Mutex::default()).collect();
@@ -124,6 +136,7 @@ impl Keys {
             registry,
             cache,
             eras: Eras::default(),
+            partitions,
             seen,
             made: AtomicU64::new(0),
             changes,
@@ -172,7 +185,8 @@ impl Keys {
     /// The data key of this id, from memory or from the store.
     ///
     /// # Errors
-    /// `DataKeyNotFound`, `VersionDisabled`, `VersionDestroyed`, or the store's trouble.
+    /// `DataKeyNotFound`, `VersionDisabled`, `VersionDestroyed`, `PartitionShredded` (of the data
+    /// key's own partition), or the store's trouble.
     pub async fn data_key(&self, id: KeyId) -> Result<DataKeyHandle, KeyError> {
         self.inner.entry(id).await.map(DataKeyHandle)
     }
@@ -203,7 +217,12 @@ impl Keys {
     /// The store's trouble.
     pub async fn is_sealed_here(&self, id: KeyId) -> Result<bool, KeyError> {
         match self.inner.entry(id).await {
-            Ok(_) | Err(KeyError::VersionDisabled | KeyError::VersionDestroyed) => Ok(true),
+            Ok(_)
+            | Err(
+                KeyError::VersionDisabled
+                | KeyError::VersionDestroyed
+                | KeyError::PartitionShredded,
+            ) => Ok(true),
             Err(KeyError::DataKeyNotFound) => Ok(false),
             Err(error) => Err(error),
         }
@@ -233,6 +252,7 @@ impl Keys {
             cache_hits,
             cache_misses,
             data_keys_made: self.inner.made.load(Ordering::Relaxed),
+            partitions_shredding: self.inner.partitions.waiting_count(),
         }
     }
 }
@@ -258,11 +278,11 @@ impl Inner {
         self.cache.load(id, self.read_entry(id)).await
     }
 
-    /// The entry in memory, if it may be used. One whose version may not be used is read again: the
-    /// data key may have moved under another version meanwhile.
+    /// The entry in memory, if it may be used. One whose version or partition may not be used is read
+    /// again: the data key may have moved under another version meanwhile.
     fn remembered(&self, id: KeyId) -> Option<Arc<DataKeyEntry>> {
         let entry = self.cache.by_id(id, self.clock.now())?;
-        if entry.version.state() == KeyVersionState::Enabled {
+        if entry.version.state() == KeyVersionState::Enabled && entry.cell.is_open() {
             return Some(entry);
         }
         self.cache.forget(id);
@@ -282,6 +302,11 @@ impl Inner {
 
     async fn read_entry(&self, id: KeyId) -> Result<Arc<DataKeyEntry>, KeyError> {
         let facts = self.facts(id).await?;
+        let of = PartitionOf { key: facts.key.clone(), partition: facts.partition.clone() };
+        let cell = self.partitions.cell(of);
+        if !cell.is_open() {
+            return Err(KeyError::PartitionShredded);
+        }
         let snapshot = self.registry.key(&facts.key)?;
         let version = snapshot
             .versions
@@ -305,6 +330,7 @@ impl Inner {
             created_at: facts.created_at,
             loaded_at: self.clock.now(),
             version,
+            cell,
             data_key,
         }))
     }

@@ -6,6 +6,7 @@ use fieldseal_crypto::field::{FieldKey, OpenFailure};
 use fieldseal_model::{KeyVersionState, Row};
 use zeroize::Zeroizing;
 
+use crate::partitions::PartitionCell;
 use crate::registry::VersionCell;
 
 /// Why a value did not open: the true cause, which only the audit log may know.
@@ -24,6 +25,8 @@ pub enum OpenCause {
     VersionDisabled,
     /// The key version is destroyed.
     VersionDestroyed,
+    /// The partition is shredded.
+    PartitionShredded,
     /// The cryptography said no: another context, altered bytes or another data key.
     Crypto(OpenFailure),
 }
@@ -39,6 +42,7 @@ impl OpenCause {
             Self::DataKeyNotFound => "DATA_KEY_NOT_FOUND",
             Self::VersionDisabled => "KEY_VERSION_DISABLED",
             Self::VersionDestroyed => "KEY_VERSION_DESTROYED",
+            Self::PartitionShredded => "PARTITION_SHREDDED",
             Self::Crypto(failure) => failure.as_str(),
         }
     }
@@ -48,6 +52,7 @@ impl OpenCause {
 pub struct OpeningKey<'a> {
     pub(crate) key: FieldKey<'a>,
     pub(crate) version: &'a VersionCell,
+    pub(crate) partition: &'a PartitionCell,
 }
 
 #[derive(Clone, Copy)]
@@ -85,6 +90,7 @@ impl Opening {
     ) -> Result<(), OpenCause> {
         let start = self.buffer.len();
         let opened = match key.version.state() {
+            _ if !key.partition.is_open() => Err(OpenCause::PartitionShredded),
             KeyVersionState::Enabled => {
                 key.key.open(row, ciphertext, &mut self.buffer).map_err(OpenCause::Crypto)
             }

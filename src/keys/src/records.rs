@@ -24,6 +24,8 @@ pub(crate) const DATA_KEY: Kind = Kind::new(5);
 pub(crate) const REQUEST: Kind = Kind::new(7);
 /// `[key, version]`: what there is under a version. Kept by the transactions that change it.
 pub(crate) const COUNTS: Kind = Kind::new(8);
+/// `[key, partition]`: that the partition is shredded and waits to be erased.
+pub(crate) const SHREDDING: Kind = Kind::new(10);
 /// `[]`: how much time the installation has seen pass.
 pub(crate) const CLOCK: Kind = Kind::new(12);
 
@@ -68,8 +70,100 @@ pub(crate) struct PartitionRecord {
     pub(crate) partition: String,
     #[prost(uint32, tag = "3")]
     pub(crate) generation: u32,
+    /// Its newest data key; empty if it has none, because they were erased.
     #[prost(bytes = "vec", tag = "4")]
     pub(crate) key_id: Vec<u8>,
+    /// A [`PartitionState`].
+    #[prost(uint32, tag = "5")]
+    pub(crate) state: u32,
+    /// When it was shredded, while it waits to be erased.
+    #[prost(sfixed64, tag = "6")]
+    pub(crate) shredded_at: i64,
+    /// When it is erased: nanoseconds that the installation will have seen pass.
+    #[prost(uint64, tag = "7")]
+    pub(crate) due: u64,
+    /// The last time that it was erased. It stays when the partition is opened anew.
+    #[prost(message, optional, tag = "8")]
+    pub(crate) erased: Option<ErasedRecord>,
+}
+
+/// What a partition keeps of its data keys that were erased.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ErasedRecord {
+    #[prost(sfixed64, tag = "1")]
+    pub(crate) at: i64,
+    #[prost(uint64, tag = "2")]
+    pub(crate) data_keys: u64,
+    /// The ids of the first of them, 8 bytes each. The log has them all.
+    #[prost(bytes = "vec", tag = "3")]
+    pub(crate) key_ids: Vec<u8>,
+    /// The transaction that removed the last of them; 0 while that is the partition's own last one.
+    #[prost(uint64, tag = "4")]
+    pub(crate) revision: u64,
+}
+
+/// What can be done with a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PartitionState {
+    /// Its values open, and it takes new ones.
+    Open,
+    /// Nothing opens; it can be restored until its window is over.
+    Shredding,
+    /// Its data keys are being removed.
+    Erasing,
+    /// Its data keys are gone for good. It takes no new values unless it is opened anew.
+    Erased,
+}
+
+impl PartitionState {
+    const ALL: [Self; 4] = [Self::Open, Self::Shredding, Self::Erasing, Self::Erased];
+
+    /// The number in the store.
+    pub(crate) const fn code(self) -> u32 {
+        match self {
+            Self::Open => 0,
+            Self::Shredding => 1,
+            Self::Erasing => 2,
+            Self::Erased => 3,
+        }
+    }
+
+    /// The name, as it is shown.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "OPEN",
+            Self::Shredding => "SHREDDING",
+            Self::Erasing => "ERASING",
+            Self::Erased => "ERASED",
+        }
+    }
+}
+
+impl PartitionRecord {
+    pub(crate) fn state(&self) -> Result<PartitionState, KeyError> {
+        let known = PartitionState::ALL.into_iter().find(|state| state.code() == self.state);
+        known.ok_or(KeyError::Corrupt("a partition's state"))
+    }
+
+    /// Its newest data key, if it has one.
+    pub(crate) fn newest(&self) -> Result<Option<KeyId>, KeyError> {
+        match self.key_id.as_slice() {
+            [] => Ok(None),
+            bytes => key_id(bytes).map(Some).ok_or(KeyError::Corrupt("a partition's record")),
+        }
+    }
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ShreddingRecord {
+    #[prost(string, tag = "1")]
+    pub(crate) key: String,
+    #[prost(string, tag = "2")]
+    pub(crate) partition: String,
+    /// As in the partition's record.
+    #[prost(uint64, tag = "3")]
+    pub(crate) due: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]

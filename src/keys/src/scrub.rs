@@ -337,13 +337,17 @@ impl Scrub {
         bytes: &[u8],
     ) -> Result<Checked, StoreError> {
         let parsed = read::<PartitionRecord>(bytes).and_then(|record| {
-            let id = records::key_id(&record.key_id).ok_or(Damage::Unreadable)?;
+            let id = record.newest().map_err(|_| Damage::Unreadable)?;
             let parts = [record.key.as_bytes(), record.partition.as_bytes()];
             self.stands(path, PARTITION, &parts)?;
+            record.state().map_err(|_| Damage::Unreadable)?;
             Ok((record, id))
         });
         let (record, id) = match parsed {
-            Ok(parsed) => parsed,
+            Ok((record, Some(id))) => (record, id),
+            // Only one whose data keys were erased has none.
+            Ok((record, None)) if record.erased.is_some() => return Ok(Ok(())),
+            Ok((_, None)) => return Ok(Err(Damage::Unreadable)),
             Err(damage) => return Ok(Err(damage)),
         };
         let found = match self.pass.now(&self.store.path(DATA_KEY, &[id.as_bytes()])) {

@@ -21,8 +21,8 @@ use crate::data_key::DataKeyEntry;
 use crate::error::KeyError;
 use crate::keys::{Inner, Keys};
 use crate::records::{
-    self, DATA_KEY, DataKeyFacts, DataKeyRecord, PARTITION, PRIMARY, PartitionRecord, VERSION,
-    decode,
+    DATA_KEY, DataKeyFacts, DataKeyRecord, PARTITION, PRIMARY, PartitionRecord, PartitionState,
+    VERSION, decode,
 };
 use crate::registry::{KeySnapshot, VersionCell};
 
@@ -156,12 +156,18 @@ impl Want {
     }
 }
 
-/// A partition's newest data key as the store has it.
-struct Newest {
-    /// Of the partition's record.
+/// A partition's record as the store has it.
+pub(crate) struct PartitionFound {
+    pub(crate) revision: u64,
+    pub(crate) record: PartitionRecord,
+}
+
+/// A partition before its next data key is made.
+struct Before {
     revision: u64,
     record: PartitionRecord,
-    facts: DataKeyFacts,
+    /// `None` if its data keys were erased.
+    newest: Option<DataKeyFacts>,
 }
 
 impl Inner {
@@ -176,6 +182,9 @@ impl Inner {
         let now = self.clock.now();
         if !self.seals_now(&slot.entry, snapshot) || !self.cache.fresh(&slot.entry, now) {
             return Ok(None);
+        }
+        if !slot.entry.cell.is_open() {
+            return Err(KeyError::PartitionShredded);
         }
         slot.entry.version.usable()?;
         Ok(slot.take(count).then(|| Arc::clone(&slot.entry)))
@@ -218,33 +227,48 @@ impl Inner {
 
     /// Reserves more seals of the partition's data key, or makes the next one.
     async fn renew(&self, want: &Want, snapshot: &KeySnapshot) -> Result<Arc<SealSlot>, KeyError> {
-        let path = self.partition_path(&want.of);
-        let Some(found) = self.store.get(&path).await? else {
+        let Some(PartitionFound { revision, record }) = self.partition(&want.of).await? else {
             return self.make(want, snapshot, None).await;
         };
-        let record: PartitionRecord = decode("a partition's record", &found.value)?;
-        let id = records::key_id(&record.key_id)
-            .filter(|_| record.key == want.of.key.as_str())
-            .filter(|_| record.partition == want.of.partition.as_str())
-            .ok_or(KeyError::Corrupt("a partition's record"))?;
-        let newest = self.facts(id).await.map_err(|error| match error {
+        if record.state()? != PartitionState::Open {
+            return Err(KeyError::PartitionShredded);
+        }
+        let Some(id) = record.newest()? else {
+            let before = Before { revision, record, newest: None };
+            return self.make(want, snapshot, Some(before)).await;
+        };
+        let facts = self.facts(id).await.map_err(|error| match error {
             KeyError::DataKeyNotFound => KeyError::Corrupt("a partition whose data key is gone"),
             other => other,
         })?;
-        let of = Newest { revision: found.revision, record, facts: newest };
-        if of.facts.version == snapshot.primary.version.number && self.is_young(&of.facts) {
+        if facts.version == snapshot.primary.version.number && self.is_young(&facts) {
             let entry = self.entry(id).await?;
             if let Some(left) = self.left_over(want, id) {
                 return Ok(Arc::new(SealSlot { entry, left: AtomicI64::new(left) }));
             }
-            if let Some(slot) = self.reserve(want, &entry, &of).await? {
+            let found = PartitionFound { revision, record: record.clone() };
+            if let Some(slot) = self.reserve(want, &entry, found, &facts).await? {
                 return Ok(slot);
             }
         }
-        self.make(want, snapshot, Some(of)).await
+        let before = Before { revision, record, newest: Some(facts) };
+        self.make(want, snapshot, Some(before)).await
     }
 
-    fn partition_path(&self, of: &PartitionOf) -> Path {
+    /// A partition's record, checked to be under its own name.
+    pub(crate) async fn partition(
+        &self,
+        of: &PartitionOf,
+    ) -> Result<Option<PartitionFound>, KeyError> {
+        let Some(found) = self.store.get(&self.partition_path(of)).await? else { return Ok(None) };
+        let record: PartitionRecord = decode("a partition's record", &found.value)?;
+        if record.key != of.key.as_str() || record.partition != of.partition.as_str() {
+            return Err(KeyError::Corrupt("a partition's record"));
+        }
+        Ok(Some(PartitionFound { revision: found.revision, record }))
+    }
+
+    pub(crate) fn partition_path(&self, of: &PartitionOf) -> Path {
         let parts = [of.key.as_str().as_bytes(), of.partition.as_str().as_bytes()];
         self.store.path(PARTITION, &parts)
     }
@@ -268,14 +292,15 @@ impl Inner {
         &self,
         want: &Want,
         entry: &Arc<DataKeyEntry>,
-        of: &Newest,
+        of: PartitionFound,
+        facts: &DataKeyFacts,
     ) -> Result<Option<Arc<SealSlot>>, KeyError> {
-        let reserved = of.facts.reserved.saturating_add(SEAL_BLOCK);
+        let reserved = facts.reserved.saturating_add(SEAL_BLOCK);
         if reserved > SEAL_LIMIT {
             return Ok(None);
         }
-        let (id, version) = (entry.key_id, of.facts.version);
-        let next = DataKeyRecord { reserved, ..of.facts.record() };
+        let (id, version) = (entry.key_id, facts.version);
+        let next = DataKeyRecord { reserved, ..facts.record() };
         let event = want.event(self, Kind::SealsReserved, version, id);
         let fill = |txn: Txn| {
             let partition = self.partition_path(&want.of);
@@ -298,28 +323,32 @@ impl Inner {
         &self,
         want: &Want,
         snapshot: &KeySnapshot,
-        newest: Option<Newest>,
+        before: Option<Before>,
     ) -> Result<Arc<SealSlot>, KeyError> {
+        // Before the transaction: a shred that comes after it closes this cell.
+        let cell = self.partitions.cell(want.of.clone());
         let version = &snapshot.primary;
         let version_facts = version.facts();
-        let (made, data_key) = self.new_data_key(want, version, newest.as_ref())?;
+        let (made, data_key) = self.new_data_key(want, version, before.as_ref())?;
         let id = made.key_id;
         let pointer = PartitionRecord {
             key: want.of.key.as_str().to_owned(),
             partition: want.of.partition.as_str().to_owned(),
             generation: made.generation,
             key_id: id.as_bytes().to_vec(),
+            ..before.as_ref().map_or_else(PartitionRecord::default, |b| b.record.clone())
         };
-        let is_first = newest.as_ref().is_none_or(|n| n.facts.version != made.version);
+        let newest = before.as_ref().and_then(|before| before.newest.as_ref());
+        let is_first = newest.is_none_or(|newest| newest.version != made.version);
         let event = want.event(self, Kind::DataKeyCreated, made.version, id);
         let fill = |txn: Txn| {
             let key = want.of.key.as_str().as_bytes();
             let number = made.version.get().to_be_bytes();
             let of = self.partition_path(&want.of);
             let record = self.store.path(DATA_KEY, &[id.as_bytes()]);
-            let txn = match &newest {
+            let txn = match &before {
                 None => txn.absent(of.clone()),
-                Some(newest) => txn.at(of.clone(), newest.revision),
+                Some(before) => txn.at(of.clone(), before.revision),
             };
             let txn = txn
                 .at(self.store.path(VERSION, &[key, &number]), version_facts.revision)
@@ -342,6 +371,7 @@ impl Inner {
             created_at: made.created_at,
             loaded_at: made.created_at,
             version: Arc::clone(version),
+            cell,
             data_key,
         });
         self.cache.insert(&entry);
@@ -353,9 +383,9 @@ impl Inner {
         &self,
         want: &Want,
         version: &VersionCell,
-        newest: Option<&Newest>,
+        before: Option<&Before>,
     ) -> Result<(DataKeyFacts, DataKey), KeyError> {
-        let generation = newest.map_or(0, |n| n.facts.generation).checked_add(1);
+        let generation = before.map_or(0, |before| before.record.generation).checked_add(1);
         let generation = generation
             .ok_or(KeyError::TooMany { what: "generations of a partition", limit: 1 << 32 })?;
         let (key_id, data_key) = (self.new_key_id()?, DataKey::generate()?);
@@ -377,7 +407,7 @@ impl Inner {
             created_at: self.clock.now(),
             wrapped,
             reserved: SEAL_BLOCK,
-            previous: newest.map(|n| n.facts.key_id),
+            previous: before.and_then(|b| b.newest.as_ref()).map(|newest| newest.key_id),
         };
         Ok((facts, data_key))
     }

@@ -67,10 +67,18 @@ actions! {
     ListKeys = "ListKeys", 18, Read;
     /// `KeyService.RotateKey`
     RotateKey = "RotateKey", 19, Change;
+    /// `KeyService.ShredPartition`
+    ShredPartition = "ShredPartition", 27, Change;
+    /// `KeyService.RestorePartition`
+    RestorePartition = "RestorePartition", 28, Change;
+    /// `KeyService.ReopenPartition`
+    ReopenPartition = "ReopenPartition", 31, Change;
     /// `AuditService.QueryAuditEvents`
     QueryAuditEvents = "QueryAuditEvents", 32, Read;
     /// `AuditService.GetCheckpoint`
     GetCheckpoint = "GetCheckpoint", 33, Read;
+    /// `KeyService.GetPartition`
+    GetPartition = "GetPartition", 34, Read;
     /// `SystemService.GetStatus`
     GetStatus = "GetStatus", 48, Read;
     /// `SystemService.ReloadPolicy`

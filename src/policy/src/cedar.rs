@@ -17,7 +17,7 @@ use crate::errors::{PolicyErrors, Problem, Source, whole_file};
 use crate::load::NO_RULES;
 use crate::members::{self, Members, is_name};
 use crate::nesting;
-use crate::request::Request;
+use crate::request::{Request, Subject};
 
 /// Most rules in one policy.
 const MAX_RULES: usize = 10_000;
@@ -223,7 +223,7 @@ impl Rules {
             ("purpose".to_owned(), text(request.reason.purpose.as_str())),
             ("ticket".to_owned(), text(request.reason.ticket.as_str())),
         ];
-        if request.table.is_some() {
+        if request.table.is_some() || Subject::of(request.action) == Subject::Partition {
             context.push(("partition".to_owned(), text(request.partition.as_str())));
         }
         let action = uid(&self.types.action, request.action.as_str());

@@ -138,6 +138,13 @@ impl Permit {
             && asked.column.is_none()
     }
 
+    /// True if this permits exactly this action on this partition under this key: as far as policy
+    /// sees it, which is its class.
+    #[must_use]
+    pub fn covers_partition(&self, action: Action, key: &KeyName, partition: &Partition) -> bool {
+        self.covers_key(action, key) && self.0.asked.partition == partition.class()
+    }
+
     fn covers_field(&self, field: &Field, partition: &Partition) -> bool {
         let asked = &self.0.asked;
         asked.key.as_ref() == Some(&field.key)

@@ -9,6 +9,8 @@ use fieldseal_model::{
 pub enum Subject {
     /// One column under one key: key, table and column.
     Column,
+    /// One partition under a key: key and partition.
+    Partition,
     /// One key.
     Key,
     /// The whole installation: none of them.
@@ -26,6 +28,10 @@ impl Subject {
             | Action::BatchDecrypt
             | Action::Recover => Self::Column,
             Action::CreateKey | Action::GetKey | Action::RotateKey => Self::Key,
+            Action::ShredPartition
+            | Action::RestorePartition
+            | Action::ReopenPartition
+            | Action::GetPartition => Self::Partition,
             Action::ListKeys
             | Action::QueryAuditEvents
             | Action::GetCheckpoint
@@ -41,8 +47,8 @@ impl Subject {
 
 /// Everything that a decision depends on, as the caller stated it. Nothing has been looked up yet.
 ///
-/// A call about a column names key, table and column; a call about a key names the key; a call
-/// about the installation names none of them. Anything else does not fit the action and is denied.
+/// A call about a column names key, table and column; a call about a key, or a partition under it,
+/// names the key; a call about the installation names none of them. Anything else does not fit the action and is denied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Request<'a> {
     /// Who asks.

@@ -63,6 +63,10 @@ pub struct Config {
     pub upkeep: Upkeep,
     /// `[keys]`: how many data keys are held in memory.
     pub cached_data_keys: usize,
+    /// How long a shredded partition can be restored.
+    pub shred_window: Duration,
+    /// The shortest such window that a caller may name.
+    pub shred_window_least: Duration,
     /// `[limits]` of the listener, with `server.drain_seconds`.
     pub listener: Limits,
     /// `[limits]` of calls.
@@ -288,6 +292,8 @@ impl Config {
             },
             upkeep: Upkeep { scrub_every: None, generation_every: None },
             cached_data_keys: 0,
+            shred_window: Duration::ZERO,
+            shred_window_least: Duration::ZERO,
             listener: Limits::default(),
             calls: CallLimits::default(),
             message_bytes: 0,

@@ -55,6 +55,8 @@ pub fn engine_settings(config: &Config) -> fieldseal_engine::Settings {
         policy: fieldseal_policy::Settings { dir: config.policy_directory.clone() },
         keys: fieldseal_keys::Settings {
             cached_data_keys: config.cached_data_keys,
+            shred_window: config.shred_window,
+            shred_window_least: config.shred_window_least,
             ..fieldseal_keys::Settings::default()
         },
     }

@@ -1,5 +1,7 @@
 //! `KeyService`.
 
+mod partitions;
+
 use fieldseal_api::v1;
 use fieldseal_api::v1::key_service_server::KeyService;
 use fieldseal_engine::Engine;
@@ -125,6 +127,34 @@ impl KeyService for KeyHandler {
             etag: changed.etag,
             receipt: changed.receipt.as_ref().map(wire_receipt),
         }))
+    }
+
+    async fn shred_partition(
+        &self,
+        request: Request<v1::ShredPartitionRequest>,
+    ) -> Result<Response<v1::ShredPartitionResponse>, Status> {
+        self.shred(request).await
+    }
+
+    async fn restore_partition(
+        &self,
+        request: Request<v1::RestorePartitionRequest>,
+    ) -> Result<Response<v1::RestorePartitionResponse>, Status> {
+        self.restore(request).await
+    }
+
+    async fn reopen_partition(
+        &self,
+        request: Request<v1::ReopenPartitionRequest>,
+    ) -> Result<Response<v1::ReopenPartitionResponse>, Status> {
+        self.reopen(request).await
+    }
+
+    async fn get_partition(
+        &self,
+        request: Request<v1::GetPartitionRequest>,
+    ) -> Result<Response<v1::GetPartitionResponse>, Status> {
+        self.partition(request).await
     }
 }
 

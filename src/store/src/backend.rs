@@ -6,6 +6,7 @@ pub(crate) mod sled;
 use std::io;
 
 /// A change of one key.
+#[derive(Clone)]
 pub(crate) enum RawWrite {
     Put(Vec<u8>, Vec<u8>),
     Delete(Vec<u8>),
@@ -35,4 +36,23 @@ pub(crate) trait Backend: Send + Sync {
 
     /// Free bytes where it writes; `None` where there is no such limit.
     fn free_bytes(&self) -> io::Result<Option<u64>>;
+
+    /// Begins to write everything anew, into files that hold nothing but what there is, if so many
+    /// bytes stay free. Until the end reads come from the files before; whatever is applied goes into
+    /// both.
+    fn rewrite_begin(&self, reserve: u64) -> io::Result<()>;
+
+    /// Copies the next part; true once everything is copied and synced. After an error the files
+    /// before go on as they are.
+    fn rewrite_step(&self) -> io::Result<bool>;
+
+    /// Lets the new files count, all at once. After an error nobody knows which files count. What is
+    /// left over of the files before is the caller's to remove.
+    fn rewrite_end(&self) -> io::Result<LeftOver>;
+
+    /// Forgets a rewrite that did not come to its end.
+    fn rewrite_give_up(&self);
 }
+
+/// What is left over of a rewrite: the call closes and removes the files before. It takes its time.
+pub(crate) type LeftOver = Box<dyn FnOnce() -> io::Result<()> + Send>;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use crate::backend::sled::is_made;
 use crate::error::StoreError;
 use crate::lock::DirectoryLock;
 
@@ -12,7 +13,7 @@ use crate::lock::DirectoryLock;
 /// # Errors
 /// `NotInitialized`, `Locked`, or trouble with either directory.
 pub fn copy_files(from: &Path, to: &Path) -> Result<(), StoreError> {
-    if !from.join("db").try_exists()? {
+    if !is_made(from)? {
         return Err(StoreError::NotInitialized(from.to_owned()));
     }
     let _lock = DirectoryLock::acquire(from)?;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use fieldseal_crypto::record;
 
+use crate::backend::sled::is_made;
 use crate::backend::{Backend, RawWrite};
 use crate::error::StoreError;
 use crate::lock::Hold;
@@ -172,7 +173,7 @@ impl Store {
                 // The directory's own name must survive a loss of power too.
                 fs::File::open(parent)?.sync_all()?;
             }
-            if directory.join("db").try_exists()? {
+            if is_made(directory)? {
                 return Err(StoreError::AlreadyInitialized(directory.clone()));
             }
         }

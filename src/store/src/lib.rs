@@ -16,6 +16,7 @@ mod generations;
 mod import;
 mod lock;
 mod path;
+mod rewrite;
 mod scrub;
 mod snapshot;
 mod store;

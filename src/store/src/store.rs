@@ -13,12 +13,13 @@ use zeroize::Zeroizing;
 
 use crate::backend::Backend;
 use crate::backend::memory::MemoryDisk;
-use crate::backend::sled::SledBackend;
+use crate::backend::sled::{SledBackend, is_made};
 use crate::committer::{Committer, Order};
 use crate::damage::Trouble;
 use crate::error::{StoreError, TxnError};
 use crate::lock::{DirectoryLock, Hold};
 use crate::path::{self, Kind, Path, Prefix};
+use crate::rewrite::Rewrites;
 use crate::stored::{OUTBOX, open_outbox, open_value};
 use crate::txn::Txn;
 
@@ -163,6 +164,7 @@ pub(crate) struct Inner {
     pub(crate) reserve_bytes: u64,
     opened_at: Position,
     orders: SyncSender<Order>,
+    pub(crate) rewrites: Rewrites,
     // Given up when the last handle and the committer are gone: after the backend, so it stands last.
     _lock: Hold,
 }
@@ -198,7 +200,7 @@ impl Store {
         outbox: mpsc::UnboundedSender<OutboxEntry>,
     ) -> Result<Self, StoreError> {
         if let BackendSettings::Sled(directory) = &settings.backend
-            && !directory.join("db").try_exists()?
+            && !is_made(directory)?
         {
             return Err(StoreError::NotInitialized(directory.clone()));
         }
@@ -245,6 +247,7 @@ impl Store {
         let acc = state.value.as_slice().try_into();
         let acc = acc.map_err(|_| StoreError::Corrupt("an unreadable state record".into()))?;
         let (secrets, applying) = (Arc::new(secrets), Arc::<RwLock<()>>::default());
+        let rewrites = Rewrites::load(&*backend, &secrets)?;
         let opened_at = Position { revision: state.revision, anchor: secrets.anchor.mac(&acc) };
         let (orders, queue) = sync_channel(settings.queue);
         let committer = Committer {
@@ -260,7 +263,8 @@ impl Store {
             trouble: trouble.clone(),
             space: None,
             snapshots: Vec::new(),
-            _lock: lock.clone(),
+            rewrites: rewrites.clone(),
+            lock: lock.clone(),
         };
         let thread = std::thread::Builder::new().name("store-commit".into());
         thread.spawn(move || committer.run(&queue))?;
@@ -272,6 +276,7 @@ impl Store {
             reserve_bytes: settings.reserve_bytes,
             opened_at,
             orders,
+            rewrites,
             _lock: lock,
         };
         Ok(Self { inner: Arc::new(inner) })

@@ -33,6 +33,7 @@ pub(crate) enum Write {
 pub struct Txn {
     pub(crate) guards: Vec<Guard>,
     pub(crate) writes: Vec<Write>,
+    pub(crate) erases: bool,
     pub(crate) event: Event,
 }
 
@@ -40,7 +41,7 @@ impl Txn {
     /// A transaction that leaves this event in the outbox.
     #[must_use]
     pub fn new(event: Event) -> Self {
-        Self { guards: Vec::new(), writes: Vec::new(), event }
+        Self { guards: Vec::new(), writes: Vec::new(), erases: false, event }
     }
 
     /// Only if no record stands at `path`.
@@ -70,6 +71,14 @@ impl Txn {
     #[must_use]
     pub fn update(mut self, path: Path, update: Update) -> Self {
         self.writes.push(Write::Update(path, update));
+        self
+    }
+
+    /// What this replaces or removes must leave the files too, with all that were written before:
+    /// [`Store::is_rewrite_due`](crate::Store::is_rewrite_due) says so until that is done.
+    #[must_use]
+    pub fn erasing(mut self) -> Self {
+        self.erases = true;
         self
     }
 

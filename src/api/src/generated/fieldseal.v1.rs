@@ -324,7 +324,7 @@ pub mod encryption_service_client {
     /// bytes and another key)
     /// PERMISSION_DENIED    no policy rule allows it (PERMISSION_DENIED)
     /// NOT_FOUND            the key or its data key does not exist (KEY_NOT_FOUND, DATA_KEY_NOT_FOUND)
-    /// FAILED_PRECONDITION  KEY_VERSION_DISABLED, KEY_VERSION_DESTROYED
+    /// FAILED_PRECONDITION  KEY_VERSION_DISABLED, KEY_VERSION_DESTROYED, PARTITION_SHREDDED
     /// ABORTED              other calls made the same data key first, again and again: try again (CONFLICT)
     /// RESOURCE_EXHAUSTED   a queue is full: try again (AUDIT_BUSY, STORE_BUSY); or there is no space for
     /// another data key (STORE_FULL); or as many as there can be (LIMIT_REACHED)
@@ -599,7 +599,7 @@ pub mod encryption_service_server {
     /// bytes and another key)
     /// PERMISSION_DENIED    no policy rule allows it (PERMISSION_DENIED)
     /// NOT_FOUND            the key or its data key does not exist (KEY_NOT_FOUND, DATA_KEY_NOT_FOUND)
-    /// FAILED_PRECONDITION  KEY_VERSION_DISABLED, KEY_VERSION_DESTROYED
+    /// FAILED_PRECONDITION  KEY_VERSION_DISABLED, KEY_VERSION_DESTROYED, PARTITION_SHREDDED
     /// ABORTED              other calls made the same data key first, again and again: try again (CONFLICT)
     /// RESOURCE_EXHAUSTED   a queue is full: try again (AUDIT_BUSY, STORE_BUSY); or there is no space for
     /// another data key (STORE_FULL); or as many as there can be (LIMIT_REACHED)
@@ -1051,6 +1051,145 @@ pub struct RotateKeyResponse {
     #[prost(message, optional, tag = "4")]
     pub receipt: ::core::option::Option<AuditReceipt>,
 }
+/// A partition of a key. Its name is not repeated in answers: whoever asks knows it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Partition {
+    /// What can be done with it.
+    #[prost(enumeration = "PartitionState", tag = "1")]
+    pub state: i32,
+    /// How many data keys it has.
+    #[prost(uint64, tag = "2")]
+    pub data_keys: u64,
+    /// When it was shredded, while it waits to be erased.
+    #[prost(message, optional, tag = "3")]
+    pub shred_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// When its data keys go, if the sidecar runs until then. The window counts time that the
+    /// installation has seen pass, so a clock that is wrong or a sidecar that does not run delay it.
+    #[prost(message, optional, tag = "4")]
+    pub due_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// When its data keys went, the last time.
+    #[prost(message, optional, tag = "5")]
+    pub erase_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// How many went then.
+    #[prost(uint64, tag = "6")]
+    pub erased_data_keys: u64,
+}
+/// Request of KeyService.ShredPartition.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ShredPartitionRequest {
+    /// `keys/{key}`. Required.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// The partition, as it is stated to Encrypt.
+    #[prost(string, tag = "2")]
+    pub partition: ::prost::alloc::string::String,
+    /// That the default partition is meant: everything that has no partition. Then, and only then,
+    /// `partition` is empty.
+    #[prost(bool, tag = "3")]
+    pub default_partition: bool,
+    /// How long it can be restored. Absent: as configured (keys.shred_window_hours, 7 days unless changed). At
+    /// least as configured (keys.shred_window_least_hours, 24 hours unless changed), at most 90 days.
+    #[prost(message, optional, tag = "4")]
+    pub window: ::core::option::Option<::prost_types::Duration>,
+    /// As in CreateKeyRequest.
+    #[prost(string, tag = "5")]
+    pub request_id: ::prost::alloc::string::String,
+    /// As in CreateKeyRequest.
+    #[prost(bool, tag = "6")]
+    pub validate_only: bool,
+    /// Why.
+    #[prost(message, optional, tag = "7")]
+    pub reason: ::core::option::Option<AccessReason>,
+}
+/// Response of KeyService.ShredPartition.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ShredPartitionResponse {
+    /// The partition; with validate_only as it would be.
+    #[prost(message, optional, tag = "1")]
+    pub partition: ::core::option::Option<Partition>,
+    /// The audit record; absent with validate_only and for a repeated request_id.
+    #[prost(message, optional, tag = "2")]
+    pub receipt: ::core::option::Option<AuditReceipt>,
+}
+/// Request of KeyService.RestorePartition.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RestorePartitionRequest {
+    /// `keys/{key}`. Required.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// The partition; empty for the default partition.
+    #[prost(string, tag = "2")]
+    pub partition: ::prost::alloc::string::String,
+    /// As in CreateKeyRequest.
+    #[prost(string, tag = "3")]
+    pub request_id: ::prost::alloc::string::String,
+    /// As in CreateKeyRequest.
+    #[prost(bool, tag = "4")]
+    pub validate_only: bool,
+    /// Why.
+    #[prost(message, optional, tag = "5")]
+    pub reason: ::core::option::Option<AccessReason>,
+}
+/// Response of KeyService.RestorePartition.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RestorePartitionResponse {
+    /// The partition.
+    #[prost(message, optional, tag = "1")]
+    pub partition: ::core::option::Option<Partition>,
+    /// The audit record; absent with validate_only and for a repeated request_id.
+    #[prost(message, optional, tag = "2")]
+    pub receipt: ::core::option::Option<AuditReceipt>,
+}
+/// Request of KeyService.ReopenPartition.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReopenPartitionRequest {
+    /// `keys/{key}`. Required.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// The partition; empty for the default partition.
+    #[prost(string, tag = "2")]
+    pub partition: ::prost::alloc::string::String,
+    /// As in CreateKeyRequest.
+    #[prost(string, tag = "3")]
+    pub request_id: ::prost::alloc::string::String,
+    /// As in CreateKeyRequest.
+    #[prost(bool, tag = "4")]
+    pub validate_only: bool,
+    /// Why.
+    #[prost(message, optional, tag = "5")]
+    pub reason: ::core::option::Option<AccessReason>,
+}
+/// Response of KeyService.ReopenPartition.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReopenPartitionResponse {
+    /// The partition.
+    #[prost(message, optional, tag = "1")]
+    pub partition: ::core::option::Option<Partition>,
+    /// The audit record; absent with validate_only and for a repeated request_id.
+    #[prost(message, optional, tag = "2")]
+    pub receipt: ::core::option::Option<AuditReceipt>,
+}
+/// Request of KeyService.GetPartition.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetPartitionRequest {
+    /// `keys/{key}`. Required.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// The partition; empty for the default partition.
+    #[prost(string, tag = "2")]
+    pub partition: ::prost::alloc::string::String,
+}
+/// Response of KeyService.GetPartition.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetPartitionResponse {
+    /// The partition.
+    #[prost(message, optional, tag = "1")]
+    pub partition: ::core::option::Option<Partition>,
+    /// Once it was erased and nothing of its data keys is in the files of the store: a receipt of that,
+    /// signed with the log's key (docs/shredding.md). A JSON document; each one is made anew.
+    #[prost(string, tag = "2")]
+    pub shred_receipt: ::prost::alloc::string::String,
+}
 /// What can be done with a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -1092,6 +1231,47 @@ impl KeyVersionState {
         }
     }
 }
+/// What can be done with a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum PartitionState {
+    /// Never sent.
+    Unspecified = 0,
+    /// Its values open, and it takes new ones.
+    Open = 1,
+    /// Nothing opens; it can be restored until its window is over.
+    Shredding = 2,
+    /// Its data keys are being removed.
+    Erasing = 3,
+    /// Its data keys are gone for good. It takes new values only once it is opened anew.
+    Erased = 4,
+}
+impl PartitionState {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "PARTITION_STATE_UNSPECIFIED",
+            Self::Open => "PARTITION_STATE_OPEN",
+            Self::Shredding => "PARTITION_STATE_SHREDDING",
+            Self::Erasing => "PARTITION_STATE_ERASING",
+            Self::Erased => "PARTITION_STATE_ERASED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "PARTITION_STATE_UNSPECIFIED" => Some(Self::Unspecified),
+            "PARTITION_STATE_OPEN" => Some(Self::Open),
+            "PARTITION_STATE_SHREDDING" => Some(Self::Shredding),
+            "PARTITION_STATE_ERASING" => Some(Self::Erasing),
+            "PARTITION_STATE_ERASED" => Some(Self::Erased),
+            _ => None,
+        }
+    }
+}
 /// Generated client implementations.
 pub mod key_service_client {
     #![allow(
@@ -1110,10 +1290,14 @@ pub mod key_service_client {
     /// before you repeat the call, and repeat it with the same request_id.
     ///
     /// INVALID_ARGUMENT    KEY_NAME_INVALID, RESOURCE_NAME_INVALID, REQUEST_ID_INVALID, PAGE_INVALID,
-    /// PURPOSE_INVALID, TICKET_INVALID, END_USER_ASSERTION_UNSUPPORTED
+    /// PURPOSE_INVALID, TICKET_INVALID, END_USER_ASSERTION_UNSUPPORTED,
+    /// PARTITION_INVALID; a window that is too short or too long
+    /// (SHRED_WINDOW_INVALID); an empty partition where none was meant
+    /// (DEFAULT_PARTITION_NOT_MEANT)
     /// PERMISSION_DENIED   no policy rule allows it (PERMISSION_DENIED)
-    /// NOT_FOUND           KEY_NOT_FOUND
+    /// NOT_FOUND           KEY_NOT_FOUND; nothing was encrypted in the partition (PARTITION_NOT_FOUND)
     /// ALREADY_EXISTS      KEY_EXISTS; REQUEST_ID_REUSED for another request under the same request_id
+    /// FAILED_PRECONDITION the partition's state does not allow it (PARTITION_STATE_INVALID)
     /// ABORTED             the key changed since it was read: read it again (ETAG_MISMATCH); or another
     /// change of it came first: try again (CONFLICT)
     /// RESOURCE_EXHAUSTED  as many keys or versions as there can be (LIMIT_REACHED); no space for the
@@ -1302,6 +1486,108 @@ pub mod key_service_client {
                 .insert(GrpcMethod::new("fieldseal.v1.KeyService", "RotateKey"));
             self.inner.unary(req, path, codec).await
         }
+        /// Makes every value of a partition, a tenant or one person, unreadable: at once for readers, for
+        /// good once the window is over and its data keys are gone. From the answer on nothing opens and
+        /// nothing is encrypted in it, and the calls that began before are over.
+        pub async fn shred_partition(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ShredPartitionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ShredPartitionResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/fieldseal.v1.KeyService/ShredPartition",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("fieldseal.v1.KeyService", "ShredPartition"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Takes a shred back whose window is not over: what was encrypted before opens again.
+        pub async fn restore_partition(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RestorePartitionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RestorePartitionResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/fieldseal.v1.KeyService/RestorePartition",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("fieldseal.v1.KeyService", "RestorePartition"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Lets a partition that was erased take new values. What was encrypted before never opens again.
+        pub async fn reopen_partition(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ReopenPartitionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ReopenPartitionResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/fieldseal.v1.KeyService/ReopenPartition",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("fieldseal.v1.KeyService", "ReopenPartition"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// The state of a partition and, once it was erased, a signed receipt of that.
+        pub async fn get_partition(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetPartitionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetPartitionResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/fieldseal.v1.KeyService/GetPartition",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("fieldseal.v1.KeyService", "GetPartition"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -1347,6 +1633,40 @@ pub mod key_service_server {
             tonic::Response<super::RotateKeyResponse>,
             tonic::Status,
         >;
+        /// Makes every value of a partition, a tenant or one person, unreadable: at once for readers, for
+        /// good once the window is over and its data keys are gone. From the answer on nothing opens and
+        /// nothing is encrypted in it, and the calls that began before are over.
+        async fn shred_partition(
+            &self,
+            request: tonic::Request<super::ShredPartitionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ShredPartitionResponse>,
+            tonic::Status,
+        >;
+        /// Takes a shred back whose window is not over: what was encrypted before opens again.
+        async fn restore_partition(
+            &self,
+            request: tonic::Request<super::RestorePartitionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RestorePartitionResponse>,
+            tonic::Status,
+        >;
+        /// Lets a partition that was erased take new values. What was encrypted before never opens again.
+        async fn reopen_partition(
+            &self,
+            request: tonic::Request<super::ReopenPartitionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ReopenPartitionResponse>,
+            tonic::Status,
+        >;
+        /// The state of a partition and, once it was erased, a signed receipt of that.
+        async fn get_partition(
+            &self,
+            request: tonic::Request<super::GetPartitionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetPartitionResponse>,
+            tonic::Status,
+        >;
     }
     /// Creates, shows and rotates keys. No call ever returns key material.
     ///
@@ -1355,10 +1675,14 @@ pub mod key_service_server {
     /// before you repeat the call, and repeat it with the same request_id.
     ///
     /// INVALID_ARGUMENT    KEY_NAME_INVALID, RESOURCE_NAME_INVALID, REQUEST_ID_INVALID, PAGE_INVALID,
-    /// PURPOSE_INVALID, TICKET_INVALID, END_USER_ASSERTION_UNSUPPORTED
+    /// PURPOSE_INVALID, TICKET_INVALID, END_USER_ASSERTION_UNSUPPORTED,
+    /// PARTITION_INVALID; a window that is too short or too long
+    /// (SHRED_WINDOW_INVALID); an empty partition where none was meant
+    /// (DEFAULT_PARTITION_NOT_MEANT)
     /// PERMISSION_DENIED   no policy rule allows it (PERMISSION_DENIED)
-    /// NOT_FOUND           KEY_NOT_FOUND
+    /// NOT_FOUND           KEY_NOT_FOUND; nothing was encrypted in the partition (PARTITION_NOT_FOUND)
     /// ALREADY_EXISTS      KEY_EXISTS; REQUEST_ID_REUSED for another request under the same request_id
+    /// FAILED_PRECONDITION the partition's state does not allow it (PARTITION_STATE_INVALID)
     /// ABORTED             the key changed since it was read: read it again (ETAG_MISMATCH); or another
     /// change of it came first: try again (CONFLICT)
     /// RESOURCE_EXHAUSTED  as many keys or versions as there can be (LIMIT_REACHED); no space for the
@@ -1608,6 +1932,186 @@ pub mod key_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RotateKeySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/fieldseal.v1.KeyService/ShredPartition" => {
+                    #[allow(non_camel_case_types)]
+                    struct ShredPartitionSvc<T: KeyService>(pub Arc<T>);
+                    impl<
+                        T: KeyService,
+                    > tonic::server::UnaryService<super::ShredPartitionRequest>
+                    for ShredPartitionSvc<T> {
+                        type Response = super::ShredPartitionResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ShredPartitionRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as KeyService>::shred_partition(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ShredPartitionSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/fieldseal.v1.KeyService/RestorePartition" => {
+                    #[allow(non_camel_case_types)]
+                    struct RestorePartitionSvc<T: KeyService>(pub Arc<T>);
+                    impl<
+                        T: KeyService,
+                    > tonic::server::UnaryService<super::RestorePartitionRequest>
+                    for RestorePartitionSvc<T> {
+                        type Response = super::RestorePartitionResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RestorePartitionRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as KeyService>::restore_partition(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RestorePartitionSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/fieldseal.v1.KeyService/ReopenPartition" => {
+                    #[allow(non_camel_case_types)]
+                    struct ReopenPartitionSvc<T: KeyService>(pub Arc<T>);
+                    impl<
+                        T: KeyService,
+                    > tonic::server::UnaryService<super::ReopenPartitionRequest>
+                    for ReopenPartitionSvc<T> {
+                        type Response = super::ReopenPartitionResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ReopenPartitionRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as KeyService>::reopen_partition(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ReopenPartitionSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/fieldseal.v1.KeyService/GetPartition" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetPartitionSvc<T: KeyService>(pub Arc<T>);
+                    impl<
+                        T: KeyService,
+                    > tonic::server::UnaryService<super::GetPartitionRequest>
+                    for GetPartitionSvc<T> {
+                        type Response = super::GetPartitionResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetPartitionRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as KeyService>::get_partition(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetPartitionSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

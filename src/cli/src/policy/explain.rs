@@ -49,6 +49,10 @@ fn parse(arguments: &ExplainArguments) -> Result<Asked, Failure> {
     let fits = match (Subject::of(arguments.action), stated) {
         (Subject::Column, [true, true, true, _]) => Ok(()),
         (Subject::Column, _) => Err("one column: state --key, --table and --column"),
+        (Subject::Partition, [true, false, false, _]) => Ok(()),
+        (Subject::Partition, _) => {
+            Err("a partition of one key: state --key, and no table or column")
+        }
         (Subject::Key, [true, false, false, false]) => Ok(()),
         (Subject::Key, _) => Err("one key: state --key, and no table, column or partition"),
         (Subject::Installation, [false, false, false, false]) => Ok(()),

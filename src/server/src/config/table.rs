@@ -206,6 +206,29 @@ pub static SETTINGS: &[Setting] = &[
         },
     },
     Setting {
+        name: "keys.shred_window_hours",
+        meaning: "How long a shredded partition can be restored, where the caller names no window.",
+        kind: Kind::Number {
+            unit: "hours",
+            default: 168,
+            least: 0,
+            most: 2_160,
+            set: |config, number| config.shred_window = hours(number),
+        },
+    },
+    Setting {
+        name: "keys.shred_window_least_hours",
+        meaning: "The shortest such window that a caller may name. With 0 one caller can make key \
+            material go at once; nobody else has time to notice.",
+        kind: Kind::Number {
+            unit: "hours",
+            default: 24,
+            least: 0,
+            most: 2_160,
+            set: |config, number| config.shred_window_least = hours(number),
+        },
+    },
+    Setting {
         name: "limits.connections",
         meaning: "Connections at the same time, pending handshakes included.",
         kind: Kind::Number {
@@ -407,6 +430,10 @@ pub static OTHER_VARIABLES: &[OtherVariable] = &[
 
 fn seconds(number: u32) -> Duration {
     Duration::from_secs(u64::from(number))
+}
+
+fn hours(number: u32) -> Duration {
+    seconds(number).saturating_mul(3600)
 }
 
 fn count(number: u32) -> usize {

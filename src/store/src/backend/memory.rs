@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::{Backend, RawWrite};
+use super::{Backend, LeftOver, RawWrite};
 
 type Map = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -124,4 +124,20 @@ impl Backend for MemoryDisk {
     fn free_bytes(&self) -> io::Result<Option<u64>> {
         Ok(self.0.lock().faults.free_bytes)
     }
+
+    // It keeps nothing of what was removed.
+    fn rewrite_begin(&self, _reserve: u64) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn rewrite_step(&self) -> io::Result<bool> {
+        self.sync()?;
+        Ok(true)
+    }
+
+    fn rewrite_end(&self) -> io::Result<LeftOver> {
+        Ok(Box::new(|| Ok(())))
+    }
+
+    fn rewrite_give_up(&self) {}
 }

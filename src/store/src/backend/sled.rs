@@ -4,14 +4,21 @@
 //! every sync is followed by `fdatasync` of sled's `db` file. Corruption makes sled panic while it
 //! opens; it is opened once, on a thread of its own, where a panic becomes a clear error.
 
-use std::fs::{self, File, Permissions};
+mod live;
+mod rewriting;
+
+use std::fs;
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
-use super::{Backend, RawWrite};
+use parking_lot::{Mutex, RwLock};
+
+use self::live::Live;
+pub(crate) use self::live::is_made;
+use self::rewriting::Rewriting;
+use super::{Backend, LeftOver, RawWrite};
 use crate::damage::{self, Trouble};
 use crate::error::StoreError;
 use crate::store::Health;
@@ -24,46 +31,31 @@ const TRIES: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(10);
 
 pub(crate) struct SledBackend {
-    db: ::sled::Db,
-    file: File,
-    /// Device and inode of the file: one put in its place is another.
-    identity: (u64, u64),
+    /// The store's directory.
     directory: PathBuf,
+    live: RwLock<Live>,
+    rewriting: Mutex<Option<Rewriting>>,
     trouble: Trouble,
+    #[cfg(test)]
+    pub(crate) seen: Mutex<Option<Box<dyn FnMut(&str) + Send>>>,
 }
 
 impl SledBackend {
-    /// Opens the database in `directory`, or makes it.
+    /// Opens the database in `directory`, or makes it. What an unfinished or a finished rewrite left
+    /// over is removed.
     pub(crate) fn open(directory: &Path, trouble: Trouble) -> Result<Self, StoreError> {
-        remove_unfinished(directory)?;
-        let config =
-            ::sled::Config::new().path(directory).cache_capacity(CACHE_BYTES).flush_every_ms(None);
-        damage::watch_threads();
-        let opening = std::thread::Builder::new().name("store-open".into());
-        let (ended, opened) = sync_channel(1);
-        opening.spawn(move || {
-            // Nobody waits any more if a thread that this one waits for is gone.
-            let _gone = ended.send(damage::calmly(|| open_unlocked(&config)));
-        })?;
-        let db = match damage::wait(&opened) {
-            Some(Some(Ok(db))) => db,
-            Some(Some(Err(error))) => return Err(failure(error).into()),
-            Some(None) | None => {
-                return Err(StoreError::Corrupt(format!(
-                    "the database in {} cannot be opened; restore it from a backup",
-                    directory.display()
-                )));
-            }
-        };
-        let path = directory.join("db");
-        fs::set_permissions(directory, Permissions::from_mode(0o700))?;
-        fs::set_permissions(&path, Permissions::from_mode(0o600))?;
-        // sled syncs its files but not their names.
-        File::open(directory)?.sync_all()?;
-        let file = File::open(path)?;
-        let metadata = file.metadata()?;
-        let identity = (metadata.dev(), metadata.ino());
-        Ok(Self { db, file, identity, directory: directory.to_owned(), trouble })
+        if is_made(directory)? {
+            live::remove_others(directory, &|_| {})?;
+        }
+        let live = Live::open(&live::current(directory)?)?;
+        Ok(Self {
+            directory: directory.to_owned(),
+            live: RwLock::new(live),
+            rewriting: Mutex::default(),
+            trouble,
+            #[cfg(test)]
+            seen: Mutex::default(),
+        })
     }
 
     /// Runs what sled does. Where it panics, or says so itself, its files contradict each other.
@@ -76,6 +68,28 @@ impl SledBackend {
             self.trouble.set(Health::Damaged(error.to_string()));
         }
         done
+    }
+}
+
+/// Opens sled's database in this directory, or makes it.
+fn open_database(directory: &Path) -> Result<::sled::Db, StoreError> {
+    remove_unfinished(directory)?;
+    let config =
+        ::sled::Config::new().path(directory).cache_capacity(CACHE_BYTES).flush_every_ms(None);
+    damage::watch_threads();
+    let opening = std::thread::Builder::new().name("store-open".into());
+    let (ended, opened) = sync_channel(1);
+    opening.spawn(move || {
+        // Nobody waits any more if a thread that this one waits for is gone.
+        let _gone = ended.send(damage::calmly(|| open_unlocked(&config)));
+    })?;
+    match damage::wait(&opened) {
+        Some(Some(Ok(db))) => Ok(db),
+        Some(Some(Err(error))) => Err(failure(error).into()),
+        Some(None) | None => Err(StoreError::Corrupt(format!(
+            "the database in {} cannot be opened; restore it from a backup",
+            directory.display()
+        ))),
     }
 }
 
@@ -121,7 +135,7 @@ fn damaged() -> io::Error {
 
 impl Backend for SledBackend {
     fn get(&self, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
-        Ok(self.calm(|| self.db.get(key))?.map(|value| value.to_vec()))
+        Ok(self.calm(|| self.live.read().db.get(key))?.map(|value| value.to_vec()))
     }
 
     fn range(
@@ -136,8 +150,8 @@ impl Backend for SledBackend {
             None => Bound::Included(prefix.to_vec()),
         };
         self.calm(|| {
-            let mut entries = Vec::new();
-            for entry in self.db.range::<Vec<u8>, _>((from, Bound::Unbounded)).take(limit) {
+            let (live, mut entries) = (self.live.read(), Vec::new());
+            for entry in live.db.range::<Vec<u8>, _>((from, Bound::Unbounded)).take(limit) {
                 let (key, value) = entry?;
                 if !key.starts_with(prefix) {
                     break;
@@ -149,28 +163,38 @@ impl Backend for SledBackend {
     }
 
     fn apply(&self, writes: Vec<RawWrite>) -> io::Result<()> {
-        let mut batch = ::sled::Batch::default();
-        for write in writes {
-            match write {
-                RawWrite::Put(key, value) => batch.insert(key, value),
-                RawWrite::Delete(key) => batch.remove(key),
-            }
-        }
-        self.calm(|| self.db.apply_batch(batch))
+        self.repeat(&writes);
+        self.calm(|| self.live.read().apply(writes))
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.calm(|| self.db.flush())?;
-        self.file.sync_data()
+        let live = self.live.read();
+        self.calm(|| live.flush())?;
+        live.file.sync_data()
     }
 
     fn is_in_place(&self) -> bool {
-        let place = fs::metadata(self.directory.join("db"));
-        place.is_ok_and(|found| (found.dev(), found.ino()) == self.identity)
+        self.live.read().is_in_place()
     }
 
     fn free_bytes(&self) -> io::Result<Option<u64>> {
         let figures = rustix::fs::statvfs(&self.directory)?;
         Ok(Some(figures.f_bavail.saturating_mul(figures.f_frsize)))
+    }
+
+    fn rewrite_begin(&self, reserve: u64) -> io::Result<()> {
+        self.begin(reserve)
+    }
+
+    fn rewrite_step(&self) -> io::Result<bool> {
+        self.step()
+    }
+
+    fn rewrite_end(&self) -> io::Result<LeftOver> {
+        self.end()
+    }
+
+    fn rewrite_give_up(&self) {
+        self.give_up();
     }
 }

@@ -1,0 +1,117 @@
+//! Receipts of erasures: written to a file, and checked with the log's public key alone.
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use fieldseal_audit::verify;
+use fieldseal_engine::{SHRED_RECEIPT, commitment};
+use fieldseal_model::Partition;
+use serde_json::Value;
+
+use crate::arguments::CheckReceiptArguments;
+use crate::failure::{Exit, Failure};
+use crate::output::{Output, Table};
+
+/// Most bytes of a receipt.
+const MAX_BYTES: u64 = 1024 * 1024;
+
+/// Writes a receipt to a new file.
+pub(super) fn write(path: &Path, receipt: &str) -> Result<(), Failure> {
+    if receipt.is_empty() {
+        let what = "there is no receipt: the partition is not erased, or still leaves the files";
+        return Err(Failure::new(Exit::NotFound, "RECEIPT_NOT_FOUND", what)
+            .advise("ask again once `key partition` says that there is one"));
+    }
+    let mut options = OpenOptions::new();
+    let file = options.write(true).create_new(true).mode(0o600).open(path);
+    let written = file.and_then(|mut file| {
+        file.write_all(receipt.as_bytes())?;
+        file.sync_all()
+    });
+    written.map_err(|error| Failure::io("cannot write", path, &error))
+}
+
+/// Runs `key check-receipt`.
+pub(super) fn check(arguments: &CheckReceiptArguments, output: &Output) -> Result<(), Failure> {
+    let key = read(&arguments.public_key)?;
+    let key = verify::public_key(&key)
+        .map_err(|error| Failure::usage("PUBLIC_KEY_INVALID", error.to_string()))?;
+    let file = read(&arguments.file)?;
+    let document: Value = serde_json::from_str(&file).map_err(|_| no_receipt())?;
+    let text = |value: &Value, name: &str| -> Result<String, Failure> {
+        value.get(name).and_then(Value::as_str).map(str::to_owned).ok_or_else(no_receipt)
+    };
+    let (signed, signature) = (text(&document, "receipt")?, text(&document, "signature")?);
+    let signature = bytes(&signature).and_then(|bytes| bytes.try_into().ok());
+    let signature: [u8; 64] = signature.ok_or_else(no_receipt)?;
+    if !key.verify_statement(SHRED_RECEIPT, &[signed.as_bytes()], &signature) {
+        return Err(wrong("the log of this public key did not sign this receipt"));
+    }
+    let statement: Value = serde_json::from_str(&signed).map_err(|_| no_receipt())?;
+    if text(&statement, "statement")? != SHRED_RECEIPT
+        || text(&statement, "origin")? != key.origin()
+    {
+        return Err(no_receipt());
+    }
+    let r = bytes(&text(&statement, "r")?).ok_or_else(no_receipt)?;
+    let stated = bytes(&text(&statement, "partition_sha256")?).ok_or_else(no_receipt)?;
+    if stated != commitment(&r, &Partition::parse(&arguments.partition)?) {
+        return Err(wrong("this receipt is about another partition"));
+    }
+    output.show(|| statement.clone(), || shown(&statement))
+}
+
+fn shown(statement: &Value) -> String {
+    let mut table = Table::bare();
+    table.row(["verified", "the log's key signed it, and it is about this partition"]);
+    let rows = [
+        ("key", "key"),
+        ("erased", "erased_at"),
+        ("data keys", "data_keys"),
+        ("log", "origin"),
+        ("record", "record"),
+        ("issued", "issued_at"),
+    ];
+    for (what, name) in rows {
+        let value = match statement.get(name) {
+            Some(Value::String(text)) => text.clone(),
+            Some(other) => other.to_string(),
+            None => String::new(),
+        };
+        table.row([what, &value]);
+    }
+    for id in statement.get("data_key_ids").and_then(Value::as_array).into_iter().flatten() {
+        table.row(["data key", id.as_str().unwrap_or_default()]);
+    }
+    for backup in statement.get("backups").and_then(Value::as_array).into_iter().flatten() {
+        let part = |name| backup.get(name).and_then(Value::as_str).unwrap_or_default();
+        let kept = format!("{}, kept until {}", part("name"), part("expires_at"));
+        table.row(["still in backup", &kept]);
+    }
+    let not_covered = statement.get("not_covered").and_then(Value::as_str).unwrap_or_default();
+    format!("{}\n{not_covered}", table.text())
+}
+
+fn read(path: &Path) -> Result<String, Failure> {
+    use std::io::Read as _;
+    let mut bytes = Vec::new();
+    let read =
+        std::fs::File::open(path).and_then(|file| file.take(MAX_BYTES).read_to_end(&mut bytes));
+    read.map_err(|error| Failure::io("cannot read", path, &error))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn bytes(hexadecimal: &str) -> Option<Vec<u8>> {
+    let digits = hexadecimal.as_bytes().chunks(2);
+    digits.map(|two| u8::from_str_radix(std::str::from_utf8(two).ok()?, 16).ok()).collect()
+}
+
+fn no_receipt() -> Failure {
+    Failure::usage("RECEIPT_INVALID", "this file is no receipt of an erasure")
+}
+
+fn wrong(what: &str) -> Failure {
+    Failure::new(Exit::Tampered, "RECEIPT_WRONG", what)
+}

@@ -1,0 +1,68 @@
+//! The receipt of an erasure: a statement signed with the log's key, that anybody who knows the
+//! partition and the log's public key can check without the sidecar (docs/shredding.md).
+
+use fieldseal_crypto::{random, sha256};
+use fieldseal_keys::{Erased, PartitionView};
+use fieldseal_model::{KeyId, Partition};
+use serde_json::{Value, json};
+
+use crate::engine::Engine;
+use crate::refusal::RefusalCause;
+
+/// What kind of statement it is, for its signature and in its text.
+pub const SHRED_RECEIPT: &str = "fieldseal.dev/shred-receipt/v1";
+/// What no receipt can say.
+const NOT_COVERED: &str = "Copies taken elsewhere are not covered: of the state directory, of its \
+    disk, of a snapshot, or of a backup that this installation does not know. See \"Shred a person or \
+    tenant\" in docs/operations.md for how to make even those useless.";
+
+impl Engine {
+    /// A receipt, made anew, if the partition was erased and nothing of its data keys is in the
+    /// store's files.
+    pub(crate) async fn shred_receipt(
+        &self,
+        view: &PartitionView,
+    ) -> Result<Option<String>, RefusalCause> {
+        let Some(erased) = view.erased.as_ref().filter(|erased| erased.left_the_files) else {
+            return Ok(None);
+        };
+        let (reader, revision) = (self.inner.journal.reader(), erased.revision);
+        let record = tokio::task::spawn_blocking(move || reader.record_of(revision));
+        let record = record.await.map_err(|_| RefusalCause::Internal("a query was cut off"))??;
+        let record = record.ok_or(RefusalCause::Internal("an erasure without its record"))?;
+        let r: [u8; 16] = random::array()?;
+        let statement = self.statement(view, erased, record, &r).to_string();
+        let signature = self.inner.journal.sign_statement(SHRED_RECEIPT, &[statement.as_bytes()]);
+        let receipt = json!({ "receipt": statement, "signature": hexadecimal(&signature) });
+        Ok(Some(format!("{receipt:#}\n")))
+    }
+
+    fn statement(&self, view: &PartitionView, erased: &Erased, record: u64, r: &[u8]) -> Value {
+        let ids: Vec<String> = erased.key_ids.iter().map(KeyId::to_string).collect();
+        json!({
+            "statement": SHRED_RECEIPT,
+            "origin": self.inner.journal.origin(),
+            "record": record,
+            "key": view.key.as_str(),
+            "r": hexadecimal(r),
+            "partition_sha256": hexadecimal(&commitment(r, &view.partition)),
+            "erased_at": erased.at.to_string(),
+            "data_keys": erased.data_keys,
+            "data_key_ids": ids,
+            "data_key_ids_only_in_the_log": erased.data_keys.saturating_sub(ids.len() as u64),
+            "issued_at": self.inner.clock.now().to_string(),
+            "removed_from": ["the store", "the files of the store, which were written anew"],
+            "not_covered": NOT_COVERED,
+        })
+    }
+}
+
+/// `SHA-256(r | partition)`.
+#[must_use]
+pub fn commitment(r: &[u8], partition: &Partition) -> [u8; 32] {
+    sha256(&[r, partition.as_str().as_bytes()])
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,276 @@
+//! A partition that is shredded: nothing of it opens from the answer on, and for good once its window
+//! is over.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot be set up fails")]
+
+mod kit;
+
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+use fieldseal_audit::{Kind, verify};
+use fieldseal_crypto::ServiceKeyKind;
+use fieldseal_crypto::record::{AnchorKey, PathKey, StorageKey};
+use fieldseal_engine::{AuditQuery, Engine, SHRED_RECEIPT, commitment};
+use fieldseal_keys::{PartitionChange, PartitionState};
+use fieldseal_model::{AccessReason, Clock as _, KeyName, Partition, RequestId};
+use fieldseal_store::{RawEntry, Secrets, Store};
+use kit::{Place, caller, change, events, open, seal, why};
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+fn partition(name: &str) -> PartitionChange {
+    PartitionChange {
+        key: KeyName::parse("pii").unwrap(),
+        partition: Partition::parse(name).unwrap(),
+        default_partition: false,
+        window: None,
+        request_id: None,
+        validate_only: false,
+        reason: AccessReason::default(),
+    }
+}
+
+async fn state(engine: &Engine, name: &str) -> PartitionState {
+    let (key, partition) = (KeyName::parse("pii").unwrap(), Partition::parse(name).unwrap());
+    engine.partition(&caller("ops"), &key, &partition).await.unwrap().0.state
+}
+
+/// How often `change` was refused or done.
+async fn shred(engine: &Engine, change: PartitionChange) -> &'static str {
+    why(engine.shred_partition(&caller("ops"), change).await)
+}
+
+async fn restore(engine: &Engine, change: PartitionChange) -> &'static str {
+    why(engine.restore_partition(&caller("ops"), change).await)
+}
+
+async fn reopen(engine: &Engine, change: PartitionChange) -> &'static str {
+    why(engine.reopen_partition(&caller("ops"), change).await)
+}
+
+async fn restarted(place: &Place, engine: Engine) -> Engine {
+    engine.stop().await.unwrap();
+    drop(engine);
+    place.start().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_opens_from_the_answer_on_until_it_is_restored_and_for_good_once_it_is_erased() {
+    let (place, engine) = Place::with_key().await;
+    let (ada, _) = seal(&engine, "ada", "1", "of ada").await.unwrap();
+    let (bob, _) = seal(&engine, "bob", "1", "of bob").await.unwrap();
+    assert_eq!(shred(&engine, partition("ada")).await, "OK");
+    for restart in [false, true] {
+        let engine = if restart { restarted(&place, engine.clone()).await } else { engine.clone() };
+        assert_eq!(why(open(&engine, "ada", "1", &ada).await), "PARTITION_SHREDDED");
+        assert_eq!(why(seal(&engine, "ada", "2", "new").await), "PARTITION_SHREDDED");
+        assert_eq!(open(&engine, "bob", "1", &bob).await.unwrap(), "of bob");
+        // Whoever states another partition learns nothing of this one.
+        assert_eq!(why(open(&engine, "bob", "1", &ada).await), "DECRYPTION_FAILED");
+        assert_eq!(why(open(&engine, "carol", "1", &ada).await), "DECRYPTION_FAILED");
+        if restart {
+            assert_eq!(restore(&engine, partition("ada")).await, "OK");
+            assert_eq!(open(&engine, "ada", "1", &ada).await.unwrap(), "of ada");
+            seal(&engine, "ada", "2", "new").await.unwrap();
+            engine.stop().await.unwrap();
+        }
+    }
+    drop(engine);
+    let engine = place.start().await;
+    assert_eq!(shred(&engine, partition("ada")).await, "OK");
+    place.clock.advance(7 * DAY - Duration::from_secs(1));
+    engine.run_due().await;
+    assert_eq!(state(&engine, "ada").await, PartitionState::Shredding);
+    place.clock.advance(Duration::from_secs(1));
+    engine.run_due().await;
+    for restart in [false, true] {
+        let engine = if restart { restarted(&place, engine.clone()).await } else { engine.clone() };
+        assert_eq!(state(&engine, "ada").await, PartitionState::Erased);
+        assert_eq!(why(open(&engine, "ada", "1", &ada).await), "PARTITION_SHREDDED");
+        assert_eq!(why(open(&engine, "bob", "1", &ada).await), "DATA_KEY_NOT_FOUND");
+        assert_eq!(why(seal(&engine, "ada", "2", "new").await), "PARTITION_SHREDDED");
+        assert_eq!(open(&engine, "bob", "1", &bob).await.unwrap(), "of bob");
+        if restart {
+            assert_eq!(restore(&engine, partition("ada")).await, "PARTITION_STATE_INVALID");
+            assert_eq!(reopen(&engine, partition("ada")).await, "OK");
+            let (new, _) = seal(&engine, "ada", "1", "new").await.unwrap();
+            assert_eq!(open(&engine, "ada", "1", &new).await.unwrap(), "new");
+            assert_eq!(why(open(&engine, "ada", "1", &ada).await), "PARTITION_SHREDDED");
+            let query =
+                AuditQuery { partition: Some(partition("ada").partition), ..Default::default() };
+            let causes = events(&engine, query).await;
+            let causes = causes.iter().flat_map(|event| &event.items).map(|item| &item.cause);
+            let shredded = causes.filter(|cause| *cause == "PARTITION_SHREDDED").count();
+            assert!(shredded >= 5, "the true cause is on record: {shredded}");
+            engine.stop().await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_possible_is_refused_by_name_and_changes_nothing() {
+    let (place, engine) = Place::with_key().await;
+    seal(&engine, "ada", "1", "of ada").await.unwrap();
+    seal(&engine, "", "1", "of nobody").await.unwrap();
+    let with = |other: &dyn Fn(&mut PartitionChange)| {
+        let mut change = partition("ada");
+        other(&mut change);
+        change
+    };
+    let cases: [(&str, PartitionChange); 6] = [
+        ("KEY_NOT_FOUND", with(&|c| c.key = KeyName::parse("other").unwrap())),
+        ("PARTITION_NOT_FOUND", with(&|c| c.partition = Partition::parse("bob").unwrap())),
+        ("SHRED_WINDOW_INVALID", with(&|c| c.window = Some(DAY - Duration::from_secs(1)))),
+        ("SHRED_WINDOW_INVALID", with(&|c| c.window = Some(91 * DAY))),
+        ("DEFAULT_PARTITION_NOT_MEANT", with(&|c| c.partition = Partition::default())),
+        ("DEFAULT_PARTITION_NOT_MEANT", with(&|c| c.default_partition = true)),
+    ];
+    for (reason, change) in cases {
+        assert_eq!(shred(&engine, change).await, reason);
+    }
+    assert_eq!(shred(&engine, with(&|c| c.validate_only = true)).await, "OK");
+    assert_eq!(restore(&engine, partition("ada")).await, "PARTITION_STATE_INVALID");
+    assert_eq!(reopen(&engine, partition("ada")).await, "PARTITION_STATE_INVALID");
+    assert_eq!(state(&engine, "ada").await, PartitionState::Open);
+    let id = RequestId::parse("7b1f2a3c-0d4e-4f56-8a9b-0c1d2e3f4a5b").unwrap();
+    let named = |window: Duration| {
+        let mut change = with(&|c| c.request_id = id.clone());
+        change.window = Some(window);
+        change
+    };
+    let first = engine.shred_partition(&caller("ops"), named(DAY)).await.unwrap();
+    let again = engine.shred_partition(&caller("ops"), named(DAY)).await.unwrap();
+    assert!(first.receipt.is_some() && again.receipt.is_none());
+    assert_eq!(first.partition, again.partition);
+    assert_eq!(shred(&engine, named(2 * DAY)).await, "REQUEST_ID_REUSED");
+    assert_eq!(shred(&engine, partition("ada")).await, "PARTITION_STATE_INVALID");
+    assert_eq!(reopen(&engine, partition("ada")).await, "PARTITION_STATE_INVALID");
+    // A clock that is set forward ends no window.
+    place.clock.set(place.clock.now().plus(30 * DAY));
+    engine.run_due().await;
+    assert_eq!(state(&engine, "ada").await, PartitionState::Shredding);
+    let mut default = partition("");
+    default.default_partition = true;
+    assert_eq!(shred(&engine, default).await, "OK");
+    assert_eq!(why(seal(&engine, "", "2", "x").await), "PARTITION_SHREDDED");
+    assert_eq!(restore(&engine, partition("")).await, "OK");
+    assert_eq!(engine.measures().keys.partitions_shredding, 1);
+}
+
+/// Every stored entry of a data key, while nobody has the store open.
+async fn data_keys(place: &Place) -> Vec<RawEntry> {
+    let keyring = place.keyring();
+    let service = |kind| keyring.service(kind).unwrap();
+    let secrets = Secrets {
+        installation: keyring.installation(),
+        storage: StorageKey::new(service(ServiceKeyKind::Storage)),
+        path: PathKey::new(service(ServiceKeyKind::Path)),
+        anchor: AnchorKey::new(service(ServiceKeyKind::Anchor)),
+    };
+    let settings = fieldseal_store::Settings::sled(place.path("store"));
+    let (outbox, _) = tokio::sync::mpsc::unbounded_channel();
+    let store = Store::open(settings, secrets, outbox).unwrap();
+    let mut snapshot = store.snapshot(1024 * 1024).await.unwrap();
+    let mut found = Vec::new();
+    while let Some(page) = snapshot.page().unwrap() {
+        found.extend(page.into_iter().filter(|entry| entry.kind() == Some(5)));
+    }
+    drop(snapshot);
+    store.close().await;
+    found
+}
+
+/// How many of the values are somewhere in the files below.
+fn found(directory: &Path, values: &[RawEntry]) -> usize {
+    let mut all = Vec::new();
+    let mut directories = vec![directory.to_owned()];
+    while let Some(next) = directories.pop() {
+        for entry in std::fs::read_dir(next).unwrap().map(Result::unwrap) {
+            match entry.file_type().unwrap().is_dir() {
+                true => directories.push(entry.path()),
+                false => all.push(std::fs::read(entry.path()).unwrap()),
+            }
+        }
+    }
+    let is_there = |value: &&RawEntry| {
+        // The sealed bytes: the revision before them is in clear.
+        let (sealed, start) = (&value.stored[8..], &value.stored[8..24]);
+        all.iter().any(|file| {
+            file.windows(start.len())
+                .enumerate()
+                .any(|(at, window)| window == start && file[at..].starts_with(sealed))
+        })
+    };
+    values.iter().filter(is_there).count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_wrapped_data_keys_leave_the_files_and_the_receipt_says_so() {
+    // More than one transaction removes.
+    const DATA_KEYS: usize = 45;
+    let (place, engine) = Place::with_key().await;
+    let (bob, _) = seal(&engine, "bob", "1", "of bob").await.unwrap();
+    let mut sealed: Vec<Bytes> = Vec::new();
+    for _ in 0..DATA_KEYS {
+        engine.rotate_key(&caller("ops"), change("pii")).await.unwrap();
+        sealed.push(seal(&engine, "ada", "1", "of ada").await.unwrap().0);
+    }
+    engine.stop().await.unwrap();
+    drop(engine);
+    let before = data_keys(&place).await;
+    assert_eq!(before.len(), DATA_KEYS + 1);
+    let engine = place.start().await;
+    assert_eq!(shred(&engine, partition("ada")).await, "OK");
+    assert_eq!(found(place.dir.path(), &before), before.len(), "until the window is over");
+    place.clock.advance(7 * DAY);
+    engine.run_due().await;
+    let ops = caller("ops");
+    let shown = engine.partition(&ops, &change("pii").key, &partition("ada").partition).await;
+    let (view, receipt) = shown.unwrap();
+    let erased = view.erased.unwrap();
+    assert_eq!((view.state, view.data_keys), (PartitionState::Erased, 0));
+    assert_eq!((erased.data_keys, erased.key_ids.len()), (DATA_KEYS as u64, DATA_KEYS));
+    assert!(erased.left_the_files);
+    for ciphertext in &sealed {
+        assert_eq!(why(open(&engine, "ada", "1", ciphertext).await), "PARTITION_SHREDDED");
+    }
+    assert_eq!(open(&engine, "bob", "1", &bob).await.unwrap(), "of bob");
+    check_receipt(&place, &engine, &receipt.unwrap()).await;
+    engine.stop().await.unwrap();
+    drop(engine);
+    assert_eq!(found(place.dir.path(), &before), 1, "that of the other partition");
+    let after = data_keys(&place).await;
+    assert_eq!(after.len(), 1);
+    assert!(before.contains(&after[0]));
+}
+
+async fn check_receipt(place: &Place, engine: &Engine, receipt: &str) {
+    let document: serde_json::Value = serde_json::from_str(receipt).unwrap();
+    let signed = document["receipt"].as_str().unwrap();
+    let bytes = |hex: &str| -> Vec<u8> {
+        (0..hex.len())
+            .step_by(2)
+            .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
+            .collect()
+    };
+    let signature: [u8; 64] = bytes(document["signature"].as_str().unwrap()).try_into().unwrap();
+    let key = std::fs::read_to_string(place.path("audit").join("log.pub")).unwrap();
+    let key = verify::public_key(&key).unwrap();
+    assert!(key.verify_statement(SHRED_RECEIPT, &[signed.as_bytes()], &signature));
+    let altered = signed.replace("\"record\":", "\"record\":1");
+    assert!(!key.verify_statement(SHRED_RECEIPT, &[altered.as_bytes()], &signature));
+    assert!(!key.verify_statement("another", &[signed.as_bytes()], &signature));
+    let statement: serde_json::Value = serde_json::from_str(signed).unwrap();
+    let text = |name: &str| statement[name].as_str().unwrap();
+    let r = bytes(text("r"));
+    let stated = bytes(text("partition_sha256"));
+    assert_eq!(stated, commitment(&r, &Partition::parse("ada").unwrap()));
+    assert!(!signed.contains("ada"), "its name stands nowhere");
+    // The record that it names is the last of this erasure.
+    let erasures = events(engine, AuditQuery::default()).await;
+    let mut erasures = erasures.iter().filter(|event| event.kind == Some(Kind::PartitionErased));
+    assert_eq!(statement["record"].as_u64(), erasures.next().map(|event| event.index));
+    assert!(erasures.next().is_some(), "one for each transaction");
+}

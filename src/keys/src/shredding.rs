@@ -1,0 +1,542 @@
+//! Shredding a partition: at once for readers, after a window for the key material. Until then it can
+//! be restored; afterwards it takes new values only if somebody opens it anew.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fieldseal_audit::{ChangeEvent, ChangedBy, Kind, Receipt};
+use fieldseal_model::{
+    AccessReason, Action, KeyId, KeyName, Partition, PartitionClass, RequestId, Timestamp,
+};
+use fieldseal_policy::Permit;
+use fieldseal_store::{Path, Store, Txn};
+use prost::Message;
+
+use crate::cache::PartitionOf;
+use crate::error::KeyError;
+use crate::keys::{Inner, Keys};
+use crate::partitions::PartitionCells;
+use crate::records::{
+    DataKeyFacts, PartitionRecord, PartitionState, SHREDDING, ShreddingRecord, decode,
+};
+use crate::request::{Asked, NewRequest, digest};
+use crate::sealing::PartitionFound;
+
+/// The longest window.
+pub(crate) const LONGEST_WINDOW: Duration = Duration::from_secs(90 * 24 * 3600);
+/// Ids of data keys in one record of the log.
+pub(crate) const IDS_IN_A_RECORD: usize = 512;
+/// How often a lost race for a partition is tried again.
+const ATTEMPTS: usize = 8;
+/// How many records one page of a scan has.
+const PAGE: usize = 256;
+
+/// A change of a partition that an operator asks for.
+#[derive(Debug, Clone)]
+pub struct PartitionChange {
+    /// The key.
+    pub key: KeyName,
+    /// The partition under it.
+    pub partition: Partition,
+    /// That the empty partition is meant: everything without one. Shredding it needs this.
+    pub default_partition: bool,
+    /// How long it can be restored; `None` for what is configured. Of shredding only.
+    pub window: Option<Duration>,
+    /// The caller's id for this request.
+    pub request_id: Option<RequestId>,
+    /// Check everything, change nothing.
+    pub validate_only: bool,
+    /// Why.
+    pub reason: AccessReason,
+}
+
+/// What an operator sees of a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionView {
+    /// The key.
+    pub key: KeyName,
+    /// The partition.
+    pub partition: Partition,
+    /// What can be done with it.
+    pub state: PartitionState,
+    /// How many data keys it has.
+    pub data_keys: u64,
+    /// When it was shredded, while it waits to be erased.
+    pub shredded_at: Option<Timestamp>,
+    /// When it is erased, if the process runs until then: a guess on the clock of the day.
+    pub due_at: Option<Timestamp>,
+    /// The last time that it was erased.
+    pub erased: Option<Erased>,
+}
+
+/// Data keys that are gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Erased {
+    /// When.
+    pub at: Timestamp,
+    /// How many.
+    pub data_keys: u64,
+    /// Their ids: the first 512.
+    pub key_ids: Vec<KeyId>,
+    /// The transaction that removed the last of them.
+    pub revision: u64,
+    /// True once nothing of them is in the store's files.
+    pub left_the_files: bool,
+}
+
+/// What a change of a partition came to.
+pub struct PartitionChanged {
+    /// The partition afterwards; with `validate_only` as it would be.
+    pub partition: PartitionView,
+    /// The audit record's receipt; `None` when nothing was changed, or when the same request id
+    /// had its answer before.
+    pub receipt: Option<Receipt>,
+}
+
+/// What a repeated request needs no more of than that it was answered: the state is read.
+#[derive(Clone, PartialEq, Message)]
+struct Done {}
+
+impl PartitionChange {
+    fn of(&self) -> PartitionOf {
+        PartitionOf { key: self.key.clone(), partition: self.partition.clone() }
+    }
+
+    fn digest(&self) -> [u8; 32] {
+        let window = self.window.map_or_else(Vec::new, |w| w.as_nanos().to_le_bytes().to_vec());
+        digest(&[
+            self.key.as_str().as_bytes(),
+            self.partition.as_str().as_bytes(),
+            &window,
+            self.reason.purpose.as_str().as_bytes(),
+            self.reason.ticket.as_str().as_bytes(),
+        ])
+    }
+}
+
+impl Keys {
+    /// Shreds a partition. When this returns, no call that began afterwards opens or seals anything
+    /// in it, and the calls that began before are over.
+    ///
+    /// # Errors
+    /// `NotPermitted`, `KeyNotFound`, `PartitionNotFound`, `PartitionState`, `ShredWindow`,
+    /// `DefaultPartition`, `RequestIdReused`, or trouble of journal and store.
+    pub async fn shred_partition(
+        &self,
+        permit: &Permit,
+        change: PartitionChange,
+    ) -> Result<PartitionChanged, KeyError> {
+        self.change_partition(permit, Action::ShredPartition, change).await
+    }
+
+    /// Takes a shred back whose window is not over.
+    ///
+    /// # Errors
+    /// As [`Keys::shred_partition`].
+    pub async fn restore_partition(
+        &self,
+        permit: &Permit,
+        change: PartitionChange,
+    ) -> Result<PartitionChanged, KeyError> {
+        self.change_partition(permit, Action::RestorePartition, change).await
+    }
+
+    /// Lets a partition that was erased take new values. What was sealed before never opens again.
+    ///
+    /// # Errors
+    /// As [`Keys::shred_partition`].
+    pub async fn reopen_partition(
+        &self,
+        permit: &Permit,
+        change: PartitionChange,
+    ) -> Result<PartitionChanged, KeyError> {
+        self.change_partition(permit, Action::ReopenPartition, change).await
+    }
+
+    /// A partition.
+    ///
+    /// # Errors
+    /// `NotPermitted`, `KeyNotFound`, `PartitionNotFound`, or the store's trouble.
+    pub async fn view_partition(
+        &self,
+        permit: &Permit,
+        key: &KeyName,
+        partition: &Partition,
+    ) -> Result<PartitionView, KeyError> {
+        if !permit.covers_partition(Action::GetPartition, key, partition) {
+            return Err(KeyError::NotPermitted);
+        }
+        self.inner.registry.key(key)?;
+        let of = PartitionOf { key: key.clone(), partition: partition.clone() };
+        let found = self.inner.partition(&of).await?.ok_or(KeyError::PartitionNotFound)?;
+        let data_keys = self.inner.chain(&of, &found.record).await?.len();
+        self.inner.partition_view(&of, &found, data_keys as u64)
+    }
+
+    /// True if nothing of this partition opens because it is shredded, or was and is erased: what a
+    /// caller with a permit may know in place of `DATA_KEY_NOT_FOUND`.
+    ///
+    /// # Errors
+    /// The store's trouble.
+    pub async fn is_shredded(
+        &self,
+        key: &KeyName,
+        partition: &Partition,
+    ) -> Result<bool, KeyError> {
+        let of = PartitionOf { key: key.clone(), partition: partition.clone() };
+        if self.inner.partitions.is_closed(&of) {
+            return Ok(true);
+        }
+        let found = self.inner.partition(&of).await?;
+        Ok(found.is_some_and(|f| f.record.erased.is_some() || f.record.state != 0))
+    }
+
+    async fn change_partition(
+        &self,
+        permit: &Permit,
+        action: Action,
+        change: PartitionChange,
+    ) -> Result<PartitionChanged, KeyError> {
+        if !permit.covers_partition(action, &change.key, &change.partition) {
+            return Err(KeyError::NotPermitted);
+        }
+        let is_default = change.partition.class() == PartitionClass::Default;
+        if action == Action::ShredPartition && is_default != change.default_partition {
+            return Err(KeyError::DefaultPartition);
+        }
+        let (inner, permit) = (Arc::clone(&self.inner), permit.clone());
+        self.inner.finish(async move { inner.change_partition(&permit, change).await }).await
+    }
+}
+
+/// The partitions that wait to be erased, closed.
+pub(crate) async fn load(store: &Store) -> Result<PartitionCells, KeyError> {
+    const WHAT: &str = "a partition that waits to be erased";
+    let cells = PartitionCells::default();
+    let mut after = None;
+    loop {
+        let page = store.range(&store.prefix(SHREDDING, &[]), after.as_ref(), PAGE).await?;
+        for (_, found) in &page.entries {
+            let record: ShreddingRecord = decode(WHAT, &found.value)?;
+            let key = KeyName::parse(&record.key).map_err(|_| KeyError::Corrupt(WHAT))?;
+            let partition = Partition::parse(&record.partition);
+            let partition = partition.map_err(|_| KeyError::Corrupt(WHAT))?;
+            cells.close(PartitionOf { key, partition }, Duration::from_nanos(record.due));
+        }
+        after = page.next;
+        if after.is_none() {
+            return Ok(cells);
+        }
+    }
+}
+
+/// A change that was checked, and is not yet written.
+struct Next {
+    kind: Kind,
+    record: PartitionRecord,
+    /// What it has.
+    chain: Vec<DataKeyFacts>,
+}
+
+impl Inner {
+    async fn change_partition(
+        &self,
+        permit: &Permit,
+        change: PartitionChange,
+    ) -> Result<PartitionChanged, KeyError> {
+        // A change before this one may wait for the log to come back: nobody need queue for that.
+        self.ledger.ready()?;
+        let _one_at_a_time = self.changes.lock().await;
+        for _ in 0..ATTEMPTS {
+            let request = change.request_id.as_ref();
+            let request = match self.asked(permit, request, change.digest()).await? {
+                Asked::Before(answered) => {
+                    let _: Done = answered.decode()?;
+                    return self.unchanged_partition(&change).await;
+                }
+                Asked::New(request) => request,
+            };
+            match self.try_partition(permit, &change, request).await {
+                // A data key was made or moved meanwhile: look again.
+                Err(KeyError::Conflict) => {}
+                other => return other,
+            }
+        }
+        Err(KeyError::Conflict)
+    }
+
+    async fn unchanged_partition(
+        &self,
+        change: &PartitionChange,
+    ) -> Result<PartitionChanged, KeyError> {
+        let of = change.of();
+        let found = self.partition(&of).await?.ok_or(KeyError::PartitionNotFound)?;
+        let data_keys = self.chain(&of, &found.record).await?.len();
+        let partition = self.partition_view(&of, &found, data_keys as u64)?;
+        Ok(PartitionChanged { partition, receipt: None })
+    }
+
+    async fn try_partition(
+        &self,
+        permit: &Permit,
+        change: &PartitionChange,
+        request: NewRequest,
+    ) -> Result<PartitionChanged, KeyError> {
+        self.ledger.ready()?;
+        self.registry.key(&change.key)?;
+        let of = change.of();
+        let found = self.partition(&of).await?.ok_or(KeyError::PartitionNotFound)?;
+        let seen = self.seen.now();
+        let next = match permit.action() {
+            Action::ShredPartition => self.shredded(change, &found.record, seen).await?,
+            Action::RestorePartition => self.restored(&of, &found.record).await?,
+            _ => reopened(&found)?,
+        };
+        let after = PartitionFound { revision: found.revision, record: next.record.clone() };
+        let partition = self.partition_view(&of, &after, next.chain.len() as u64)?;
+        if change.validate_only {
+            return Ok(PartitionChanged { partition, receipt: None });
+        }
+        let at = self.clock.now();
+        let ids = |facts: &[DataKeyFacts]| facts.iter().map(|f| f.key_id).collect::<Vec<_>>();
+        let (first, rest) = next.chain.split_at(next.chain.len().min(IDS_IN_A_RECORD));
+        let by = ChangedBy::Caller(permit, &change.reason);
+        let event = self.partition_event(by, next.kind, &of, &ids(first));
+        let fill = |txn: Txn| {
+            let path = self.partition_path(&of);
+            let txn = txn.at(path.clone(), found.revision).put(path, next.record.encode_to_vec());
+            let txn = match next.kind {
+                Kind::PartitionShredded => {
+                    let pending = pending_record(&of, &next.record).encode_to_vec();
+                    self.see(txn.put(self.pending_path(&of), pending), seen)
+                }
+                _ => txn.delete(self.pending_path(&of)),
+            };
+            request.answer(txn, at, &Done {})
+        };
+        let mut committed = self.ledger.commit(event, fill).await?;
+        let receipt = committed.receipt.clone();
+        self.publish_partition(&next, &of, &ids(&next.chain)).await;
+        for more in rest.chunks(IDS_IN_A_RECORD) {
+            let by = ChangedBy::Caller(permit, &change.reason);
+            let event = self.partition_event(by, next.kind, &of, &ids(more));
+            let (path, record) = (self.partition_path(&of), next.record.encode_to_vec());
+            let revision = committed.revision;
+            committed = self
+                .ledger
+                .commit(event, |txn| txn.at(path.clone(), revision).put(path, record))
+                .await?;
+        }
+        Ok(PartitionChanged { partition, receipt: Some(receipt) })
+    }
+
+    /// Makes a change visible, and waits for the calls that began before it.
+    async fn publish_partition(&self, next: &Next, of: &PartitionOf, ids: &[KeyId]) {
+        if next.kind != Kind::PartitionShredded {
+            self.partitions.open(of.clone());
+            return;
+        }
+        self.partitions.close(of.clone(), Duration::from_nanos(next.record.due));
+        self.forget_partition(of, ids);
+        self.eras.turn().await;
+        // One of those calls may have loaded a data key meanwhile.
+        self.forget_partition(of, ids);
+        self.wake.notify_one();
+    }
+
+    /// Wipes what is in memory of a partition, once its last user lets go of it.
+    pub(crate) fn forget_partition(&self, of: &PartitionOf, ids: &[KeyId]) {
+        self.cache.forget_newest(of);
+        for id in ids {
+            self.cache.forget(*id);
+        }
+    }
+
+    async fn shredded(
+        &self,
+        change: &PartitionChange,
+        record: &PartitionRecord,
+        seen: Duration,
+    ) -> Result<Next, KeyError> {
+        match record.state()? {
+            PartitionState::Open => {}
+            PartitionState::Shredding => {
+                return Err(refused(
+                    "being shredded already",
+                    "restore it, or wait until it is erased",
+                ));
+            }
+            PartitionState::Erasing => {
+                return Err(refused("being erased", "its data keys go now"));
+            }
+            PartitionState::Erased => {
+                return Err(refused(
+                    "erased already",
+                    "open it anew if it is to take values again",
+                ));
+            }
+        }
+        let least = self.settings.shred_window_least;
+        let window = change.window.unwrap_or(self.settings.shred_window);
+        if change.window.is_some_and(|window| window < least || window > LONGEST_WINDOW) {
+            let (least, most) = (least.as_secs(), LONGEST_WINDOW.as_secs());
+            return Err(KeyError::ShredWindow { least, most });
+        }
+        let chain = self.chain(&change.of(), record).await?;
+        if chain.is_empty() {
+            return Err(KeyError::PartitionNotFound);
+        }
+        let due = seen.saturating_add(window).as_nanos();
+        let record = PartitionRecord {
+            state: PartitionState::Shredding.code(),
+            shredded_at: self.clock.now().unix_nanos(),
+            due: u64::try_from(due).unwrap_or(u64::MAX),
+            ..record.clone()
+        };
+        Ok(Next { kind: Kind::PartitionShredded, record, chain })
+    }
+
+    async fn restored(&self, of: &PartitionOf, record: &PartitionRecord) -> Result<Next, KeyError> {
+        match record.state()? {
+            PartitionState::Shredding => {}
+            PartitionState::Open => {
+                return Err(refused("not shredded", "there is nothing to restore"));
+            }
+            PartitionState::Erasing | PartitionState::Erased => {
+                return Err(refused(
+                    "erased",
+                    "nothing brings its values back; open it anew for others",
+                ));
+            }
+        }
+        let chain = self.chain(of, record).await?;
+        let record = PartitionRecord {
+            state: PartitionState::Open.code(),
+            shredded_at: 0,
+            due: 0,
+            ..record.clone()
+        };
+        Ok(Next { kind: Kind::PartitionRestored, record, chain })
+    }
+
+    /// The data keys of a partition, the newest first. Those of one that is being erased may end
+    /// early.
+    pub(crate) async fn chain(
+        &self,
+        of: &PartitionOf,
+        record: &PartitionRecord,
+    ) -> Result<Vec<DataKeyFacts>, KeyError> {
+        let (mut chain, mut next) = (Vec::new(), record.newest()?);
+        while let Some(id) = next {
+            let facts = self.facts(id).await.map_err(|error| match error {
+                KeyError::DataKeyNotFound => {
+                    KeyError::Corrupt("a partition whose data key is gone")
+                }
+                other => other,
+            })?;
+            let is_older =
+                chain.last().is_none_or(|f: &DataKeyFacts| f.generation > facts.generation);
+            if !is_older || facts.key != of.key || facts.partition != of.partition {
+                return Err(KeyError::Corrupt("the order of a partition's data keys"));
+            }
+            next = facts.previous;
+            chain.push(facts);
+        }
+        Ok(chain)
+    }
+
+    /// An event of a partition. The ids are those of its data keys: a restore from an older backup
+    /// knows them by nothing else.
+    pub(crate) fn partition_event(
+        &self,
+        by: ChangedBy<'_>,
+        kind: Kind,
+        of: &PartitionOf,
+        ids: &[KeyId],
+    ) -> ChangeEvent {
+        let named = of.partition.class() == PartitionClass::Named;
+        let token = named.then(|| self.tokens.partition(&of.partition));
+        ChangeEvent::new(by, self.clock.now(), kind, Some(&of.key))
+            .partition(token)
+            .count(ids.len() as u64)
+            .key_ids(ids)
+    }
+
+    pub(crate) fn pending_path(&self, of: &PartitionOf) -> Path {
+        let parts = [of.key.as_str().as_bytes(), of.partition.as_str().as_bytes()];
+        self.store.path(SHREDDING, &parts)
+    }
+
+    fn partition_view(
+        &self,
+        of: &PartitionOf,
+        found: &PartitionFound,
+        data_keys: u64,
+    ) -> Result<PartitionView, KeyError> {
+        let (record, state) = (&found.record, found.record.state()?);
+        let pending = matches!(state, PartitionState::Shredding | PartitionState::Erasing);
+        let left = Duration::from_nanos(record.due).saturating_sub(self.seen.now());
+        Ok(PartitionView {
+            key: of.key.clone(),
+            partition: of.partition.clone(),
+            state,
+            data_keys,
+            shredded_at: pending.then(|| Timestamp::from_unix_nanos(record.shredded_at)),
+            due_at: pending.then(|| self.clock.now().plus(left)),
+            erased: self.erased_view(found, state)?,
+        })
+    }
+
+    fn erased_view(
+        &self,
+        found: &PartitionFound,
+        state: PartitionState,
+    ) -> Result<Option<Erased>, KeyError> {
+        let Some(erased) = &found.record.erased else { return Ok(None) };
+        if state == PartitionState::Erasing {
+            return Ok(None);
+        }
+        let (ids, rest) = erased.key_ids.as_chunks::<8>();
+        if !rest.is_empty() {
+            return Err(KeyError::Corrupt("the ids of erased data keys"));
+        }
+        let revision = if erased.revision == 0 { found.revision } else { erased.revision };
+        Ok(Some(Erased {
+            at: Timestamp::from_unix_nanos(erased.at),
+            data_keys: erased.data_keys,
+            key_ids: ids.iter().copied().map(KeyId::new).collect(),
+            revision,
+            left_the_files: self.store.rewritten_at() >= revision,
+        }))
+    }
+}
+
+/// An erased partition, opened anew. It keeps what it knows of its data keys that are gone.
+fn reopened(found: &PartitionFound) -> Result<Next, KeyError> {
+    let record = &found.record;
+    match record.state()? {
+        PartitionState::Erased => {}
+        PartitionState::Open => return Err(refused("open", "it takes new values as it is")),
+        PartitionState::Shredding => {
+            return Err(refused("shredded and not yet erased", "restore it instead"));
+        }
+        PartitionState::Erasing => return Err(refused("being erased", "wait until that is done")),
+    }
+    let mut record = PartitionRecord { state: PartitionState::Open.code(), ..record.clone() };
+    if let Some(erased) = &mut record.erased {
+        erased.revision = found.revision;
+    }
+    Ok(Next { kind: Kind::PartitionReopened, record, chain: Vec::new() })
+}
+
+fn refused(is: &'static str, instead: &'static str) -> KeyError {
+    KeyError::PartitionState { is, instead }
+}
+
+fn pending_record(of: &PartitionOf, record: &PartitionRecord) -> ShreddingRecord {
+    ShreddingRecord {
+        key: of.key.as_str().to_owned(),
+        partition: of.partition.as_str().to_owned(),
+        due: record.due,
+    }
+}
