@@ -16,12 +16,14 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 use fieldseal_crypto::ServiceKeyKind;
 use fieldseal_crypto::record::{AnchorKey, PathKey, StorageKey};
 use fieldseal_keys::anchor;
 use fieldseal_keys::keyring::{self, FileProvider, Keyring, KeyringError};
-use fieldseal_keys::scrub;
+use fieldseal_keys::{PartitionChange, scrub};
+use fieldseal_model::{AccessReason, KeyName, Partition};
 use fieldseal_store::{
     BackendSettings, Generations, Health, RawEntry, Secrets, Settings, Store, StoreError,
 };
@@ -74,6 +76,26 @@ async fn prepare() -> Place {
         engine.make_generation().await.unwrap();
         engine.stop().await.unwrap();
     }
+    // What was erased has left its files: the store was written anew.
+    let engine = place.start().await;
+    let shredded = PartitionChange {
+        key: KeyName::parse("pii").unwrap(),
+        partition: Partition::parse("t3-1").unwrap(),
+        default_partition: false,
+        window: None,
+        request_id: None,
+        validate_only: false,
+        reason: AccessReason::default(),
+    };
+    engine.shred_partition(&caller("ops"), shredded).await.unwrap();
+    place.clock.advance(Duration::from_secs(8 * 24 * 3600));
+    engine.run_due().await;
+    assert!(place.path("store/live").exists());
+    for tenant in 0..12 {
+        seal(&engine, &format!("t4-{tenant}"), "1", "x").await.unwrap();
+        engine.make_generation().await.unwrap();
+    }
+    engine.stop().await.unwrap();
     place
 }
 
@@ -152,7 +174,9 @@ async fn store_flip(place: &Path, right: &Right, numbers: &mut Numbers) -> How {
     });
     let store = match opening.await.expect("opening panicked") {
         Ok(store) => store,
-        Err(StoreError::Corrupt(_) | StoreError::FormatNewer { .. }) => return "refused",
+        Err(
+            StoreError::Corrupt(_) | StoreError::FormatNewer { .. } | StoreError::NotInitialized(_),
+        ) => return "refused",
         Err(other) => panic!("neither opened nor corrupt: {other}"),
     };
     let how = look(&store, right).await;
