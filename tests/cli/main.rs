@@ -31,6 +31,8 @@ mod process;
 mod quickstart;
 mod recover;
 mod reload;
+mod rewrap;
 mod root;
 mod root_provider;
+mod shredding;
 mod trouble;

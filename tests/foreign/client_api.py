@@ -8,6 +8,7 @@ file `address`). The stubs made from proto/ are in PYTHONPATH. Every RPC is call
 so that it must be refused with its reason; a call of the contract that has no case here is a failure.
 """
 
+import json
 import pathlib
 import sys
 
@@ -17,6 +18,7 @@ from fieldseal.v1 import audit_service_pb2 as audit
 from fieldseal.v1 import encryption_service_pb2 as encryption
 from fieldseal.v1 import key_service_pb2 as keys
 from fieldseal.v1 import system_service_pb2 as system
+from google.protobuf import duration_pb2
 
 KEY = "keys/python"
 ITEMS = 1000
@@ -38,6 +40,7 @@ def items(ciphertexts):
 class Installation:
     def __init__(self, directory, checks):
         self.checks = checks
+        self.directory = pathlib.Path(directory)
         target = client.read(f"{directory}/address").decode().strip()
         self.channels = {
             who: grpc.secure_channel(target, client.credentials(directory, who))
@@ -93,6 +96,47 @@ def key_service(at):
     rotated = at.good("ops", keys, "KeyService.RotateKey", rotate)
     at.checks.that("a new version", rotated.primary_version == f"{KEY}/versions/2", rotated)
     at.refused("ops", keys, "KeyService.RotateKey", rotate, Code.ABORTED, "ETAG_MISMATCH")
+    rewraps(at)
+
+
+def rewraps(at):
+    job = f"{KEY}/rewrap"
+    at.refused("ops", keys, "KeyService.GetRewrapJob", keys.GetRewrapJobRequest(name=job),
+               Code.NOT_FOUND, "REWRAP_NOT_FOUND")
+    at.refused("ops", keys, "KeyService.RewrapDataKeys",
+               keys.RewrapDataKeysRequest(name=KEY, max_per_second=-1),
+               Code.INVALID_ARGUMENT, "RATE_INVALID")
+    started = at.good("ops", keys, "KeyService.RewrapDataKeys",
+                      keys.RewrapDataKeysRequest(name=KEY))
+    at.checks.that("the job's name", started.job.name == job, started)
+    found = at.good("ops", keys, "KeyService.GetRewrapJob", keys.GetRewrapJobRequest(name=job))
+    while found.job.state == keys.REWRAP_JOB_STATE_RUNNING:
+        found = at.call("ops", keys, "KeyService.GetRewrapJob", keys.GetRewrapJobRequest(name=job))
+    at.checks.that("it is done", found.job.state == keys.REWRAP_JOB_STATE_DONE, found)
+    at.refused("ops", keys, "KeyService.CancelRewrapJob", keys.CancelRewrapJobRequest(name=job),
+               Code.FAILED_PRECONDITION, "REWRAP_NOT_RUNNING")
+    cancelled = at.good("ops", keys, "KeyService.CancelRewrapJob",
+                        keys.CancelRewrapJobRequest(name=slow(at)))
+    at.checks.that("it is cancelled", cancelled.job.state == keys.REWRAP_JOB_STATE_CANCELLED)
+    status = keys.GetRotationStatusRequest(name=KEY)
+    found = at.good("ops", keys, "KeyService.GetRotationStatus", status)
+    at.checks.that("both versions", [v.data_keys for v in found.versions] == [0, 0], found)
+    at.refused("ops", keys, "KeyService.GetRotationStatus",
+               keys.GetRotationStatusRequest(name="keys/nobody-s"), Code.NOT_FOUND, "KEY_NOT_FOUND")
+
+
+def slow(at):
+    """Starts a rewrap of another key that takes long, and names it."""
+    key = "keys/python-slow"
+    at.call("ops", keys, "KeyService.CreateKey", keys.CreateKeyRequest(key_id="python-slow"))
+    sealed = [encryption.EncryptItem(row="1", partition=f"p{i}", plaintext=value("x"))
+              for i in range(100)]
+    at.call("app", encryption, "EncryptionService.BatchEncrypt",
+            encryption.BatchEncryptRequest(fields=[field(key=key)], items=sealed))
+    at.call("ops", keys, "KeyService.RotateKey", keys.RotateKeyRequest(name=key))
+    at.call("ops", keys, "KeyService.RewrapDataKeys",
+            keys.RewrapDataKeysRequest(name=key, max_per_second=1))
+    return f"{key}/rewrap"
 
 
 def encryption_service(at):
@@ -132,6 +176,47 @@ def encryption_service(at):
     at.refused("app", encryption, "EncryptionService.BatchDecrypt", request,
                Code.INVALID_ARGUMENT, "BATCH_SIZE_INVALID")
     return opened.receipt, batch.receipt
+
+
+def partitions(at):
+    def of(message, **more):
+        return message(name=KEY, partition="py-tenant", **more)
+
+    sealed = at.call("app", encryption, "EncryptionService.Encrypt", encryption.EncryptRequest(
+        field=field(), row="0", partition="py-tenant", plaintext=value("of a tenant")))
+    shred = of(keys.ShredPartitionRequest)
+    shredded = at.good("ops", keys, "KeyService.ShredPartition", shred)
+    at.checks.that("it can be restored", shredded.partition.state == keys.PARTITION_STATE_SHREDDING)
+    at.refused("ops", keys, "KeyService.ShredPartition", shred,
+               Code.FAILED_PRECONDITION, "PARTITION_STATE_INVALID")
+    open_it = encryption.DecryptRequest(
+        field=field(), row="0", partition="py-tenant", ciphertext=sealed.ciphertext)
+    try:
+        at.call("app", encryption, "EncryptionService.Decrypt", open_it)
+        raise SystemExit("error: a shredded partition opens")
+    except grpc.RpcError as error:
+        reason = client.error_info(client.of_call(error)).reason
+        at.checks.that("nothing opens", reason == "PARTITION_SHREDDED", reason)
+    at.refused("ops", keys, "KeyService.ReopenPartition", of(keys.ReopenPartitionRequest),
+               Code.FAILED_PRECONDITION, "PARTITION_STATE_INVALID")
+    at.good("ops", keys, "KeyService.RestorePartition", of(keys.RestorePartitionRequest))
+    at.refused("ops", keys, "KeyService.RestorePartition", of(keys.RestorePartitionRequest),
+               Code.FAILED_PRECONDITION, "PARTITION_STATE_INVALID")
+    shown = at.good("auditor", keys, "KeyService.GetPartition", of(keys.GetPartitionRequest))
+    at.checks.that("open, and no receipt",
+                   (shown.partition.state, shown.shred_receipt) == (keys.PARTITION_STATE_OPEN, ""))
+    at.call("ops", keys, "KeyService.ShredPartition",
+            of(keys.ShredPartitionRequest, window=duration_pb2.Duration()))
+    while not (shown := at.call("ops", keys, "KeyService.GetPartition",
+                                of(keys.GetPartitionRequest))).shred_receipt:
+        pass
+    receipt = json.loads(json.loads(shown.shred_receipt)["receipt"])
+    (at.directory / "receipt.json").write_text(shown.shred_receipt, encoding="utf-8")
+    at.checks.that("a receipt of one data key", receipt["data_keys"] == 1, receipt)
+    at.good("ops", keys, "KeyService.ReopenPartition", of(keys.ReopenPartitionRequest))
+    nobody = keys.GetPartitionRequest(name=KEY, partition="nobody")
+    at.refused("ops", keys, "KeyService.GetPartition", nobody,
+               Code.NOT_FOUND, "PARTITION_NOT_FOUND")
 
 
 def audit_service(at, receipts):
@@ -183,7 +268,9 @@ def main():
     checks = client.Checks()
     at = Installation(sys.argv[1], checks)
     key_service(at)
-    audit_service(at, encryption_service(at))
+    receipts = encryption_service(at)
+    partitions(at)
+    audit_service(at, receipts)
     system_service(at, pathlib.Path(sys.argv[1]) / "policy" / "broken.cedar")
     without_stubs(at)
     methods = [
@@ -196,7 +283,7 @@ def main():
         for ended in ("answered", "refused"):
             checks.that(f"{method} is {ended} here", (method, ended) in at.called)
     # Each RPC: answered, refused with reason and message, and both counted; and every value.
-    checks.end(len(methods) * 5 + ITEMS + 16)
+    checks.end(len(methods) * 5 + ITEMS + 20)
 
 
 if __name__ == "__main__":

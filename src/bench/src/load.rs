@@ -66,7 +66,7 @@ pub(crate) struct Samples {
 }
 
 /// Six parts: table, column and two further pairs here, partition and row with each value.
-fn field() -> v1::Field {
+pub(crate) fn field() -> v1::Field {
     let pair = |name: &str, value: &str| v1::ContextPair { name: name.into(), value: value.into() };
     v1::Field {
         key: format!("keys/{KEY_ID}"),
@@ -76,18 +76,18 @@ fn field() -> v1::Field {
     }
 }
 
-fn reason() -> Option<v1::AccessReason> {
+pub(crate) fn reason() -> Option<v1::AccessReason> {
     let (purpose, ticket) = ("support".to_owned(), "CASE-4711".to_owned());
     Some(v1::AccessReason { purpose, ticket, end_user_assertion: String::new() })
 }
 
-fn value(bytes: usize, seed: usize) -> v1::Value {
+pub(crate) fn value(bytes: usize, seed: usize) -> v1::Value {
     let content = (0..bytes).map(|i| (seed.wrapping_mul(31).wrapping_add(i * 7) % 251) as u8);
     v1::Value { kind: Some(Kind::BytesValue(content.collect())) }
 }
 
 /// A UUID, as most tables have.
-fn row(seed: usize) -> String {
+pub(crate) fn row(seed: usize) -> String {
     format!("6f1d1f7a-3d7b-4b0e-9c54-{seed:012x}")
 }
 
@@ -202,7 +202,7 @@ impl BatchSample {
     }
 }
 
-fn sealed(result: &v1::EncryptResult) -> Option<&Bytes> {
+pub(crate) fn sealed(result: &v1::EncryptResult) -> Option<&Bytes> {
     match &result.result {
         Some(v1::encrypt_result::Result::Ok(ok)) => Some(&ok.ciphertext),
         _ => None,

@@ -1,7 +1,8 @@
 //! The yardsticks: what the sidecar does, beside what the same machine does without it.
 //!
 //! **For:** `ratios`, which runs the shipped binary against a bare echo and a durable echo in the
-//! same minutes on the same machine, with the same messages and the same TLS.
+//! same minutes on the same machine, with the same messages and the same TLS; `keys`, which fills an
+//! installation with very many data keys and measures what that costs.
 //! **May use:** `client`, `api`, `model`, and the listener of `server` for the echoes.
 //! **Must hold:** the echoes and their log are frozen; a call that fails fails the run; every
 //! process that was started is gone when this one ends.
@@ -11,6 +12,7 @@ mod certificates;
 mod durable;
 mod echo;
 mod error;
+mod keys;
 mod load;
 mod process;
 mod ratios;
@@ -42,6 +44,13 @@ struct Arguments {
 enum Command {
     /// Run the shipped binary and both echoes round by round, and compare them
     Ratios(RatiosArguments),
+    /// Fill an installation with data keys, and measure start, memory, cold decrypts and a rewrap
+    Keys(KeysArguments),
+    /// Open a store's database with sled alone (`keys` starts it)
+    SledAlone {
+        /// The store's directory
+        dir: PathBuf,
+    },
     /// The bare echo, until standard input ends (`ratios` starts it)
     Echo(EchoArguments),
     /// The durable echo, until standard input ends (`ratios` starts it)
@@ -70,6 +79,26 @@ struct RatiosArguments {
     /// Measure this binary instead of building the shipped one
     #[arg(long, value_name = "PATH")]
     binary: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct KeysArguments {
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+    /// How many data keys, each of a partition of its own
+    #[arg(long, value_name = "N", default_value_t = 1_000_000,
+        value_parser = clap::value_parser!(u64).range(10_000..))]
+    count: u64,
+    /// Where the installation is; one that an earlier run filled is used again
+    #[arg(long, value_name = "DIR")]
+    dir: PathBuf,
+    /// Measure this binary instead of building the shipped one
+    #[arg(long, value_name = "PATH")]
+    binary: Option<PathBuf>,
+    /// Only fill it
+    #[arg(long)]
+    only_fill: bool,
 }
 
 #[derive(Debug, Args)]
@@ -122,6 +151,15 @@ async fn run(command: Command) -> Result<(), BenchError> {
             std::io::stderr().write_all(report.notes().as_bytes())?;
             Ok(())
         }
+        Command::Keys(arguments) => {
+            let measured = tokio::select! {
+                measured = keys::run(&arguments) => measured?,
+                _ = tokio::signal::ctrl_c() => return Err(BenchError::Interrupted),
+            };
+            std::io::stdout().write_all(measured.as_bytes())?;
+            Ok(())
+        }
+        Command::SledAlone { dir } => keys::sled_alone(&dir),
         Command::Echo(a) => echo::run(false, &a.dir, &a.tls, &a.address_file).await,
         Command::DurableEcho(a) => echo::run(true, &a.dir, &a.tls, &a.address_file).await,
     }

@@ -65,6 +65,15 @@ impl Server {
         self.child.kill().await
     }
 
+    /// Asks it to end in good order, and waits until it is gone.
+    pub(crate) async fn end(mut self) -> Result<(), BenchError> {
+        let asked = Command::new("kill").arg(self.pid.to_string()).status().await?;
+        if !asked.success() || !self.child.wait().await?.success() {
+            return Err(BenchError::Wrong { server: self.name, what: "it did not end well" });
+        }
+        Ok(())
+    }
+
     /// A new connection.
     pub(crate) async fn connect(&self) -> Result<Client, BenchError> {
         let settings = Settings {
@@ -86,11 +95,16 @@ impl Server {
 
     /// Megabytes of memory that it holds (10^6 bytes).
     pub(crate) fn resident_mb(&self) -> io::Result<f64> {
-        let text = fs::read_to_string(format!("/proc/{}/status", self.pid))?;
-        resident_kib(&text)
-            .map(|kib| kib as f64 * 1024.0 / 1e6)
-            .ok_or_else(|| io::Error::other("/proc/<pid>/status has another form"))
+        resident_mb(self.pid)
     }
+}
+
+/// Megabytes of memory that a process holds (10^6 bytes).
+pub(crate) fn resident_mb(pid: u32) -> io::Result<f64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    resident_kib(&text)
+        .map(|kib| kib as f64 * 1024.0 / 1e6)
+        .ok_or_else(|| io::Error::other("/proc/<pid>/status has another form"))
 }
 
 /// proc_pid_stat(5): utime and stime are the 14th and 15th field; the second may hold spaces.

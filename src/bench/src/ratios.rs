@@ -299,7 +299,7 @@ fn failed(server: &Server, status: &Status) -> BenchError {
 }
 
 /// For whoever waits at a terminal.
-fn tell(text: &str) {
+pub(crate) fn tell(text: &str) {
     if io::stderr().is_terminal() {
         // Nothing is left to do if standard error is gone.
         let _ = writeln!(io::stderr(), "{text}");

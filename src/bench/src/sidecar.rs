@@ -2,6 +2,7 @@
 
 use std::env;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use tokio::process::Command;
@@ -40,6 +41,15 @@ pub(crate) async fn build() -> Result<PathBuf, BenchError> {
 /// # Errors
 /// If it cannot be made or does not start.
 pub(crate) async fn start(binary: &Path, dir: &Path, tls: &Path) -> Result<Server, BenchError> {
+    make(binary, dir, tls).await?;
+    serve(binary, dir, tls).await
+}
+
+/// Makes an installation for the bench's caller.
+///
+/// # Errors
+/// If it cannot be made.
+pub(crate) async fn make(binary: &Path, dir: &Path, tls: &Path) -> Result<(), BenchError> {
     let installation = dir.join("installation");
     let mut init = Command::new(binary);
     init.arg("init").arg("--dir").arg(&installation).args(["--listen", "127.0.0.1:0"]);
@@ -63,7 +73,22 @@ pub(crate) async fn start(binary: &Path, dir: &Path, tls: &Path) -> Result<Serve
         return Err(BenchError::Init("its configuration has no empty address_file".to_owned()));
     }
     fs::write(&config, with_file)?;
+    Ok(())
+}
+
+/// Starts the sidecar on an installation that is there.
+///
+/// # Errors
+/// If it does not start.
+pub(crate) async fn serve(binary: &Path, dir: &Path, tls: &Path) -> Result<Server, BenchError> {
+    let installation = dir.join("installation");
+    let address = installation.join("address");
+    // One that was killed leaves its own behind.
+    match fs::remove_file(&address) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
     let mut serve = Command::new(binary);
-    serve.arg("serve").arg("--config").arg(&config);
-    Server::start(NAME, serve, dir, tls, &installation.join("address")).await
+    serve.arg("serve").arg("--config").arg(installation.join("fieldseal.toml"));
+    Server::start(NAME, serve, dir, tls, &address).await
 }

@@ -7,6 +7,7 @@ mod health;
 pub(crate) mod manual;
 mod partition;
 mod policy;
+mod rewrap;
 mod root;
 
 use std::net::SocketAddr;
@@ -25,6 +26,7 @@ pub(crate) use partition::{
 pub(crate) use policy::{
     ExplainArguments, MemberArguments, PolicyCommand, PolicyInitArguments, PolicySource,
 };
+pub(crate) use rewrap::KeyRewrapArguments;
 pub(crate) use root::{
     DrillArguments, Provider, ProviderArguments, RewrapArguments, RootCommand, RotateArguments,
 };
@@ -77,7 +79,7 @@ pub(crate) enum Command {
     Root(RootCommand),
     /// Look at a stopped installation, say what is wrong with it and what to do
     Doctor(DoctorArguments),
-    /// Create, show, list and rotate keys, and shred partitions
+    /// Create, show, list, rotate and rewrap keys, and shred partitions
     #[command(subcommand)]
     Key(KeyCommand),
     /// Encrypt a value from standard input
@@ -197,6 +199,14 @@ pub(crate) enum KeyCommand {
     },
     /// List all keys
     List,
+    /// Show what each version of a key protects, and whether it can be destroyed
+    Status {
+        /// The key's name
+        #[arg(value_parser = key_name)]
+        key: String,
+    },
+    /// Move the data keys of a key under its primary version; ciphertexts stay as they are
+    Rewrap(KeyRewrapArguments),
     /// Make a new version and make it primary; old values still open
     Rotate {
         #[command(flatten)]

@@ -2,6 +2,8 @@
 
 mod partitions;
 mod receipts;
+mod rewrap;
+mod rotation;
 
 use fieldseal_api::v1;
 use serde_json::{Value, json};
@@ -23,6 +25,8 @@ pub(crate) async fn run(command: KeyCommand, output: &Output) -> Result<(), Fail
         KeyCommand::Create(change) => create(change, output).await,
         KeyCommand::Show { key } => show(&key, output).await,
         KeyCommand::List => list(output).await,
+        KeyCommand::Status { key } => rotation::status(&key, output).await,
+        KeyCommand::Rewrap(arguments) => rewrap::run(arguments, output).await,
         KeyCommand::Rotate { change, etag } => rotate(change, etag, output).await,
         KeyCommand::Shred(arguments) => partitions::shred(arguments, output).await,
         KeyCommand::Unshred(change) => partitions::unshred(change, output).await,
@@ -157,7 +161,11 @@ fn key_json(key: &v1::Key) -> Value {
 }
 
 fn state(version: &v1::KeyVersion) -> &'static str {
-    let name = version.state().as_str_name();
+    state_name(version.state())
+}
+
+fn state_name(state: v1::KeyVersionState) -> &'static str {
+    let name = state.as_str_name();
     name.strip_prefix("KEY_VERSION_STATE_").unwrap_or(name)
 }
 

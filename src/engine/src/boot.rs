@@ -186,6 +186,7 @@ impl Installation {
         };
         let engine = Engine { inner: Arc::new(inner) };
         if let For::Serving = purpose {
+            engine.inner.keys.resume_rewraps().await?;
             Jobs::start(&engine);
         }
         Ok(engine)
@@ -281,7 +282,13 @@ impl Engine {
     /// If the log cannot be closed: the checkpoint before is then the last.
     pub async fn stop(&self) -> Result<Checkpoint, JournalError> {
         if self.inner.jobs.stop().await {
-            self.unless_damaged(self.inner.keys.stopping()).await;
+            let keys = &self.inner.keys;
+            let ended = async {
+                keys.stop_rewraps().await;
+                keys.keep_use().await;
+                keys.stopping().await;
+            };
+            self.unless_damaged(ended).await;
         }
         let now = self.inner.clock.now();
         let recorded = self.inner.journal.record_system(SystemEvent::stop(now)).await;

@@ -106,7 +106,7 @@ impl Engine {
     ) -> (Opening, Vec<Result<(), OpenCause>>) {
         let bytes = call.items.iter().filter_map(|i| i.input.as_ref().ok());
         let bytes = bytes.map(|i| i.ciphertext.len()).sum();
-        let mut opening = Opening::with_capacity(steps.len(), bytes);
+        let mut opening = Opening::with_capacity(steps.len(), bytes, self.inner.clock.now());
         let mut outcomes = Vec::with_capacity(steps.len());
         let mut tokens = Tokens::new(self, call);
         let mut ready = ReadyKeys::new(call);

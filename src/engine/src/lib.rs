@@ -23,6 +23,7 @@ mod partitions;
 mod policy;
 mod receipts;
 mod refusal;
+mod rewrap;
 mod rulings;
 mod upkeep;
 

@@ -49,7 +49,7 @@ impl Engine {
         Ok(self.inner.keys.list(&permit)?)
     }
 
-    async fn permit_change(
+    pub(crate) async fn permit_change(
         &self,
         caller: &Caller,
         action: Action,
@@ -79,13 +79,13 @@ impl Engine {
         }
     }
 
-    async fn changed(
+    pub(crate) async fn changed<T>(
         &self,
         caller: &Caller,
         permit: &Permit,
         reason: &AccessReason,
-        result: Result<Changed, KeyError>,
-    ) -> Result<Changed, Refusal> {
+        result: Result<T, KeyError>,
+    ) -> Result<T, Refusal> {
         match result {
             Ok(changed) => Ok(changed),
             // These say themselves what stands in the log, or that nothing can.

@@ -83,8 +83,8 @@ async fn a_whole_store_is_counted_and_nothing_is_found() {
     assert_eq!(engine.status(&caller("ops")).await.unwrap().scrub, ScrubState::Pending);
     let found = engine.scrub().await.unwrap();
     assert_eq!((found.report.findings(), found.report.data_keys), (0, 3), "{}", found.report);
-    // Key, pointer, two versions with their counts, two partitions, three data keys.
-    assert_eq!(found.report.records, 1 + 1 + 2 + 2 + 2 + 3);
+    // Key, pointer, two versions with their counts and last uses, two partitions, three data keys.
+    assert_eq!(found.report.records, 1 + 1 + 2 + 2 + 2 + 2 + 3);
     assert_eq!(engine.scrub_state(), ScrubState::Clean(found));
     assert!(engine.can_serve());
     assert_eq!(prepared.open_all(&engine).await, ["OK"; 3]);
@@ -150,8 +150,13 @@ async fn what_is_missing_moved_or_put_back_is_found() {
     for (class, harm, expected) in harms {
         let prepared = Prepared::new().await;
         prepared.tamper(class, harm);
-        let (_engine, found, serves) = found_of(&prepared).await;
+        let (engine, found, serves) = found_of(&prepared).await;
         assert!(found.contains(expected), "{found}");
+        // Nobody is told that a version is safe to destroy by counts that are wrong.
+        let pii = KeyName::parse("pii").unwrap();
+        let told = why(engine.rotation_status(&caller("ops"), &pii).await);
+        let doubtful = found.contains("count of a key version");
+        assert_eq!(told, if doubtful { "STORE_CORRUPT" } else { "OK" });
         assert_eq!(serves, !found.contains("the whole store"), "{found}");
     }
 }

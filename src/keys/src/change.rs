@@ -126,7 +126,7 @@ impl Inner {
         Ok(())
     }
 
-    fn check_etag(&self, change: &KeyChange) -> Result<Arc<KeySnapshot>, KeyError> {
+    pub(crate) fn check_etag(&self, change: &KeyChange) -> Result<Arc<KeySnapshot>, KeyError> {
         let snapshot = self.registry.key(&change.key)?;
         if !change.etag.is_empty() && change.etag != etag(snapshot.revision) {
             return Err(KeyError::EtagMismatch);
@@ -279,5 +279,10 @@ impl KeyChange {
             self.reason.purpose.as_str().as_bytes(),
             self.reason.ticket.as_str().as_bytes(),
         ])
+    }
+
+    /// The same of a rewrap.
+    pub(crate) fn rewrap_digest(&self, max_per_second: u32) -> [u8; 32] {
+        digest(&[&self.digest(), &max_per_second.to_be_bytes()])
     }
 }

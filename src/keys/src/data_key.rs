@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use fieldseal_crypto::DataKey;
 use fieldseal_crypto::field::FieldKey;
-use fieldseal_model::{Action, Field, KeyId, KeyName, KeyVersion, Partition, Timestamp};
+use fieldseal_model::{
+    Action, Field, KeyId, KeyName, KeyVersion, Partition, Timestamp, VersionNumber,
+};
 use fieldseal_policy::Permit;
 
 use crate::error::KeyError;
@@ -22,6 +24,8 @@ pub(crate) struct DataKeyEntry {
     pub(crate) version: Arc<VersionCell>,
     /// Shared by the data keys of the same partition.
     pub(crate) cell: Arc<PartitionCell>,
+    /// The version under which it was made: another one if it was moved since.
+    pub(crate) made_under: VersionNumber,
     pub(crate) data_key: DataKey,
 }
 

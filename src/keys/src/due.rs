@@ -20,6 +20,7 @@ impl Keys {
         self.job("clock", async move { inner.tick().await }).await;
         let inner = Arc::clone(&self.inner);
         self.job("erase", async move { inner.erase_due().await }).await;
+        self.keep_use().await;
     }
 
     /// Waits until something may be due earlier than expected.

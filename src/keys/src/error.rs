@@ -2,9 +2,11 @@
 
 use fieldseal_audit::JournalError;
 use fieldseal_crypto::random::RandomError;
+use fieldseal_model::{KeyName, Timestamp};
 use fieldseal_store::{StoreError, TxnError};
 
 use crate::anchor::Mismatch;
+use crate::rewrap::RewrapState;
 
 /// Why a key operation did not happen. Nothing was changed, except for [`KeyError::Unacknowledged`].
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +72,26 @@ pub enum KeyError {
     /// The same request id was used for another question.
     #[error("this request id was used before for another request; use a new one")]
     RequestIdReused,
+    /// The key is being rewrapped already.
+    #[error(
+        "keys/{key}/rewrap is running since {started_at}; wait for its end, or cancel it with \
+         CancelRewrapJob"
+    )]
+    RewrapRunning {
+        /// The key.
+        key: KeyName,
+        /// Since when.
+        started_at: Timestamp,
+    },
+    /// The key was never rewrapped.
+    #[error("the key was never rewrapped; RewrapDataKeys starts a rewrap")]
+    RewrapNotFound,
+    /// There is no rewrap to cancel.
+    #[error("the rewrap is over: it is {state}; there is nothing to cancel")]
+    RewrapNotRunning {
+        /// How it ended.
+        state: RewrapState,
+    },
     /// Another change won; nothing of this one happened.
     #[error("another change of the same key came first; try again")]
     Conflict,

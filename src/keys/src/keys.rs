@@ -1,7 +1,7 @@
 //! The floor's front: finds keys and data keys.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use fieldseal_crypto::ServiceKeyKind;
@@ -21,7 +21,8 @@ use crate::ledger::Ledger;
 use crate::partitions::PartitionCells;
 use crate::records::{DATA_KEY, DataKeyFacts};
 use crate::registry::{KeyView, Registry};
-use crate::scrub::ScrubReport;
+use crate::rewrap::Rewraps;
+use crate::scrub::{Class, ScrubReport};
 use crate::seen::Seen;
 use crate::shredding;
 
@@ -75,6 +76,10 @@ pub struct Statistics {
     pub data_keys_made: u64,
     /// Shredded partitions whose data keys are still there.
     pub partitions_shredding: usize,
+    /// Rewraps that run.
+    pub rewraps: usize,
+    /// Data keys that rewraps moved since the start.
+    pub data_keys_rewrapped: u64,
 }
 
 pub(crate) struct Inner {
@@ -88,7 +93,11 @@ pub(crate) struct Inner {
     pub(crate) cache: DataKeyCache,
     pub(crate) eras: Eras,
     pub(crate) partitions: PartitionCells,
+    /// Rewraps that run.
+    pub(crate) rewraps: Rewraps,
     pub(crate) seen: Seen,
+    /// The last scrub found that the counts of key versions are wrong.
+    pub(crate) doubtful_counts: AtomicBool,
     /// Data keys made since the start.
     pub(crate) made: AtomicU64,
     /// Changes of keys happen one at a time.
@@ -137,7 +146,9 @@ impl Keys {
             cache,
             eras: Eras::default(),
             partitions,
+            rewraps: Rewraps::default(),
             seen,
+            doubtful_counts: AtomicBool::new(false),
             made: AtomicU64::new(0),
             changes,
             stripes,
@@ -203,12 +214,13 @@ impl Keys {
         &self.inner.tokens
     }
 
-    /// True if the data key's version is not the primary one of its key any more.
+    /// True if the version under which the data key was made is not the primary one of its key any
+    /// more: a rewrap changes nothing about that, because it leaves the ciphertexts as they are.
     #[must_use]
     pub fn is_old(&self, data_key: &DataKeyHandle) -> bool {
-        let version = data_key.key_version();
-        let primary = self.inner.registry.key(&version.key).map(|s| s.primary.version.number);
-        primary.is_ok_and(|number| number != version.number)
+        let entry = &*data_key.0;
+        let primary = self.inner.registry.key(&entry.key).map(|s| s.primary.version.number);
+        primary.is_ok_and(|number| number != entry.made_under)
     }
 
     /// True if a data key of this id exists here.
@@ -233,7 +245,10 @@ impl Keys {
     /// # Errors
     /// As [`crate::scrub`].
     pub async fn scrub(&self) -> Result<ScrubReport, StoreError> {
-        crate::scrub(&self.inner.store, &self.inner.keyring, 1).await
+        let report = crate::scrub(&self.inner.store, &self.inner.keyring, 1).await?;
+        let doubtful = report.has(Class::Counts);
+        self.inner.doubtful_counts.store(doubtful, Ordering::Release);
+        Ok(report)
     }
 
     /// Lets go of the store, once that is closed.
@@ -253,6 +268,8 @@ impl Keys {
             cache_misses,
             data_keys_made: self.inner.made.load(Ordering::Relaxed),
             partitions_shredding: self.inner.partitions.waiting_count(),
+            rewraps: self.inner.rewraps.running(),
+            data_keys_rewrapped: self.inner.rewraps.moved(),
         }
     }
 }
@@ -331,6 +348,7 @@ impl Inner {
             loaded_at: self.clock.now(),
             version,
             cell,
+            made_under: facts.made_under,
             data_key,
         }))
     }

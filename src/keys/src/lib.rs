@@ -9,6 +9,7 @@
 
 pub mod anchor;
 mod cache;
+mod census;
 mod change;
 mod counts;
 mod data_key;
@@ -25,13 +26,16 @@ mod records;
 mod registry;
 mod repair;
 mod request;
+mod rewrap;
 pub mod root;
 mod scrub;
 mod sealing;
 mod seen;
 mod shredding;
+mod usage;
 
 pub use anchor::{Mismatch, Relation};
+pub use census::{RotationStatus, Totals, Verdict, VersionStatus};
 pub use change::{Changed, KeyChange};
 pub use data_key::DataKeyHandle;
 pub use eras::CallGuard;
@@ -42,6 +46,8 @@ pub use opening::{OpenCause, Opened, OpenedValue, Opening, OpeningKey};
 pub use records::PartitionState;
 pub use registry::{KeyView, VersionView};
 pub use repair::raise_seals;
+pub use rewrap::{LeftBehind, RewrapJob, RewrapStarted, RewrapState};
 pub use scrub::{Class, Damage, ScrubReport, scrub};
 pub use sealing::{Sealer, SealingKey};
 pub use shredding::{Erased, PartitionChange, PartitionChanged, PartitionView};
+pub use usage::Day;

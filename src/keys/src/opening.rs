@@ -3,7 +3,7 @@
 use fieldseal_audit::Withheld;
 use fieldseal_crypto::ContentType;
 use fieldseal_crypto::field::{FieldKey, OpenFailure};
-use fieldseal_model::{KeyVersionState, Row};
+use fieldseal_model::{KeyVersionState, Row, Timestamp};
 use zeroize::Zeroizing;
 
 use crate::partitions::PartitionCell;
@@ -68,14 +68,15 @@ pub struct Opening {
     buffer: Zeroizing<Vec<u8>>,
     spans: Vec<Option<Span>>,
     opened: usize,
+    at: Timestamp,
 }
 
 impl Opening {
-    /// Room for `items` values of `bytes` bytes together.
+    /// Room for `items` values of `bytes` bytes together, which are opened at this moment.
     #[must_use]
-    pub fn with_capacity(items: usize, bytes: usize) -> Self {
+    pub fn with_capacity(items: usize, bytes: usize, at: Timestamp) -> Self {
         let buffer = Zeroizing::new(Vec::with_capacity(bytes));
-        Self { buffer, spans: Vec::with_capacity(items), opened: 0 }
+        Self { buffer, spans: Vec::with_capacity(items), opened: 0, at }
     }
 
     /// Opens the next value. If it fails, its place stays empty.
@@ -99,6 +100,7 @@ impl Opening {
         };
         match opened {
             Ok(content) => {
+                key.version.used.opened(self.at);
                 self.spans.push(Some(Span { start, end: self.buffer.len(), content }));
                 self.opened += 1;
                 Ok(())

@@ -26,6 +26,10 @@ pub(crate) const REQUEST: Kind = Kind::new(7);
 pub(crate) const COUNTS: Kind = Kind::new(8);
 /// `[key, partition]`: that the partition is shredded and waits to be erased.
 pub(crate) const SHREDDING: Kind = Kind::new(10);
+/// `[key, version]`: the days on which a version was used last.
+pub(crate) const USE: Kind = Kind::new(9);
+/// `[key]`: the key's newest rewrap.
+pub(crate) const JOB: Kind = Kind::new(11);
 /// `[]`: how much time the installation has seen pass.
 pub(crate) const CLOCK: Kind = Kind::new(12);
 
@@ -189,6 +193,9 @@ pub(crate) struct DataKeyRecord {
     /// The partition's data key before this one; empty for its first.
     #[prost(bytes = "vec", tag = "9")]
     pub(crate) previous: Vec<u8>,
+    /// The version under which it was made, if it was moved since; 0: `version`.
+    #[prost(uint32, tag = "10")]
+    pub(crate) made_under: u32,
 }
 
 /// What there is under a key version.
@@ -260,6 +267,9 @@ pub(crate) struct DataKeyFacts {
     pub(crate) reserved: u64,
     /// The partition's data key before this one.
     pub(crate) previous: Option<KeyId>,
+    /// The version under which it was made. It seals only while that one is primary: what a
+    /// rotation promises holds for a data key that a rewrap has moved, too.
+    pub(crate) made_under: VersionNumber,
 }
 
 impl DataKeyFacts {
@@ -275,6 +285,10 @@ impl DataKeyFacts {
             wrapped: self.wrapped.to_vec(),
             reserved: self.reserved,
             previous: self.previous.map_or_else(Vec::new, |id| id.as_bytes().to_vec()),
+            made_under: match self.made_under {
+                made if made == self.version => 0,
+                made => made.get(),
+            },
         }
     }
 
@@ -282,11 +296,12 @@ impl DataKeyFacts {
         const WHAT: &str = "a data key's record";
         let record: DataKeyRecord = decode(WHAT, bytes)?;
         let corrupt = || KeyError::Corrupt(WHAT);
+        let version = VersionNumber::new(record.version).ok_or_else(corrupt)?;
         Ok(Self {
             key_id: key_id(&record.key_id).ok_or_else(corrupt)?,
             key: KeyName::parse(&record.key).map_err(|_| corrupt())?,
             partition: Partition::parse(&record.partition).map_err(|_| corrupt())?,
-            version: VersionNumber::new(record.version).ok_or_else(corrupt)?,
+            version,
             generation: record.generation,
             created_at: Timestamp::from_unix_nanos(record.created_at),
             wrapped: record.wrapped.as_slice().try_into().map_err(|_| corrupt())?,
@@ -295,6 +310,7 @@ impl DataKeyFacts {
                 [] => None,
                 bytes => Some(key_id(bytes).ok_or_else(corrupt)?),
             },
+            made_under: VersionNumber::new(record.made_under).unwrap_or(version),
         })
     }
 }

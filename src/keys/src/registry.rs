@@ -9,12 +9,14 @@ use fieldseal_crypto::wrap::KekId;
 use fieldseal_model::{KeyName, KeyVersion, KeyVersionState, Timestamp, VersionNumber};
 use fieldseal_store::Store;
 use parking_lot::RwLock;
+use tokio::sync::watch;
 
 use crate::error::KeyError;
 use crate::keyring::Keyring;
 use crate::records::{
     self, KEY, KeyRecord, PRIMARY, PrimaryRecord, VERSION, VersionRecord, decode,
 };
+use crate::usage::{self, Used};
 
 /// Most keys of an installation.
 pub(crate) const MAX_KEYS: usize = 10_000;
@@ -29,6 +31,8 @@ pub(crate) struct VersionCell {
     /// `keys/{key}/versions/{n}`, made once because every answer carries it.
     pub(crate) name: Arc<str>,
     pub(crate) created_at: Timestamp,
+    /// When it was used last.
+    pub(crate) used: Used,
     /// What changes, as a change of state leaves it.
     facts: RwLock<VersionFacts>,
     /// The same state, for every use of a data key.
@@ -53,6 +57,7 @@ impl VersionCell {
             created_at: Timestamp::from_unix_nanos(facts.record.created_at),
             state: AtomicU8::new(records::state(facts.record.state)?.code()),
             facts: RwLock::new(facts),
+            used: Used::default(),
             version,
         })
     }
@@ -159,6 +164,7 @@ pub(crate) fn etag(revision: u64) -> String {
 #[derive(Default)]
 pub(crate) struct Registry {
     keys: RwLock<HashMap<KeyName, Arc<KeySnapshot>>>,
+    changed: watch::Sender<()>,
 }
 
 impl Registry {
@@ -172,6 +178,12 @@ impl Registry {
 
     pub(crate) fn put(&self, snapshot: KeySnapshot) {
         self.keys.write().insert(snapshot.name.clone(), Arc::new(snapshot));
+        self.changed.send_replace(());
+    }
+
+    /// Tells of every change from now on.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 
     /// Every key.
@@ -232,6 +244,7 @@ async fn load_key(
             break;
         }
     }
+    usage::load(store, &name, &versions).await?;
     let pointer = store
         .get(&store.path(PRIMARY, &[name.as_str().as_bytes()]))
         .await?

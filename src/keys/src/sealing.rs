@@ -3,6 +3,7 @@
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use fieldseal_audit::{ChangeEvent, ChangedBy, Kind};
 use fieldseal_crypto::field::{FieldKey, SALT_BYTES};
@@ -30,8 +31,8 @@ use crate::registry::{KeySnapshot, VersionCell};
 pub(crate) const SEAL_BLOCK: u64 = 1 << 20;
 /// Seals after which a data key is retired.
 const SEAL_LIMIT: u64 = 1 << 32;
-/// How often a lost race for a partition is tried again.
-const ATTEMPTS: usize = 8;
+/// How often a lost race is tried again, each time after twice the pause: for four seconds at most.
+const ATTEMPTS: usize = 12;
 
 /// The newest data key of a partition and the seals it still has in reserve.
 pub(crate) struct SealSlot {
@@ -187,13 +188,16 @@ impl Inner {
             return Err(KeyError::PartitionShredded);
         }
         slot.entry.version.usable()?;
-        Ok(slot.take(count).then(|| Arc::clone(&slot.entry)))
+        let taken = slot.take(count);
+        if taken {
+            slot.entry.version.used.sealed(now);
+        }
+        Ok(taken.then(|| Arc::clone(&slot.entry)))
     }
 
     fn seals_now(&self, entry: &DataKeyEntry, snapshot: &KeySnapshot) -> bool {
         let age = self.clock.now().since(entry.created_at);
-        entry.version.version.number == snapshot.primary.version.number
-            && age < self.settings.data_key_lifetime
+        entry.made_under == snapshot.primary.version.number && age < self.settings.data_key_lifetime
     }
 
     async fn prepare(&self, want: Want) -> Result<Arc<DataKeyEntry>, KeyError> {
@@ -203,7 +207,9 @@ impl Inner {
             Some(stripe) => Some(stripe.lock().await),
             None => None,
         };
-        for _ in 0..ATTEMPTS {
+        let mut changes = self.registry.changes();
+        for attempt in 0..ATTEMPTS {
+            changes.mark_unchanged();
             let snapshot = self.registry.key(&want.of.key)?;
             let of = PartitionRef { key: &want.of.key, partition: &want.of.partition };
             if let Some(entry) = self.take(&of, &snapshot, want.count)? {
@@ -211,8 +217,12 @@ impl Inner {
             }
             match self.renew(&want, &snapshot).await {
                 Ok(slot) => self.cache.put_newest(want.of.clone(), slot),
-                // Somebody else moved the partition: look again.
-                Err(KeyError::Conflict) => {}
+                // Somebody else moved the partition, or changed the key: look again. A change of the
+                // key is in the store a while before it is on record and visible.
+                Err(KeyError::Conflict) => {
+                    let pause = Duration::from_millis(1 << attempt);
+                    let _either = tokio::time::timeout(pause, changes.changed()).await;
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -241,7 +251,7 @@ impl Inner {
             KeyError::DataKeyNotFound => KeyError::Corrupt("a partition whose data key is gone"),
             other => other,
         })?;
-        if facts.version == snapshot.primary.version.number && self.is_young(&facts) {
+        if facts.made_under == snapshot.primary.version.number && self.is_young(&facts) {
             let entry = self.entry(id).await?;
             if let Some(left) = self.left_over(want, id) {
                 return Ok(Arc::new(SealSlot { entry, left: AtomicI64::new(left) }));
@@ -372,6 +382,7 @@ impl Inner {
             loaded_at: made.created_at,
             version: Arc::clone(version),
             cell,
+            made_under: made.made_under,
             data_key,
         });
         self.cache.insert(&entry);
@@ -408,6 +419,7 @@ impl Inner {
             wrapped,
             reserved: SEAL_BLOCK,
             previous: before.and_then(|b| b.newest.as_ref()).map(|newest| newest.key_id),
+            made_under: version.version.number,
         };
         Ok((facts, data_key))
     }

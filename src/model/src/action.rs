@@ -73,6 +73,14 @@ actions! {
     RestorePartition = "RestorePartition", 28, Change;
     /// `KeyService.ReopenPartition`
     ReopenPartition = "ReopenPartition", 31, Change;
+    /// `KeyService.RewrapDataKeys`
+    RewrapDataKeys = "RewrapDataKeys", 25, Change;
+    /// `KeyService.GetRotationStatus`
+    GetRotationStatus = "GetRotationStatus", 26, Read;
+    /// `KeyService.GetRewrapJob`
+    GetRewrapJob = "GetRewrapJob", 29, Read;
+    /// `KeyService.CancelRewrapJob`
+    CancelRewrapJob = "CancelRewrapJob", 30, Change;
     /// `AuditService.QueryAuditEvents`
     QueryAuditEvents = "QueryAuditEvents", 32, Read;
     /// `AuditService.GetCheckpoint`

@@ -84,6 +84,8 @@ reasons! {
         ReplyTooLarge = "REPLY_TOO_LARGE";
         /// A page size or page token is not acceptable.
         PageInvalid = "PAGE_INVALID";
+        /// A rate is negative.
+        RateInvalid = "RATE_INVALID";
         /// A query has a filter that cannot be understood.
         QueryInvalid = "QUERY_INVALID";
     }

@@ -27,7 +27,13 @@ impl Subject {
             | Action::BatchEncrypt
             | Action::BatchDecrypt
             | Action::Recover => Self::Column,
-            Action::CreateKey | Action::GetKey | Action::RotateKey => Self::Key,
+            Action::CreateKey
+            | Action::GetKey
+            | Action::RotateKey
+            | Action::RewrapDataKeys
+            | Action::GetRotationStatus
+            | Action::GetRewrapJob
+            | Action::CancelRewrapJob => Self::Key,
             Action::ShredPartition
             | Action::RestorePartition
             | Action::ReopenPartition

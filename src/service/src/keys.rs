@@ -1,6 +1,7 @@
 //! `KeyService`.
 
 mod partitions;
+mod rewrap;
 
 use fieldseal_api::v1;
 use fieldseal_api::v1::key_service_server::KeyService;
@@ -155,6 +156,34 @@ impl KeyService for KeyHandler {
         request: Request<v1::GetPartitionRequest>,
     ) -> Result<Response<v1::GetPartitionResponse>, Status> {
         self.partition(request).await
+    }
+
+    async fn rewrap_data_keys(
+        &self,
+        request: Request<v1::RewrapDataKeysRequest>,
+    ) -> Result<Response<v1::RewrapDataKeysResponse>, Status> {
+        self.start_rewrap(request).await
+    }
+
+    async fn get_rewrap_job(
+        &self,
+        request: Request<v1::GetRewrapJobRequest>,
+    ) -> Result<Response<v1::GetRewrapJobResponse>, Status> {
+        self.rewrap_job(request).await
+    }
+
+    async fn cancel_rewrap_job(
+        &self,
+        request: Request<v1::CancelRewrapJobRequest>,
+    ) -> Result<Response<v1::CancelRewrapJobResponse>, Status> {
+        self.cancel_rewrap(request).await
+    }
+
+    async fn get_rotation_status(
+        &self,
+        request: Request<v1::GetRotationStatusRequest>,
+    ) -> Result<Response<v1::GetRotationStatusResponse>, Status> {
+        self.rotation_status(request).await
     }
 }
 

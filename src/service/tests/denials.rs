@@ -118,9 +118,49 @@ impl Sender<'_> {
             "ListKeys" => {
                 of_call(handler.list_keys(self.with(v1::ListKeysRequest::default())).await, call)
             }
+            "RewrapDataKeys" => {
+                let request = v1::RewrapDataKeysRequest { name, ..Default::default() };
+                of_call(handler.rewrap_data_keys(self.with(request)).await, call)
+            }
+            "GetRewrapJob" => {
+                let request = v1::GetRewrapJobRequest { name: format!("{name}/rewrap") };
+                of_call(handler.get_rewrap_job(self.with(request)).await, call)
+            }
+            "CancelRewrapJob" => {
+                let name = format!("{name}/rewrap");
+                let request = v1::CancelRewrapJobRequest { name, ..Default::default() };
+                of_call(handler.cancel_rewrap_job(self.with(request)).await, call)
+            }
+            "GetRotationStatus" => {
+                let request = v1::GetRotationStatusRequest { name };
+                of_call(handler.get_rotation_status(self.with(request)).await, call)
+            }
             "RotateKey" => {
                 let request = v1::RotateKeyRequest { name, ..Default::default() };
                 of_call(handler.rotate_key(self.with(request)).await, call)
+            }
+            _ => self.partitions(handler, name, call).await,
+        }
+    }
+
+    async fn partitions(&self, handler: KeyHandler, name: String, call: &str) -> Refused {
+        let partition = "ada".to_owned();
+        match call {
+            "ShredPartition" => {
+                let request = v1::ShredPartitionRequest { name, partition, ..Default::default() };
+                of_call(handler.shred_partition(self.with(request)).await, call)
+            }
+            "RestorePartition" => {
+                let request = v1::RestorePartitionRequest { name, partition, ..Default::default() };
+                of_call(handler.restore_partition(self.with(request)).await, call)
+            }
+            "ReopenPartition" => {
+                let request = v1::ReopenPartitionRequest { name, partition, ..Default::default() };
+                of_call(handler.reopen_partition(self.with(request)).await, call)
+            }
+            "GetPartition" => {
+                let request = v1::GetPartitionRequest { name, partition };
+                of_call(handler.get_partition(self.with(request)).await, call)
             }
             _ => panic!("write a request for {call}"),
         }

@@ -15,6 +15,7 @@ mod error;
 mod generations;
 mod import;
 mod lock;
+mod many;
 mod path;
 mod rewrite;
 mod scrub;

@@ -1190,6 +1190,190 @@ pub struct GetPartitionResponse {
     #[prost(string, tag = "2")]
     pub shred_receipt: ::prost::alloc::string::String,
 }
+/// The newest rewrap of a key.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RewrapJob {
+    /// `keys/{key}/rewrap`.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// How it is.
+    #[prost(enumeration = "RewrapJobState", tag = "2")]
+    pub state: i32,
+    /// The version that data keys move under, `keys/{key}/versions/{n}`: the primary one when the job
+    /// began. If the key was rotated since, start another afterwards.
+    #[prost(string, tag = "3")]
+    pub target_version: ::prost::alloc::string::String,
+    /// Data keys moved so far.
+    #[prost(int64, tag = "4")]
+    pub moved_data_keys: i64,
+    /// Data keys that wait: those of enabled versions before the target.
+    #[prost(int64, tag = "5")]
+    pub remaining_data_keys: i64,
+    /// Data keys that are left where they are, because moving them would make readable again what is
+    /// not to be read, or because they are lost.
+    #[prost(message, repeated, tag = "6")]
+    pub left_behind: ::prost::alloc::vec::Vec<RewrapLeftBehind>,
+    /// When it began.
+    #[prost(message, optional, tag = "7")]
+    pub start_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// When it was over; absent while it runs.
+    #[prost(message, optional, tag = "8")]
+    pub end_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// At most so many data keys a second; 0: no limit.
+    #[prost(int32, tag = "9")]
+    pub max_per_second: i32,
+    /// Data keys a second on the average since this process took it up; 0 if it does not run.
+    #[prost(int64, tag = "10")]
+    pub data_keys_per_second: i64,
+    /// Why it failed, for people.
+    #[prost(string, tag = "11")]
+    pub failure: ::prost::alloc::string::String,
+}
+/// Data keys that a rewrap leaves where they are.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RewrapLeftBehind {
+    /// The version that wraps them, `keys/{key}/versions/{n}`.
+    #[prost(string, tag = "1")]
+    pub version: ::prost::alloc::string::String,
+    /// Its state: the reason.
+    #[prost(enumeration = "KeyVersionState", tag = "2")]
+    pub state: i32,
+    /// How many there are.
+    #[prost(int64, tag = "3")]
+    pub data_keys: i64,
+}
+/// Request of KeyService.RewrapDataKeys.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RewrapDataKeysRequest {
+    /// `keys/{key}`. Required.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// As in RotateKeyRequest.
+    #[prost(string, tag = "2")]
+    pub etag: ::prost::alloc::string::String,
+    /// As in CreateKeyRequest.
+    #[prost(string, tag = "3")]
+    pub request_id: ::prost::alloc::string::String,
+    /// As in CreateKeyRequest. The answer says how many data keys would be moved.
+    #[prost(bool, tag = "4")]
+    pub validate_only: bool,
+    /// Why.
+    #[prost(message, optional, tag = "5")]
+    pub reason: ::core::option::Option<AccessReason>,
+    /// At most so many data keys a second; 0: no limit. Not negative.
+    #[prost(int32, tag = "6")]
+    pub max_per_second: i32,
+}
+/// Response of KeyService.RewrapDataKeys.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RewrapDataKeysResponse {
+    /// The job.
+    #[prost(message, optional, tag = "1")]
+    pub job: ::core::option::Option<RewrapJob>,
+    /// The audit record; absent with validate_only and for a repeated request_id.
+    #[prost(message, optional, tag = "2")]
+    pub receipt: ::core::option::Option<AuditReceipt>,
+}
+/// Request of KeyService.GetRewrapJob.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetRewrapJobRequest {
+    /// `keys/{key}/rewrap`. Required.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+}
+/// Response of KeyService.GetRewrapJob.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GetRewrapJobResponse {
+    /// The job.
+    #[prost(message, optional, tag = "1")]
+    pub job: ::core::option::Option<RewrapJob>,
+}
+/// Request of KeyService.CancelRewrapJob.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CancelRewrapJobRequest {
+    /// `keys/{key}/rewrap`. Required.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// As in RotateKeyRequest.
+    #[prost(string, tag = "2")]
+    pub etag: ::prost::alloc::string::String,
+    /// As in CreateKeyRequest.
+    #[prost(string, tag = "3")]
+    pub request_id: ::prost::alloc::string::String,
+    /// As in CreateKeyRequest.
+    #[prost(bool, tag = "4")]
+    pub validate_only: bool,
+    /// Why.
+    #[prost(message, optional, tag = "5")]
+    pub reason: ::core::option::Option<AccessReason>,
+}
+/// Response of KeyService.CancelRewrapJob.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CancelRewrapJobResponse {
+    /// The job.
+    #[prost(message, optional, tag = "1")]
+    pub job: ::core::option::Option<RewrapJob>,
+    /// The audit record; absent with validate_only and for a repeated request_id.
+    #[prost(message, optional, tag = "2")]
+    pub receipt: ::core::option::Option<AuditReceipt>,
+}
+/// Request of KeyService.GetRotationStatus.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetRotationStatusRequest {
+    /// `keys/{key}`. Required.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+}
+/// Response of KeyService.GetRotationStatus.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GetRotationStatusResponse {
+    /// `keys/{key}`.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// The version that protects new values, `keys/{key}/versions/{n}`.
+    #[prost(string, tag = "2")]
+    pub primary_version: ::prost::alloc::string::String,
+    /// Every version, in order of number.
+    #[prost(message, repeated, tag = "3")]
+    pub versions: ::prost::alloc::vec::Vec<KeyVersionUse>,
+    /// Whether the rotation is finished, for people.
+    #[prost(string, tag = "4")]
+    pub summary: ::prost::alloc::string::String,
+}
+/// How a version of a key is used. The numbers are kept by the changes that change them.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct KeyVersionUse {
+    /// `keys/{key}/versions/{n}`.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// What can be done with it.
+    #[prost(enumeration = "KeyVersionState", tag = "2")]
+    pub state: i32,
+    /// When it was created.
+    #[prost(message, optional, tag = "3")]
+    pub create_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Data keys that it wraps.
+    #[prost(int64, tag = "4")]
+    pub data_keys: i64,
+    /// Partitions that have at least one of them.
+    #[prost(int64, tag = "5")]
+    pub partitions: i64,
+    /// Seals that these data keys may have made: reserved in blocks of 2^20.
+    #[prost(int64, tag = "6")]
+    pub reserved_seals: i64,
+    /// The day on which a value was encrypted under it last, UTC, YYYY-MM-DD; empty: never.
+    #[prost(string, tag = "7")]
+    pub last_seal_date: ::prost::alloc::string::String,
+    /// The day on which a value under it was decrypted last, UTC, YYYY-MM-DD; empty: never.
+    #[prost(string, tag = "8")]
+    pub last_open_date: ::prost::alloc::string::String,
+    /// True if nothing is lost by destroying it.
+    #[prost(bool, tag = "9")]
+    pub safe_to_destroy: bool,
+    /// Whether it can be destroyed, or why not, for people.
+    #[prost(string, tag = "10")]
+    pub verdict: ::prost::alloc::string::String,
+}
 /// What can be done with a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -1272,6 +1456,51 @@ impl PartitionState {
         }
     }
 }
+/// How a rewrap is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum RewrapJobState {
+    /// Never sent.
+    Unspecified = 0,
+    /// It was only asked what it would do (validate_only).
+    NotStarted = 1,
+    /// It runs.
+    Running = 2,
+    /// Every data key that it had to move is under the target.
+    Done = 3,
+    /// Somebody cancelled it.
+    Cancelled = 4,
+    /// It could not be finished.
+    Failed = 5,
+}
+impl RewrapJobState {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "REWRAP_JOB_STATE_UNSPECIFIED",
+            Self::NotStarted => "REWRAP_JOB_STATE_NOT_STARTED",
+            Self::Running => "REWRAP_JOB_STATE_RUNNING",
+            Self::Done => "REWRAP_JOB_STATE_DONE",
+            Self::Cancelled => "REWRAP_JOB_STATE_CANCELLED",
+            Self::Failed => "REWRAP_JOB_STATE_FAILED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "REWRAP_JOB_STATE_UNSPECIFIED" => Some(Self::Unspecified),
+            "REWRAP_JOB_STATE_NOT_STARTED" => Some(Self::NotStarted),
+            "REWRAP_JOB_STATE_RUNNING" => Some(Self::Running),
+            "REWRAP_JOB_STATE_DONE" => Some(Self::Done),
+            "REWRAP_JOB_STATE_CANCELLED" => Some(Self::Cancelled),
+            "REWRAP_JOB_STATE_FAILED" => Some(Self::Failed),
+            _ => None,
+        }
+    }
+}
 /// Generated client implementations.
 pub mod key_service_client {
     #![allow(
@@ -1293,11 +1522,14 @@ pub mod key_service_client {
     /// PURPOSE_INVALID, TICKET_INVALID, END_USER_ASSERTION_UNSUPPORTED,
     /// PARTITION_INVALID; a window that is too short or too long
     /// (SHRED_WINDOW_INVALID); an empty partition where none was meant
-    /// (DEFAULT_PARTITION_NOT_MEANT)
+    /// (DEFAULT_PARTITION_NOT_MEANT); RATE_INVALID
     /// PERMISSION_DENIED   no policy rule allows it (PERMISSION_DENIED)
-    /// NOT_FOUND           KEY_NOT_FOUND; nothing was encrypted in the partition (PARTITION_NOT_FOUND)
+    /// NOT_FOUND           KEY_NOT_FOUND; nothing was encrypted in the partition (PARTITION_NOT_FOUND);
+    /// a rewrap of a key that never had one (REWRAP_NOT_FOUND)
     /// ALREADY_EXISTS      KEY_EXISTS; REQUEST_ID_REUSED for another request under the same request_id
-    /// FAILED_PRECONDITION the partition's state does not allow it (PARTITION_STATE_INVALID)
+    /// FAILED_PRECONDITION the partition's state does not allow it (PARTITION_STATE_INVALID); a rewrap
+    /// of the key is running (REWRAP_RUNNING), or none that could be cancelled
+    /// (REWRAP_NOT_RUNNING)
     /// ABORTED             the key changed since it was read: read it again (ETAG_MISMATCH); or another
     /// change of it came first: try again (CONFLICT)
     /// RESOURCE_EXHAUSTED  as many keys or versions as there can be (LIMIT_REACHED); no space for the
@@ -1588,6 +1820,108 @@ pub mod key_service_client {
                 .insert(GrpcMethod::new("fieldseal.v1.KeyService", "GetPartition"));
             self.inner.unary(req, path, codec).await
         }
+        /// Starts to move the data keys of a key under its primary version, so that older versions can be
+        /// destroyed. Ciphertexts stay as they are. It goes on by itself, also after a restart; one at a
+        /// time for each key (REWRAP_RUNNING).
+        pub async fn rewrap_data_keys(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RewrapDataKeysRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RewrapDataKeysResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/fieldseal.v1.KeyService/RewrapDataKeys",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("fieldseal.v1.KeyService", "RewrapDataKeys"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// How the newest rewrap of a key is.
+        pub async fn get_rewrap_job(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetRewrapJobRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetRewrapJobResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/fieldseal.v1.KeyService/GetRewrapJob",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("fieldseal.v1.KeyService", "GetRewrapJob"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Ends a rewrap before it is complete. What it has moved stays moved.
+        pub async fn cancel_rewrap_job(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CancelRewrapJobRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CancelRewrapJobResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/fieldseal.v1.KeyService/CancelRewrapJob",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("fieldseal.v1.KeyService", "CancelRewrapJob"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// For each version what it protects, when it was used last, and whether it can be destroyed.
+        pub async fn get_rotation_status(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetRotationStatusRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetRotationStatusResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/fieldseal.v1.KeyService/GetRotationStatus",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("fieldseal.v1.KeyService", "GetRotationStatus"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -1667,6 +2001,40 @@ pub mod key_service_server {
             tonic::Response<super::GetPartitionResponse>,
             tonic::Status,
         >;
+        /// Starts to move the data keys of a key under its primary version, so that older versions can be
+        /// destroyed. Ciphertexts stay as they are. It goes on by itself, also after a restart; one at a
+        /// time for each key (REWRAP_RUNNING).
+        async fn rewrap_data_keys(
+            &self,
+            request: tonic::Request<super::RewrapDataKeysRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RewrapDataKeysResponse>,
+            tonic::Status,
+        >;
+        /// How the newest rewrap of a key is.
+        async fn get_rewrap_job(
+            &self,
+            request: tonic::Request<super::GetRewrapJobRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetRewrapJobResponse>,
+            tonic::Status,
+        >;
+        /// Ends a rewrap before it is complete. What it has moved stays moved.
+        async fn cancel_rewrap_job(
+            &self,
+            request: tonic::Request<super::CancelRewrapJobRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CancelRewrapJobResponse>,
+            tonic::Status,
+        >;
+        /// For each version what it protects, when it was used last, and whether it can be destroyed.
+        async fn get_rotation_status(
+            &self,
+            request: tonic::Request<super::GetRotationStatusRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetRotationStatusResponse>,
+            tonic::Status,
+        >;
     }
     /// Creates, shows and rotates keys. No call ever returns key material.
     ///
@@ -1678,11 +2046,14 @@ pub mod key_service_server {
     /// PURPOSE_INVALID, TICKET_INVALID, END_USER_ASSERTION_UNSUPPORTED,
     /// PARTITION_INVALID; a window that is too short or too long
     /// (SHRED_WINDOW_INVALID); an empty partition where none was meant
-    /// (DEFAULT_PARTITION_NOT_MEANT)
+    /// (DEFAULT_PARTITION_NOT_MEANT); RATE_INVALID
     /// PERMISSION_DENIED   no policy rule allows it (PERMISSION_DENIED)
-    /// NOT_FOUND           KEY_NOT_FOUND; nothing was encrypted in the partition (PARTITION_NOT_FOUND)
+    /// NOT_FOUND           KEY_NOT_FOUND; nothing was encrypted in the partition (PARTITION_NOT_FOUND);
+    /// a rewrap of a key that never had one (REWRAP_NOT_FOUND)
     /// ALREADY_EXISTS      KEY_EXISTS; REQUEST_ID_REUSED for another request under the same request_id
-    /// FAILED_PRECONDITION the partition's state does not allow it (PARTITION_STATE_INVALID)
+    /// FAILED_PRECONDITION the partition's state does not allow it (PARTITION_STATE_INVALID); a rewrap
+    /// of the key is running (REWRAP_RUNNING), or none that could be cancelled
+    /// (REWRAP_NOT_RUNNING)
     /// ABORTED             the key changed since it was read: read it again (ETAG_MISMATCH); or another
     /// change of it came first: try again (CONFLICT)
     /// RESOURCE_EXHAUSTED  as many keys or versions as there can be (LIMIT_REACHED); no space for the
@@ -2112,6 +2483,187 @@ pub mod key_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetPartitionSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/fieldseal.v1.KeyService/RewrapDataKeys" => {
+                    #[allow(non_camel_case_types)]
+                    struct RewrapDataKeysSvc<T: KeyService>(pub Arc<T>);
+                    impl<
+                        T: KeyService,
+                    > tonic::server::UnaryService<super::RewrapDataKeysRequest>
+                    for RewrapDataKeysSvc<T> {
+                        type Response = super::RewrapDataKeysResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RewrapDataKeysRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as KeyService>::rewrap_data_keys(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RewrapDataKeysSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/fieldseal.v1.KeyService/GetRewrapJob" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetRewrapJobSvc<T: KeyService>(pub Arc<T>);
+                    impl<
+                        T: KeyService,
+                    > tonic::server::UnaryService<super::GetRewrapJobRequest>
+                    for GetRewrapJobSvc<T> {
+                        type Response = super::GetRewrapJobResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetRewrapJobRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as KeyService>::get_rewrap_job(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetRewrapJobSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/fieldseal.v1.KeyService/CancelRewrapJob" => {
+                    #[allow(non_camel_case_types)]
+                    struct CancelRewrapJobSvc<T: KeyService>(pub Arc<T>);
+                    impl<
+                        T: KeyService,
+                    > tonic::server::UnaryService<super::CancelRewrapJobRequest>
+                    for CancelRewrapJobSvc<T> {
+                        type Response = super::CancelRewrapJobResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CancelRewrapJobRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as KeyService>::cancel_rewrap_job(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CancelRewrapJobSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/fieldseal.v1.KeyService/GetRotationStatus" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetRotationStatusSvc<T: KeyService>(pub Arc<T>);
+                    impl<
+                        T: KeyService,
+                    > tonic::server::UnaryService<super::GetRotationStatusRequest>
+                    for GetRotationStatusSvc<T> {
+                        type Response = super::GetRotationStatusResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetRotationStatusRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as KeyService>::get_rotation_status(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetRotationStatusSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -8,7 +8,7 @@ use super::event;
 use crate::arguments::{
     PartitionArguments, PartitionChangeArguments, ShowPartitionArguments, ShredArguments,
 };
-use crate::confirm::confirm;
+use crate::confirm;
 use crate::connection::{self, failure};
 use crate::failure::{Exit, Failure};
 use crate::output::{Output, Table, counted};
@@ -44,7 +44,7 @@ pub(super) async fn shred(arguments: ShredArguments, output: &Output) -> Result<
             || format!("{goes}; nothing was changed"),
         );
     }
-    confirm(&goes, &key, given.as_deref())?;
+    confirm::by_name(&key, given.as_deref(), &goes)?;
     let shredded = client.shred_partition(request(false)).await.map_err(|s| failure(&s))?;
     let v1::ShredPartitionResponse { partition, receipt } = shredded.into_inner();
     let partition = partition.ok_or_else(no_partition)?;

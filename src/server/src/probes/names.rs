@@ -82,10 +82,16 @@ metrics! {
         "How many can be in memory";
     DATA_KEYS_MADE = Counter "fieldseal_data_keys_made_total" []
         "Data keys that were made";
+    PARTITIONS_SHREDDING = Gauge "fieldseal_partitions_shredding" []
+        "Shredded partitions whose data keys are still there: their windows are not over";
     CACHE_HITS = Counter "fieldseal_data_key_cache_hits_total" []
         "Look-ups of data keys that found one in memory";
     CACHE_MISSES = Counter "fieldseal_data_key_cache_misses_total" []
         "Look-ups that had to read the store";
+    REWRAPS = Gauge "fieldseal_rewraps_running" []
+        "Rewraps that run";
+    REWRAPPED = Counter "fieldseal_data_keys_rewrapped_total" []
+        "Data keys that rewraps moved under another version";
     SCRUBS = Counter "fieldseal_store_scrubs_total" []
         "Times that every record of the store was opened and checked";
     SCRUB_PENDING = Gauge "fieldseal_store_scrub_pending" []

@@ -207,8 +207,11 @@ impl Observer {
         out.gauge(&names::DATA_KEYS, keys.cached_data_keys as f64);
         out.gauge(&names::DATA_KEYS_LIMIT, keys.cached_data_keys_limit as f64);
         out.count(&names::DATA_KEYS_MADE, keys.data_keys_made);
+        out.gauge(&names::PARTITIONS_SHREDDING, keys.partitions_shredding as f64);
         out.count(&names::CACHE_HITS, keys.cache_hits);
         out.count(&names::CACHE_MISSES, keys.cache_misses);
+        out.gauge(&names::REWRAPS, keys.rewraps as f64);
+        out.count(&names::REWRAPPED, keys.data_keys_rewrapped);
         scrub(out, &found);
         let since = self.policy_since(found.policy_digest, now);
         out.gauge(&names::POLICY_AGE, now.saturating_duration_since(since).as_secs_f64());

@@ -129,15 +129,33 @@ fn each_role_may_do_exactly_its_actions() {
         (
             OPERATOR,
             &[
-                ("operator-manage", &[CreateKey, RotateKey, ReloadPolicy]),
-                ("operator-observe", &[GetKey, ListKeys, GetStatus]),
+                (
+                    "operator-manage",
+                    &[
+                        CreateKey,
+                        RotateKey,
+                        RewrapDataKeys,
+                        CancelRewrapJob,
+                        ShredPartition,
+                        RestorePartition,
+                        ReopenPartition,
+                        ReloadPolicy,
+                    ],
+                ),
+                (
+                    "operator-observe",
+                    &[GetKey, GetRotationStatus, GetRewrapJob, ListKeys, GetPartition, GetStatus],
+                ),
             ],
         ),
         (
             AUDITOR,
             &[
                 ("auditor-audit", &[QueryAuditEvents, GetCheckpoint]),
-                ("auditor-observe", &[GetKey, ListKeys, GetStatus]),
+                (
+                    "auditor-observe",
+                    &[GetKey, GetRotationStatus, GetRewrapJob, ListKeys, GetPartition, GetStatus],
+                ),
             ],
         ),
         (
@@ -167,6 +185,23 @@ fn several_roles_add_up() {
     assert_eq!(decide(Action::RotateKey), no_rule());
     assert_eq!(decide(Action::Decrypt), permitted("app-decrypt"));
     assert_eq!(decide(Action::GetCheckpoint), permitted("auditor-audit"));
+}
+
+#[test]
+fn a_rule_sees_the_class_of_a_partition_that_is_shredded() {
+    let policy = rules(
+        "@id(\"named\") permit (principal, action == Action::\"ShredPartition\", resource)\n\
+         when { context.partition == \"named\" && context.ticket != \"\" };",
+    );
+    let wish = |named: bool, ticket: &str| {
+        Wish::new(OPERATOR, Action::ShredPartition).with(|w| {
+            w.named_partition = named;
+            w.ticket = ticket.into();
+        })
+    };
+    assert_eq!(short(&wish(true, "CASE-1").decided_by(&policy)), permitted("named"));
+    assert_eq!(short(&wish(false, "CASE-1").decided_by(&policy)), no_rule());
+    assert_eq!(short(&wish(true, "").decided_by(&policy)), no_rule());
 }
 
 #[test]

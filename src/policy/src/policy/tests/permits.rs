@@ -60,6 +60,13 @@ fn a_permit_for_a_key_is_none_for_a_column_and_the_other_way_round() {
     assert!(!rotate.covers(Action::RotateKey, &email, &Partition::default()));
     assert!(!rotate.covers_kind(ActionKind::Change, &email, &Partition::default()));
     assert!(rotate.covers_key(Action::RotateKey, &key));
+    let shred =
+        granted(&Wish::new("dns:a", Action::ShredPartition).with(|w| w.named_partition = true));
+    let (named, default) = (partition("ada"), Partition::default());
+    assert!(shred.covers_partition(Action::ShredPartition, &key, &named));
+    assert!(!shred.covers_partition(Action::RestorePartition, &key, &named));
+    assert!(!shred.covers_partition(Action::ShredPartition, &other, &named));
+    assert!(!shred.covers_partition(Action::ShredPartition, &key, &default));
     let decrypt = granted(&Wish::new("dns:a", Action::Decrypt));
     assert!(!decrypt.covers_key(Action::Decrypt, &key));
     let status = granted(&Wish::new("dns:a", Action::GetStatus));
