@@ -1,8 +1,13 @@
 //! Root providers: each makes an installation, serves it, and says what it needs when that is not
 //! there.
 
+use std::fs::File;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Output, Stdio};
+
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{LocalModes, tcgetattr};
 
 use crate::installation::{Installation, place};
 use crate::process::{Lines, Running, ended, event, program, ready, refused, text};
@@ -106,6 +111,83 @@ fn a_passphrase_on_a_descriptor() {
     says(&refused_of, "ROOT_KEY_WRONG", &i, "the configuration names passphrase ");
     let none = with_descriptor_3(&i.serve_command(), "/dev/null").output().unwrap();
     says(&none, "ROOT_KEY_UNREADABLE", &i, "there is no passphrase on file descriptor 3");
+}
+
+/// Both ends of a new terminal, on which a command is run, and what is asked there.
+struct Person {
+    terminal: File,
+    other_end: File,
+    seen: String,
+}
+
+impl Person {
+    fn new() -> Self {
+        let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&terminal).unwrap();
+        unlockpt(&terminal).unwrap();
+        let name = ptsname(&terminal, Vec::new()).unwrap().into_string().unwrap();
+        let other_end = File::options().read(true).write(true).open(name).unwrap();
+        Self { terminal: terminal.into(), other_end, seen: String::new() }
+    }
+
+    fn run(&self, command: &mut Command) -> Running {
+        let end = || Stdio::from(self.other_end.try_clone().unwrap());
+        Running::new(command.stdin(end()).stderr(end()).stdout(Stdio::piped()))
+    }
+
+    /// Reads until this is asked, and answers.
+    fn answers(&mut self, asked: &str, with: &str) {
+        let before = self.seen.len();
+        while !self.seen[before..].contains(asked) {
+            let mut bytes = [0; 1024];
+            let read = self.terminal.read(&mut bytes).unwrap();
+            self.seen.push_str(&text(&bytes[..read]));
+        }
+        self.terminal.write_all(with.as_bytes()).unwrap();
+    }
+
+    fn sees_what_it_types(&self) -> bool {
+        tcgetattr(&self.other_end).unwrap().local_modes.contains(LocalModes::ECHO)
+    }
+}
+
+#[test]
+fn a_passphrase_that_is_typed_is_not_shown_and_a_terminal_stays_as_it_was() {
+    let secret = "correct horse battery";
+    let mut i = Installation::made(|mut command| {
+        let mut person = Person::new();
+        command.args(["--root-provider", "passphrase"]);
+        let running = person.run(&mut command);
+        person.answers("new passphrase for the root key: ", &format!("{secret}\n"));
+        person.answers("the same again: ", "correct horse batterie\n");
+        person.answers("PASSPHRASE_REFUSED", "");
+        assert_eq!(running.output().status.code(), Some(2));
+        assert!(person.sees_what_it_types());
+
+        let running = person.run(&mut command);
+        person.answers("new passphrase for the root key: ", &format!("{secret}\n"));
+        person.answers("the same again: ", &format!("{secret}\n"));
+        person.answers("AGE-SECRET-KEY-1", "");
+        person.answers("keyring.json", "");
+        let mut made = running.output();
+        assert!(!person.seen.contains(secret), "it was shown");
+        made.stderr = person.seen.replace('\r', "").into_bytes();
+        made
+    });
+    let mut person = Person::new();
+    let mut command = i.serve_command();
+    let mut running = person.run(&mut command);
+    person.answers("passphrase of the root key: ", "");
+    assert!(!person.sees_what_it_types());
+    running.signal(rustix::process::Signal::TERM);
+    assert_eq!(running.code(), 0, "nothing was opened, and nothing is left open");
+    assert!(person.sees_what_it_types());
+    // It is the one that a file holds.
+    let file = i.path("passphrase");
+    std::fs::write(&file, secret).unwrap();
+    let mut command = with_descriptor_3(&i.serve_command(), &file);
+    command.env("FIELDSEAL_ROOT_PASSPHRASE_FD", "3");
+    i.serve_as(command);
 }
 
 #[test]

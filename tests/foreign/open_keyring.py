@@ -14,6 +14,7 @@ root key. `--token-for PART…` prints a token, to look for a row or a partition
 
 import argparse
 import base64
+import hashlib
 import json
 import sys
 from pathlib import Path
@@ -32,6 +33,13 @@ def read_key(path):
     if len(key) != 32:
         raise ValueError(f"{path} has {len(key)} bytes; a key has 32")
     return key
+
+
+def check_sum(keyring):
+    """The file is as it was written."""
+    unsigned = json.dumps({**keyring, "checksum": ""}, separators=(",", ":"), ensure_ascii=False)
+    if hashlib.sha256(unsigned.encode()).hexdigest() != keyring["checksum"]:
+        raise ValueError("the keyring's checksum does not fit")
 
 
 def service_keys(keyring, root):
@@ -81,6 +89,7 @@ def main():
     given = parser.parse_args()
     try:
         keyring = json.loads(Path(given.keyring).read_text("utf-8"))
+        check_sum(keyring)
         root = read_key(given.root)
         keys = service_keys(keyring, root)
         check_signing_key(keys["log-signing"], Path(given.public_key).read_text("utf-8"))

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use fieldseal_audit::SystemEvent;
 use fieldseal_keys::ScrubReport;
 use fieldseal_model::Timestamp;
-use fieldseal_store::{Generation, Generations, StoreError};
+use fieldseal_store::{Generation, Generations, Store, StoreError};
 use parking_lot::Mutex;
 
 use crate::engine::Engine;
@@ -148,25 +148,8 @@ impl Engine {
     async fn make_and_keep(&self, newest: usize) -> Result<Option<Generation>, StoreError> {
         let Some(all) = self.inner.generations.clone() else { return Ok(None) };
         let _turn = self.inner.upkeep.turn.lock().await;
-        let snapshot = self.inner.store.snapshot(KEPT_BYTES).await?;
         let at = self.inner.clock.now().unix_nanos();
-        let work = move || {
-            let made = all.make(snapshot, at)?;
-            all.keep(newest)?;
-            Ok::<_, StoreError>(made)
-        };
-        let made = tokio::task::spawn_blocking(work).await;
-        let unfinished = || StoreError::Corrupt("a generation was not finished".to_owned());
-        let made = made.map_err(|_| unfinished())??;
-        let Generation { number, revision, entries, .. } = made;
-        tracing::info!(
-            event = "generation_made",
-            number,
-            revision,
-            records = entries,
-            "wrote a generation of the store"
-        );
-        Ok(Some(made))
+        make_and_keep(all, &self.inner.store, at, newest).await.map(Some)
     }
 
     /// When the newest generation was made, if there is one.
@@ -207,6 +190,36 @@ impl Engine {
             };
         }
     }
+}
+
+/// Writes a generation of the store as it is now, and keeps the newest so many.
+///
+/// # Errors
+/// As [`Engine::make_generation`].
+pub(crate) async fn make_and_keep(
+    all: Generations,
+    store: &Store,
+    at: i64,
+    newest: usize,
+) -> Result<Generation, StoreError> {
+    let snapshot = store.snapshot(KEPT_BYTES).await?;
+    let work = move || {
+        let made = all.make(snapshot, at)?;
+        all.keep(newest)?;
+        Ok::<_, StoreError>(made)
+    };
+    let made = tokio::task::spawn_blocking(work).await;
+    let unfinished = || StoreError::Corrupt("a generation was not finished".to_owned());
+    let made = made.map_err(|_| unfinished())??;
+    let Generation { number, revision, entries, .. } = made;
+    tracing::info!(
+        event = "generation_made",
+        number,
+        revision,
+        records = entries,
+        "wrote a generation of the store"
+    );
+    Ok(made)
 }
 
 /// The generations of a store on disk.

@@ -72,8 +72,20 @@ async fn place() -> (Place, Vec<bytes::Bytes>) {
             engine.rotate_key(&caller("ops"), change("pii")).await.unwrap();
         }
     }
+    engine.make_generation().await.unwrap();
+    engine.make_generation().await.unwrap();
     engine.stop().await.unwrap();
     (place, sealed)
+}
+
+/// The generations of the store, by name.
+fn generations(place: &Place) -> Vec<String> {
+    let directory = Place::settings_in(place.dir.path()).generations();
+    let found = std::fs::read_dir(directory).unwrap();
+    let mut names: Vec<_> =
+        found.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
 }
 
 async fn opens_and_takes(place: &Place, sealed: &[bytes::Bytes], partition: &str) {
@@ -135,7 +147,9 @@ async fn a_rotation_that_is_killed_at_any_step_serves_and_is_finished_by_the_nex
 async fn what_is_done_to_the_root_key_is_on_record_and_a_drill_changes_nothing() {
     let (place, sealed) = place().await;
     let dir = place.dir.path();
+    assert_eq!(generations(&place), ["gen-1", "gen-2"]);
     rotate(dir, |_, _| ()).await;
+    assert_eq!(generations(&place), ["gen-3"], "none is left whose KEKs nobody opens");
     let path = place.path("keyring.json");
     let keyring = || keyring::open_with_identity(&path, &place.identity).unwrap();
     let other = Arc::new(FileProvider::create(&place.path("other.key")).unwrap());

@@ -9,10 +9,11 @@ use fieldseal_keys::root::{self, Checked};
 use fieldseal_keys::{KeyError, Ledger};
 use fieldseal_model::{AccessReason, Action, Clock, Principal};
 use fieldseal_policy::{Permit, Policy, Request};
-use fieldseal_store::Store;
+use fieldseal_store::{Generations, Store, StoreError};
 use zeroize::Zeroizing;
 
 use crate::boot::{BootError, For, Installation, Settings};
+use crate::upkeep;
 
 /// Why nothing was done, or not all of it.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +57,7 @@ struct Opened {
     journal: Journal,
     ledger: Ledger,
     keyring: Keyring,
+    generations: Option<Generations>,
     clock: Arc<dyn Clock>,
     permit: Permit,
 }
@@ -70,9 +72,11 @@ impl Opened {
         let reason = AccessReason::default();
         let request = Request::installation(&principal, action, &reason);
         let permit = policy.decide(&request).map_err(|_| RootError::Denied)?;
+        let generations = upkeep::generations(&settings);
         let installation = Installation::new(settings, keyring);
         let (store, journal, ledger) = installation.begin(purpose, policy.digest(), &clock).await?;
-        Ok(Self { store, journal, ledger, keyring: installation.keyring, clock, permit })
+        let keyring = installation.keyring;
+        Ok(Self { store, journal, ledger, keyring, generations, clock, permit })
     }
 
     async fn record(
@@ -83,6 +87,19 @@ impl Opened {
     ) -> Result<(), RootError> {
         let event = SystemEvent::offline(self.clock.now(), kind, &self.permit, ended, count);
         self.journal.record_system(event).await.map_err(BootError::from)?;
+        Ok(())
+    }
+
+    /// Generations hold the KEKs as they were wrapped before: one of the store as it is now takes
+    /// their place, where there are any.
+    async fn renew_generations(&self) -> Result<(), RootError> {
+        let Some(all) = self.generations.clone() else { return Ok(()) };
+        let numbers = all.numbers().map_err(|e| BootError::Store(StoreError::Io(e.to_string())))?;
+        if !numbers.is_empty() {
+            let at = self.clock.now().unix_nanos();
+            let made = upkeep::make_and_keep(all, &self.store, at, 1).await;
+            made.map_err(BootError::from)?;
+        }
         Ok(())
     }
 
@@ -185,6 +202,7 @@ pub async fn rotate(
     if !root::is_rewrapped(store, keyring).await? {
         return Err(KeyError::Corrupt("a KEK that the new root key does not open").into());
     }
+    opened.renew_generations().await?;
     let note = format!("the new root key wraps every key version; recoverable by {recipient}");
     opened.record(KIND, Ok(&note), key_versions).await?;
     at(RotationStep::Complete);
