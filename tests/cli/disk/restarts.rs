@@ -66,7 +66,8 @@ impl Supervisor {
 fn request(partition: &str) -> v1::EncryptRequest {
     let mut request = v1::EncryptRequest { partition: partition.to_owned(), ..Default::default() };
     request.field = Some(field());
-    request.plaintext = Some(v1::Value { kind: Some(v1::value::Kind::Text(partition.to_owned())) });
+    request.plaintext =
+        Some(v1::Value { kind: Some(v1::value::Kind::StringValue(partition.to_owned())) });
     request
 }
 
@@ -95,12 +96,12 @@ async fn serving(installation: &mut Installation, address: &str, tenant: &str) -
 
 /// Seals values of new tenants until it is refused or cut off; those that were acknowledged, and why
 /// it ended.
-async fn write(client: Client, name: String) -> (Vec<(String, bytes::Bytes)>, String) {
+async fn write(client: Client, name: String) -> (Vec<(String, Vec<u8>)>, String) {
     let mut held = Vec::new();
     for number in 0.. {
         let tenant = format!("{name}-{number}");
         match client.encryption().encrypt(request(&tenant)).await {
-            Ok(answer) => held.push((tenant, answer.into_inner().ciphertext)),
+            Ok(answer) => held.push((tenant, answer.into_inner().ciphertext.to_vec())),
             Err(status) => return (held, Failure::from(&status).reason().to_owned()),
         }
     }
@@ -143,11 +144,11 @@ async fn round(
     for (tenant, ciphertext) in &held {
         let mut request = v1::DecryptRequest { partition: tenant.clone(), ..Default::default() };
         request.field = Some(field());
-        request.ciphertext = ciphertext.clone();
+        request.ciphertext = ciphertext.clone().into();
         let opened = client.encryption().decrypt(request).await;
         let opened = opened.unwrap_or_else(|e| panic!("{tenant} was acknowledged: {e}"));
         let value = opened.into_inner().plaintext.unwrap().kind;
-        assert_eq!(value, Some(v1::value::Kind::Text(tenant.clone())));
+        assert_eq!(value, Some(v1::value::Kind::StringValue(tenant.clone())));
     }
     (held.len(), why)
 }
