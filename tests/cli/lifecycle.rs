@@ -49,7 +49,7 @@ async fn caller(client: Client, sealed: Vec<u8>, seen: Arc<Seen>) -> Vec<Instant
                 seen.opened.add_permits(1);
             }
             Err(status) => {
-                assert_eq!(Failure::from(&status).reason, "KEY_VERSION_DISABLED");
+                assert_eq!(Failure::from(&status).reason(), "KEY_VERSION_DISABLED");
                 seen.refused.add_permits(1);
             }
         }
