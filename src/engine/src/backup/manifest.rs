@@ -217,7 +217,7 @@ pub fn list(directory: &Path) -> Result<(Vec<Manifest>, Vec<BackupError>), Backu
             Err(error) => wrong.push(error),
         }
     }
-    found.sort_by(|a, b| (a.created_unix, a.revision).cmp(&(b.created_unix, b.revision)));
+    found.sort_by_key(|manifest| (manifest.created_unix, manifest.revision));
     Ok((found, wrong))
 }
 
