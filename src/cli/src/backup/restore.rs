@@ -20,6 +20,7 @@ use crate::recover::identity_of;
 /// Runs `backup restore`.
 pub(super) async fn run(arguments: BackupRestoreArguments, output: &Output) -> Result<(), Failure> {
     let mut config = config(&arguments.config)?;
+    let into = arguments.into.clone().unwrap_or(config.state.directory.clone());
     let scratch = scratch(&arguments, &config)?;
     if let Some(into) =
         scratch.as_ref().map(|dir| dir.path().join("state")).or(arguments.into.clone())
@@ -52,7 +53,7 @@ pub(super) async fn run(arguments: BackupRestoreArguments, output: &Output) -> R
     let open = async |directory: &Path| opener.open(directory).await;
     let restored = backup::restore(plan, Arc::new(SystemClock), open).await;
     let restored = restored.map_err(|e| failure(&e))?;
-    show(&arguments, &config, &restored, output)
+    show(&arguments, &into, &restored, output)
 }
 
 /// With --dry-run, everything is done in a place that goes away.
@@ -100,13 +101,12 @@ fn instance(name: &str) -> Result<String, Failure> {
 
 fn show(
     arguments: &BackupRestoreArguments,
-    config: &Config,
+    into: &Path,
     restored: &Restored,
     output: &Output,
 ) -> Result<(), Failure> {
     let Restored { manifest, copied, replayed, revision, incarnation, receipt } = restored;
     let event = format!("logs/{}/events/{}", receipt.log(), receipt.index());
-    let into = arguments.into.as_ref().unwrap_or(&config.state.directory);
     output.show(
         || {
             json!({
