@@ -9,6 +9,7 @@
     reason = "a test that cannot be set up fails"
 )]
 
+mod backup;
 mod config;
 mod crash;
 mod csv;
@@ -21,6 +22,7 @@ mod hostile;
 mod init;
 mod installation;
 mod job;
+mod lifecycle;
 mod manual;
 mod marker;
 mod operations;

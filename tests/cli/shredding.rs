@@ -25,10 +25,7 @@ fn shred<'a>(command: &'a str, more: &[&'a str]) -> Vec<&'a str> {
 /// With windows that are over at once.
 fn installation() -> Installation {
     let mut installation = Installation::new();
-    let config = std::fs::read_to_string(installation.config()).unwrap();
-    let keys = "\n[keys]\nshred_window_least_hours = 0\n";
-    assert!(!config.contains("\n[keys]\n"), "{config}");
-    std::fs::write(installation.config(), format!("{config}{keys}")).unwrap();
+    installation.set("shred_window_least_hours = 24", "shred_window_least_hours = 0");
     installation.serve();
     installation.ok("ops", &["key", "create", "customer-pii"], b"");
     installation
@@ -190,7 +187,7 @@ fn an_operator_shreds_restores_erases_and_shows_the_receipt() {
     // Without a window, the data keys go at once.
     let now = shred("shred", &["--confirm", "customer-pii", "--window-hours", "0"]);
     installation.json("ops", &now);
-    let shown = until_there_is_a_receipt(&installation);
+    let shown = until_there_is_a_receipt(&installation, "ada");
     assert_eq!(shown["partition"]["state"], "ERASED", "{shown}");
     assert_eq!(shown["partition"]["erased_data_keys"], 1, "{shown}");
     assert_eq!(opened(&installation, "ada", &ada), refused(6, "PARTITION_SHREDDED"));
@@ -204,11 +201,58 @@ fn an_operator_shreds_restores_erases_and_shows_the_receipt() {
     assert!(table.contains("OPEN") && table.contains("data keys erased"), "{table}");
 }
 
+/// The commands of "Shred a person or tenant" in the document for operators.
+fn documented(installation: &Installation) -> Vec<Vec<String>> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operations.md");
+    let document = std::fs::read_to_string(path).unwrap();
+    let (_, section) = document.split_once("\n## Shred a person or tenant\n").unwrap();
+    let section = section.split("\n## ").next().unwrap().replace("\\\n", " ");
+    let commands = section.lines().filter_map(|line| line.strip_prefix("fieldseal "));
+    let word = |word: &str| match word {
+        "receipt.json" => installation.path("receipt.json"),
+        "/var/lib/fieldseal/state/audit/log.pub" => {
+            installation.log().join("log.pub").to_str().unwrap().to_owned()
+        }
+        other => other.to_owned(),
+    };
+    commands.map(|command| command.split_whitespace().map(word).collect()).collect()
+}
+
+#[test]
+fn the_commands_of_the_document_run_in_their_order() {
+    let installation = installation();
+    let run = |words: &[String], more: &[&str]| {
+        let words: Vec<&str> =
+            words.iter().map(String::as_str).chain(more.iter().copied()).collect();
+        text(&installation.ok("ops", &words, b""))
+    };
+    let old = sealed(&installation, "tenant-17");
+    let commands = documented(&installation);
+    let verbs: Vec<&str> = commands.iter().map(|words| words[1].as_str()).collect();
+    let expected =
+        ["shred", "shred", "partition", "unshred", "partition", "check-receipt", "reopen"];
+    assert_eq!(verbs, expected);
+    for (words, opens) in commands.iter().zip([true, false, false, true]) {
+        run(words, &[]);
+        let (code, _) = opened(&installation, "tenant-17", &old);
+        assert_eq!(code == 0, opens, "{words:?}");
+    }
+    run(&commands[1], &["--window-hours", "0"]);
+    until_there_is_a_receipt(&installation, "tenant-17");
+    for words in &commands[4..] {
+        run(words, &[]);
+    }
+    assert_eq!(opened(&installation, "tenant-17", &old), refused(6, "PARTITION_SHREDDED"));
+    let new = sealed(&installation, "tenant-17");
+    assert_eq!(opened(&installation, "tenant-17", &new).0, 0);
+}
+
 /// The job that erases runs by itself.
-fn until_there_is_a_receipt(installation: &Installation) -> Value {
+fn until_there_is_a_receipt(installation: &Installation, partition: &str) -> Value {
     let began = Instant::now();
     loop {
-        let shown = installation.json("ops", &shred("partition", &[]));
+        let arguments = ["key", "partition", "customer-pii", "--partition", partition];
+        let shown = installation.json("ops", &arguments);
         if !shown["shred_receipt"].is_null() {
             return shown;
         }

@@ -19,7 +19,7 @@ RESUMED = re.compile(r"(\d+) +<\.\.\. (\w+) resumed>")
 RESULT = re.compile(r"\) += (-?\d+)(?:<((?:[^>]|(?<=-)>)*)>)?")
 SENDS = {"write", "writev", "sendto", "sendmsg"}
 SEGMENT = re.compile(r"/audit/segment-\d{20}\.log$")
-STORE = re.compile(r"/store/db$")
+STORE = re.compile(r"/store/(live-[0-9]+/)?db$")
 # A reply to Decrypt holds the value; nothing else that the sidecar sends is as long.
 LARGE = 8192
 # A reply with a key in it is longer than what HTTP/2 sends by itself (settings, windows, pings).

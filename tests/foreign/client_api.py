@@ -96,6 +96,8 @@ def key_service(at):
     rotated = at.good("ops", keys, "KeyService.RotateKey", rotate)
     at.checks.that("a new version", rotated.primary_version == f"{KEY}/versions/2", rotated)
     at.refused("ops", keys, "KeyService.RotateKey", rotate, Code.ABORTED, "ETAG_MISMATCH")
+    settings(at)
+    versions(at)
     rewraps(at)
 
 
@@ -137,6 +139,31 @@ def slow(at):
     at.call("ops", keys, "KeyService.RewrapDataKeys",
             keys.RewrapDataKeysRequest(name=key, max_per_second=1))
     return f"{key}/rewrap"
+
+
+def settings(at):
+    update = keys.UpdateKeyRequest(key=keys.Key(name=KEY, labels={"team": "python"}))
+    at.refused("ops", keys, "KeyService.UpdateKey", update, Code.INVALID_ARGUMENT,
+               "UPDATE_MASK_INVALID")
+    update.update_mask.paths.append("labels")
+    updated = at.good("ops", keys, "KeyService.UpdateKey", update)
+    at.checks.that("a label", updated.key.labels == {"team": "python"}, updated)
+
+
+def versions(at):
+    """Version 1 goes through its states; version 2 is primary."""
+    def request(verb, number):
+        return getattr(keys, f"{verb}KeyVersionRequest")(name=f"{KEY}/versions/{number}")
+
+    for verb, state, reason in (
+            ("Disable", keys.KEY_VERSION_STATE_DISABLED, "KEY_VERSION_IS_PRIMARY"),
+            ("Enable", keys.KEY_VERSION_STATE_ENABLED, "KEY_VERSION_STATE_WRONG"),
+            ("ScheduleDestroy", keys.KEY_VERSION_STATE_DESTROY_SCHEDULED, "KEY_VERSION_IS_PRIMARY"),
+            ("Restore", keys.KEY_VERSION_STATE_DISABLED, "KEY_VERSION_STATE_WRONG")):
+        method = f"KeyService.{verb}KeyVersion"
+        changed = at.good("ops", keys, method, request(verb, 1))
+        at.checks.that(verb, changed.key_version.state == state, changed)
+        at.refused("ops", keys, method, request(verb, 2), Code.FAILED_PRECONDITION, reason)
 
 
 def encryption_service(at):
@@ -283,7 +310,7 @@ def main():
         for ended in ("answered", "refused"):
             checks.that(f"{method} is {ended} here", (method, ended) in at.called)
     # Each RPC: answered, refused with reason and message, and both counted; and every value.
-    checks.end(len(methods) * 5 + ITEMS + 20)
+    checks.end(len(methods) * 5 + ITEMS + 25)
 
 
 if __name__ == "__main__":

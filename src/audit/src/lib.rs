@@ -7,6 +7,7 @@
 //! only for a record that is on disk; frames are released in the order of the log; an error of a
 //! sync is final; no plaintext and no raw row or partition is ever in a record.
 
+mod changes;
 mod checkpoint;
 mod error;
 mod event;
@@ -20,6 +21,7 @@ mod statement;
 pub mod verify;
 mod wire;
 
+pub use changes::{Change, changes};
 pub use checkpoint::Checkpoint;
 pub use error::{Health, JournalError, QueryError};
 pub use event::{

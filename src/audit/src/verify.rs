@@ -203,6 +203,10 @@ pub fn examine(
         if !follows || segment.head.previous != previous {
             return Err(state.wrong(path, 0, "it does not continue the log: records are missing"));
         }
+        if *first == 0 {
+            // A log that began when the one before was lost goes on from where the store was.
+            state.last_change = segment.head.last_change();
+        }
         if segment.head.last_change() != state.last_change {
             return Err(state.wrong(path, 0, "its header names another change than the last one"));
         }

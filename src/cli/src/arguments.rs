@@ -1,9 +1,11 @@
 //! The command line, as clap reads it. No argument ever carries a value to encrypt.
 
+mod backup;
 pub(crate) mod config;
 pub(crate) mod dev;
 mod doctor;
 mod health;
+mod key;
 pub(crate) mod manual;
 mod partition;
 mod policy;
@@ -17,8 +19,16 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use fieldseal_model::Principal;
 
+pub(crate) use backup::{
+    BackupCommand, BackupCreateArguments, BackupDrillArguments, BackupPlace, BackupPruneArguments,
+    BackupRestoreArguments, BackupVerifyArguments, UnlockArguments,
+};
 pub(crate) use doctor::DoctorArguments;
 pub(crate) use health::{HealthArguments, ProbeKind};
+pub(crate) use key::{
+    KeyCreateArguments, KeyUpdateArguments, Requirement, ScheduleDestroyArguments,
+    SettingArguments, VersionArguments,
+};
 pub(crate) use partition::{
     CheckReceiptArguments, PartitionArguments, PartitionChangeArguments, ShowPartitionArguments,
     ShredArguments,
@@ -92,6 +102,9 @@ pub(crate) enum Command {
     /// List who read what, and verify the log
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Make, check, restore and try out backups
+    #[command(subcommand)]
+    Backup(BackupCommand),
     /// Write, check, explain and reload the policy: who may do what
     #[command(subcommand)]
     Policy(PolicyCommand),
@@ -190,7 +203,7 @@ pub(crate) struct RecoverArguments {
 #[derive(Debug, Subcommand)]
 pub(crate) enum KeyCommand {
     /// Create a key with one enabled version
-    Create(KeyChangeArguments),
+    Create(KeyCreateArguments),
     /// Show a key and its versions
     Show {
         /// The key's name
@@ -215,6 +228,16 @@ pub(crate) enum KeyCommand {
         #[arg(long, value_name = "ETAG", default_value = "")]
         etag: String,
     },
+    /// Change settings of a key
+    Update(KeyUpdateArguments),
+    /// Let values under a disabled version open again
+    Enable(VersionArguments),
+    /// Let no value under a version open, until it is enabled again
+    Disable(VersionArguments),
+    /// Disable a version and destroy it for good when the key's window is over
+    ScheduleDestroy(ScheduleDestroyArguments),
+    /// Keep a version that waits for its destruction; it is disabled then
+    Restore(VersionArguments),
     /// Make every value of a partition, a tenant or one person, unreadable for good
     Shred(ShredArguments),
     /// Take a shred back whose window is not over

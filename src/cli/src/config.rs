@@ -73,7 +73,7 @@ fn as_json(Effective { setting, value, origin }: &Effective) -> Json {
         Value::Number(number) => json!(number),
         Value::Choice(word) => json!(word),
         Value::Name(name) | Value::Text(name) => json!(name),
-        Value::Command(words) => json!(words),
+        Value::Command(words) | Value::Texts(words) => json!(words),
     };
     let origin = match origin {
         Origin::Default => json!({ "kind": "default" }),

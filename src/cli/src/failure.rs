@@ -209,6 +209,14 @@ fn advice_for(reason: &str) -> Option<&'static str> {
              `fieldseal audit list --outcome denied` shows what was refused"
         }
         "KEY_NOT_FOUND" => "see `fieldseal key list`, or make it: `fieldseal key create NAME`",
+        "KEY_VERSION_NOT_FOUND" | "KEY_VERSION_STATE_WRONG" => {
+            "see the key's versions with `fieldseal key show NAME`"
+        }
+        "KEY_VERSION_IS_PRIMARY" => "rotate first: `fieldseal key rotate NAME`",
+        "DATA_KEYS_WOULD_BE_LOST" => {
+            "move them to the primary version: `fieldseal key rewrap NAME`; or, if what they protect \
+             may be lost, repeat their number: --data-keys-lost COUNT"
+        }
         "DATA_KEY_NOT_FOUND" => "check that the value was sealed by this installation",
         "KEY_EXISTS" => "nothing was changed; see it with `fieldseal key show NAME`",
         "ETAG_MISMATCH" => "read the key again with `fieldseal key show NAME`",

@@ -1,4 +1,7 @@
-//! `key create`, `key show`, `key list` and `key rotate`.
+//! `key …`: creating, showing and changing keys.
+
+mod settings;
+mod versions;
 
 mod partitions;
 mod receipts;
@@ -8,7 +11,7 @@ mod rotation;
 use fieldseal_api::v1;
 use serde_json::{Value, json};
 
-use crate::arguments::{KeyChangeArguments, KeyCommand};
+use crate::arguments::{KeyChangeArguments, KeyCommand, KeyCreateArguments};
 use crate::connection::{self, failure};
 use crate::failure::{Exit, Failure};
 use crate::output::{Output, Table, counted};
@@ -22,12 +25,19 @@ const PAGE: i32 = 1000;
 /// Runs `key …`.
 pub(crate) async fn run(command: KeyCommand, output: &Output) -> Result<(), Failure> {
     match command {
-        KeyCommand::Create(change) => create(change, output).await,
+        KeyCommand::Create(arguments) => create(arguments, output).await,
         KeyCommand::Show { key } => show(&key, output).await,
         KeyCommand::List => list(output).await,
         KeyCommand::Status { key } => rotation::status(&key, output).await,
         KeyCommand::Rewrap(arguments) => rewrap::run(arguments, output).await,
         KeyCommand::Rotate { change, etag } => rotate(change, etag, output).await,
+        KeyCommand::Update(arguments) => settings::update(arguments, output).await,
+        KeyCommand::Enable(of) => versions::enable(of, output).await,
+        KeyCommand::Disable(of) => versions::disable(of, output).await,
+        KeyCommand::ScheduleDestroy(arguments) => {
+            versions::schedule_destroy(arguments, output).await
+        }
+        KeyCommand::Restore(of) => versions::restore(of, output).await,
         KeyCommand::Shred(arguments) => partitions::shred(arguments, output).await,
         KeyCommand::Unshred(change) => partitions::unshred(change, output).await,
         KeyCommand::Reopen(change) => partitions::reopen(change, output).await,
@@ -36,12 +46,17 @@ pub(crate) async fn run(command: KeyCommand, output: &Output) -> Result<(), Fail
     }
 }
 
-async fn create(change: KeyChangeArguments, output: &Output) -> Result<(), Failure> {
+async fn create(arguments: KeyCreateArguments, output: &Output) -> Result<(), Failure> {
+    let KeyCreateArguments { change, settings, destroy_window } = arguments;
+    let mut key = v1::Key::default();
+    settings::fill(&mut key, &settings);
+    key.destroy_window = destroy_window.map(settings::wire);
     let request = v1::CreateKeyRequest {
         key_id: change.key,
         request_id: change.request_id,
         validate_only: change.validate_only,
         reason: Some(values::reason(&change.reason)),
+        key: Some(key),
     };
     let mut client = connection::connect().await?.keys();
     let created = client.create_key(request).await.map_err(|s| failure(&s))?.into_inner();
@@ -71,10 +86,12 @@ async fn show(name: &str, output: &Output) -> Result<(), Failure> {
             table.row(["primary", &number(&key.primary_version)]);
             table.row(["created", &times::shown(key.create_time.as_ref())]);
             table.row(["etag", &key.etag]);
-            let mut versions = Table::new(&["VERSION", "STATE", "CREATED"]);
+            settings::rows(&mut table, &key);
+            let mut versions = Table::new(&["VERSION", "STATE", "CREATED", "DESTROYED"]);
             for version in &key.versions {
                 let created = times::shown(version.create_time.as_ref());
-                versions.row([number(&version.name), state(version).to_owned(), created]);
+                let state = state(version).to_owned();
+                versions.row([number(&version.name), state, created, destroyed(version)]);
             }
             format!("{}\n{}", table.text(), versions.text())
         },
@@ -147,17 +164,32 @@ async fn rotate(change: KeyChangeArguments, etag: String, output: &Output) -> Re
 }
 
 fn key_json(key: &v1::Key) -> Value {
-    let version = |version: &v1::KeyVersion| {
-        json!({
-            "name": version.name, "state": state(version),
-            "create_time": times::json(version.create_time.as_ref()),
-        })
-    };
+    let mut shown = settings::json(key);
+    let versions: Vec<_> = key.versions.iter().map(version_json).collect();
+    shown.insert("name".into(), key.name.as_str().into());
+    shown.insert("primary_version".into(), key.primary_version.as_str().into());
+    shown.insert("versions".into(), versions.into());
+    shown.insert("create_time".into(), times::json(key.create_time.as_ref()).into());
+    shown.insert("etag".into(), key.etag.as_str().into());
+    shown.into()
+}
+
+fn version_json(version: &v1::KeyVersion) -> Value {
     json!({
-        "name": key.name, "primary_version": key.primary_version,
-        "versions": key.versions.iter().map(version).collect::<Vec<_>>(),
-        "create_time": times::json(key.create_time.as_ref()), "etag": key.etag,
+        "name": version.name, "state": state(version),
+        "create_time": times::json(version.create_time.as_ref()),
+        "destroy_time": times::json(version.destroy_time.as_ref()),
+        "destroy_event_time": times::json(version.destroy_event_time.as_ref()),
     })
+}
+
+/// When a version was destroyed, or will be.
+fn destroyed(version: &v1::KeyVersion) -> String {
+    match (&version.destroy_event_time, &version.destroy_time) {
+        (Some(at), _) => times::shown(Some(at)),
+        (None, Some(at)) => format!("due {}", times::shown(Some(at))),
+        (None, None) => String::new(),
+    }
 }
 
 fn state(version: &v1::KeyVersion) -> &'static str {

@@ -9,6 +9,7 @@
 mod address;
 mod arguments;
 mod audit;
+mod backup;
 mod certificates;
 mod config;
 mod confirm;
@@ -119,6 +120,7 @@ async fn run(command: Command, output: &Output) -> Result<(), Failure> {
         Command::Csv(command) => csv::run(command, output).await,
         Command::Audit(AuditCommand::List(arguments)) => audit::list(*arguments, output).await,
         Command::Audit(AuditCommand::Verify(arguments)) => verify::run(&arguments, output),
+        Command::Backup(command) => backup::run(command, output).await,
         Command::Policy(command) => policy::run(command, output).await,
         Command::Status => status::run(output).await,
         Command::Health(arguments) => health::run(arguments, output).await,

@@ -96,6 +96,7 @@ pub(crate) fn take_variables(command: &Command) -> Result<(), Failure> {
 fn variables(command: &Command) -> Vec<String> {
     let (config, made) = match command {
         Command::Serve(file) => (Some(&file.config), None),
+        Command::Backup(command) => (command.config(), None),
         Command::Init(arguments) => (None, Some(&arguments.provider)),
         Command::Root(RootCommand::Rotate(arguments)) => (Some(&arguments.config), None),
         Command::Root(RootCommand::Rewrap(arguments)) => {

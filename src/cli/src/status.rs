@@ -50,6 +50,26 @@ fn table(status: &v1::GetStatusResponse) -> String {
         );
         table.row(["syncs", &text]);
     }
+    if let Some(backup) = &status.backup {
+        let newest = match &backup.newest_time {
+            Some(at) => times::shown(Some(at)),
+            None => "none".to_owned(),
+        };
+        table.row(["newest backup", &newest]);
+        if !backup.failure.is_empty() {
+            table.row(["last backup", &format!("failed: {}", backup.failure)]);
+        }
+    }
+    if let Some(backup) = &status.backup {
+        let risk = grouped(unsigned(backup.data_keys_at_risk));
+        table.row(["at risk", &format!("{risk} data keys are in no backup")]);
+        let copy = match (backup.copied, backup.copy_trouble.as_str()) {
+            (false, _) => "none",
+            (true, "") => "written",
+            (true, trouble) => trouble,
+        };
+        table.row(["copy", copy]);
+    }
     table.text()
 }
 
@@ -69,6 +89,13 @@ fn status_json(status: &v1::GetStatusResponse) -> serde_json::Value {
         "policy_digest": status.policy_digest,
         "memory_protection": protection(status),
         "start_time": times::json(status.start_time.as_ref()),
+        "backup": status.backup.as_ref().map(|backup| json!({
+            "newest": times::json(backup.newest_time.as_ref()),
+            "failure": backup.failure,
+            "data_keys_at_risk": backup.data_keys_at_risk,
+            "copied": backup.copied,
+            "copy_trouble": backup.copy_trouble,
+        })),
         "scrub": status.scrub.as_ref().map(|scrub| json!({
             "state": scrub_state(scrub),
             "finish_time": times::json(scrub.finish_time.as_ref()),

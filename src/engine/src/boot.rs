@@ -9,12 +9,13 @@ use fieldseal_crypto::ServiceKeyKind;
 use fieldseal_crypto::record::{AnchorKey, PathKey, StorageKey};
 use fieldseal_crypto::signing::LogSigningKey;
 use fieldseal_keys::keyring::{Keyring, KeyringError};
-use fieldseal_keys::{KeyError, Keys, Ledger};
+use fieldseal_keys::{Incarnation, KeyError, Keys, Ledger};
 use fieldseal_model::Clock;
 use fieldseal_policy::{Policy, PolicyErrors};
-use fieldseal_store::{OutboxEntry, Secrets, Store, StoreError};
+use fieldseal_store::{CopyError, CopyOwner, CopyTarget, OutboxEntry, Secrets, Store, StoreError};
 use tokio::sync::mpsc;
 
+use crate::backup::Backups;
 use crate::engine::{Engine, Inner};
 use crate::jobs::Jobs;
 use crate::observe::Queries;
@@ -45,6 +46,10 @@ pub struct Settings {
     pub policy: fieldseal_policy::Settings,
     /// The keys.
     pub keys: fieldseal_keys::Settings,
+    /// Where everything that is written is copied first, if anywhere.
+    pub copy: Option<CopyTarget>,
+    /// Backups, if there are any.
+    pub backup: Option<crate::backup::Settings>,
 }
 
 impl Settings {
@@ -77,6 +82,9 @@ pub enum BootError {
     /// The keys.
     #[error(transparent)]
     Keys(#[from] KeyError),
+    /// The copy of the store.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
 }
 
 /// What an installation is started for.
@@ -84,6 +92,9 @@ pub enum BootError {
 pub(crate) enum For {
     /// Everything.
     Serving,
+    /// Recording that a store was put back: it is not the one that the log goes on from, and its
+    /// first change says so.
+    Restoring,
     /// Opening values of a damaged installation. Nothing is changed, and what waits in the outbox
     /// goes on waiting.
     Recovery,
@@ -144,6 +155,7 @@ impl Installation {
             (_, Ok(())) => {}
             (For::Serving, Err(_)) => consistent?,
             // What a recovery is for may be just this.
+            (For::Restoring, Err(error)) => tracing::info!(%error, "as a restore leaves it"),
             (For::Recovery, Err(error)) => tracing::warn!(%error, "recovering all the same"),
         }
         let version = match self.keyring.recipient() {
@@ -152,7 +164,9 @@ impl Installation {
         };
         journal.record_system(SystemEvent::start(clock.now(), &version, policy_digest)).await?;
         let ledger = match purpose {
-            For::Serving => Ledger::start(store.clone(), journal.clone(), entries).await?,
+            For::Serving | For::Restoring => {
+                Ledger::start(store.clone(), journal.clone(), entries).await?
+            }
             For::Recovery => Ledger::idle(store.clone(), journal.clone()),
         };
         Ok((store, journal, ledger))
@@ -170,7 +184,17 @@ impl Installation {
         let keys =
             Keys::open(self.settings.keys, store.clone(), ledger, self.keyring, Arc::clone(&clock))
                 .await?;
+        if let Some(target) = self.settings.copy.clone() {
+            let Incarnation { number, id } = keys.incarnation().await?;
+            let installation = keys.installation();
+            let owner = CopyOwner { installation, incarnation: number, life: id };
+            store.copy_to(target, owner).await?;
+        }
+        let newest = keys.known_backups().await?.last().map(|backup| backup.created_at);
+        let in_memory = matches!(self.settings.store, StoreBackend::Memory);
+        let nothing_at_risk = in_memory || self.settings.copy.is_some();
         let inner = Inner {
+            backups: Backups::new(self.settings.backup, newest, nothing_at_risk),
             policy: ActivePolicy::new(self.settings.policy, policy),
             keys,
             jobs: Jobs::default(),
@@ -185,6 +209,9 @@ impl Installation {
             opened: AtomicU64::new(0),
         };
         let engine = Engine { inner: Arc::new(inner) };
+        if !nothing_at_risk {
+            tokio::spawn(engine.clone().find_risk(newest));
+        }
         if let For::Serving = purpose {
             engine.inner.keys.resume_rewraps().await?;
             Jobs::start(&engine);
@@ -219,7 +246,7 @@ impl Installation {
         }
     }
 
-    fn identity(&self) -> Result<Identity, KeyringError> {
+    pub(crate) fn identity(&self) -> Result<Identity, KeyringError> {
         Self::identity_of(&self.keyring, &self.settings.instance)
     }
 
@@ -231,7 +258,11 @@ impl Installation {
         })
     }
 
-    fn store_settings(&self) -> fieldseal_store::Settings {
+    pub(crate) fn audit_settings(&self) -> &fieldseal_audit::Settings {
+        &self.settings.audit
+    }
+
+    pub(crate) fn store_settings(&self) -> fieldseal_store::Settings {
         let mut settings = match &self.settings.store {
             StoreBackend::Sled(dir) => fieldseal_store::Settings::sled(dir.clone()),
             StoreBackend::Memory => fieldseal_store::Settings::memory(),
@@ -240,7 +271,7 @@ impl Installation {
         settings
     }
 
-    fn store_secrets(&self) -> Result<Secrets, KeyringError> {
+    pub(crate) fn store_secrets(&self) -> Result<Secrets, KeyringError> {
         Self::secrets_of(&self.keyring)
     }
 
@@ -282,19 +313,28 @@ impl Engine {
     /// If the log cannot be closed: the checkpoint before is then the last.
     pub async fn stop(&self) -> Result<Checkpoint, JournalError> {
         if self.inner.jobs.stop().await {
-            self.inner.keys.stop_rewraps().await;
-            self.inner.keys.keep_use().await;
-            self.inner.keys.stopping().await;
+            let keys = &self.inner.keys;
+            let ended = async {
+                keys.stop_rewraps().await;
+                keys.keep_use().await;
+                keys.stopping().await;
+            };
+            self.unless_damaged(ended).await;
         }
         let now = self.inner.clock.now();
         let recorded = self.inner.journal.record_system(SystemEvent::stop(now)).await;
         let closed = self.inner.journal.close().await;
         self.inner.store.close().await;
-        tokio::select! {
-            () = self.inner.keys.finished() => {}
-            () = self.inner.store.damaged() => {}
-        }
+        self.unless_damaged(self.inner.keys.finished()).await;
         recorded?;
         closed
+    }
+
+    /// Waits for what waits for the store, unless that answers no more.
+    async fn unless_damaged(&self, work: impl Future<Output = ()>) {
+        tokio::select! {
+            () = work => {}
+            () = self.inner.store.damaged() => {}
+        }
     }
 }

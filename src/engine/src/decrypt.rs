@@ -1,21 +1,21 @@
 //! How a decrypt travels: permit, look up, open, record, release.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use fieldseal_audit::{CallEvent, Item, ItemOutcome, VerdictIndex};
-use fieldseal_crypto::token::RowTokens;
 use fieldseal_keys::{DataKeyHandle, OpenCause, Opened, Opening, OpeningKey};
 use fieldseal_model::{Action, Context, KeyId, Malformed, MalformedReason, Partition};
 use fieldseal_policy::Permit;
 
 use crate::call::{Caller, DecryptCall, DecryptItem, DecryptReply, OpenedItem, SealedInput};
+use crate::call_rules::FieldRules;
 use crate::engine::Engine;
 use crate::gather::gather;
 use crate::gone::{Stated, is_gone, told};
 use crate::refusal::{Refusal, RefusalCause, event_name};
 use crate::rulings::Rulings;
+use crate::tokens::Tokens;
 
 /// Values that are opened before other calls get their turn: about 50 µs of short ones.
 const SLICE: usize = 48;
@@ -59,8 +59,9 @@ impl Engine {
         event: &mut CallEvent,
     ) -> Vec<Step> {
         let mut rulings = Rulings::new(self, caller, action, &call.reason, &call.fields);
-        let admitted: Vec<_> =
-            call.items.iter().map(|item| admit(&mut rulings, event, call, item)).collect();
+        let rules = FieldRules::new(&self.inner.keys, &call.fields);
+        let admitted = call.items.iter().map(|item| admit(&mut rulings, &rules, event, call, item));
+        let admitted: Vec<_> = admitted.collect();
         let wanted = admitted.iter().filter_map(|item| item.as_ref().ok());
         let wanted = wanted.map(|(_, _, input)| input.key_id);
         let load =
@@ -108,7 +109,7 @@ impl Engine {
         let bytes = bytes.map(|i| i.ciphertext.len()).sum();
         let mut opening = Opening::with_capacity(steps.len(), bytes, self.inner.clock.now());
         let mut outcomes = Vec::with_capacity(steps.len());
-        let mut tokens = Tokens::new(self, call);
+        let mut tokens = Tokens::new(self, &call.fields);
         let mut ready = ReadyKeys::new(call);
         for (at, (item, step)) in call.items.iter().zip(steps).enumerate() {
             if at % SLICE == SLICE - 1 {
@@ -144,6 +145,7 @@ impl Engine {
             };
             let stated = !matches!(step, Step::Refused { stated: false, .. });
             let input = item.input.as_ref().ok().filter(|_| stated);
+            let input = input.map(|input| (&input.partition, &input.row));
             let (partition, row) = tokens.of(item.field, input);
             event.item(verdict, Item { partition, row, key_version, outcome });
             outcomes.push(opened);
@@ -197,6 +199,7 @@ impl Engine {
 /// Parses no more: decides. An `Err` is an item that is already refused.
 fn admit<'c>(
     rulings: &mut Rulings<'_>,
+    rules: &FieldRules,
     event: &mut CallEvent,
     call: &'c DecryptCall,
     item: &'c DecryptItem,
@@ -211,7 +214,13 @@ fn admit<'c>(
         Err(what) => return Err(malformed(event, rulings, what)),
     };
     match rulings.decide(event, item.field, &input.partition) {
-        Ok((Ok(permit), verdict)) => Ok((permit.clone(), verdict, input)),
+        Ok((Ok(permit), verdict)) => {
+            let purpose = Some(&call.reason.purpose);
+            match rules.check(item.field, &input.partition, &input.row, purpose) {
+                Ok(()) => Ok((permit.clone(), verdict, input)),
+                Err(what) => Err(unavailable(what.into(), verdict)),
+            }
+        }
         Ok((Err(_), verdict)) => Err(Step::Refused {
             verdict,
             outcome: ItemOutcome::Denied,
@@ -284,51 +293,5 @@ impl<'a> ReadyKeys<'a> {
             *slot = Some((input.key_id, &input.partition, key));
         }
         slot.as_ref().map(|(_, _, key)| key.as_ref().map_err(|cause| *cause))
-    }
-}
-
-/// Row and partition tokens of a call; partitions repeat, so they are remembered.
-struct Tokens<'a> {
-    engine: &'a Engine,
-    rows: Vec<RowTokens>,
-    partitions: HashMap<&'a str, [u8; 16]>,
-    last: Option<(&'a str, [u8; 16])>,
-}
-
-impl<'a> Tokens<'a> {
-    fn new(engine: &'a Engine, call: &'a DecryptCall) -> Self {
-        let key = engine.inner.keys.tokens();
-        let rows = call.fields.iter().map(|f| RowTokens::new(key, &f.table)).collect();
-        Self { engine, rows, partitions: HashMap::new(), last: None }
-    }
-
-    fn of(
-        &mut self,
-        field: usize,
-        input: Option<&'a SealedInput>,
-    ) -> (Option<[u8; 16]>, Option<[u8; 16]>) {
-        let Some(input) = input else { return (None, None) };
-        let row = match self.rows.get(field) {
-            Some(tokens) if !input.row.is_empty() => Some(tokens.token(&input.row)),
-            _ => None,
-        };
-        (self.partition(&input.partition), row)
-    }
-
-    fn partition(&mut self, partition: &'a Partition) -> Option<[u8; 16]> {
-        let name = partition.as_str();
-        if name.is_empty() {
-            return None;
-        }
-        if let Some((last, token)) = self.last
-            && last == name
-        {
-            return Some(token);
-        }
-        let keys = &self.engine.inner.keys;
-        let token =
-            *self.partitions.entry(name).or_insert_with(|| keys.tokens().partition(partition));
-        self.last = Some((name, token));
-        Some(token)
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use fieldseal_audit::{CallEvent, Item, ItemOutcome};
+use fieldseal_audit::{CallEvent, Item, ItemOutcome, VerdictIndex};
 use fieldseal_crypto::field::{self, Header, OVERHEAD_BYTES, SALT_BYTES};
 use fieldseal_crypto::random;
 use fieldseal_keys::{CallGuard, Sealer, SealingKey};
@@ -15,10 +15,12 @@ use fieldseal_policy::Permit;
 use futures_util::future::join_all;
 
 use crate::call::{Caller, EncryptCall, EncryptItem, EncryptReply, PlainInput, SealedItem};
+use crate::call_rules::FieldRules;
 use crate::engine::Engine;
 use crate::gather::gather;
 use crate::refusal::{Refusal, RefusalCause, event_name};
 use crate::rulings::Rulings;
+use crate::tokens::Tokens;
 
 /// Values that are sealed before other calls get their turn: about 50 µs of short ones.
 const SLICE: usize = 48;
@@ -28,6 +30,7 @@ struct Need<'a> {
     field: usize,
     partition: &'a Partition,
     permit: Permit,
+    verdict: VerdictIndex,
     count: u32,
 }
 
@@ -50,11 +53,16 @@ impl Engine {
         let guard = self.inner.keys.enter();
         let now = self.inner.clock.now();
         let mut event = CallEvent::new(&caller.principal, action, &reason, now);
-        let (needs, assigned, recorded) =
-            self.assign(caller, action, &reason, &call, &mut event).await;
+        let rules = FieldRules::new(&self.inner.keys, &call.fields);
+        if rules.any_logs_encrypts() {
+            self.journal_ready()?;
+        }
+        let (needs, assigned, mut recorded) =
+            self.assign(caller, action, &reason, &call, &rules, &mut event).await;
         let sealers = join_all(needs.iter().map(|need| self.sealer(action, &reason, &call, need)));
         let sealers = sealers.await;
         let mut reply = self.seal(&call, &assigned, &sealers, guard).await?;
+        recorded |= self.log_sealed(&call, &rules, &needs, &assigned, &sealers, &mut event);
         if recorded {
             let receipt = self.inner.journal.record(event).await?;
             let name = event_name(&receipt);
@@ -90,13 +98,14 @@ impl Engine {
         action: Action,
         reason: &AccessReason,
         call: &'a EncryptCall,
+        rules: &FieldRules,
         event: &mut CallEvent,
     ) -> (Vec<Need<'a>>, Vec<Assigned>, bool) {
         let mut rulings = Rulings::new(self, caller, action, reason, &call.fields);
         let mut recorded = false;
         let mut admitted = Vec::with_capacity(call.items.len());
         for item in &call.items {
-            let input = admit(&mut rulings, event, call, item);
+            let input = admit(&mut rulings, rules, event, call, item);
             recorded |= matches!(input, Err(RefusalCause::Denied));
             admitted.push(input);
         }
@@ -106,8 +115,8 @@ impl Engine {
         let assigned = call.items.iter().zip(admitted).map(|(item, input)| {
             let partition = &input?.partition;
             needs.place(item.field, partition, || {
-                let (decision, _) = rulings.decide(event, item.field, partition)?;
-                decision.clone().map_err(|_| RefusalCause::Denied)
+                let (decision, verdict) = rulings.decide(event, item.field, partition)?;
+                decision.clone().map(|permit| (permit, verdict)).map_err(|_| RefusalCause::Denied)
             })
         });
         let assigned = assigned.collect();
@@ -138,6 +147,40 @@ impl Engine {
                 Some(Ok(false)) | None => {}
             }
         }
+    }
+
+    /// Writes into the event what was sealed for keys that want it on record; true if anything was.
+    fn log_sealed(
+        &self,
+        call: &EncryptCall,
+        rules: &FieldRules,
+        needs: &[Need<'_>],
+        assigned: &[Assigned],
+        sealers: &[Result<Sealer, RefusalCause>],
+        event: &mut CallEvent,
+    ) -> bool {
+        if !rules.any_logs_encrypts() {
+            return false;
+        }
+        let mut tokens = Tokens::new(self, &call.fields);
+        let mut logged = false;
+        for (item, place) in call.items.iter().zip(assigned) {
+            let (Ok(place), Ok(input)) = (place, &item.input) else { continue };
+            let (Some(need), Some(sealer)) = (needs.get(*place), sealers.get(*place)) else {
+                continue;
+            };
+            if !rules.logs_encrypts(item.field) {
+                continue;
+            }
+            let (key_version, outcome) = match sealer {
+                Ok(sealer) => (sealer.key_version().number.get(), ItemOutcome::Ok),
+                Err(cause) => (0, ItemOutcome::Failed(cause.reason())),
+            };
+            let (partition, row) = tokens.of(item.field, Some((&input.partition, &input.row)));
+            event.item(need.verdict, Item { partition, row, key_version, outcome });
+            logged = true;
+        }
+        logged
     }
 
     async fn seal(
@@ -201,7 +244,7 @@ impl<'a> Needs<'a> {
         &mut self,
         field: usize,
         partition: &'a Partition,
-        permit: impl FnOnce() -> Result<Permit, RefusalCause>,
+        permit: impl FnOnce() -> Result<(Permit, VerdictIndex), RefusalCause>,
     ) -> Assigned {
         let name = partition.as_str();
         let known = match self.last {
@@ -211,7 +254,8 @@ impl<'a> Needs<'a> {
         let place = match known {
             Some(place) => place,
             None => {
-                self.needs.push(Need { field, partition, permit: permit()?, count: 0 });
+                let (permit, verdict) = permit()?;
+                self.needs.push(Need { field, partition, permit, verdict, count: 0 });
                 let place = self.needs.len() - 1;
                 self.places.insert((field, name), place);
                 place
@@ -228,6 +272,7 @@ impl<'a> Needs<'a> {
 /// Refuses what is malformed and what policy denies. Nothing is looked up.
 fn admit<'a>(
     rulings: &mut Rulings<'_>,
+    rules: &FieldRules,
     event: &mut CallEvent,
     call: &EncryptCall,
     item: &'a EncryptItem,
@@ -242,6 +287,7 @@ fn admit<'a>(
         event.item(verdict, Item { partition: None, row: None, key_version: 0, outcome });
         return Err(RefusalCause::Denied);
     }
+    rules.check(item.field, &input.partition, &input.row, None)?;
     Ok(input)
 }
 

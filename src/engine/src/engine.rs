@@ -11,6 +11,7 @@ use fieldseal_model::{
 use fieldseal_policy::{Denial, Permit, Request};
 use fieldseal_store::{Generations, Store};
 
+use crate::backup::Backups;
 use crate::call::{Caller, Stated};
 use crate::jobs::Jobs;
 use crate::observe::Queries;
@@ -30,6 +31,7 @@ pub(crate) struct Inner {
     pub(crate) jobs: Jobs,
     pub(crate) journal: Journal,
     pub(crate) store: Store,
+    pub(crate) backups: Backups,
     pub(crate) clock: Arc<dyn Clock>,
     /// Of a store on disk: where its generations are.
     pub(crate) generations: Option<Generations>,

@@ -7,8 +7,10 @@
 //! derived from one leaves before its record is durable; without a working journal nothing that
 //! would need a record begins.
 
+pub mod backup;
 mod boot;
 mod call;
+mod call_rules;
 mod decrypt;
 pub mod doctor;
 mod encrypt;
@@ -25,6 +27,7 @@ mod receipts;
 mod refusal;
 mod rewrap;
 mod rulings;
+mod tokens;
 mod upkeep;
 
 pub use boot::{BootError, Installation, Settings, StoreBackend};
@@ -33,7 +36,7 @@ pub use call::{
     OpenedItem, PlainInput, SealedInput, SealedItem, Stated,
 };
 pub use engine::Engine;
-pub use fieldseal_store::Health as StoreHealth;
+pub use fieldseal_store::{CopyError, CopyTarget, Health as StoreHealth};
 pub use observe::{AuditPage, AuditQuery, Measures, Status};
 pub use policy::PolicyReload;
 pub use receipts::{SHRED_RECEIPT, commitment};

@@ -1,7 +1,10 @@
 //! The key calls of operators.
 
-use fieldseal_keys::{Changed, KeyChange, KeyError, KeyView};
-use fieldseal_model::{AccessReason, Action, KeyName};
+use fieldseal_keys::{
+    Changed, KeyChange, KeyError, KeyView, NewKey, SettingsChange, SettingsChanged, StateChange,
+    VersionChanged,
+};
+use fieldseal_model::{AccessReason, Action, KeyName, VersionNumber};
 use fieldseal_policy::Permit;
 
 use crate::call::Caller;
@@ -13,10 +16,15 @@ impl Engine {
     ///
     /// # Errors
     /// Denied, exists already, request id reused, or trouble of journal and store.
-    pub async fn create_key(&self, caller: &Caller, change: KeyChange) -> Result<Changed, Refusal> {
-        let permit = self.permit_change(caller, Action::CreateKey, &change).await?;
-        let reason = change.reason.clone();
-        let result = self.inner.keys.create(&permit, change).await;
+    pub async fn create_key(
+        &self,
+        caller: &Caller,
+        new: impl Into<NewKey>,
+    ) -> Result<Changed, Refusal> {
+        let new = new.into();
+        let permit = self.permit_change(caller, Action::CreateKey, &new.change).await?;
+        let reason = new.change.reason.clone();
+        let result = self.inner.keys.create(&permit, new).await;
         self.changed(caller, &permit, &reason, result).await
     }
 
@@ -28,6 +36,40 @@ impl Engine {
         let permit = self.permit_change(caller, Action::RotateKey, &change).await?;
         let reason = change.reason.clone();
         let result = self.inner.keys.rotate(&permit, change).await;
+        self.changed(caller, &permit, &reason, result).await
+    }
+
+    /// Changes settings of a key.
+    ///
+    /// # Errors
+    /// Denied, not found, an old etag, request id reused, or trouble of journal and store.
+    pub async fn update_key(
+        &self,
+        caller: &Caller,
+        asked: SettingsChange,
+    ) -> Result<SettingsChanged, Refusal> {
+        let permit = self.permit_change(caller, Action::UpdateKey, &asked.change).await?;
+        let reason = asked.change.reason.clone();
+        let result = self.inner.keys.update(&permit, asked).await;
+        self.changed(caller, &permit, &reason, result).await
+    }
+
+    /// Changes the state of a key version. If it may not be used afterwards, no call opens a value
+    /// under it once this has returned.
+    ///
+    /// # Errors
+    /// Denied, not found, an old etag, primary, a state that does not allow it, data keys that
+    /// would be lost, request id reused, or trouble of journal and store.
+    pub async fn change_key_version(
+        &self,
+        caller: &Caller,
+        change: KeyChange,
+        number: VersionNumber,
+        what: StateChange,
+    ) -> Result<VersionChanged, Refusal> {
+        let permit = self.permit_change(caller, what.action(), &change).await?;
+        let reason = change.reason.clone();
+        let result = self.inner.keys.change_version(&permit, change, number, what).await;
         self.changed(caller, &permit, &reason, result).await
     }
 

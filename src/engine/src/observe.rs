@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use fieldseal_audit::{
     Checkpoint, Health, Item, ItemOutcome, Outcome, Page, PageLimit, Query, Statistics, Verdict,
@@ -12,6 +12,7 @@ use fieldseal_model::{
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use crate::backup::BackupState;
 use crate::call::Caller;
 use crate::engine::Engine;
 use crate::refusal::{Refusal, RefusalCause};
@@ -109,6 +110,14 @@ pub struct Status {
     pub started_at: Timestamp,
     /// The audit log's writer.
     pub journal: Statistics,
+    /// Backups.
+    pub backup: BackupState,
+    /// Data keys that are in no backup and in no copy.
+    pub data_keys_at_risk: u64,
+    /// True if everything is copied before it is written.
+    pub copied: bool,
+    /// Why the copy cannot be written, while it cannot.
+    pub copy_trouble: Option<String>,
     /// What the scrub says of the store.
     pub scrub: ScrubState,
 }
@@ -130,6 +139,14 @@ pub struct Measures {
     pub opened: u64,
     /// SHA-256 over schema and policies.
     pub policy_digest: [u8; 32],
+    /// Seconds since the newest backup was made; `None` if there is none.
+    pub backup_age: Option<Duration>,
+    /// Whether the last attempt to make one failed.
+    pub backup_failed: bool,
+    /// Data keys that are in no backup and in no copy.
+    pub data_keys_at_risk: u64,
+    /// Whether the copy is written; `None` if there is none.
+    pub copy_ok: Option<bool>,
     /// What the scrub says of the store.
     pub scrub: ScrubState,
     /// Scrubs that were finished since the start.
@@ -250,6 +267,10 @@ impl Engine {
             policy_digest: inner.policy.newest().digest(),
             started_at: inner.started_at,
             journal: inner.journal.statistics(),
+            backup: inner.backups.state(),
+            data_keys_at_risk: self.data_keys_at_risk(),
+            copied: inner.store.is_copied(),
+            copy_trouble: inner.store.copy_trouble(),
             scrub: self.scrub_state(),
         })
     }
@@ -259,7 +280,13 @@ impl Engine {
     #[must_use]
     pub fn measures(&self) -> Measures {
         let inner = &self.inner;
+        let backup = inner.backups.state();
+        let now = inner.clock.now();
         Measures {
+            backup_age: backup.newest.map(|newest| now.since(newest)),
+            backup_failed: backup.failed.is_some(),
+            data_keys_at_risk: self.data_keys_at_risk(),
+            copy_ok: inner.store.is_copied().then(|| inner.store.copy_trouble().is_none()),
             log_records: inner.journal.checkpoint().tree_size,
             keys: inner.keys.statistics(),
             store_free_bytes: inner.store.free_bytes(),

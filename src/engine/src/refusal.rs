@@ -8,6 +8,8 @@ use fieldseal_keys::{KeyError, OpenCause};
 use fieldseal_model::{Malformed, MalformedReason};
 use fieldseal_store::{StoreError, TxnError};
 
+use crate::backup::BackupError;
+
 /// What a caller is told. The true cause may be another: it stands in the audit record.
 #[derive(Debug, Clone)]
 pub struct Refusal {
@@ -59,6 +61,9 @@ pub enum RefusalCause {
     /// The policy's files are no policy, so the one before stays: what is wrong, with file and line.
     #[error("the files are no policy, so the one before stays:\n{0}")]
     PolicyInvalid(Arc<str>),
+    /// Trouble with a backup.
+    #[error(transparent)]
+    Backup(Arc<BackupError>),
     /// Something inside is wrong.
     #[error("internal error: {0}")]
     Internal(&'static str),
@@ -79,6 +84,7 @@ impl RefusalCause {
             Self::AuditUnreadable => "AUDIT_UNREADABLE",
             Self::QueryBusy => "QUERY_BUSY",
             Self::PolicyInvalid(_) => "POLICY_INVALID",
+            Self::Backup(error) => error.reason(),
             Self::Internal(_) => "INTERNAL",
         }
     }
@@ -92,6 +98,10 @@ fn key_reason(error: &KeyError) -> &'static str {
         KeyError::DataKeyNotFound => "DATA_KEY_NOT_FOUND",
         KeyError::VersionDisabled => "KEY_VERSION_DISABLED",
         KeyError::VersionDestroyed => "KEY_VERSION_DESTROYED",
+        KeyError::VersionNotFound(_) => "KEY_VERSION_NOT_FOUND",
+        KeyError::VersionIsPrimary(_) => "KEY_VERSION_IS_PRIMARY",
+        KeyError::VersionStateWrong { .. } => "KEY_VERSION_STATE_WRONG",
+        KeyError::DataKeysWouldBeLost { .. } => "DATA_KEYS_WOULD_BE_LOST",
         KeyError::PartitionShredded => "PARTITION_SHREDDED",
         KeyError::PartitionNotFound => "PARTITION_NOT_FOUND",
         KeyError::PartitionState { .. } => "PARTITION_STATE_INVALID",
@@ -110,6 +120,7 @@ fn key_reason(error: &KeyError) -> &'static str {
         KeyError::Txn(TxnError::NoSpace) => "STORE_FULL",
         KeyError::Busy | KeyError::Txn(TxnError::Busy) => "STORE_BUSY",
         KeyError::Txn(TxnError::Indeterminate(_)) => "CHANGE_INDETERMINATE",
+        KeyError::Txn(TxnError::CopyUnavailable(_)) => "STORE_COPY_UNAVAILABLE",
         // Our own transactions are bounded.
         KeyError::Txn(TxnError::TooLarge { .. }) => "INTERNAL",
         KeyError::Txn(_) => "STORE_UNAVAILABLE",

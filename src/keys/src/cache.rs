@@ -62,6 +62,12 @@ impl DataKeyCache {
         self.by_id.remove(&id);
     }
 
+    /// Forgets every data key for which `keep` is false.
+    pub(crate) fn retain(&self, keep: impl Fn(&DataKeyEntry) -> bool) {
+        self.by_id.retain(|_, entry| keep(entry));
+        self.newest.retain(|_, slot| keep(slot.entry()));
+    }
+
     /// Forgets which data key is the newest of a partition.
     pub(crate) fn forget_newest(&self, of: &PartitionOf) {
         self.newest.remove(of);

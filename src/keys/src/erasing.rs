@@ -112,7 +112,10 @@ impl Inner {
 }
 
 /// How the counts of each version change.
-fn deltas(batch: &[DataKeyFacts], left: &[DataKeyFacts]) -> BTreeMap<VersionNumber, Delta> {
+pub(crate) fn deltas(
+    batch: &[DataKeyFacts],
+    left: &[DataKeyFacts],
+) -> BTreeMap<VersionNumber, Delta> {
     let still_there: BTreeSet<VersionNumber> = left.iter().map(|facts| facts.version).collect();
     let mut deltas = BTreeMap::<VersionNumber, Delta>::new();
     for facts in batch {

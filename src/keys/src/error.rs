@@ -2,7 +2,7 @@
 
 use fieldseal_audit::JournalError;
 use fieldseal_crypto::random::RandomError;
-use fieldseal_model::{KeyName, Timestamp};
+use fieldseal_model::{KeyName, KeyVersionState, Timestamp, VersionNumber};
 use fieldseal_store::{StoreError, TxnError};
 
 use crate::anchor::Mismatch;
@@ -35,6 +35,32 @@ pub enum KeyError {
     /// The key version is destroyed.
     #[error("the key version is destroyed")]
     VersionDestroyed,
+    /// The key has no version of this number.
+    #[error("the key has no version {0}; key show lists its versions")]
+    VersionNotFound(VersionNumber),
+    /// The primary version can be neither disabled nor destroyed.
+    #[error(
+        "version {0} is the primary version and protects new values; rotate the key first, then \
+         change the state of this version"
+    )]
+    VersionIsPrimary(VersionNumber),
+    /// The version's state does not allow the change.
+    #[error("the version is {}, and from there it can only be {allowed}", .state.as_str())]
+    VersionStateWrong {
+        /// The state it is in.
+        state: KeyVersionState,
+        /// What can be done with it.
+        allowed: &'static str,
+    },
+    /// The version wraps data keys, and their number was not repeated.
+    #[error(
+        "the version wraps {data_keys} data keys, and whatever they protect would be lost for good: \
+         rewrap them first, or repeat their number as data_keys_lost"
+    )]
+    DataKeysWouldBeLost {
+        /// How many.
+        data_keys: u64,
+    },
     /// Nothing opens or seals in this partition.
     #[error(
         "the partition is shredded: its values do not open, and it takes new ones only once it was \

@@ -1,13 +1,13 @@
 //! The floor's front: finds keys and data keys.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use fieldseal_crypto::ServiceKeyKind;
 use fieldseal_crypto::token::TokenKey;
 use fieldseal_crypto::wrap::{self, DataKeyId};
-use fieldseal_model::{Action, Clock, KeyId, KeyName, KeyVersionState};
+use fieldseal_model::{Action, Clock, InstallationId, KeyId, KeyName, KeyVersionState};
 use fieldseal_policy::Permit;
 use fieldseal_store::{Store, StoreError};
 use tokio::sync::{Notify, Semaphore};
@@ -22,7 +22,8 @@ use crate::partitions::PartitionCells;
 use crate::records::{DATA_KEY, DataKeyFacts};
 use crate::registry::{KeyView, Registry};
 use crate::rewrap::Rewraps;
-use crate::scrub::ScrubReport;
+use crate::root::{self, Checked};
+use crate::scrub::{Class, ScrubReport};
 use crate::seen::Seen;
 use crate::shredding;
 
@@ -39,8 +40,6 @@ pub struct Settings {
     pub cached_data_keys: usize,
     /// How long a data key stays in memory before it is read again.
     pub cache_lifetime: Duration,
-    /// How long a data key seals; then the next seal makes a new one.
-    pub data_key_lifetime: Duration,
     /// How long a shredded partition can be restored, where the caller names no window.
     pub shred_window: Duration,
     /// The shortest window that a caller may name.
@@ -52,7 +51,6 @@ impl Default for Settings {
         Self {
             cached_data_keys: 16_384,
             cache_lifetime: Duration::from_secs(3600),
-            data_key_lifetime: Duration::from_secs(90 * 24 * 3600),
             shred_window: Duration::from_secs(7 * 24 * 3600),
             shred_window_least: Duration::from_secs(24 * 3600),
         }
@@ -96,6 +94,8 @@ pub(crate) struct Inner {
     /// Rewraps that run.
     pub(crate) rewraps: Rewraps,
     pub(crate) seen: Seen,
+    /// The last scrub found that the counts of key versions are wrong.
+    pub(crate) doubtful_counts: AtomicBool,
     /// Data keys made since the start.
     pub(crate) made: AtomicU64,
     /// Changes of keys happen one at a time.
@@ -146,6 +146,7 @@ impl Keys {
             partitions,
             rewraps: Rewraps::default(),
             seen,
+            doubtful_counts: AtomicBool::new(false),
             made: AtomicU64::new(0),
             changes,
             stripes,
@@ -170,7 +171,7 @@ impl Keys {
         if !permit.covers_key(Action::GetKey, name) {
             return Err(KeyError::NotPermitted);
         }
-        self.inner.registry.key(name).map(|snapshot| snapshot.view())
+        self.inner.registry.key(name).map(|snapshot| self.inner.view(&snapshot))
     }
 
     /// Every key, by name.
@@ -181,7 +182,34 @@ impl Keys {
         if permit.action() != Action::ListKeys {
             return Err(KeyError::NotPermitted);
         }
-        Ok(self.inner.registry.views())
+        let mut views: Vec<_> =
+            self.inner.registry.all().iter().map(|key| self.inner.view(key)).collect();
+        views.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(views)
+    }
+
+    /// Opens every KEK and every data key, and changes nothing.
+    ///
+    /// # Errors
+    /// If a record of the store does not open or parse. A key that does not open is counted.
+    pub async fn check(&self) -> Result<Checked, KeyError> {
+        root::check(&self.inner.store, &self.inner.keyring).await
+    }
+
+    /// The keys whose primary version seals and opens, by name.
+    #[must_use]
+    pub fn enabled(&self) -> Vec<KeyName> {
+        let keys = self.inner.registry.all();
+        let enabled = keys.iter().filter(|key| key.primary.state() == KeyVersionState::Enabled);
+        let mut names: Vec<KeyName> = enabled.map(|key| key.name.clone()).collect();
+        names.sort();
+        names
+    }
+
+    /// The installation's id.
+    #[must_use]
+    pub fn installation(&self) -> InstallationId {
+        self.inner.keyring.installation()
     }
 
     /// True if a key of this name exists.
@@ -242,7 +270,10 @@ impl Keys {
     /// # Errors
     /// As [`crate::scrub`].
     pub async fn scrub(&self) -> Result<ScrubReport, StoreError> {
-        crate::scrub(&self.inner.store, &self.inner.keyring, 1).await
+        let report = crate::scrub(&self.inner.store, &self.inner.keyring, 1).await?;
+        let doubtful = report.has(Class::Counts);
+        self.inner.doubtful_counts.store(doubtful, Ordering::Release);
+        Ok(report)
     }
 
     /// Lets go of the store, once that is closed.

@@ -32,6 +32,13 @@ pub(crate) const USE: Kind = Kind::new(9);
 pub(crate) const JOB: Kind = Kind::new(11);
 /// `[]`: how much time the installation has seen pass.
 pub(crate) const CLOCK: Kind = Kind::new(12);
+/// `[name]`: a backup that may still exist.
+pub(crate) const BACKUP: Kind = Kind::new(13);
+/// `[]`: which life of the installation this is.
+pub(crate) const INCARNATION: Kind = Kind::new(14);
+
+/// The class of the records of data keys, for whoever counts stored entries.
+pub const DATA_KEY_CLASS: u8 = 5;
 
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct KeyRecord {
@@ -39,6 +46,35 @@ pub(crate) struct KeyRecord {
     pub(crate) name: String,
     #[prost(sfixed64, tag = "2")]
     pub(crate) created_at: i64,
+    /// 0: the sidecar does not rotate by itself.
+    #[prost(uint64, tag = "3")]
+    pub(crate) rotation_period_seconds: u64,
+    #[prost(uint64, tag = "4")]
+    pub(crate) destroy_window_seconds: u64,
+    #[prost(uint64, tag = "5")]
+    pub(crate) data_key_lifetime_seconds: u64,
+    #[prost(uint64, tag = "6")]
+    pub(crate) seal_limit: u64,
+    #[prost(uint32, repeated, tag = "7")]
+    pub(crate) suites: Vec<u32>,
+    #[prost(bool, tag = "8")]
+    pub(crate) log_encrypts: bool,
+    #[prost(bool, tag = "9")]
+    pub(crate) row_required: bool,
+    #[prost(bool, tag = "10")]
+    pub(crate) partition_required: bool,
+    #[prost(bool, tag = "11")]
+    pub(crate) purpose_required: bool,
+    #[prost(message, repeated, tag = "12")]
+    pub(crate) labels: Vec<LabelRecord>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct LabelRecord {
+    #[prost(string, tag = "1")]
+    pub(crate) name: String,
+    #[prost(string, tag = "2")]
+    pub(crate) value: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -62,6 +98,15 @@ pub(crate) struct VersionRecord {
     /// The KEK wrapped by the root key; empty once destroyed.
     #[prost(bytes = "vec", tag = "5")]
     pub(crate) wrapped: Vec<u8>,
+    /// How much time the installation has seen when the window is over; 0 while none is open.
+    #[prost(uint64, tag = "6")]
+    pub(crate) destroy_due_nanos: u64,
+    /// How many data keys it may wrap when it is destroyed.
+    #[prost(uint64, tag = "7")]
+    pub(crate) data_keys_lost: u64,
+    /// 0 until it is destroyed.
+    #[prost(sfixed64, tag = "8")]
+    pub(crate) destroyed_at: i64,
 }
 
 /// Every transaction that changes a data key of a partition writes this record too, so that its
@@ -238,6 +283,16 @@ pub(crate) struct NewVersionAnswer {
     /// The primary version before; 0 for a new key.
     #[prost(uint32, tag = "3")]
     pub(crate) previous: u32,
+}
+
+/// What a request about a key, or one of its versions, keeps of its answer.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ChangeAnswer {
+    #[prost(string, tag = "1")]
+    pub(crate) key: String,
+    /// 0 if it was about the key as a whole.
+    #[prost(uint32, tag = "2")]
+    pub(crate) version: u32,
 }
 
 /// How much time the installation has seen pass.

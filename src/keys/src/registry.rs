@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use fieldseal_crypto::Kek;
 use fieldseal_crypto::wrap::KekId;
-use fieldseal_model::{KeyName, KeyVersion, KeyVersionState, Timestamp, VersionNumber};
+use fieldseal_model::{
+    KeyName, KeySettings, KeyVersion, KeyVersionState, Timestamp, VersionNumber,
+};
 use fieldseal_store::Store;
 use parking_lot::RwLock;
 use tokio::sync::watch;
@@ -16,6 +18,7 @@ use crate::keyring::Keyring;
 use crate::records::{
     self, KEY, KeyRecord, PRIMARY, PrimaryRecord, VERSION, VersionRecord, decode,
 };
+use crate::settings;
 use crate::usage::{self, Used};
 
 /// Most keys of an installation.
@@ -67,6 +70,16 @@ impl VersionCell {
         self.facts.read().clone()
     }
 
+    /// A change of it that is in store and log: the next use sees it.
+    pub(crate) fn publish(&self, next: VersionFacts) -> Result<(), KeyError> {
+        let state = records::state(next.record.state)?;
+        // INVARIANT: whoever sees it enabled finds its KEK. A version without one never becomes
+        // enabled, and one that becomes destroyed was not enabled before.
+        *self.facts.write() = next;
+        self.state.store(state.code(), Ordering::Release);
+        Ok(())
+    }
+
     /// The revision of its record.
     pub(crate) fn revision(&self) -> u64 {
         self.facts.read().revision
@@ -94,12 +107,16 @@ impl VersionCell {
 }
 
 /// A key as it is at one moment.
+#[derive(Clone)]
 pub(crate) struct KeySnapshot {
     pub(crate) name: KeyName,
     pub(crate) created_at: Timestamp,
     pub(crate) primary: Arc<VersionCell>,
     /// The revision of the primary pointer: guards whatever must be under the primary version.
     pub(crate) primary_revision: u64,
+    pub(crate) settings: Arc<KeySettings>,
+    /// The revision of the key's own record, in which its settings stand.
+    pub(crate) settings_revision: u64,
     /// The revision of the last change of the key, whatever it changed: the etag.
     pub(crate) revision: u64,
     pub(crate) versions: BTreeMap<VersionNumber, Arc<VersionCell>>,
@@ -118,6 +135,10 @@ pub struct KeyView {
     pub versions: Vec<VersionView>,
     /// Changes whenever the key changes.
     pub etag: String,
+    /// Its settings.
+    pub settings: KeySettings,
+    /// When the sidecar rotates by itself.
+    pub next_rotation: Option<Timestamp>,
 }
 
 /// What an operator sees of a key version.
@@ -129,24 +150,13 @@ pub struct VersionView {
     pub state: KeyVersionState,
     /// When it was created.
     pub created_at: Timestamp,
+    /// When it will be destroyed, if the process runs until then.
+    pub destroy_at: Option<Timestamp>,
+    /// When it was destroyed.
+    pub destroyed_at: Option<Timestamp>,
 }
 
 impl KeySnapshot {
-    pub(crate) fn view(&self) -> KeyView {
-        let versions = self.versions.values().map(|cell| VersionView {
-            number: cell.version.number,
-            state: cell.state(),
-            created_at: cell.created_at,
-        });
-        KeyView {
-            name: self.name.clone(),
-            created_at: self.created_at,
-            primary: self.primary.version.number,
-            versions: versions.collect(),
-            etag: etag(self.revision),
-        }
-    }
-
     pub(crate) fn next_number(&self) -> Result<VersionNumber, KeyError> {
         let last = self.versions.keys().next_back().copied();
         last.filter(|_| self.versions.len() < MAX_VERSIONS)
@@ -194,13 +204,6 @@ impl Registry {
     /// Whether there is such a version of any key.
     pub(crate) fn any_version(&self, mut is_one: impl FnMut(&VersionCell) -> bool) -> bool {
         self.all().iter().flat_map(|key| key.versions.values()).any(|version| is_one(version))
-    }
-
-    /// Every key, by name.
-    pub(crate) fn views(&self) -> Vec<KeyView> {
-        let mut views: Vec<_> = self.keys.read().values().map(|s| s.view()).collect();
-        views.sort_by(|a, b| a.name.cmp(&b.name));
-        views
     }
 
     /// Reads every key and version from the store and unwraps the KEKs.
@@ -261,6 +264,8 @@ async fn load_key(
         created_at: Timestamp::from_unix_nanos(key.created_at),
         primary,
         primary_revision: pointer.revision,
+        settings: Arc::new(settings::of_record(&key)?),
+        settings_revision: revision,
         revision: last,
         versions,
     })

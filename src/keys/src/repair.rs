@@ -1,12 +1,11 @@
 //! What a store that takes another's place must not forget.
 
-use fieldseal_model::KeyId;
+use fieldseal_model::{KeyId, SEAL_BLOCK};
 use fieldseal_store::Import;
 use prost::Message as _;
 
 use crate::error::KeyError;
 use crate::records::{COUNTS, CountsRecord, DATA_KEY, DataKeyFacts, DataKeyRecord, decode};
-use crate::sealing::SEAL_BLOCK;
 
 /// Counts a block of seals that a data key had reserved and that the store does not know of, so that
 /// it never seals more than it may. A data key that is not there has nothing to count.

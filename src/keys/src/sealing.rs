@@ -10,7 +10,8 @@ use fieldseal_crypto::field::{FieldKey, SALT_BYTES};
 use fieldseal_crypto::wrap::{self, DataKeyId};
 use fieldseal_crypto::{ContentType, DataKey, random};
 use fieldseal_model::{
-    AccessReason, Action, ActionKind, Field, KeyId, KeyVersion, Partition, Row, VersionNumber,
+    AccessReason, Action, ActionKind, Field, KeyId, KeyVersion, Partition, Row, SEAL_BLOCK,
+    VersionNumber,
 };
 use fieldseal_policy::Permit;
 use fieldseal_store::{Path, Txn};
@@ -27,10 +28,6 @@ use crate::records::{
 };
 use crate::registry::{KeySnapshot, VersionCell};
 
-/// Seals that are reserved in the store at a time, so that a crash cannot forget them.
-pub(crate) const SEAL_BLOCK: u64 = 1 << 20;
-/// Seals after which a data key is retired.
-const SEAL_LIMIT: u64 = 1 << 32;
 /// How often a lost race is tried again, each time after twice the pause: for four seconds at most.
 const ATTEMPTS: usize = 12;
 
@@ -41,6 +38,10 @@ pub(crate) struct SealSlot {
 }
 
 impl SealSlot {
+    pub(crate) fn entry(&self) -> &DataKeyEntry {
+        &self.entry
+    }
+
     /// Takes `count` seals out of the reserve.
     fn take(&self, count: u32) -> bool {
         let count = i64::from(count);
@@ -197,7 +198,8 @@ impl Inner {
 
     fn seals_now(&self, entry: &DataKeyEntry, snapshot: &KeySnapshot) -> bool {
         let age = self.clock.now().since(entry.created_at);
-        entry.made_under == snapshot.primary.version.number && age < self.settings.data_key_lifetime
+        entry.made_under == snapshot.primary.version.number
+            && age < snapshot.settings.data_key_lifetime()
     }
 
     async fn prepare(&self, want: Want) -> Result<Arc<DataKeyEntry>, KeyError> {
@@ -251,13 +253,13 @@ impl Inner {
             KeyError::DataKeyNotFound => KeyError::Corrupt("a partition whose data key is gone"),
             other => other,
         })?;
-        if facts.made_under == snapshot.primary.version.number && self.is_young(&facts) {
+        if facts.made_under == snapshot.primary.version.number && self.is_young(&facts, snapshot) {
             let entry = self.entry(id).await?;
             if let Some(left) = self.left_over(want, id) {
                 return Ok(Arc::new(SealSlot { entry, left: AtomicI64::new(left) }));
             }
             let found = PartitionFound { revision, record: record.clone() };
-            if let Some(slot) = self.reserve(want, &entry, found, &facts).await? {
+            if let Some(slot) = self.reserve(want, snapshot, &entry, found, &facts).await? {
                 return Ok(slot);
             }
         }
@@ -283,8 +285,8 @@ impl Inner {
         self.store.path(PARTITION, &parts)
     }
 
-    fn is_young(&self, facts: &DataKeyFacts) -> bool {
-        self.clock.now().since(facts.created_at) < self.settings.data_key_lifetime
+    fn is_young(&self, facts: &DataKeyFacts, snapshot: &KeySnapshot) -> bool {
+        self.clock.now().since(facts.created_at) < snapshot.settings.data_key_lifetime()
     }
 
     /// What a remembered slot of this data key still has in reserve, if that is enough: its entry
@@ -301,14 +303,17 @@ impl Inner {
     async fn reserve(
         &self,
         want: &Want,
+        snapshot: &KeySnapshot,
         entry: &Arc<DataKeyEntry>,
         of: PartitionFound,
         facts: &DataKeyFacts,
     ) -> Result<Option<Arc<SealSlot>>, KeyError> {
-        let reserved = facts.reserved.saturating_add(SEAL_BLOCK);
-        if reserved > SEAL_LIMIT {
+        let left = snapshot.settings.seal_limit().saturating_sub(facts.reserved);
+        let block = left.min(SEAL_BLOCK);
+        if block < u64::from(want.count) {
             return Ok(None);
         }
+        let reserved = facts.reserved.saturating_add(block);
         let (id, version) = (entry.key_id, facts.version);
         let next = DataKeyRecord { reserved, ..facts.record() };
         let event = want.event(self, Kind::SealsReserved, version, id);
@@ -318,11 +323,11 @@ impl Inner {
                 .at(partition.clone(), of.revision)
                 .put(partition, of.record.encode_to_vec())
                 .put(self.store.path(DATA_KEY, &[id.as_bytes()]), next.encode_to_vec());
-            let delta = Delta { reserved: SEAL_BLOCK as i64, ..Delta::default() };
+            let delta = Delta { reserved: block as i64, ..Delta::default() };
             count(txn, &self.store, &want.of.key, version, delta)
         };
         self.ledger.commit(event, fill).await?;
-        let left = AtomicI64::new(SEAL_BLOCK as i64);
+        let left = AtomicI64::new(block as i64);
         Ok(Some(Arc::new(SealSlot { entry: Arc::clone(entry), left })))
     }
 

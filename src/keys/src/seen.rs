@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fieldseal_audit::{ChangeEvent, ChangedBy, Kind};
-use fieldseal_model::{Action, Clock};
+use fieldseal_model::{Action, Clock, Timestamp};
 use fieldseal_store::{Store, Txn};
 use parking_lot::Mutex;
 use prost::Message;
@@ -55,6 +55,11 @@ impl Seen {
         state.total
     }
 
+    /// When that much time will have been seen, if the process runs until then.
+    pub(crate) fn expected(&self, due: Duration) -> Timestamp {
+        self.clock.now().plus(due.saturating_sub(self.now()))
+    }
+
     fn unstored(&self) -> Duration {
         let now = self.now();
         now.saturating_sub(self.state.lock().stored)
@@ -88,7 +93,7 @@ impl Inner {
     async fn store_tick(&self) -> Result<(), KeyError> {
         let _one_at_a_time = self.changes.lock().await;
         let seen = self.seen.now();
-        let by = ChangedBy::Itself(Action::RotateKey, "window");
+        let by = ChangedBy::Itself(Action::ScheduleDestroyKeyVersion, "window");
         let event = ChangeEvent::new(by, self.clock.now(), Kind::ClockTicked, None);
         self.ledger.commit(event, |txn| self.see(txn, seen)).await?;
         self.seen.state.lock().stored = seen;

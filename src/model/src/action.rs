@@ -67,6 +67,16 @@ actions! {
     ListKeys = "ListKeys", 18, Read;
     /// `KeyService.RotateKey`
     RotateKey = "RotateKey", 19, Change;
+    /// `KeyService.UpdateKey`
+    UpdateKey = "UpdateKey", 20, Change;
+    /// `KeyService.EnableKeyVersion`
+    EnableKeyVersion = "EnableKeyVersion", 21, Change;
+    /// `KeyService.DisableKeyVersion`
+    DisableKeyVersion = "DisableKeyVersion", 22, Change;
+    /// `KeyService.ScheduleDestroyKeyVersion`
+    ScheduleDestroyKeyVersion = "ScheduleDestroyKeyVersion", 23, Change;
+    /// `KeyService.RestoreKeyVersion`
+    RestoreKeyVersion = "RestoreKeyVersion", 24, Change;
     /// `KeyService.ShredPartition`
     ShredPartition = "ShredPartition", 27, Change;
     /// `KeyService.RestorePartition`
@@ -91,8 +101,14 @@ actions! {
     GetStatus = "GetStatus", 48, Read;
     /// `SystemService.ReloadPolicy`
     ReloadPolicy = "ReloadPolicy", 49, Change;
+    /// `SystemService.CreateBackup`, and `fieldseal backup create` of a stopped installation.
+    CreateBackup = "CreateBackup", 50, Change;
     /// The offline command `fieldseal recover`.
     Recover = "Recover", 64, Decrypt;
+    /// The offline command `fieldseal backup restore`.
+    RestoreBackup = "RestoreBackup", 68, Change;
+    /// The offline command `fieldseal backup drill`.
+    BackupDrill = "BackupDrill", 70, Change;
     /// The offline command `fieldseal root drill`.
     RootDrill = "RootDrill", 65, Read;
     /// The offline command `fieldseal root rotate`.

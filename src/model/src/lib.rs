@@ -13,6 +13,7 @@ mod name;
 mod principal;
 mod reason;
 mod row;
+mod settings;
 mod version;
 
 pub use action::{Action, ActionKind};
@@ -23,4 +24,5 @@ pub use name::{Column, KeyName, PairName, PairValue, Partition, PartitionClass, 
 pub use principal::{Principal, PrincipalKind};
 pub use reason::{AccessReason, Purpose, RequestId, Ticket};
 pub use row::Row;
+pub use settings::{KeySettings, Labels, MAX_LABELS, Required, SEAL_BLOCK, Setting};
 pub use version::{InstallationId, KeyId, KeyVersion, KeyVersionState, VersionNumber};

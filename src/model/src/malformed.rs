@@ -86,6 +86,20 @@ reasons! {
         PageInvalid = "PAGE_INVALID";
         /// A rate is negative.
         RateInvalid = "RATE_INVALID";
+        /// A setting of a key is outside its limits.
+        SettingInvalid = "SETTING_INVALID";
+        /// A setting of a key cannot be changed once it exists.
+        SettingFixed = "SETTING_FIXED";
+        /// A label of a key is illegal, or there are too many.
+        LabelInvalid = "LABEL_INVALID";
+        /// An update mask is empty or names what cannot be set.
+        UpdateMaskInvalid = "UPDATE_MASK_INVALID";
+        /// The key wants a row, and none is stated.
+        RowRequired = "ROW_REQUIRED";
+        /// The key wants a partition, and none is stated.
+        PartitionRequired = "PARTITION_REQUIRED";
+        /// The key wants a purpose, and none is stated.
+        PurposeRequired = "PURPOSE_REQUIRED";
         /// A query has a filter that cannot be understood.
         QueryInvalid = "QUERY_INVALID";
     }

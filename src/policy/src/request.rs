@@ -33,7 +33,12 @@ impl Subject {
             | Action::RewrapDataKeys
             | Action::GetRotationStatus
             | Action::GetRewrapJob
-            | Action::CancelRewrapJob => Self::Key,
+            | Action::CancelRewrapJob
+            | Action::UpdateKey
+            | Action::EnableKeyVersion
+            | Action::DisableKeyVersion
+            | Action::ScheduleDestroyKeyVersion
+            | Action::RestoreKeyVersion => Self::Key,
             Action::ShredPartition
             | Action::RestorePartition
             | Action::ReopenPartition
@@ -43,6 +48,9 @@ impl Subject {
             | Action::GetCheckpoint
             | Action::GetStatus
             | Action::ReloadPolicy
+            | Action::CreateBackup
+            | Action::RestoreBackup
+            | Action::BackupDrill
             | Action::RootDrill
             | Action::RootRotate
             | Action::RootRewrap

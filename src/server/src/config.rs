@@ -1,6 +1,7 @@
 //! The configuration: a TOML file with the environment over it, checked as a whole before anything
 //! starts. All settings are in one table (`config/table.rs`).
 
+mod backup;
 mod environment;
 mod error;
 mod reader;
@@ -19,9 +20,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use fieldseal_engine::CopyTarget;
 use fieldseal_engine::Upkeep;
 use fieldseal_model::PrincipalKind;
 
+pub use backup::BackupSettings;
 pub use environment::Environment;
 pub use error::{ConfigError, ConfigErrors, Origin};
 pub use reader::Effective;
@@ -59,6 +62,10 @@ pub struct Config {
     pub policy_directory: PathBuf,
     /// `[audit]`.
     pub audit: AuditSettings,
+    /// `[store]`: where everything is copied to.
+    pub copy: Option<CopyTarget>,
+    /// `[backup]`.
+    pub backup: BackupSettings,
     /// `[store]`: what goes on beside the calls.
     pub upkeep: Upkeep,
     /// `[keys]`: how many data keys are held in memory.
@@ -254,7 +261,14 @@ impl Config {
         });
         let requests = (self.calls.request_bytes / 2 < self.message_bytes)
             .then(|| "expected at least twice limits.message_mib".to_owned());
+        let is_set = |name: &str| {
+            let found = effective.iter().find(|e| e.setting.name == name);
+            found.is_some_and(|found| found.value != found.setting.default_value())
+        };
+        let copies = (is_set("store.copy") && is_set("store.copy_command"))
+            .then(|| "expected either a directory or a program, not both".to_owned());
         [
+            conflict(["store.copy", "store.copy_command"], copies),
             conflict(["limits.request_mib", "limits.message_mib"], requests),
             conflict(["limits.connections_per_principal", "limits.connections"], limits),
             conflict(["probes.listen", "server.listen"], addresses),
@@ -290,6 +304,8 @@ impl Config {
                 instance: String::new(),
                 checkpoint_every: Duration::ZERO,
             },
+            copy: None,
+            backup: BackupSettings::default(),
             upkeep: Upkeep { scrub_every: None, generation_every: None },
             cached_data_keys: 0,
             shred_window: Duration::ZERO,

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use fieldseal_audit::JournalError;
-use fieldseal_engine::BootError;
+use fieldseal_engine::{BootError, CopyError};
 use fieldseal_keys::keyring::KeyringError;
 use fieldseal_store::StoreError;
 
@@ -125,7 +125,16 @@ pub fn boot_kind(error: &BootError) -> (ServeErrorKind, &'static str) {
         BootError::Store(error) => store_kind(error),
         BootError::Audit(error) => journal_kind(error),
         BootError::Keys(error) => keys_kind(error),
+        BootError::Copy(error) => (copy_kind(error), error.reason()),
         _ => (ServeErrorKind::Internal, "INTERNAL"),
+    }
+}
+
+fn copy_kind(error: &CopyError) -> ServeErrorKind {
+    match error {
+        CopyError::Foreign { .. } | CopyError::Newer { .. } => ServeErrorKind::Conflict,
+        CopyError::Altered { .. } => ServeErrorKind::Corrupt,
+        _ => ServeErrorKind::Unavailable,
     }
 }
 

@@ -6,6 +6,7 @@
 //! limits; every connection asks the certificate verifier; no secret reaches a log line.
 
 mod address_file;
+mod backups;
 mod calls;
 pub mod config;
 mod failure;
@@ -27,7 +28,7 @@ pub use config::{Config, ConfigError, ConfigErrors};
 pub use failure::{ServeError, ServeErrorKind, boot_kind, keyring_kind};
 pub use health::{Readiness, with_health, with_reflection};
 pub use refusal::CallRefusal;
-pub use root::{new_provider, open_with, provider};
+pub use root::{ask, new_provider, open_with, provider};
 pub use run::{check_backend, engine_settings, installation, run};
 pub use runtime::runtime;
 pub use services::Services;

@@ -134,7 +134,10 @@ pub async fn open_with(
 
 /// One line from a descriptor. Where that is a terminal, it asks there and shows nothing of what is
 /// typed; given up, it leaves the terminal as it was.
-async fn ask(descriptor: u32, prompt: &str) -> Result<Passphrase, KeyringError> {
+///
+/// # Errors
+/// If there is none, or the descriptor cannot be read.
+pub async fn ask(descriptor: u32, prompt: &str) -> Result<Passphrase, KeyringError> {
     let terminal = Terminal::quiet(descriptor);
     let say = |text: &str| {
         if terminal.is_some() {

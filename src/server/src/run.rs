@@ -10,6 +10,7 @@ use fieldseal_api::v1::encryption_service_server::EncryptionServiceServer;
 use fieldseal_api::v1::key_service_server::KeyServiceServer;
 use fieldseal_api::v1::system_service_server::SystemServiceServer;
 use fieldseal_audit::{Health, Journal, JournalError};
+use fieldseal_engine::backup::Recipients;
 use fieldseal_engine::{Engine, Installation, StoreBackend, StoreHealth, Upkeep};
 use fieldseal_keys::keyring::{Keyring, KeyringError};
 use fieldseal_memory::Protection;
@@ -20,6 +21,7 @@ use tokio::net::TcpSocket;
 use tokio_util::sync::CancellationToken;
 
 use crate::address_file::AddressFile;
+use crate::backups;
 use crate::calls::LimitedServices;
 use crate::config::{Backend, Config};
 use crate::failure::ServeError;
@@ -59,7 +61,22 @@ pub fn engine_settings(config: &Config) -> fieldseal_engine::Settings {
             shred_window_least: config.shred_window_least,
             ..fieldseal_keys::Settings::default()
         },
+        copy: config.copy.clone(),
+        backup: backup_settings(config),
     }
+}
+
+/// Backups as the configuration has them; `None` if it names no directory or nobody to open them.
+fn backup_settings(config: &Config) -> Option<fieldseal_engine::backup::Settings> {
+    let directory = config.backup.directory.clone()?;
+    let recipients = config.backup.recipients.iter().map(String::as_str);
+    Some(fieldseal_engine::backup::Settings {
+        directory,
+        // Each of them was checked when it was read, so what is missing is all of them.
+        recipients: Recipients::parse(recipients).ok()?,
+        keep: config.backup.keep,
+        keyring: config.state.keyring(),
+    })
 }
 
 /// An installation of this configuration and keyring, at rest.
@@ -217,6 +234,8 @@ async fn serve(
             () = stop => tracing::info!(event = "stopping", "stopping"),
             error = watching => broken = Some(error),
             () = reload_policy(engine, reload) => {}
+            () = backups::scheduled(engine, config.backup.every) => {}
+            () = backups::watch_risk(engine) => {}
         }
         upkeep.abort();
         observer.stopping();

@@ -12,6 +12,11 @@ pub const ACTIONS: &[(&str, &str, Action)] = &[
     ("KeyService", "GetKey", Action::GetKey),
     ("KeyService", "ListKeys", Action::ListKeys),
     ("KeyService", "RotateKey", Action::RotateKey),
+    ("KeyService", "UpdateKey", Action::UpdateKey),
+    ("KeyService", "EnableKeyVersion", Action::EnableKeyVersion),
+    ("KeyService", "DisableKeyVersion", Action::DisableKeyVersion),
+    ("KeyService", "ScheduleDestroyKeyVersion", Action::ScheduleDestroyKeyVersion),
+    ("KeyService", "RestoreKeyVersion", Action::RestoreKeyVersion),
     ("KeyService", "ShredPartition", Action::ShredPartition),
     ("KeyService", "RestorePartition", Action::RestorePartition),
     ("KeyService", "ReopenPartition", Action::ReopenPartition),
@@ -24,4 +29,5 @@ pub const ACTIONS: &[(&str, &str, Action)] = &[
     ("AuditService", "GetCheckpoint", Action::GetCheckpoint),
     ("SystemService", "GetStatus", Action::GetStatus),
     ("SystemService", "ReloadPolicy", Action::ReloadPolicy),
+    ("SystemService", "CreateBackup", Action::CreateBackup),
 ];

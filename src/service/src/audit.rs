@@ -14,7 +14,8 @@ use tonic::{Request, Response, Status};
 
 use crate::caller::caller;
 use crate::errors::status;
-use crate::keys::{page_size, wire_time};
+use crate::keys::page_size;
+use crate::wire_key::wire_time;
 use crate::{WireLimits, parse};
 
 /// Most entries in one list of a query.
@@ -186,6 +187,7 @@ fn wire_event(log: &str, event: Event) -> v1::AuditEvent {
         note: event.note,
         policy_digest: hex(&event.policy_digest),
         previous_policy_digest: hex(&event.previous_policy_digest),
+        data_keys: i64::try_from(event.data_keys).unwrap_or(i64::MAX),
     }
 }
 

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use fieldseal_engine::{Refusal, RefusalCause};
+use fieldseal_keys::KeyError;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
@@ -54,6 +55,7 @@ pub const ANSWERS: &[Answer] = &[
     Answer::new("PRINCIPAL_MISSING", Code::Unauthenticated),
     Answer::new("PERMISSION_DENIED", Code::PermissionDenied),
     Answer::new("KEY_NOT_FOUND", Code::NotFound),
+    Answer::new("KEY_VERSION_NOT_FOUND", Code::NotFound),
     Answer::new("DATA_KEY_NOT_FOUND", Code::NotFound),
     Answer::new("PARTITION_NOT_FOUND", Code::NotFound),
     Answer::new("LOG_NOT_FOUND", Code::NotFound),
@@ -61,12 +63,18 @@ pub const ANSWERS: &[Answer] = &[
     Answer::new("REQUEST_ID_REUSED", Code::AlreadyExists),
     Answer::new("KEY_VERSION_DISABLED", Code::FailedPrecondition),
     Answer::new("KEY_VERSION_DESTROYED", Code::FailedPrecondition),
+    Answer::new("KEY_VERSION_IS_PRIMARY", Code::FailedPrecondition),
+    Answer::new("KEY_VERSION_STATE_WRONG", Code::FailedPrecondition),
+    Answer::new("DATA_KEYS_WOULD_BE_LOST", Code::FailedPrecondition),
     Answer::new("PARTITION_SHREDDED", Code::FailedPrecondition),
     Answer::new("PARTITION_STATE_INVALID", Code::FailedPrecondition),
     Answer::new("REWRAP_NOT_FOUND", Code::NotFound),
     Answer::new("REWRAP_RUNNING", Code::FailedPrecondition),
     Answer::new("REWRAP_NOT_RUNNING", Code::FailedPrecondition),
     Answer::new("POLICY_INVALID", Code::FailedPrecondition),
+    Answer::new("BACKUP_NOT_CONFIGURED", Code::FailedPrecondition),
+    Answer::new("BACKUP_RUNNING", Code::Aborted),
+    Answer::new("BACKUP_OVERRUN", Code::Aborted),
     Answer::new("ETAG_MISMATCH", Code::Aborted),
     Answer::new("CONFLICT", Code::Aborted).retry(),
     Answer::new("LIMIT_REACHED", Code::ResourceExhausted),
@@ -74,8 +82,16 @@ pub const ANSWERS: &[Answer] = &[
     Answer::new("QUERY_BUSY", Code::ResourceExhausted).retry(),
     Answer::new("STORE_BUSY", Code::ResourceExhausted).retry(),
     Answer::new("STORE_FULL", Code::ResourceExhausted),
+    Answer::new("NO_SPACE", Code::ResourceExhausted)
+        .saying("the disk of the backups is full; the sidecar's own log lines say where"),
+    Answer::new("BACKUP_UNREADABLE", Code::Unavailable)
+        .saying("the directory of the backups cannot be used; the sidecar's own log lines say why"),
     Answer::new("AUDIT_UNAVAILABLE", Code::Unavailable).retry(),
     Answer::new("AUDIT_UNREADABLE", Code::Unavailable),
+    Answer::new("STORE_COPY_UNAVAILABLE", Code::Unavailable).retry().saying(
+        "the copy of the store cannot be written, so nothing is changed; the sidecar's own log lines \
+         say why",
+    ),
     Answer::new("STOPPING", Code::Unavailable).retry(),
     Answer::new("STORE_UNAVAILABLE", Code::Unavailable)
         .saying("the store cannot be read or written now; the sidecar's own log lines say why"),
@@ -115,6 +131,11 @@ pub fn status(refusal: &Refusal) -> Status {
     let mut metadata = HashMap::new();
     if let Some(event) = &refusal.event {
         metadata.insert("event".to_owned(), event.to_string());
+    }
+    if let RefusalCause::Key(error) = cause
+        && let KeyError::DataKeysWouldBeLost { data_keys } = &**error
+    {
+        metadata.insert("data_keys".to_owned(), data_keys.to_string());
     }
     made(answer, message, metadata)
 }

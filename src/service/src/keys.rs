@@ -5,16 +5,17 @@ mod rewrap;
 
 use fieldseal_api::v1;
 use fieldseal_api::v1::key_service_server::KeyService;
-use fieldseal_engine::Engine;
-use fieldseal_keys::{KeyChange, KeyView};
-use fieldseal_model::{KeyName, KeyVersionState, Malformed, MalformedReason, RequestId, Timestamp};
+use fieldseal_engine::{Caller, Engine};
+use fieldseal_keys::{KeyChange, NewKey, SettingsChange, StateChange};
+use fieldseal_model::{KeyName, KeyVersion, Malformed, MalformedReason, RequestId};
 use prost::Message as _;
 use tonic::{Request, Response, Status};
 
 use crate::caller::caller;
 use crate::encryption::wire_receipt;
 use crate::errors::status;
-use crate::{WireLimits, parse};
+use crate::wire_key::{wire_key, wire_version};
+use crate::{WireLimits, key_settings, parse};
 
 /// Default and greatest number of keys on a page.
 const DEFAULT_PAGE: usize = 100;
@@ -35,6 +36,63 @@ impl KeyHandler {
     }
 }
 
+/// What the four changes of a version's state are asked with.
+struct VersionAsked {
+    name: String,
+    etag: String,
+    request_id: String,
+    validate_only: bool,
+    reason: Option<v1::AccessReason>,
+}
+
+/// What they are answered with.
+struct VersionAnswer {
+    key_version: Option<v1::KeyVersion>,
+    etag: String,
+    receipt: Option<v1::AuditReceipt>,
+}
+
+impl KeyHandler {
+    async fn change_version(
+        &self,
+        caller: &Caller,
+        asked: VersionAsked,
+        what: StateChange,
+    ) -> Result<VersionAnswer, Status> {
+        let parsed = KeyVersion::parse_resource(&asked.name).and_then(|version| {
+            let change = KeyChange {
+                key: version.key,
+                etag: asked.etag,
+                request_id: RequestId::parse(&asked.request_id)?,
+                validate_only: asked.validate_only,
+                reason: parse::reason(asked.reason.as_ref())?,
+            };
+            Ok((change, version.number))
+        });
+        let (change, number) = parsed.map_err(|what| status(&what.into()))?;
+        let changed = self.engine.change_key_version(caller, change, number, what).await;
+        let changed = changed.map_err(|refusal| status(&refusal))?;
+        Ok(VersionAnswer {
+            key_version: Some(wire_version(&changed.name.key.resource(), &changed.version)),
+            etag: changed.etag,
+            receipt: changed.receipt.as_ref().map(wire_receipt),
+        })
+    }
+}
+
+fn settings_change(wire: v1::UpdateKeyRequest) -> Result<SettingsChange, Malformed> {
+    let key = wire.key.unwrap_or_default();
+    let which = key_settings::of_mask(wire.update_mask.as_ref())?;
+    let change = KeyChange {
+        key: KeyName::parse_resource(&key.name)?,
+        etag: key.etag.clone(),
+        request_id: RequestId::parse(&wire.request_id)?,
+        validate_only: wire.validate_only,
+        reason: parse::reason(wire.reason.as_ref())?,
+    };
+    Ok(SettingsChange { change, settings: key_settings::of_update(key, &which)?, which })
+}
+
 #[tonic::async_trait]
 impl KeyService for KeyHandler {
     async fn create_key(
@@ -43,17 +101,18 @@ impl KeyService for KeyHandler {
     ) -> Result<Response<v1::CreateKeyResponse>, Status> {
         let caller = caller(&request)?;
         let wire = request.into_inner();
-        let change = KeyName::parse(&wire.key_id).and_then(|key| {
-            Ok(KeyChange {
+        let new = KeyName::parse(&wire.key_id).and_then(|key| {
+            let change = KeyChange {
                 key,
                 etag: String::new(),
                 request_id: RequestId::parse(&wire.request_id)?,
                 validate_only: wire.validate_only,
                 reason: parse::reason(wire.reason.as_ref())?,
-            })
+            };
+            Ok(NewKey { change, settings: key_settings::of_new(wire.key.unwrap_or_default())? })
         });
-        let change = change.map_err(|what| status(&what.into()))?;
-        let changed = self.engine.create_key(&caller, change).await.map_err(|r| status(&r))?;
+        let new = new.map_err(|what| status(&what.into()))?;
+        let changed = self.engine.create_key(&caller, new).await.map_err(|r| status(&r))?;
         Ok(Response::new(v1::CreateKeyResponse {
             key: Some(wire_key(&changed.key)),
             receipt: changed.receipt.as_ref().map(wire_receipt),
@@ -130,6 +189,107 @@ impl KeyService for KeyHandler {
         }))
     }
 
+    async fn update_key(
+        &self,
+        request: Request<v1::UpdateKeyRequest>,
+    ) -> Result<Response<v1::UpdateKeyResponse>, Status> {
+        let caller = caller(&request)?;
+        let asked = settings_change(request.into_inner()).map_err(|what| status(&what.into()))?;
+        let changed = self.engine.update_key(&caller, asked).await.map_err(|r| status(&r))?;
+        Ok(Response::new(v1::UpdateKeyResponse {
+            key: Some(wire_key(&changed.key)),
+            receipt: changed.receipt.as_ref().map(wire_receipt),
+        }))
+    }
+
+    async fn enable_key_version(
+        &self,
+        request: Request<v1::EnableKeyVersionRequest>,
+    ) -> Result<Response<v1::EnableKeyVersionResponse>, Status> {
+        let caller = caller(&request)?;
+        let wire = request.into_inner();
+        let what = StateChange::Enable;
+        let asked = VersionAsked {
+            name: wire.name,
+            etag: wire.etag,
+            request_id: wire.request_id,
+            validate_only: wire.validate_only,
+            reason: wire.reason,
+        };
+        let changed = self.change_version(&caller, asked, what).await?;
+        Ok(Response::new(v1::EnableKeyVersionResponse {
+            key_version: changed.key_version,
+            etag: changed.etag,
+            receipt: changed.receipt,
+        }))
+    }
+
+    async fn disable_key_version(
+        &self,
+        request: Request<v1::DisableKeyVersionRequest>,
+    ) -> Result<Response<v1::DisableKeyVersionResponse>, Status> {
+        let caller = caller(&request)?;
+        let wire = request.into_inner();
+        let what = StateChange::Disable;
+        let asked = VersionAsked {
+            name: wire.name,
+            etag: wire.etag,
+            request_id: wire.request_id,
+            validate_only: wire.validate_only,
+            reason: wire.reason,
+        };
+        let changed = self.change_version(&caller, asked, what).await?;
+        Ok(Response::new(v1::DisableKeyVersionResponse {
+            key_version: changed.key_version,
+            etag: changed.etag,
+            receipt: changed.receipt,
+        }))
+    }
+
+    async fn schedule_destroy_key_version(
+        &self,
+        request: Request<v1::ScheduleDestroyKeyVersionRequest>,
+    ) -> Result<Response<v1::ScheduleDestroyKeyVersionResponse>, Status> {
+        let caller = caller(&request)?;
+        let wire = request.into_inner();
+        let what = StateChange::ScheduleDestroy { data_keys_lost: wire.data_keys_lost };
+        let asked = VersionAsked {
+            name: wire.name,
+            etag: wire.etag,
+            request_id: wire.request_id,
+            validate_only: wire.validate_only,
+            reason: wire.reason,
+        };
+        let changed = self.change_version(&caller, asked, what).await?;
+        Ok(Response::new(v1::ScheduleDestroyKeyVersionResponse {
+            key_version: changed.key_version,
+            etag: changed.etag,
+            receipt: changed.receipt,
+        }))
+    }
+
+    async fn restore_key_version(
+        &self,
+        request: Request<v1::RestoreKeyVersionRequest>,
+    ) -> Result<Response<v1::RestoreKeyVersionResponse>, Status> {
+        let caller = caller(&request)?;
+        let wire = request.into_inner();
+        let what = StateChange::Restore;
+        let asked = VersionAsked {
+            name: wire.name,
+            etag: wire.etag,
+            request_id: wire.request_id,
+            validate_only: wire.validate_only,
+            reason: wire.reason,
+        };
+        let changed = self.change_version(&caller, asked, what).await?;
+        Ok(Response::new(v1::RestoreKeyVersionResponse {
+            key_version: changed.key_version,
+            etag: changed.etag,
+            receipt: changed.receipt,
+        }))
+    }
+
     async fn shred_partition(
         &self,
         request: Request<v1::ShredPartitionRequest>,
@@ -194,39 +354,5 @@ pub(crate) fn page_size(asked: i32) -> Result<usize, Malformed> {
         Err(_) => {
             Err(Malformed::new(MalformedReason::PageInvalid, "page_size must not be negative"))
         }
-    }
-}
-
-fn wire_key(key: &KeyView) -> v1::Key {
-    let name = key.name.resource();
-    let versions = key.versions.iter().map(|version| v1::KeyVersion {
-        name: format!("{name}/versions/{}", version.number),
-        state: wire_state(version.state).into(),
-        create_time: Some(wire_time(version.created_at)),
-    });
-    v1::Key {
-        primary_version: format!("{name}/versions/{}", key.primary),
-        versions: versions.collect(),
-        create_time: Some(wire_time(key.created_at)),
-        etag: key.etag.clone(),
-        name,
-    }
-}
-
-fn wire_state(state: KeyVersionState) -> v1::KeyVersionState {
-    match state {
-        KeyVersionState::Enabled => v1::KeyVersionState::Enabled,
-        KeyVersionState::Disabled => v1::KeyVersionState::Disabled,
-        KeyVersionState::DestroyScheduled => v1::KeyVersionState::DestroyScheduled,
-        KeyVersionState::Destroyed => v1::KeyVersionState::Destroyed,
-    }
-}
-
-pub(crate) fn wire_time(at: Timestamp) -> prost_types::Timestamp {
-    let nanos = at.unix_nanos();
-    prost_types::Timestamp {
-        seconds: nanos.div_euclid(1_000_000_000),
-        // The remainder is below 10^9 and fits.
-        nanos: i32::try_from(nanos.rem_euclid(1_000_000_000)).unwrap_or(0),
     }
 }

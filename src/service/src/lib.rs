@@ -10,9 +10,11 @@ mod audit;
 mod caller;
 mod encryption;
 pub mod errors;
+mod key_settings;
 mod keys;
 mod parse;
 mod system;
+mod wire_key;
 
 pub use audit::AuditHandler;
 pub use caller::caller;

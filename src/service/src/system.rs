@@ -2,6 +2,7 @@
 
 use fieldseal_api::v1;
 use fieldseal_api::v1::system_service_server::SystemService;
+use fieldseal_engine::backup::Made;
 use fieldseal_engine::{Engine, ScrubState, Scrubbed};
 use fieldseal_model::InstallationId;
 use tonic::{Request, Response, Status};
@@ -10,8 +11,8 @@ use crate::audit::hex;
 use crate::caller::caller;
 use crate::encryption::wire_receipt;
 use crate::errors::status;
-use crate::keys::wire_time;
 use crate::parse;
+use crate::wire_key::wire_time;
 
 /// Handles `SystemService`.
 #[derive(Clone)]
@@ -71,6 +72,13 @@ impl SystemService for SystemHandler {
             memory_protection: protection.into(),
             start_time: Some(wire_time(found.started_at)),
             journal: Some(journal),
+            backup: Some(v1::BackupStatus {
+                newest_time: found.backup.newest.map(wire_time),
+                failure: found.backup.failed.unwrap_or_default().to_owned(),
+                data_keys_at_risk: signed(found.data_keys_at_risk),
+                copied: found.copied,
+                copy_trouble: found.copy_trouble.unwrap_or_default(),
+            }),
             scrub: Some(scrub),
         }))
     }
@@ -89,6 +97,33 @@ impl SystemService for SystemHandler {
             previous_policy_digest: hex(&reloaded.previous),
             receipt: Some(wire_receipt(&reloaded.receipt)),
         }))
+    }
+
+    async fn create_backup(
+        &self,
+        request: Request<v1::CreateBackupRequest>,
+    ) -> Result<Response<v1::CreateBackupResponse>, Status> {
+        let caller = caller(&request)?;
+        let reason = parse::reason(request.get_ref().reason.as_ref());
+        let reason = reason.map_err(|what| status(&what.into()))?;
+        let made = self.engine.create_backup(&caller, &reason).await.map_err(|r| status(&r))?;
+        Ok(Response::new(wire_backup(&made)))
+    }
+}
+
+fn wire_backup(made: &Made) -> v1::CreateBackupResponse {
+    let manifest = &made.manifest;
+    v1::CreateBackupResponse {
+        name: manifest.name.clone(),
+        path: made.path.display().to_string(),
+        revision: signed(manifest.revision),
+        records: signed(manifest.records),
+        data_keys: signed(manifest.data_keys),
+        file_bytes: signed(manifest.file_bytes),
+        file_sha256: manifest.file_sha256.clone(),
+        create_time: Some(wire_time(manifest.created_at())),
+        expire_time: Some(wire_time(manifest.expires_at())),
+        receipt: Some(wire_receipt(&made.receipt)),
     }
 }
 

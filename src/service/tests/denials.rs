@@ -139,11 +139,41 @@ impl Sender<'_> {
                 let request = v1::RotateKeyRequest { name, ..Default::default() };
                 of_call(handler.rotate_key(self.with(request)).await, call)
             }
-            _ => self.partitions(handler, name, call).await,
+            "UpdateKey" => {
+                let update_mask = Some(prost_types::FieldMask { paths: vec!["labels".into()] });
+                let key = Some(v1::Key { name, ..Default::default() });
+                let request = v1::UpdateKeyRequest { key, update_mask, ..Default::default() };
+                of_call(handler.update_key(self.with(request)).await, call)
+            }
+            _ => self.versions(handler, call).await,
         }
     }
 
-    async fn partitions(&self, handler: KeyHandler, name: String, call: &str) -> Refused {
+    async fn versions(&self, handler: KeyHandler, call: &str) -> Refused {
+        let name = "keys/pii/versions/1".to_owned();
+        match call {
+            "EnableKeyVersion" => {
+                let request = v1::EnableKeyVersionRequest { name, ..Default::default() };
+                of_call(handler.enable_key_version(self.with(request)).await, call)
+            }
+            "DisableKeyVersion" => {
+                let request = v1::DisableKeyVersionRequest { name, ..Default::default() };
+                of_call(handler.disable_key_version(self.with(request)).await, call)
+            }
+            "ScheduleDestroyKeyVersion" => {
+                let request = v1::ScheduleDestroyKeyVersionRequest { name, ..Default::default() };
+                of_call(handler.schedule_destroy_key_version(self.with(request)).await, call)
+            }
+            "RestoreKeyVersion" => {
+                let request = v1::RestoreKeyVersionRequest { name, ..Default::default() };
+                of_call(handler.restore_key_version(self.with(request)).await, call)
+            }
+            _ => self.partitions(handler, call).await,
+        }
+    }
+
+    async fn partitions(&self, handler: KeyHandler, call: &str) -> Refused {
+        let name = "keys/pii".to_owned();
         let partition = "ada".to_owned();
         match call {
             "ShredPartition" => {

@@ -12,12 +12,13 @@ use parking_lot::RwLock;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::backend::{Backend, RawWrite};
+use crate::copy::{Copy, CopyError, CopyOwner, CopyTarget, Moment};
 use crate::damage::Trouble;
 use crate::error::{StoreError, TxnError};
 use crate::lock::Hold;
 use crate::path::Path;
 use crate::rewrite::{ERASED_KEY, Rewrites};
-use crate::snapshot::{Images, Taken};
+use crate::snapshot::{Images, Taken, is_record};
 use crate::store::{Health, OutboxEntry, STATE_KEY, Secrets};
 use crate::stored::{open_value, outbox_key, outbox_value, seal_value, stored_revision};
 use crate::txn::{Guard, Txn, Write, check_value};
@@ -30,6 +31,7 @@ const SPACE_CHECK: Duration = Duration::from_millis(100);
 pub(crate) enum Order {
     Txn(Txn, oneshot::Sender<Result<u64, TxnError>>),
     OutboxDone(u64, oneshot::Sender<Result<(), StoreError>>),
+    Copy(CopyTarget, CopyOwner, oneshot::Sender<Result<(), CopyError>>),
     Snapshot(usize, oneshot::Sender<Result<Taken, StoreError>>),
     Rewrite(oneshot::Sender<Result<(), StoreError>>),
     Close(oneshot::Sender<()>),
@@ -51,6 +53,10 @@ pub(crate) struct Committer {
     pub(crate) space: Option<(Instant, bool)>,
     /// The snapshots that are open.
     pub(crate) snapshots: Vec<Weak<Images>>,
+    /// What every transaction is in before it is applied.
+    pub(crate) copy: Option<Copy>,
+    /// Why it cannot be written, for everybody to read.
+    pub(crate) copy_trouble: Arc<RwLock<Option<String>>>,
     pub(crate) rewrites: Rewrites,
     /// The directory belongs to this process until the backend above is closed here too.
     pub(crate) lock: Hold,
@@ -59,6 +65,8 @@ pub(crate) struct Committer {
 /// A group while it is being put together: what it writes so far, on top of the backend.
 #[derive(Default)]
 struct Group {
+    /// Where the store was before the first transaction.
+    began: Option<(u64, [u8; 32])>,
     overlay: HashMap<Vec<u8>, Option<Vec<u8>>>,
     events: Vec<OutboxEntry>,
     answers: Vec<(oneshot::Sender<Result<u64, TxnError>>, u64)>,
@@ -88,6 +96,10 @@ impl Committer {
                     Order::OutboxDone(up_to, answer) => {
                         self.empty_outbox(&mut group, up_to);
                         group.done.push(answer);
+                    }
+                    Order::Copy(target, owner, answer) => {
+                        self.commit(std::mem::take(&mut group));
+                        let _gone = answer.send(self.begin_copy(target, owner));
                     }
                     Order::Snapshot(bound, answer) => {
                         self.commit(std::mem::take(&mut group));
@@ -192,6 +204,7 @@ impl Committer {
         let key = outbox_key(revision);
         let waiting = outbox_value([previous, anchor], &bytes);
         let sealed = seal_value(&self.secrets, &key, revision, &waiting)?;
+        group.began.get_or_insert((self.revision, self.acc));
         group.overlay.extend(changes);
         group.overlay.insert(key, Some(sealed));
         group.events.push(OutboxEntry { revision, previous, anchor, bytes });
@@ -242,7 +255,8 @@ impl Committer {
     }
 
     fn commit(&mut self, group: Group) {
-        let Group { overlay, events, answers, refused, done } = group;
+        let group = self.copied(group);
+        let Group { overlay, events, answers, refused, done, .. } = group;
         let write = AssertUnwindSafe(|| self.write(overlay, !answers.is_empty()));
         let result = catch_unwind(write)
             .unwrap_or_else(|_| Err(io::Error::other("a group was given up half way")));
@@ -277,6 +291,24 @@ impl Committer {
         for (answer, error) in refused {
             let _gone = answer.send(Err(error));
         }
+    }
+
+    /// The group once the copy holds it. Without the copy its transactions did not happen, and
+    /// nothing was written; the outbox is emptied all the same.
+    fn copied(&mut self, mut group: Group) -> Group {
+        let Some((revision, acc)) = group.began else { return group };
+        let before = Moment { revision, anchor: self.secrets.anchor.mac(&acc) };
+        let Err(why) = self.copy_group(before, &group.overlay) else { return group };
+        (self.revision, self.acc) = (revision, acc);
+        self.pending.split_off(&revision.saturating_add(1));
+        let answers = group.answers.drain(..);
+        let refused = answers.map(|(answer, _)| (answer, TxnError::CopyUnavailable(why.clone())));
+        group.refused.extend(refused);
+        group.events.clear();
+        group.overlay.retain(|path, stored| {
+            stored.is_none() && !is_record(path) && *path <= outbox_key(revision)
+        });
+        group
     }
 
     /// Writes nothing any more.

@@ -98,6 +98,12 @@ pub enum TxnError {
     /// The store took no more writes after an error of its disk.
     #[error("the store takes no writes after an error of its disk: {0}")]
     Broken(String),
+    /// The copy of the store cannot be written; nothing was written here either.
+    #[error(
+        "the copy of the store cannot be written, so nothing is changed here either; changes go on \
+         by themselves when it can: {0}"
+    )]
+    CopyUnavailable(String),
     /// The store was closed.
     #[error("the store is closed")]
     Closed,

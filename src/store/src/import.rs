@@ -12,11 +12,12 @@ use crate::backend::{Backend, RawWrite};
 use crate::error::StoreError;
 use crate::lock::Hold;
 use crate::path::{self, Kind, Path};
+use crate::rewrite::ERASED_KEY;
 use crate::snapshot::{RawEntry, is_record};
 use crate::store::{
     BackendSettings, Base, FORMAT, FORMAT_KEY, STATE_KEY, Secrets, Settings, Store, Versioned,
 };
-use crate::stored::{open_value, seal_value, stored_revision};
+use crate::stored::{OUTBOX, open_value, seal_value, stored_revision};
 
 /// Bytes that wait before they are written.
 const BATCH_BYTES: usize = 1024 * 1024;
@@ -30,6 +31,7 @@ pub struct Import {
     waiting: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     waiting_bytes: usize,
     revision: u64,
+    erased: bool,
     _lock: Hold,
 }
 
@@ -41,7 +43,16 @@ impl Import {
     pub fn begin(settings: &Settings, secrets: Secrets) -> Result<Self, StoreError> {
         let Base { backend, lock, .. } = Store::fresh(settings)?;
         let (waiting, acc) = (BTreeMap::new(), [0; 32]);
-        Ok(Self { backend, secrets, acc, waiting, waiting_bytes: 0, revision: 0, _lock: lock })
+        Ok(Self {
+            backend,
+            secrets,
+            acc,
+            waiting,
+            waiting_bytes: 0,
+            revision: 0,
+            erased: false,
+            _lock: lock,
+        })
     }
 
     /// Puts an entry as it was stored, in place of what stands there.
@@ -61,6 +72,18 @@ impl Import {
         self.wait(path, Some(stored))
     }
 
+    /// Puts an event that waits for the log, as it was stored. It is nothing of the sum.
+    ///
+    /// # Errors
+    /// As [`Import::put`].
+    pub fn put_event(&mut self, entry: RawEntry) -> Result<(), StoreError> {
+        if entry.path.first() != Some(&OUTBOX) {
+            return Err(StoreError::Corrupt("an entry that is no event".into()));
+        }
+        self.revision = self.revision.max(stored_revision(&entry.stored)?);
+        self.wait(entry.path, Some(entry.stored))
+    }
+
     /// Removes what stands at this path.
     ///
     /// # Errors
@@ -68,6 +91,20 @@ impl Import {
     pub fn remove(&mut self, path: Vec<u8>) -> Result<(), StoreError> {
         self.subtract(&path)?;
         self.wait(path, None)
+    }
+
+    /// Removes the record at this path, if there is one.
+    ///
+    /// # Errors
+    /// As [`Import::put`].
+    pub fn remove_record(&mut self, path: &Path) -> Result<(), StoreError> {
+        self.remove(path.0.clone())
+    }
+
+    /// What was removed so far must leave the files of the store too: it is written anew once it is
+    /// started.
+    pub fn erased(&mut self) {
+        self.erased = true;
     }
 
     /// Seals a value as the transaction `revision` would have.
@@ -127,6 +164,10 @@ impl Import {
             )));
         }
         self.write()?;
+        if self.erased {
+            let erased = seal_value(&self.secrets, ERASED_KEY, revision, &[])?;
+            self.backend.apply(vec![RawWrite::Put(ERASED_KEY.to_vec(), erased)])?;
+        }
         Store::found(&*self.backend, &self.secrets, revision, &self.acc)
     }
 

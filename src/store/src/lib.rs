@@ -9,6 +9,7 @@
 
 mod backend;
 mod committer;
+mod copy;
 mod copying;
 mod damage;
 mod error;
@@ -25,6 +26,7 @@ mod stored;
 mod txn;
 
 pub use backend::memory::{Faults, MemoryDisk};
+pub use copy::{CopyError, CopyOwner, CopyPart, CopyReader, CopyTarget};
 pub use copying::copy_files;
 pub use error::{StoreError, TxnError};
 pub use generations::{Generation, Generations};

@@ -144,7 +144,10 @@ impl Committer {
             return;
         };
         match ended {
-            Ok(left_over) => self.remove(left_over, began_at, answers),
+            Ok(left_over) => {
+                self.renew_copy();
+                self.remove(left_over, began_at, answers);
+            }
             Err(error) => {
                 // One of two databases counts, and nobody knows which.
                 let why = error.to_string();

@@ -43,6 +43,12 @@ impl RawEntry {
         stored_revision(&self.stored)
     }
 
+    /// True for an event that waits for the log.
+    #[must_use]
+    pub fn is_event(&self) -> bool {
+        self.path.first() == Some(&OUTBOX)
+    }
+
     /// The class of its record.
     #[must_use]
     pub fn kind(&self) -> Option<u8> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 
 use fieldseal_crypto::record::{AnchorKey, PathKey, StorageKey};
@@ -161,6 +162,8 @@ pub(crate) struct Inner {
     pub(crate) secrets: Arc<Secrets>,
     pub(crate) applying: Arc<RwLock<()>>,
     trouble: Trouble,
+    pub(crate) copy_trouble: Arc<RwLock<Option<String>>>,
+    pub(crate) is_copied: AtomicBool,
     pub(crate) reserve_bytes: u64,
     opened_at: Position,
     orders: SyncSender<Order>,
@@ -249,6 +252,7 @@ impl Store {
         let (secrets, applying) = (Arc::new(secrets), Arc::<RwLock<()>>::default());
         let rewrites = Rewrites::load(&*backend, &secrets)?;
         let opened_at = Position { revision: state.revision, anchor: secrets.anchor.mac(&acc) };
+        let copy_trouble = Arc::<RwLock<Option<String>>>::default();
         let (orders, queue) = sync_channel(settings.queue);
         let committer = Committer {
             backend: Arc::clone(&backend),
@@ -263,6 +267,8 @@ impl Store {
             trouble: trouble.clone(),
             space: None,
             snapshots: Vec::new(),
+            copy: None,
+            copy_trouble: Arc::clone(&copy_trouble),
             rewrites: rewrites.clone(),
             lock: lock.clone(),
         };
@@ -273,6 +279,8 @@ impl Store {
             secrets,
             applying,
             trouble,
+            copy_trouble,
+            is_copied: AtomicBool::new(false),
             reserve_bytes: settings.reserve_bytes,
             opened_at,
             orders,

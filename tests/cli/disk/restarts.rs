@@ -96,12 +96,12 @@ async fn serving(installation: &mut Installation, address: &str, tenant: &str) -
 
 /// Seals values of new tenants until it is refused or cut off; those that were acknowledged, and why
 /// it ended.
-async fn write(client: Client, name: String) -> (Vec<(String, Vec<u8>)>, String) {
+async fn write(client: Client, name: String) -> (Vec<(String, tonic::codegen::Bytes)>, String) {
     let mut held = Vec::new();
     for number in 0.. {
         let tenant = format!("{name}-{number}");
         match client.encryption().encrypt(request(&tenant)).await {
-            Ok(answer) => held.push((tenant, answer.into_inner().ciphertext.to_vec())),
+            Ok(answer) => held.push((tenant, answer.into_inner().ciphertext)),
             Err(status) => return (held, Failure::from(&status).reason().to_owned()),
         }
     }
@@ -144,7 +144,7 @@ async fn round(
     for (tenant, ciphertext) in &held {
         let mut request = v1::DecryptRequest { partition: tenant.clone(), ..Default::default() };
         request.field = Some(field());
-        request.ciphertext = ciphertext.clone().into();
+        request.ciphertext = ciphertext.clone();
         let opened = client.encryption().decrypt(request).await;
         let opened = opened.unwrap_or_else(|e| panic!("{tenant} was acknowledged: {e}"));
         let value = opened.into_inner().plaintext.unwrap().kind;

@@ -319,6 +319,7 @@ pub mod encryption_service_client {
     /// PLAINTEXT_ALREADY_SEALED, CIPHERTEXT_EMPTY, CIPHERTEXT_TRUNCATED,
     /// CIPHERTEXT_TEXT_INVALID, CIPHERTEXT_NOT_SEALED, CIPHERTEXT_SUITE_UNKNOWN,
     /// TEST_CIPHERTEXT, BATCH_SIZE_INVALID, FIELD_INDEX_INVALID, REPLY_TOO_LARGE);
+    /// the key wants it stated (ROW_REQUIRED, PARTITION_REQUIRED, PURPOSE_REQUIRED);
     /// or a ciphertext does not open under the key, partition and context stated
     /// (DECRYPTION_FAILED, deliberately one answer for another context, altered
     /// bytes and another key)
@@ -594,6 +595,7 @@ pub mod encryption_service_server {
     /// PLAINTEXT_ALREADY_SEALED, CIPHERTEXT_EMPTY, CIPHERTEXT_TRUNCATED,
     /// CIPHERTEXT_TEXT_INVALID, CIPHERTEXT_NOT_SEALED, CIPHERTEXT_SUITE_UNKNOWN,
     /// TEST_CIPHERTEXT, BATCH_SIZE_INVALID, FIELD_INDEX_INVALID, REPLY_TOO_LARGE);
+    /// the key wants it stated (ROW_REQUIRED, PARTITION_REQUIRED, PURPOSE_REQUIRED);
     /// or a ciphertext does not open under the key, partition and context stated
     /// (DECRYPTION_FAILED, deliberately one answer for another context, altered
     /// bytes and another key)
@@ -937,6 +939,46 @@ pub struct Key {
     /// Changes whenever the key does. Opaque.
     #[prost(string, tag = "5")]
     pub etag: ::prost::alloc::string::String,
+    /// How old the primary version becomes before the sidecar rotates by itself: 1 to 3650 days. 0: never.
+    /// Absent in a request: 365 days.
+    #[prost(message, optional, tag = "6")]
+    pub rotation_period: ::core::option::Option<::prost_types::Duration>,
+    /// How long a version waits for its destruction, counted in time during which the sidecar ran: 1 to 366
+    /// days. Absent in a request: 30 days. It can be set when the key is created and never changes.
+    #[prost(message, optional, tag = "7")]
+    pub destroy_window: ::core::option::Option<::prost_types::Duration>,
+    /// How long a data key encrypts before the next one of its partition is made: 1 hour to 3650 days.
+    /// Absent in a request: 90 days.
+    #[prost(message, optional, tag = "8")]
+    pub data_key_lifetime: ::core::option::Option<::prost_types::Duration>,
+    /// How many values a data key encrypts at most, reserved in blocks of 2^20: 2^20 to 2^32. 0 in a
+    /// request: 2^32.
+    #[prost(uint64, tag = "9")]
+    pub seal_limit: u64,
+    /// The ciphertext suites that are accepted: \[1\], there is no other. Empty in CreateKey: \[1\].
+    #[prost(uint32, repeated, tag = "10")]
+    pub suites: ::prost::alloc::vec::Vec<u32>,
+    /// Every call that encrypts under this key is recorded before its answer leaves.
+    #[prost(bool, tag = "11")]
+    pub log_encrypts: bool,
+    /// A call without a row is refused (ROW_REQUIRED).
+    #[prost(bool, tag = "12")]
+    pub row_required: bool,
+    /// A call without a partition is refused (PARTITION_REQUIRED).
+    #[prost(bool, tag = "13")]
+    pub partition_required: bool,
+    /// A decrypt without a purpose is refused (PURPOSE_REQUIRED).
+    #[prost(bool, tag = "14")]
+    pub purpose_required: bool,
+    /// Words of your own: at most 32, names matching \[a-z\]\[a-z0-9\_-\]{0,62}, values of at most 63 bytes.
+    #[prost(map = "string, string", tag = "15")]
+    pub labels: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    /// When the sidecar rotates by itself; absent if it does not.
+    #[prost(message, optional, tag = "16")]
+    pub next_rotation_time: ::core::option::Option<::prost_types::Timestamp>,
 }
 /// A version of a key. Numbers begin at 1 and are never reused.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -950,9 +992,16 @@ pub struct KeyVersion {
     /// When it was created.
     #[prost(message, optional, tag = "3")]
     pub create_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// While it is DESTROY_SCHEDULED: when it will be destroyed if the sidecar runs until then. Time
+    /// during which it does not run moves this.
+    #[prost(message, optional, tag = "4")]
+    pub destroy_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// When it was destroyed.
+    #[prost(message, optional, tag = "5")]
+    pub destroy_event_time: ::core::option::Option<::prost_types::Timestamp>,
 }
 /// Request of KeyService.CreateKey.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CreateKeyRequest {
     /// The bare name, \[a-z\]\[a-z0-9-\]{0,62}; the key is then `keys/{key_id}`. Required.
     #[prost(string, tag = "1")]
@@ -967,6 +1016,9 @@ pub struct CreateKeyRequest {
     /// Why.
     #[prost(message, optional, tag = "4")]
     pub reason: ::core::option::Option<AccessReason>,
+    /// Its settings: rotation_period to labels. What is absent has its default; other fields are ignored.
+    #[prost(message, optional, tag = "5")]
+    pub key: ::core::option::Option<Key>,
 }
 /// Response of KeyService.CreateKey.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1049,6 +1101,170 @@ pub struct RotateKeyResponse {
     pub etag: ::prost::alloc::string::String,
     /// The audit record; absent with validate_only and for a repeated request_id.
     #[prost(message, optional, tag = "4")]
+    pub receipt: ::core::option::Option<AuditReceipt>,
+}
+/// Request of KeyService.UpdateKey.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct UpdateKeyRequest {
+    /// `name` says which key, and the fields of the mask are set. If `etag` is set, the key's must still
+    /// be that one, else ABORTED (ETAG_MISMATCH). Required.
+    #[prost(message, optional, tag = "1")]
+    pub key: ::core::option::Option<Key>,
+    /// Which of rotation_period, data_key_lifetime, seal_limit, suites, log_encrypts, row_required,
+    /// partition_required, purpose_required and labels are set; one that is absent in `key` gets its
+    /// default, labels are replaced as a whole. Required: at least one path.
+    #[prost(message, optional, tag = "2")]
+    pub update_mask: ::core::option::Option<::prost_types::FieldMask>,
+    /// As in CreateKeyRequest.
+    #[prost(string, tag = "3")]
+    pub request_id: ::prost::alloc::string::String,
+    /// As in CreateKeyRequest.
+    #[prost(bool, tag = "4")]
+    pub validate_only: bool,
+    /// Why.
+    #[prost(message, optional, tag = "5")]
+    pub reason: ::core::option::Option<AccessReason>,
+}
+/// Response of KeyService.UpdateKey.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct UpdateKeyResponse {
+    /// The key.
+    #[prost(message, optional, tag = "1")]
+    pub key: ::core::option::Option<Key>,
+    /// The audit record; absent with validate_only and for a repeated request_id.
+    #[prost(message, optional, tag = "2")]
+    pub receipt: ::core::option::Option<AuditReceipt>,
+}
+/// Request of KeyService.EnableKeyVersion.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EnableKeyVersionRequest {
+    /// `keys/{key}/versions/{n}`. Required.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// As in RotateKeyRequest: the key's etag.
+    #[prost(string, tag = "2")]
+    pub etag: ::prost::alloc::string::String,
+    /// As in CreateKeyRequest.
+    #[prost(string, tag = "3")]
+    pub request_id: ::prost::alloc::string::String,
+    /// As in CreateKeyRequest.
+    #[prost(bool, tag = "4")]
+    pub validate_only: bool,
+    /// Why.
+    #[prost(message, optional, tag = "5")]
+    pub reason: ::core::option::Option<AccessReason>,
+}
+/// Response of KeyService.EnableKeyVersion.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EnableKeyVersionResponse {
+    /// The version; with validate_only as it would be.
+    #[prost(message, optional, tag = "1")]
+    pub key_version: ::core::option::Option<KeyVersion>,
+    /// The key's etag now.
+    #[prost(string, tag = "2")]
+    pub etag: ::prost::alloc::string::String,
+    /// The audit record; absent with validate_only and for a repeated request_id.
+    #[prost(message, optional, tag = "3")]
+    pub receipt: ::core::option::Option<AuditReceipt>,
+}
+/// Request of KeyService.DisableKeyVersion.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DisableKeyVersionRequest {
+    /// `keys/{key}/versions/{n}`. Required.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// As in RotateKeyRequest: the key's etag.
+    #[prost(string, tag = "2")]
+    pub etag: ::prost::alloc::string::String,
+    /// As in CreateKeyRequest.
+    #[prost(string, tag = "3")]
+    pub request_id: ::prost::alloc::string::String,
+    /// As in CreateKeyRequest.
+    #[prost(bool, tag = "4")]
+    pub validate_only: bool,
+    /// Why.
+    #[prost(message, optional, tag = "5")]
+    pub reason: ::core::option::Option<AccessReason>,
+}
+/// Response of KeyService.DisableKeyVersion.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DisableKeyVersionResponse {
+    /// The version; with validate_only as it would be.
+    #[prost(message, optional, tag = "1")]
+    pub key_version: ::core::option::Option<KeyVersion>,
+    /// The key's etag now.
+    #[prost(string, tag = "2")]
+    pub etag: ::prost::alloc::string::String,
+    /// The audit record; absent with validate_only and for a repeated request_id.
+    #[prost(message, optional, tag = "3")]
+    pub receipt: ::core::option::Option<AuditReceipt>,
+}
+/// Request of KeyService.ScheduleDestroyKeyVersion.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ScheduleDestroyKeyVersionRequest {
+    /// `keys/{key}/versions/{n}`. Required.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// As in RotateKeyRequest: the key's etag.
+    #[prost(string, tag = "2")]
+    pub etag: ::prost::alloc::string::String,
+    /// As in CreateKeyRequest.
+    #[prost(string, tag = "3")]
+    pub request_id: ::prost::alloc::string::String,
+    /// As in CreateKeyRequest.
+    #[prost(bool, tag = "4")]
+    pub validate_only: bool,
+    /// Why.
+    #[prost(message, optional, tag = "5")]
+    pub reason: ::core::option::Option<AccessReason>,
+    /// How many data keys the version wraps: GetRotationStatus says it, and so does the refusal. Whatever
+    /// they encrypted is lost for good. RewrapDataKeys moves them to the primary version instead.
+    #[prost(uint64, tag = "6")]
+    pub data_keys_lost: u64,
+}
+/// Response of KeyService.ScheduleDestroyKeyVersion.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ScheduleDestroyKeyVersionResponse {
+    /// The version; with validate_only as it would be.
+    #[prost(message, optional, tag = "1")]
+    pub key_version: ::core::option::Option<KeyVersion>,
+    /// The key's etag now.
+    #[prost(string, tag = "2")]
+    pub etag: ::prost::alloc::string::String,
+    /// The audit record; absent with validate_only and for a repeated request_id.
+    #[prost(message, optional, tag = "3")]
+    pub receipt: ::core::option::Option<AuditReceipt>,
+}
+/// Request of KeyService.RestoreKeyVersion.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RestoreKeyVersionRequest {
+    /// `keys/{key}/versions/{n}`. Required.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// As in RotateKeyRequest: the key's etag.
+    #[prost(string, tag = "2")]
+    pub etag: ::prost::alloc::string::String,
+    /// As in CreateKeyRequest.
+    #[prost(string, tag = "3")]
+    pub request_id: ::prost::alloc::string::String,
+    /// As in CreateKeyRequest.
+    #[prost(bool, tag = "4")]
+    pub validate_only: bool,
+    /// Why.
+    #[prost(message, optional, tag = "5")]
+    pub reason: ::core::option::Option<AccessReason>,
+}
+/// Response of KeyService.RestoreKeyVersion.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RestoreKeyVersionResponse {
+    /// The version; with validate_only as it would be.
+    #[prost(message, optional, tag = "1")]
+    pub key_version: ::core::option::Option<KeyVersion>,
+    /// The key's etag now.
+    #[prost(string, tag = "2")]
+    pub etag: ::prost::alloc::string::String,
+    /// The audit record; absent with validate_only and for a repeated request_id.
+    #[prost(message, optional, tag = "3")]
     pub receipt: ::core::option::Option<AuditReceipt>,
 }
 /// A partition of a key. Its name is not repeated in answers: whoever asks knows it.
@@ -1512,7 +1728,7 @@ pub mod key_service_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// Creates, shows and rotates keys. No call ever returns key material.
+    /// Creates, shows, changes and rotates keys, and decides what becomes of their versions. No call ever returns key material.
     ///
     /// Every change and its audit record are one transaction: an acknowledged change is recorded, and a
     /// failed one changed nothing. An UNKNOWN means that the outcome could not be learnt: read the key
@@ -1522,14 +1738,19 @@ pub mod key_service_client {
     /// PURPOSE_INVALID, TICKET_INVALID, END_USER_ASSERTION_UNSUPPORTED,
     /// PARTITION_INVALID; a window that is too short or too long
     /// (SHRED_WINDOW_INVALID); an empty partition where none was meant
-    /// (DEFAULT_PARTITION_NOT_MEANT); RATE_INVALID
+    /// (DEFAULT_PARTITION_NOT_MEANT); RATE_INVALID;
+    /// a setting is outside its limits or cannot be set (SETTING_INVALID,
+    /// SETTING_FIXED, LABEL_INVALID, UPDATE_MASK_INVALID)
     /// PERMISSION_DENIED   no policy rule allows it (PERMISSION_DENIED)
-    /// NOT_FOUND           KEY_NOT_FOUND; nothing was encrypted in the partition (PARTITION_NOT_FOUND);
-    /// a rewrap of a key that never had one (REWRAP_NOT_FOUND)
+    /// NOT_FOUND           KEY_NOT_FOUND, KEY_VERSION_NOT_FOUND; nothing was encrypted in the partition
+    /// (PARTITION_NOT_FOUND); a rewrap of a key that never had one (REWRAP_NOT_FOUND)
+    /// FAILED_PRECONDITION the version is primary: rotate first (KEY_VERSION_IS_PRIMARY); its state does
+    /// not allow this, and the message says what it allows (KEY_VERSION_STATE_WRONG);
+    /// it wraps data keys, and their number was not repeated: it stands in
+    /// metadata\["data_keys"\] (DATA_KEYS_WOULD_BE_LOST); the partition's state does
+    /// not allow it (PARTITION_STATE_INVALID); a rewrap of the key is running
+    /// (REWRAP_RUNNING), or none that could be cancelled (REWRAP_NOT_RUNNING)
     /// ALREADY_EXISTS      KEY_EXISTS; REQUEST_ID_REUSED for another request under the same request_id
-    /// FAILED_PRECONDITION the partition's state does not allow it (PARTITION_STATE_INVALID); a rewrap
-    /// of the key is running (REWRAP_RUNNING), or none that could be cancelled
-    /// (REWRAP_NOT_RUNNING)
     /// ABORTED             the key changed since it was read: read it again (ETAG_MISMATCH); or another
     /// change of it came first: try again (CONFLICT)
     /// RESOURCE_EXHAUSTED  as many keys or versions as there can be (LIMIT_REACHED); no space for the
@@ -1716,6 +1937,137 @@ pub mod key_service_client {
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("fieldseal.v1.KeyService", "RotateKey"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Changes settings of a key. From the next request on they are in force.
+        pub async fn update_key(
+            &mut self,
+            request: impl tonic::IntoRequest<super::UpdateKeyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::UpdateKeyResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/fieldseal.v1.KeyService/UpdateKey",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("fieldseal.v1.KeyService", "UpdateKey"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// DISABLED becomes ENABLED: values under the version open again.
+        pub async fn enable_key_version(
+            &mut self,
+            request: impl tonic::IntoRequest<super::EnableKeyVersionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::EnableKeyVersionResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/fieldseal.v1.KeyService/EnableKeyVersion",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("fieldseal.v1.KeyService", "EnableKeyVersion"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// ENABLED becomes DISABLED: no value under the version opens. Not for the primary version.
+        pub async fn disable_key_version(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DisableKeyVersionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DisableKeyVersionResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/fieldseal.v1.KeyService/DisableKeyVersion",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("fieldseal.v1.KeyService", "DisableKeyVersion"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// ENABLED or DISABLED becomes DESTROY_SCHEDULED: no value under the version opens, and once the key's
+        /// destroy window is over its key material is destroyed for good. Not for the primary version.
+        pub async fn schedule_destroy_key_version(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ScheduleDestroyKeyVersionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ScheduleDestroyKeyVersionResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/fieldseal.v1.KeyService/ScheduleDestroyKeyVersion",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "fieldseal.v1.KeyService",
+                        "ScheduleDestroyKeyVersion",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// DESTROY_SCHEDULED becomes DISABLED: the version is not destroyed.
+        pub async fn restore_key_version(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RestoreKeyVersionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RestoreKeyVersionResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/fieldseal.v1.KeyService/RestoreKeyVersion",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("fieldseal.v1.KeyService", "RestoreKeyVersion"));
             self.inner.unary(req, path, codec).await
         }
         /// Makes every value of a partition, a tenant or one person, unreadable: at once for readers, for
@@ -1967,6 +2319,47 @@ pub mod key_service_server {
             tonic::Response<super::RotateKeyResponse>,
             tonic::Status,
         >;
+        /// Changes settings of a key. From the next request on they are in force.
+        async fn update_key(
+            &self,
+            request: tonic::Request<super::UpdateKeyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::UpdateKeyResponse>,
+            tonic::Status,
+        >;
+        /// DISABLED becomes ENABLED: values under the version open again.
+        async fn enable_key_version(
+            &self,
+            request: tonic::Request<super::EnableKeyVersionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::EnableKeyVersionResponse>,
+            tonic::Status,
+        >;
+        /// ENABLED becomes DISABLED: no value under the version opens. Not for the primary version.
+        async fn disable_key_version(
+            &self,
+            request: tonic::Request<super::DisableKeyVersionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DisableKeyVersionResponse>,
+            tonic::Status,
+        >;
+        /// ENABLED or DISABLED becomes DESTROY_SCHEDULED: no value under the version opens, and once the key's
+        /// destroy window is over its key material is destroyed for good. Not for the primary version.
+        async fn schedule_destroy_key_version(
+            &self,
+            request: tonic::Request<super::ScheduleDestroyKeyVersionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ScheduleDestroyKeyVersionResponse>,
+            tonic::Status,
+        >;
+        /// DESTROY_SCHEDULED becomes DISABLED: the version is not destroyed.
+        async fn restore_key_version(
+            &self,
+            request: tonic::Request<super::RestoreKeyVersionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RestoreKeyVersionResponse>,
+            tonic::Status,
+        >;
         /// Makes every value of a partition, a tenant or one person, unreadable: at once for readers, for
         /// good once the window is over and its data keys are gone. From the answer on nothing opens and
         /// nothing is encrypted in it, and the calls that began before are over.
@@ -2036,7 +2429,7 @@ pub mod key_service_server {
             tonic::Status,
         >;
     }
-    /// Creates, shows and rotates keys. No call ever returns key material.
+    /// Creates, shows, changes and rotates keys, and decides what becomes of their versions. No call ever returns key material.
     ///
     /// Every change and its audit record are one transaction: an acknowledged change is recorded, and a
     /// failed one changed nothing. An UNKNOWN means that the outcome could not be learnt: read the key
@@ -2046,14 +2439,19 @@ pub mod key_service_server {
     /// PURPOSE_INVALID, TICKET_INVALID, END_USER_ASSERTION_UNSUPPORTED,
     /// PARTITION_INVALID; a window that is too short or too long
     /// (SHRED_WINDOW_INVALID); an empty partition where none was meant
-    /// (DEFAULT_PARTITION_NOT_MEANT); RATE_INVALID
+    /// (DEFAULT_PARTITION_NOT_MEANT); RATE_INVALID;
+    /// a setting is outside its limits or cannot be set (SETTING_INVALID,
+    /// SETTING_FIXED, LABEL_INVALID, UPDATE_MASK_INVALID)
     /// PERMISSION_DENIED   no policy rule allows it (PERMISSION_DENIED)
-    /// NOT_FOUND           KEY_NOT_FOUND; nothing was encrypted in the partition (PARTITION_NOT_FOUND);
-    /// a rewrap of a key that never had one (REWRAP_NOT_FOUND)
+    /// NOT_FOUND           KEY_NOT_FOUND, KEY_VERSION_NOT_FOUND; nothing was encrypted in the partition
+    /// (PARTITION_NOT_FOUND); a rewrap of a key that never had one (REWRAP_NOT_FOUND)
+    /// FAILED_PRECONDITION the version is primary: rotate first (KEY_VERSION_IS_PRIMARY); its state does
+    /// not allow this, and the message says what it allows (KEY_VERSION_STATE_WRONG);
+    /// it wraps data keys, and their number was not repeated: it stands in
+    /// metadata\["data_keys"\] (DATA_KEYS_WOULD_BE_LOST); the partition's state does
+    /// not allow it (PARTITION_STATE_INVALID); a rewrap of the key is running
+    /// (REWRAP_RUNNING), or none that could be cancelled (REWRAP_NOT_RUNNING)
     /// ALREADY_EXISTS      KEY_EXISTS; REQUEST_ID_REUSED for another request under the same request_id
-    /// FAILED_PRECONDITION the partition's state does not allow it (PARTITION_STATE_INVALID); a rewrap
-    /// of the key is running (REWRAP_RUNNING), or none that could be cancelled
-    /// (REWRAP_NOT_RUNNING)
     /// ABORTED             the key changed since it was read: read it again (ETAG_MISMATCH); or another
     /// change of it came first: try again (CONFLICT)
     /// RESOURCE_EXHAUSTED  as many keys or versions as there can be (LIMIT_REACHED); no space for the
@@ -2303,6 +2701,240 @@ pub mod key_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RotateKeySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/fieldseal.v1.KeyService/UpdateKey" => {
+                    #[allow(non_camel_case_types)]
+                    struct UpdateKeySvc<T: KeyService>(pub Arc<T>);
+                    impl<
+                        T: KeyService,
+                    > tonic::server::UnaryService<super::UpdateKeyRequest>
+                    for UpdateKeySvc<T> {
+                        type Response = super::UpdateKeyResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::UpdateKeyRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as KeyService>::update_key(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = UpdateKeySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/fieldseal.v1.KeyService/EnableKeyVersion" => {
+                    #[allow(non_camel_case_types)]
+                    struct EnableKeyVersionSvc<T: KeyService>(pub Arc<T>);
+                    impl<
+                        T: KeyService,
+                    > tonic::server::UnaryService<super::EnableKeyVersionRequest>
+                    for EnableKeyVersionSvc<T> {
+                        type Response = super::EnableKeyVersionResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::EnableKeyVersionRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as KeyService>::enable_key_version(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = EnableKeyVersionSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/fieldseal.v1.KeyService/DisableKeyVersion" => {
+                    #[allow(non_camel_case_types)]
+                    struct DisableKeyVersionSvc<T: KeyService>(pub Arc<T>);
+                    impl<
+                        T: KeyService,
+                    > tonic::server::UnaryService<super::DisableKeyVersionRequest>
+                    for DisableKeyVersionSvc<T> {
+                        type Response = super::DisableKeyVersionResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DisableKeyVersionRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as KeyService>::disable_key_version(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DisableKeyVersionSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/fieldseal.v1.KeyService/ScheduleDestroyKeyVersion" => {
+                    #[allow(non_camel_case_types)]
+                    struct ScheduleDestroyKeyVersionSvc<T: KeyService>(pub Arc<T>);
+                    impl<
+                        T: KeyService,
+                    > tonic::server::UnaryService<
+                        super::ScheduleDestroyKeyVersionRequest,
+                    > for ScheduleDestroyKeyVersionSvc<T> {
+                        type Response = super::ScheduleDestroyKeyVersionResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                super::ScheduleDestroyKeyVersionRequest,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as KeyService>::schedule_destroy_key_version(
+                                        &inner,
+                                        request,
+                                    )
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ScheduleDestroyKeyVersionSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/fieldseal.v1.KeyService/RestoreKeyVersion" => {
+                    #[allow(non_camel_case_types)]
+                    struct RestoreKeyVersionSvc<T: KeyService>(pub Arc<T>);
+                    impl<
+                        T: KeyService,
+                    > tonic::server::UnaryService<super::RestoreKeyVersionRequest>
+                    for RestoreKeyVersionSvc<T> {
+                        type Response = super::RestoreKeyVersionResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RestoreKeyVersionRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as KeyService>::restore_key_version(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RestoreKeyVersionSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -2848,7 +3480,7 @@ pub struct AuditEvent {
     #[prost(bytes = "bytes", tag = "13")]
     pub leaf_hash: ::prost::bytes::Bytes,
     /// START: the program's version. TAIL_RECOVERED: what was done. POLICY_RELOADED that failed: what is
-    /// wrong with the policy's files.
+    /// wrong with the policy's files. KEY_UPDATED: the settings that were set.
     #[prost(string, tag = "15")]
     pub note: ::prost::alloc::string::String,
     /// START and POLICY_RELOADED: SHA-256 over schema and policies of the policy that decides from then
@@ -2858,6 +3490,10 @@ pub struct AuditEvent {
     /// POLICY_RELOADED: the same of the policy before.
     #[prost(string, tag = "17")]
     pub previous_policy_digest: ::prost::alloc::string::String,
+    /// Changes of data keys: how many it was about. VERSION_DESTROY_SCHEDULED and VERSION_DESTROYED: how
+    /// many are lost.
+    #[prost(int64, tag = "18")]
+    pub data_keys: i64,
 }
 /// One field of a call.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -3372,6 +4008,47 @@ pub mod audit_service_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+/// Request of SystemService.CreateBackup.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CreateBackupRequest {
+    /// Why.
+    #[prost(message, optional, tag = "1")]
+    pub reason: ::core::option::Option<AccessReason>,
+}
+/// Response of SystemService.CreateBackup.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CreateBackupResponse {
+    /// The name of its two files, NAME.age and NAME.json, in `backup.directory`.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// The encrypted file, on the sidecar's machine.
+    #[prost(string, tag = "2")]
+    pub path: ::prost::alloc::string::String,
+    /// The store's revision that it holds.
+    #[prost(int64, tag = "3")]
+    pub revision: i64,
+    /// How many records it holds.
+    #[prost(int64, tag = "4")]
+    pub records: i64,
+    /// How many of them are data keys.
+    #[prost(int64, tag = "5")]
+    pub data_keys: i64,
+    /// Bytes of the encrypted file.
+    #[prost(int64, tag = "6")]
+    pub file_bytes: i64,
+    /// SHA-256 of the encrypted file, 64 digits of hexadecimal.
+    #[prost(string, tag = "7")]
+    pub file_sha256: ::prost::alloc::string::String,
+    /// When it was made.
+    #[prost(message, optional, tag = "8")]
+    pub create_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Until when it is kept.
+    #[prost(message, optional, tag = "9")]
+    pub expire_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// The audit record.
+    #[prost(message, optional, tag = "10")]
+    pub receipt: ::core::option::Option<AuditReceipt>,
+}
 /// Request of SystemService.ReloadPolicy.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReloadPolicyRequest {
@@ -3446,6 +4123,9 @@ pub struct GetStatusResponse {
     /// What the scrub says of the store.
     #[prost(message, optional, tag = "16")]
     pub scrub: ::core::option::Option<ScrubStatus>,
+    /// How backups go.
+    #[prost(message, optional, tag = "30")]
+    pub backup: ::core::option::Option<BackupStatus>,
 }
 /// The last scrub of the store.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -3468,6 +4148,26 @@ pub struct ScrubStatus {
     /// What is wrong, for people, without names; empty if nothing is.
     #[prost(string, tag = "6")]
     pub detail: ::prost::alloc::string::String,
+}
+/// How backups go.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BackupStatus {
+    /// When the newest was made; not set if there is none.
+    #[prost(message, optional, tag = "1")]
+    pub newest_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Why the last attempt since the start failed: its reason; empty if it did not.
+    #[prost(string, tag = "2")]
+    pub failure: ::prost::alloc::string::String,
+    /// Data keys that are in no backup: what is sealed under them is lost with the disk. 0 where the store
+    /// has a copy.
+    #[prost(int64, tag = "3")]
+    pub data_keys_at_risk: i64,
+    /// True if everything that is written is in the copy of the store first.
+    #[prost(bool, tag = "4")]
+    pub copied: bool,
+    /// Why the copy cannot be written now, so that nothing is changed; empty if it can.
+    #[prost(string, tag = "5")]
+    pub copy_trouble: ::prost::alloc::string::String,
 }
 /// How the audit log's writer does, since the process started.
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]
@@ -3612,9 +4312,15 @@ pub mod system_service_client {
     /// INVALID_ARGUMENT     PURPOSE_INVALID, TICKET_INVALID, END_USER_ASSERTION_UNSUPPORTED
     /// PERMISSION_DENIED    no policy rule allows it (PERMISSION_DENIED)
     /// FAILED_PRECONDITION  the policy's files are no policy, and nothing changed: the message says what
-    /// is wrong in which file and line (POLICY_INVALID)
-    /// RESOURCE_EXHAUSTED   the audit log's queue is full: try again (AUDIT_BUSY)
-    /// UNAVAILABLE          nothing changed: the audit log cannot be written (AUDIT_UNAVAILABLE)
+    /// is wrong in which file and line (POLICY_INVALID); backups are not configured
+    /// (BACKUP_NOT_CONFIGURED)
+    /// ABORTED              another backup is being made (BACKUP_RUNNING), or more was changed while it
+    /// was made than is kept for it (BACKUP_OVERRUN); there is no new backup
+    /// RESOURCE_EXHAUSTED   the audit log's queue is full: try again (AUDIT_BUSY); the disk of the
+    /// backups is full (NO_SPACE)
+    /// UNAVAILABLE          nothing changed: the audit log cannot be written (AUDIT_UNAVAILABLE); the
+    /// directory of the backups cannot be used (BACKUP_UNREADABLE); the copy of the
+    /// store cannot be written (STORE_COPY_UNAVAILABLE)
     /// INTERNAL             something inside is wrong (INTERNAL)
     #[derive(Debug, Clone)]
     pub struct SystemServiceClient<T> {
@@ -3747,6 +4453,32 @@ pub mod system_service_client {
                 .insert(GrpcMethod::new("fieldseal.v1.SystemService", "ReloadPolicy"));
             self.inner.unary(req, path, codec).await
         }
+        /// Makes a backup in the directory of the configuration, consistent at one revision, while everything
+        /// goes on. A backup goes on when its caller goes away.
+        pub async fn create_backup(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CreateBackupRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CreateBackupResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/fieldseal.v1.SystemService/CreateBackup",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("fieldseal.v1.SystemService", "CreateBackup"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -3779,6 +4511,15 @@ pub mod system_service_server {
             tonic::Response<super::ReloadPolicyResponse>,
             tonic::Status,
         >;
+        /// Makes a backup in the directory of the configuration, consistent at one revision, while everything
+        /// goes on. A backup goes on when its caller goes away.
+        async fn create_backup(
+            &self,
+            request: tonic::Request<super::CreateBackupRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CreateBackupResponse>,
+            tonic::Status,
+        >;
     }
     /// Says how the process is, and has it read its policy again. For load balancers and orchestrators use
     /// grpc.health.v1 instead.
@@ -3786,9 +4527,15 @@ pub mod system_service_server {
     /// INVALID_ARGUMENT     PURPOSE_INVALID, TICKET_INVALID, END_USER_ASSERTION_UNSUPPORTED
     /// PERMISSION_DENIED    no policy rule allows it (PERMISSION_DENIED)
     /// FAILED_PRECONDITION  the policy's files are no policy, and nothing changed: the message says what
-    /// is wrong in which file and line (POLICY_INVALID)
-    /// RESOURCE_EXHAUSTED   the audit log's queue is full: try again (AUDIT_BUSY)
-    /// UNAVAILABLE          nothing changed: the audit log cannot be written (AUDIT_UNAVAILABLE)
+    /// is wrong in which file and line (POLICY_INVALID); backups are not configured
+    /// (BACKUP_NOT_CONFIGURED)
+    /// ABORTED              another backup is being made (BACKUP_RUNNING), or more was changed while it
+    /// was made than is kept for it (BACKUP_OVERRUN); there is no new backup
+    /// RESOURCE_EXHAUSTED   the audit log's queue is full: try again (AUDIT_BUSY); the disk of the
+    /// backups is full (NO_SPACE)
+    /// UNAVAILABLE          nothing changed: the audit log cannot be written (AUDIT_UNAVAILABLE); the
+    /// directory of the backups cannot be used (BACKUP_UNREADABLE); the copy of the
+    /// store cannot be written (STORE_COPY_UNAVAILABLE)
     /// INTERNAL             something inside is wrong (INTERNAL)
     #[derive(Debug)]
     pub struct SystemServiceServer<T> {
@@ -3941,6 +4688,51 @@ pub mod system_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ReloadPolicySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/fieldseal.v1.SystemService/CreateBackup" => {
+                    #[allow(non_camel_case_types)]
+                    struct CreateBackupSvc<T: SystemService>(pub Arc<T>);
+                    impl<
+                        T: SystemService,
+                    > tonic::server::UnaryService<super::CreateBackupRequest>
+                    for CreateBackupSvc<T> {
+                        type Response = super::CreateBackupResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CreateBackupRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as SystemService>::create_backup(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CreateBackupSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

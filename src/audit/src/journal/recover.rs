@@ -48,6 +48,28 @@ impl Journal {
     /// # Errors
     /// `Exists` if there is one already; `Unavailable` if there is no space.
     pub fn create(settings: &Settings, identity: &Identity) -> Result<(), JournalError> {
+        Self::begin(settings, identity, 0, Vec::new())
+    }
+
+    /// The same for a store that has come to this revision and anchor already, and whose log is lost.
+    ///
+    /// # Errors
+    /// As [`Journal::create`].
+    pub fn create_after(
+        settings: &Settings,
+        identity: &Identity,
+        revision: u64,
+        anchor: [u8; 32],
+    ) -> Result<(), JournalError> {
+        Self::begin(settings, identity, revision, anchor.to_vec())
+    }
+
+    fn begin(
+        settings: &Settings,
+        identity: &Identity,
+        revision: u64,
+        anchor: Vec<u8>,
+    ) -> Result<(), JournalError> {
         let directory = &settings.directory;
         let failed = |e: &io::Error| JournalError::io("make", directory, e);
         DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|e| failed(&e))?;
@@ -58,7 +80,8 @@ impl Journal {
         let origin = identity.origin();
         write_public_key(directory, &origin, &identity.signing.public())?;
         let spare = space::zeroed(settings, &StatVfs, settings.segment_bytes)?;
-        let head = SegmentHead { format: FORMAT, origin, ..SegmentHead::default() };
+        let head =
+            SegmentHead { format: FORMAT, origin, revision, anchor, ..SegmentHead::default() };
         writer::begin(&lock, settings, &spare, &head, |message| identity.signing.sign(message))?;
         settle::mark_closed(&lock, directory, 0)
     }

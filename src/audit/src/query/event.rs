@@ -40,6 +40,8 @@ pub struct Event {
     pub policy_digest: Vec<u8>,
     /// Of a reload: that of the one before, 32 bytes.
     pub previous_policy_digest: Vec<u8>,
+    /// Of a change: how many data keys it was about, where it was about data keys.
+    pub data_keys: u64,
     /// How many items the call had.
     pub item_count: u32,
     /// The items.
@@ -136,6 +138,7 @@ pub(super) fn find(query: &Query, index: u64, leaf: &[u8], detail: &[u8]) -> Opt
         outcome: Outcome::from_code(record.outcome),
         ticket: head.ticket,
         rule: one_rule(&record.verdicts),
+        data_keys: record.count,
         item_count: record.item_count,
         items,
         leaf_hash: merkle::leaf_hash(leaf),

@@ -210,13 +210,13 @@ fn job_json(job: &v1::RewrapJob) -> Value {
 /// A bar on a terminal, a line from time to time elsewhere: both on standard error.
 enum Progress {
     Bar(ProgressBar),
-    Lines { last: Instant },
+    Lines { last: Option<Instant> },
 }
 
 impl Progress {
     fn begin(name: &str, job: &v1::RewrapJob) -> Self {
         if !std::io::stderr().is_terminal() {
-            return Self::Lines { last: Instant::now() };
+            return Self::Lines { last: None };
         }
         let bar = ProgressBar::new(total(job));
         let template = "{msg} {bar:40} {human_pos}/{human_len} data keys  {per_sec}  {eta} left";
@@ -233,8 +233,8 @@ impl Progress {
                 bar.set_length(total(job));
                 bar.set_position(unsigned(job.moved_data_keys));
             }
-            Self::Lines { last } if last.elapsed() >= LINE => {
-                *last = Instant::now();
+            Self::Lines { last } if last.is_none_or(|last| last.elapsed() >= LINE) => {
+                *last = Some(Instant::now());
                 let (moved, rate) = (unsigned(job.moved_data_keys), job.data_keys_per_second);
                 let (moved, all) = (grouped(moved), grouped(total(job)));
                 note(&format!("{moved} of {all} data keys moved, {rate} a second"));

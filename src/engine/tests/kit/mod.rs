@@ -74,6 +74,8 @@ impl Place {
             instance: "main".to_owned(),
             policy: fieldseal_policy::Settings { dir: dir.join("policy") },
             keys: fieldseal_keys::Settings { cached_data_keys: 64, ..Default::default() },
+            copy: None,
+            backup: None,
         }
     }
 

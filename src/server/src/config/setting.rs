@@ -72,6 +72,12 @@ pub(super) enum Kind {
     Command {
         set: fn(&mut Config, Vec<String>),
     },
+    /// Any number of texts of some form.
+    Texts {
+        takes: &'static str,
+        is: fn(&str) -> bool,
+        set: fn(&mut Config, Vec<String>),
+    },
 }
 
 /// The value of a setting.
@@ -97,6 +103,8 @@ pub enum Value {
     Text(String),
     /// A program with its arguments.
     Command(Vec<String>),
+    /// Texts.
+    Texts(Vec<String>),
 }
 
 impl Value {
@@ -114,7 +122,9 @@ impl Value {
             Self::Number(number) => number.to_string(),
             Self::Choice(word) => text(word),
             Self::Name(name) | Self::Text(name) => text(name),
-            Self::Command(words) => toml::Value::from(words.clone()).to_string(),
+            Self::Command(words) | Self::Texts(words) => {
+                toml::Value::from(words.clone()).to_string()
+            }
         }
     }
 
@@ -161,6 +171,7 @@ impl Setting {
             Kind::Name { default, .. } => Value::Name(default.to_owned()),
             Kind::Text { default, .. } => Value::Text(default.to_owned()),
             Kind::Command { .. } => Value::Command(Vec::new()),
+            Kind::Texts { .. } => Value::Texts(Vec::new()),
         }
     }
 
@@ -187,7 +198,7 @@ impl Setting {
             Kind::Number { least, most, .. } => format!("a whole number from {least} to {most}"),
             Kind::Choice { words, .. } => alternatives(words),
             Kind::Name { .. } => "a lower-case letter and at most 62 of a-z, 0-9 and -".to_owned(),
-            Kind::Text { takes, .. } => takes.to_owned(),
+            Kind::Text { takes, .. } | Kind::Texts { takes, .. } => takes.to_owned(),
             Kind::Command { .. } => {
                 "an array of texts, the first of which is an absolute path, or [] for none"
                     .to_owned()
@@ -201,6 +212,7 @@ impl Setting {
             Kind::Flag { .. } => stated.as_bool().map(Value::Flag),
             Kind::Number { .. } => self.number(integer(stated)?),
             Kind::Command { .. } => command(stated),
+            Kind::Texts { is, .. } => texts(stated, is),
             _ => self.in_text(stated.as_str()?),
         }
     }
@@ -226,6 +238,10 @@ impl Setting {
             }
             Kind::Name { .. } => Value::Name(is_name(text).then(|| text.to_owned())?),
             Kind::Text { is, .. } => Value::Text(is(text).then(|| text.to_owned())?),
+            Kind::Texts { is, .. } => {
+                let (value, mistakes) = DeValue::parse_recoverable(text);
+                texts(value.get_ref(), is).filter(|_| mistakes.is_empty())?
+            }
             Kind::Command { .. } => {
                 let (value, mistakes) = DeValue::parse_recoverable(text);
                 command(value.get_ref()).filter(|_| mistakes.is_empty())?
@@ -253,6 +269,7 @@ impl Setting {
             (Kind::Choice { set, .. }, Value::Choice(word)) => set(config, word),
             (Kind::Name { set, .. }, Value::Name(name)) => set(config, name.clone()),
             (Kind::Text { set, .. }, Value::Text(text)) => set(config, text.clone()),
+            (Kind::Texts { set, .. }, Value::Texts(words)) => set(config, words.clone()),
             (Kind::Command { set }, Value::Command(words)) => set(config, words.clone()),
             _ => {}
         }
@@ -272,6 +289,12 @@ fn command(value: &DeValue<'_>) -> Option<Value> {
     let absolute = words.first().is_none_or(|program| Path::new(program).is_absolute());
     let whole = words.iter().all(|word| !word.contains('\0'));
     (absolute && whole).then_some(Value::Command(words))
+}
+
+fn texts(value: &DeValue<'_>, is: fn(&str) -> bool) -> Option<Value> {
+    let words = value.as_array()?.iter().map(|word| word.get_ref().as_str().map(str::to_owned));
+    let words: Vec<_> = words.collect::<Option<_>>()?;
+    words.iter().all(|word| is(word)).then_some(Value::Texts(words))
 }
 
 fn is_name(text: &str) -> bool {

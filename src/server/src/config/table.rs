@@ -8,7 +8,7 @@ use std::time::Duration;
 use fieldseal_model::PrincipalKind;
 
 use super::setting::{Kind, Setting};
-use super::{Backend, DEFAULT_PROBES, root, upkeep};
+use super::{Backend, DEFAULT_PROBES, backup, root, upkeep};
 use crate::calls::CallLimits;
 use crate::telemetry::{self, LogFormat};
 
@@ -148,6 +148,8 @@ pub static SETTINGS: &[Setting] = &[
     root::DEADLINE,
     root::VARIABLE,
     root::RECOVERY_RECIPIENT,
+    backup::COPY,
+    backup::COPY_COMMAND,
     upkeep::SCRUB,
     upkeep::GENERATIONS,
     Setting {
@@ -194,6 +196,12 @@ pub static SETTINGS: &[Setting] = &[
             set: |config, number| config.audit.checkpoint_every = seconds(number),
         },
     },
+    backup::DIRECTORY,
+    backup::RECIPIENTS,
+    backup::SCHEDULE,
+    backup::DAILY,
+    backup::WEEKLY,
+    backup::MONTHLY,
     Setting {
         name: "keys.cached_data_keys",
         meaning: "Data keys held in memory, unwrapped.",

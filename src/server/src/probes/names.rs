@@ -74,6 +74,14 @@ metrics! {
         "Free bytes below which nothing is written to the store and no segment of the log is begun";
     UNTIL_FULL = Gauge "fieldseal_audit_seconds_until_full" []
         "When the reserve is reached if the log grows as in the last five minutes; at most ten years";
+    BACKUP_AGE = Gauge "fieldseal_backup_age_seconds" []
+        "How long ago the newest backup was made; nothing while there is none";
+    BACKUP_FAILED = Gauge "fieldseal_backup_failed" []
+        "1 while the last attempt to make a backup is one that failed";
+    AT_RISK = Gauge "fieldseal_data_keys_at_risk" []
+        "Data keys that are in no backup and in no copy: lost with the disk";
+    COPY_OK = Gauge "fieldseal_store_copy_ok" []
+        "1 while the copy of the store is written; nothing without store.copy";
     KEYS = Gauge "fieldseal_keys" []
         "Keys";
     DATA_KEYS = Gauge "fieldseal_data_keys_cached" []

@@ -202,6 +202,14 @@ impl Observer {
             let seconds = self.growth.lock().seconds_until(now, written.bytes, room);
             out.gauge(&names::UNTIL_FULL, seconds);
         }
+        if let Some(age) = found.backup_age {
+            out.gauge(&names::BACKUP_AGE, age.as_secs_f64());
+        }
+        out.gauge(&names::BACKUP_FAILED, flag(found.backup_failed));
+        out.gauge(&names::AT_RISK, found.data_keys_at_risk as f64);
+        if let Some(ok) = found.copy_ok {
+            out.gauge(&names::COPY_OK, flag(ok));
+        }
         let keys = &found.keys;
         out.gauge(&names::KEYS, keys.keys as f64);
         out.gauge(&names::DATA_KEYS, keys.cached_data_keys as f64);

@@ -5,8 +5,10 @@ use std::fs;
 use std::path::PathBuf;
 
 use fieldseal_api::v1;
-use fieldseal_keys::KeyError;
-use fieldseal_model::{Malformed, MalformedReason};
+use fieldseal_keys::{KeyError, RewrapState};
+use fieldseal_model::{
+    KeyName, KeyVersionState, Malformed, MalformedReason, Timestamp, VersionNumber,
+};
 use fieldseal_store::{StoreError, TxnError};
 use prost::Message as _;
 
@@ -32,6 +34,16 @@ fn causes() -> Vec<RefusalCause> {
         KeyError::PartitionState { is: "erased", instead: "open it anew" },
         KeyError::ShredWindow { least: 1, most: 2 },
         KeyError::DefaultPartition,
+        KeyError::RewrapRunning {
+            key: KeyName::parse("pii").unwrap(),
+            started_at: Timestamp::from_unix_nanos(0),
+        },
+        KeyError::RewrapNotFound,
+        KeyError::RewrapNotRunning { state: RewrapState::Done },
+        KeyError::VersionNotFound(VersionNumber::FIRST),
+        KeyError::VersionIsPrimary(VersionNumber::FIRST),
+        KeyError::VersionStateWrong { state: KeyVersionState::Destroyed, allowed: "looked at" },
+        KeyError::DataKeysWouldBeLost { data_keys: 7 },
         KeyError::EtagMismatch,
         KeyError::RequestIdReused,
         KeyError::Conflict,

@@ -7,11 +7,12 @@ use fieldseal_keys::{PartitionChange, PartitionState, PartitionView};
 use fieldseal_model::{KeyName, Malformed, Partition, RequestId};
 use tonic::{Request, Response, Status};
 
-use super::{KeyHandler, wire_time};
+use super::KeyHandler;
 use crate::caller::caller;
 use crate::encryption::wire_receipt;
 use crate::errors::status;
 use crate::parse;
+use crate::wire_key::wire_time;
 
 impl KeyHandler {
     pub(super) async fn shred(

@@ -5,11 +5,12 @@ use fieldseal_keys::{Day, KeyChange, RewrapJob, RewrapState, VersionStatus};
 use fieldseal_model::{KeyName, Malformed, MalformedReason, RequestId};
 use tonic::{Request, Response, Status};
 
-use super::{KeyHandler, wire_state, wire_time};
+use super::KeyHandler;
 use crate::caller::caller;
 use crate::encryption::wire_receipt;
 use crate::errors::status;
 use crate::parse;
+use crate::wire_key::{wire_state, wire_time};
 
 impl KeyHandler {
     pub(super) async fn start_rewrap(

@@ -115,6 +115,12 @@ impl Passphrase {
         }
     }
 
+    /// The passphrase as text, where that is what it is.
+    #[must_use]
+    pub fn into_text(self) -> Option<Zeroizing<String>> {
+        std::str::from_utf8(&self.0).ok().map(|text| Zeroizing::new(text.to_owned()))
+    }
+
     /// True if both are the same.
     #[must_use]
     pub fn is(&self, other: &Self) -> bool {

@@ -134,12 +134,18 @@ fn each_role_may_do_exactly_its_actions() {
                     &[
                         CreateKey,
                         RotateKey,
+                        UpdateKey,
+                        EnableKeyVersion,
+                        DisableKeyVersion,
+                        ScheduleDestroyKeyVersion,
+                        RestoreKeyVersion,
                         RewrapDataKeys,
                         CancelRewrapJob,
                         ShredPartition,
                         RestorePartition,
                         ReopenPartition,
                         ReloadPolicy,
+                        CreateBackup,
                     ],
                 ),
                 (
@@ -162,7 +168,11 @@ fn each_role_may_do_exactly_its_actions() {
             "local:1000",
             &[
                 ("recover-offline", &[Recover]),
-                ("offline", &[RootDrill, RootRotate, RootRewrap, Repair]),
+                (
+                    "offline",
+                    &[RootDrill, RootRotate, RootRewrap, RestoreBackup, Repair, BackupDrill],
+                ),
+                ("backup-offline", &[CreateBackup]),
             ],
         ),
     ];

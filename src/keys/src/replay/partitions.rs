@@ -1,0 +1,161 @@
+//! Partitions that were shredded, restored or erased after a backup. The log knows their data keys, and
+//! those know their partition.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use fieldseal_audit::Change;
+use fieldseal_store::{Import, Path};
+use prost::Message;
+
+use super::seen;
+use crate::erasing::deltas;
+use crate::error::KeyError;
+use crate::records::{
+    COUNTS, CountsRecord, DATA_KEY, DataKeyFacts, ErasedRecord, PARTITION, PartitionRecord,
+    PartitionState, SHREDDING, ShreddingRecord, decode,
+};
+use crate::shredding::IDS_IN_A_RECORD;
+
+/// A partition of the store that is being made.
+struct Found {
+    path: Path,
+    pending: Path,
+    record: PartitionRecord,
+}
+
+/// The partition of the first of these data keys that is there; `None` if none of them is: then
+/// nothing of it can open.
+fn find(import: &Import, change: &Change) -> Result<Option<Found>, KeyError> {
+    for id in &change.key_ids {
+        let Some(found) = import.open(&import.path(DATA_KEY, &[id]))? else { continue };
+        let facts = DataKeyFacts::decode(&found.value)?;
+        let parts = [facts.key.as_str().as_bytes(), facts.partition.as_str().as_bytes()];
+        let (path, pending) = (import.path(PARTITION, &parts), import.path(SHREDDING, &parts));
+        let found = import.open(&path)?.ok_or(KeyError::Corrupt("a data key of no partition"))?;
+        let record = decode("a partition's record", &found.value)?;
+        return Ok(Some(Found { path, pending, record }));
+    }
+    Ok(None)
+}
+
+impl Found {
+    fn seal(&self, import: &mut Import, revision: u64) -> Result<(), KeyError> {
+        Ok(import.seal(&self.path, revision, &self.record.encode_to_vec())?)
+    }
+
+    /// Its data keys, the newest first.
+    fn chain(&self, import: &Import) -> Result<Vec<DataKeyFacts>, KeyError> {
+        let (mut chain, mut next) = (Vec::<DataKeyFacts>::new(), self.record.newest()?);
+        while let Some(id) = next {
+            let path = import.path(DATA_KEY, &[id.as_bytes()]);
+            let found = import.open(&path)?;
+            let found = found.ok_or(KeyError::Corrupt("a partition whose data key is gone"))?;
+            let facts = DataKeyFacts::decode(&found.value)?;
+            if chain.last().is_some_and(|newer| newer.generation <= facts.generation) {
+                return Err(KeyError::Corrupt("the order of a partition's data keys"));
+            }
+            next = facts.previous;
+            chain.push(facts);
+        }
+        Ok(chain)
+    }
+}
+
+/// Nothing of it opens, and its data keys go once its window is over. How much of it had passed, only
+/// the lost store knew: it begins anew, because it may last longer and never shorter.
+pub(super) fn shred(
+    import: &mut Import,
+    change: &Change,
+    window: Duration,
+) -> Result<bool, KeyError> {
+    let Some(mut found) = find(import, change)? else { return Ok(false) };
+    if found.record.state()? != PartitionState::Open {
+        return Ok(true);
+    }
+    let window = u64::try_from(window.as_nanos()).unwrap_or(u64::MAX);
+    found.record.state = PartitionState::Shredding.code();
+    found.record.shredded_at = change.time.unix_nanos();
+    found.record.due = seen(import)?.saturating_add(window);
+    let pending = ShreddingRecord {
+        key: found.record.key.clone(),
+        partition: found.record.partition.clone(),
+        due: found.record.due,
+    };
+    import.seal(&found.pending, change.revision, &pending.encode_to_vec())?;
+    found.seal(import, change.revision)?;
+    Ok(true)
+}
+
+/// It opens again.
+pub(super) fn restore(import: &mut Import, change: &Change) -> Result<bool, KeyError> {
+    let Some(mut found) = find(import, change)? else { return Ok(false) };
+    if found.record.state()? == PartitionState::Shredding {
+        found.record.state = PartitionState::Open.code();
+        (found.record.shredded_at, found.record.due) = (0, 0);
+        import.remove_record(&found.pending)?;
+        found.seal(import, change.revision)?;
+    }
+    Ok(true)
+}
+
+/// These data keys are gone; returns how many were there.
+pub(super) fn erase(import: &mut Import, change: &Change) -> Result<u64, KeyError> {
+    let Some(mut found) = find(import, change)? else { return Ok(0) };
+    let ids: BTreeSet<[u8; 8]> = change.key_ids.iter().copied().collect();
+    let chain = found.chain(import)?;
+    let (gone, left): (Vec<_>, Vec<_>) =
+        chain.into_iter().partition(|facts| ids.contains(facts.key_id.as_bytes()));
+    for facts in &gone {
+        import.remove_record(&import.path(DATA_KEY, &[facts.key_id.as_bytes()]))?;
+    }
+    import.erased();
+    for (version, delta) in deltas(&gone, &left) {
+        let number = version.get().to_be_bytes();
+        let path = import.path(COUNTS, &[found.record.key.as_bytes(), &number]);
+        let counts = import.open(&path)?;
+        let counts = counts.ok_or(KeyError::Corrupt("a key version without its counts"))?;
+        let before: CountsRecord = decode("the counts of a key version", &counts.value)?;
+        let add = |to: u64, by: i64| {
+            to.checked_add_signed(by).ok_or(KeyError::Corrupt("the counts of a key version"))
+        };
+        let after = CountsRecord {
+            data_keys: add(before.data_keys, delta.data_keys)?,
+            partitions: add(before.partitions, delta.partitions)?,
+            reserved: add(before.reserved, delta.reserved)?,
+            ..before
+        };
+        import.seal(&path, change.revision, &after.encode_to_vec())?;
+    }
+    found.after(change, &gone, &left);
+    if left.is_empty() {
+        import.remove_record(&found.pending)?;
+    }
+    found.seal(import, change.revision)?;
+    Ok(gone.len() as u64)
+}
+
+impl Found {
+    /// Its record once these data keys are gone.
+    fn after(&mut self, change: &Change, gone: &[DataKeyFacts], left: &[DataKeyFacts]) {
+        let record = &mut self.record;
+        let goes_on = record.state == PartitionState::Erasing.code();
+        let mut erased: ErasedRecord = record.erased.take().filter(|_| goes_on).unwrap_or_default();
+        erased.at = change.time.unix_nanos();
+        erased.data_keys = erased.data_keys.saturating_add(gone.len() as u64);
+        erased.key_ids.extend(gone.iter().flat_map(|facts| *facts.key_id.as_bytes()));
+        erased.key_ids.truncate(IDS_IN_A_RECORD * 8);
+        record.erased = Some(erased);
+        match left.first() {
+            Some(next) => {
+                record.key_id = next.key_id.as_bytes().to_vec();
+                record.state = PartitionState::Erasing.code();
+            }
+            None => {
+                record.key_id = Vec::new();
+                record.state = PartitionState::Erased.code();
+                (record.shredded_at, record.due) = (0, 0);
+            }
+        }
+    }
+}

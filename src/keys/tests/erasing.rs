@@ -1,0 +1,236 @@
+//! An erasure that is cut off half way goes on where it was, and counts each data key once.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fieldseal_audit::{Identity, Journal, Kind, PageLimit, Query};
+use fieldseal_crypto::ServiceKeyKind;
+use fieldseal_crypto::record::{AnchorKey, PathKey, StorageKey};
+use fieldseal_crypto::signing::LogSigningKey;
+use fieldseal_keys::keyring::{self, FileProvider, Keyring, Recovery};
+use fieldseal_keys::{KeyChange, Keys, Ledger, PartitionChange, PartitionState, Settings};
+use fieldseal_model::{
+    AccessReason, Action, Column, ExtraContext, Field, KeyName, ManualClock, Partition, Principal,
+    Table, Timestamp,
+};
+use fieldseal_policy::{Permit, Policy, Request, Role};
+use fieldseal_store::{BackendSettings, MemoryDisk, OutboxEntry, Secrets, Store};
+use tokio::sync::mpsc;
+
+/// More than two transactions remove.
+const DATA_KEYS: u64 = 90;
+const DATA_KEY_CLASS: u8 = 5;
+
+struct Place {
+    dir: tempfile::TempDir,
+    disk: MemoryDisk,
+    clock: Arc<ManualClock>,
+}
+
+struct Running {
+    keys: Keys,
+    store: Store,
+    journal: Journal,
+    /// Events of the store that are not yet handed to the ledger.
+    events: mpsc::UnboundedReceiver<OutboxEntry>,
+    to_ledger: mpsc::UnboundedSender<OutboxEntry>,
+}
+
+impl Place {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let provider = FileProvider::create(&dir.path().join("root.key")).unwrap();
+        let path = dir.path().join("keyring.json");
+        keyring::create(&path, &provider, Recovery::Generate).unwrap();
+        let clock = ManualClock::at(Timestamp::from_unix_nanos(1_700_000_000_000_000_000));
+        let place = Self { dir, disk: MemoryDisk::default(), clock: Arc::new(clock) };
+        Journal::create(&place.audit(), &place.identity()).unwrap();
+        place
+    }
+
+    fn audit(&self) -> fieldseal_audit::Settings {
+        let directory = self.dir.path().join("audit");
+        fieldseal_audit::Settings { directory, segment_bytes: 256 * 1024, reserve_bytes: 0 }
+    }
+
+    fn keyring(&self) -> Keyring {
+        let state = self.dir.path().join("state");
+        let provider = FileProvider::open(&self.dir.path().join("root.key"), &state, false);
+        keyring::open(&self.dir.path().join("keyring.json"), &provider.unwrap()).unwrap()
+    }
+
+    fn identity(&self) -> Identity {
+        let keyring = self.keyring();
+        let seed = keyring.service(ServiceKeyKind::LogSigning).unwrap();
+        Identity {
+            installation: keyring.installation(),
+            instance: "main".to_owned(),
+            signing: LogSigningKey::new(seed),
+        }
+    }
+
+    fn store(&self, outbox: mpsc::UnboundedSender<OutboxEntry>) -> Store {
+        let keyring = self.keyring();
+        let service = |kind| keyring.service(kind).unwrap();
+        let secrets = || Secrets {
+            installation: keyring.installation(),
+            storage: StorageKey::new(service(ServiceKeyKind::Storage)),
+            path: PathKey::new(service(ServiceKeyKind::Path)),
+            anchor: AnchorKey::new(service(ServiceKeyKind::Anchor)),
+        };
+        let mut settings =
+            fieldseal_store::Settings::on(BackendSettings::Memory(self.disk.clone()));
+        settings.reserve_bytes = 0;
+        Store::open(settings.clone(), secrets(), outbox.clone())
+            .or_else(|_| Store::create(settings, secrets(), outbox))
+            .unwrap()
+    }
+
+    async fn start(&self) -> Running {
+        let (outbox, events) = mpsc::unbounded_channel();
+        let (to_ledger, entries) = mpsc::unbounded_channel();
+        let store = self.store(outbox);
+        let journal = Journal::open(self.audit(), self.identity(), self.clock.clone()).unwrap().0;
+        let ledger = Ledger::start(store.clone(), journal.clone(), entries).await.unwrap();
+        let (settings, keyring, clock) = (Settings::default(), self.keyring(), self.clock.clone());
+        let keys = Keys::open(settings, store.clone(), ledger, keyring, clock).await.unwrap();
+        Running { keys, store, journal, events, to_ledger }
+    }
+
+    fn data_keys(&self) -> usize {
+        let entries = self.disk.entries();
+        entries.iter().filter(|(path, _)| path.first() == Some(&DATA_KEY_CLASS)).count()
+    }
+}
+
+impl Running {
+    /// Runs `work` to its end while events go to the ledger.
+    async fn with_relay<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let (events, to_ledger) = (&mut self.events, &self.to_ledger);
+        let relay = async {
+            while let Some(entry) = events.recv().await {
+                to_ledger.send(entry).unwrap();
+            }
+        };
+        tokio::select! {
+            done = work => done,
+            () = relay => unreachable!("the store is open"),
+        }
+    }
+
+    /// The process is killed: nothing of it goes on.
+    async fn kill(self) {
+        let Self { keys, store, journal, events, to_ledger } = self;
+        drop((events, to_ledger));
+        store.close().await;
+        drop(keys);
+        journal.close().await.unwrap();
+    }
+}
+
+fn field() -> Field {
+    Field {
+        key: KeyName::parse("pii").unwrap(),
+        table: Table::parse("users").unwrap(),
+        column: Column::parse("email").unwrap(),
+        extra: ExtraContext::default(),
+    }
+}
+
+fn ada() -> Partition {
+    Partition::parse("ada").unwrap()
+}
+
+fn permit(action: Action) -> Permit {
+    let (ops, field) = (Principal::parse("spiffe://test/ops").unwrap(), field());
+    let members = [(Role::Operator, ops.clone()), (Role::App, ops.clone())];
+    let policy = Policy::from_texts(fieldseal_policy::default_files(&members)).unwrap();
+    let sealing = action == Action::Encrypt;
+    let decided = policy.decide(&Request {
+        principal: &ops,
+        action,
+        key: Some(&field.key),
+        partition: ada().class(),
+        table: sealing.then_some(&field.table),
+        column: sealing.then_some(&field.column),
+        reason: &AccessReason::default(),
+    });
+    decided.unwrap()
+}
+
+fn change() -> KeyChange {
+    KeyChange {
+        key: field().key,
+        etag: String::new(),
+        request_id: None,
+        validate_only: false,
+        reason: AccessReason::default(),
+    }
+}
+
+async fn state(keys: &Keys) -> PartitionState {
+    let permit = permit(Action::GetPartition);
+    keys.view_partition(&permit, &field().key, &ada()).await.unwrap().state
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_erasure_that_is_cut_off_goes_on_and_counts_each_data_key_once() {
+    let place = Place::new();
+    let mut running = place.start().await;
+    let keys = running.keys.clone();
+    let fill = async {
+        keys.create(&permit(Action::CreateKey), change()).await.unwrap();
+        for made in 0..DATA_KEYS {
+            if made > 0 {
+                keys.rotate(&permit(Action::RotateKey), change()).await.unwrap();
+            }
+            let (permit, reason) = (permit(Action::Encrypt), AccessReason::default());
+            keys.sealer(&permit, Action::Encrypt, &reason, &field(), &ada(), 1).await.unwrap();
+        }
+        let shred = PartitionChange {
+            key: field().key,
+            partition: ada(),
+            default_partition: false,
+            window: None,
+            request_id: None,
+            validate_only: false,
+            reason: AccessReason::default(),
+        };
+        keys.shred_partition(&permit(Action::ShredPartition), shred).await.unwrap();
+    };
+    running.with_relay(fill).await;
+    assert_eq!(place.data_keys() as u64, DATA_KEYS);
+    place.clock.advance(Duration::from_secs(8 * 24 * 3600));
+    // The first transaction is in the store, and its process is killed before its record is written.
+    let erasing = tokio::spawn(async move { keys.run_due().await });
+    // The time seen comes before it.
+    let tick = running.events.recv().await.unwrap();
+    running.to_ledger.send(tick).unwrap();
+    let first = running.events.recv().await.unwrap();
+    let left = place.data_keys() as u64;
+    assert!(left > 0 && left < DATA_KEYS, "half way: {left}");
+    running.kill().await;
+    erasing.await.unwrap();
+
+    let mut running = place.start().await;
+    let keys = running.keys.clone();
+    assert_eq!(state(&keys).await, PartitionState::Erasing);
+    assert_eq!(place.data_keys() as u64, left);
+    running.with_relay(keys.run_due()).await;
+    assert_eq!(state(&keys).await, PartitionState::Erased);
+    assert_eq!(place.data_keys(), 0);
+    let view = keys.view_partition(&permit(Action::GetPartition), &field().key, &ada()).await;
+    assert_eq!(view.unwrap().erased.unwrap().data_keys, DATA_KEYS);
+    let reader = running.journal.reader();
+    let size = running.journal.checkpoint().tree_size;
+    let all = PageLimit { events: 10_000, bytes: usize::MAX };
+    let page = reader.page(&Query::default(), all, size, "").unwrap();
+    let erasures = page.events.iter().filter(|event| event.kind == Some(Kind::PartitionErased));
+    assert_eq!(erasures.count(), 3, "one for each transaction, that of the killed one too");
+    assert_eq!(reader.record_of(first.revision).unwrap().map(|at| at < size), Some(true));
+    // Counts and data keys agree.
+    assert_eq!(keys.scrub().await.unwrap().findings(), 0);
+    running.kill().await;
+}
