@@ -118,6 +118,8 @@ fn each_role_may_do_exactly_its_actions() {
     let policy = default_policy();
     // Recover is no call: a caller with a certificate cannot ask for it.
     type RulesOfRole<'a> = &'a [(&'a str, &'a [Action])];
+    const OBSERVE: &[Action] =
+        &[GetKey, GetRotationStatus, GetRewrapJob, ListKeys, GetPartition, GetStatus];
     let table: [(&str, RulesOfRole<'_>); 4] = [
         (
             APP,
@@ -148,21 +150,12 @@ fn each_role_may_do_exactly_its_actions() {
                         CreateBackup,
                     ],
                 ),
-                (
-                    "operator-observe",
-                    &[GetKey, GetRotationStatus, GetRewrapJob, ListKeys, GetPartition, GetStatus],
-                ),
+                ("operator-observe", OBSERVE),
             ],
         ),
         (
             AUDITOR,
-            &[
-                ("auditor-audit", &[QueryAuditEvents, GetCheckpoint]),
-                (
-                    "auditor-observe",
-                    &[GetKey, GetRotationStatus, GetRewrapJob, ListKeys, GetPartition, GetStatus],
-                ),
-            ],
+            &[("auditor-audit", &[QueryAuditEvents, GetCheckpoint]), ("auditor-observe", OBSERVE)],
         ),
         (
             "local:1000",
