@@ -158,13 +158,17 @@ fn a_rotation_is_finished_as_the_runbook_says() {
     let document = include_str!("../../docs/operations.md");
     let section = document.split("## Rotate to the end").nth(1).unwrap();
     let script = section.split("```sh").nth(1).unwrap().split("```").next().unwrap();
-    let mut lines = script.lines().filter(|line| line.starts_with("fieldseal "));
     let mut said = String::new();
-    for line in &mut lines {
+    for line in script.lines().filter(|line| line.starts_with("fieldseal ")) {
         let arguments = line.split('#').next().unwrap().trim().strip_prefix("fieldseal ").unwrap();
-        said = text(&installation.ok("ops", &command(arguments), b""));
+        said += &text(&installation.ok("ops", &command(arguments), b""));
     }
     assert!(said.contains("yes: it wraps no data key"), "{said}");
+    assert!(
+        show(&installation, "key status customer-pii")["versions"][0]["verdict"]
+            .as_str()
+            .is_some_and(|verdict| verdict.starts_with("it is going to be"))
+    );
     let open = place("decrypt", &["--row", "1", "--partition", "t"]);
     assert_eq!(installation.ok("app", &open, &sealed), b"ada@example.com");
 }

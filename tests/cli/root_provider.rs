@@ -118,6 +118,8 @@ struct Person {
     terminal: File,
     other_end: File,
     seen: String,
+    /// How much of it was waited for.
+    heard: usize,
 }
 
 impl Person {
@@ -127,7 +129,7 @@ impl Person {
         unlockpt(&terminal).unwrap();
         let name = ptsname(&terminal, Vec::new()).unwrap().into_string().unwrap();
         let other_end = File::options().read(true).write(true).open(name).unwrap();
-        Self { terminal: terminal.into(), other_end, seen: String::new() }
+        Self { terminal: terminal.into(), other_end, seen: String::new(), heard: 0 }
     }
 
     fn run(&self, command: &mut Command) -> Running {
@@ -137,12 +139,15 @@ impl Person {
 
     /// Reads until this is asked, and answers.
     fn answers(&mut self, asked: &str, with: &str) {
-        let before = self.seen.len();
-        while !self.seen[before..].contains(asked) {
+        let found = loop {
+            if let Some(at) = self.seen[self.heard..].find(asked) {
+                break at;
+            }
             let mut bytes = [0; 1024];
             let read = self.terminal.read(&mut bytes).unwrap();
             self.seen.push_str(&text(&bytes[..read]));
-        }
+        };
+        self.heard += found + asked.len();
         self.terminal.write_all(with.as_bytes()).unwrap();
     }
 

@@ -25,10 +25,7 @@ fn shred<'a>(command: &'a str, more: &[&'a str]) -> Vec<&'a str> {
 /// With windows that are over at once.
 fn installation() -> Installation {
     let mut installation = Installation::new();
-    let config = std::fs::read_to_string(installation.config()).unwrap();
-    let keys = "\n[keys]\nshred_window_least_hours = 0\n";
-    assert!(!config.contains("\n[keys]\n"), "{config}");
-    std::fs::write(installation.config(), format!("{config}{keys}")).unwrap();
+    installation.set("shred_window_least_hours = 24", "shred_window_least_hours = 0");
     installation.serve();
     installation.ok("ops", &["key", "create", "customer-pii"], b"");
     installation

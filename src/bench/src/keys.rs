@@ -67,6 +67,8 @@ pub(crate) async fn run(arguments: &KeysArguments) -> Result<String, BenchError>
     let started = begun.elapsed();
     let connections = connections(&server).await?;
     let rss_at_start = server.resident_mb()?;
+    let scrubbed = scrubbed(&connections).await?;
+    let rss_after_scrub = server.resident_mb()?;
     let (warm, cold) = cold(&connections, &samples).await?;
     let rss_after_cold = server.resident_mb()?;
     let census = census(&connections).await?;
@@ -83,7 +85,11 @@ pub(crate) async fn run(arguments: &KeysArguments) -> Result<String, BenchError>
         "start_to_ready_s": started.as_secs_f64(),
         "start_after_kill_s": after_kill.as_secs_f64(),
         "sled_alone": alone,
-        "rss_mb": { "start": rss_at_start, "after_cold": rss_after_cold, "end": rss_at_end },
+        "scrub_s": scrubbed,
+        "rss_mb": {
+            "start": rss_at_start, "after_scrub": rss_after_scrub, "after_cold": rss_after_cold,
+            "end": rss_at_end,
+        },
         "decrypt_us": { "warm": warm.json(), "cold": cold.json() },
         "census_ms": { "before": census, "after": census_after },
         "rewrap": rewrap,
@@ -130,6 +136,24 @@ async fn connections(server: &Server) -> Result<Vec<Client>, BenchError> {
         connections.push(server.connect().await?);
     }
     Ok(connections)
+}
+
+/// Waits for the first scrub; seconds.
+async fn scrubbed(connections: &[Client]) -> Result<f64, BenchError> {
+    let mut client = connections.first().ok_or(BenchError::Interrupted)?.system();
+    let begun = Instant::now();
+    loop {
+        let status = client.get_status(v1::GetStatusRequest {}).await.map_err(|s| failed(&s))?;
+        let scrub = status.into_inner().scrub.unwrap_or_default();
+        match scrub.state() {
+            v1::ScrubState::Clean => return Ok(begun.elapsed().as_secs_f64()),
+            v1::ScrubState::Damaged => {
+                let what = "the scrub found damage";
+                return Err(BenchError::Wrong { server: "fieldseal", what });
+            }
+            _ => tokio::time::sleep(LOOK).await,
+        }
+    }
 }
 
 /// Decrypts values under data keys that are in memory and under ones that are not, in turn.

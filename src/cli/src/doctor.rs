@@ -102,6 +102,7 @@ impl Seen<'_> {
     fn repair_command(&self, source: Source) -> String {
         let source = match source {
             Source::Store => "store".to_owned(),
+            Source::Copy => "copy".to_owned(),
             Source::Generation(number) => format!("gen-{number}"),
         };
         let config = crate::connection::quoted_path(self.config);
@@ -165,6 +166,15 @@ impl Seen<'_> {
             };
             table.row([format!("gen-{number}"), text]);
         }
+        if let Some(Ok(copy)) = &self.found.copy {
+            table.row(["copy", &format!("revision {}, {}", copy.revision, copy.place.display())]);
+        }
+        let whole = self.found.backups.iter().flatten();
+        if let Some(newest) = whole.clone().next_back() {
+            let all = counted(whole.count() as u64, "backup");
+            let text = format!("{all}, the newest {} at revision {}", newest.name, newest.revision);
+            table.row(["backups", &text]);
+        }
         let mut text = table.text();
         for finding in findings {
             let kind = if finding.exit.is_some() { "problem" } else { "note" };
@@ -210,6 +220,15 @@ impl Seen<'_> {
             "store": store,
             "audit_log": log,
             "generations": generations.collect::<Vec<_>>(),
+            "copy": self.found.copy.as_ref().map(|copy| json!({
+                "whole": copy.is_ok(),
+                "revision": copy.as_ref().ok().map(|copy| copy.revision),
+            })),
+            "backups": self.found.backups.iter().map(|backup| json!({
+                "whole": backup.is_ok(),
+                "name": backup.as_ref().ok().map(|backup| &backup.name),
+                "revision": backup.as_ref().ok().map(|backup| backup.revision),
+            })).collect::<Vec<_>>(),
             "findings": findings,
         })
     }

@@ -313,19 +313,28 @@ impl Engine {
     /// If the log cannot be closed: the checkpoint before is then the last.
     pub async fn stop(&self) -> Result<Checkpoint, JournalError> {
         if self.inner.jobs.stop().await {
-            self.inner.keys.stop_rewraps().await;
-            self.inner.keys.keep_use().await;
-            self.inner.keys.stopping().await;
+            let keys = &self.inner.keys;
+            let ended = async {
+                keys.stop_rewraps().await;
+                keys.keep_use().await;
+                keys.stopping().await;
+            };
+            self.unless_damaged(ended).await;
         }
         let now = self.inner.clock.now();
         let recorded = self.inner.journal.record_system(SystemEvent::stop(now)).await;
         let closed = self.inner.journal.close().await;
         self.inner.store.close().await;
-        tokio::select! {
-            () = self.inner.keys.finished() => {}
-            () = self.inner.store.damaged() => {}
-        }
+        self.unless_damaged(self.inner.keys.finished()).await;
         recorded?;
         closed
+    }
+
+    /// Waits for what waits for the store, unless that answers no more.
+    async fn unless_damaged(&self, work: impl Future<Output = ()>) {
+        tokio::select! {
+            () = work => {}
+            () = self.inner.store.damaged() => {}
+        }
     }
 }

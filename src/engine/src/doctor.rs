@@ -1,5 +1,6 @@
 //! Looking at a stopped installation without changing anything, and the one repair that is safe.
 
+mod copied;
 mod repair;
 
 use std::path::Path;
@@ -10,11 +11,15 @@ use fieldseal_audit::verify::{self, Change, Examined, LogKey, VerifyError};
 use fieldseal_keys::anchor::{self, Mismatch};
 use fieldseal_keys::keyring::Keyring;
 use fieldseal_keys::{ScrubReport, scrub};
-use fieldseal_store::{Generation, Generations, OutboxEntry, Position, Store, StoreError};
+use fieldseal_store::{
+    CopyError, CopyTarget, Generation, Generations, OutboxEntry, Position, Store, StoreError,
+};
 use tokio::sync::mpsc;
 
+use crate::backup::{self, BackupError, Manifest};
 use crate::boot::{BootError, Installation, Settings, StoreBackend};
 
+pub use copied::CopyFound;
 pub use repair::{Lost, RepairError, Repaired, Source, repair};
 
 /// A store that opens.
@@ -39,6 +44,10 @@ pub struct Diagnosis {
     pub relation: Option<Result<(), Mismatch>>,
     /// The generations, the oldest first, each read to its end.
     pub generations: Vec<(u64, Result<Generation, StoreError>)>,
+    /// The copy of the store, if it is in a directory, read to its end.
+    pub copy: Option<Result<CopyFound, CopyError>>,
+    /// The backups, the oldest first, each with its signature and its hash checked.
+    pub backups: Vec<Result<Manifest, BackupError>>,
 }
 
 impl Diagnosis {
@@ -86,7 +95,29 @@ pub async fn examine(
     for number in all.numbers().map_err(StoreError::from)? {
         generations.push((number, all.read(number, &secrets()?, |_| Ok(()))));
     }
-    Ok(Diagnosis { store, log, changes, relation, generations })
+    let copy = match &settings.copy {
+        Some(CopyTarget::Directory(directory)) => {
+            Some(copied::look(directory, keyring.installation()))
+        }
+        Some(CopyTarget::Command(_)) | None => None,
+    };
+    let backups = settings.backup.as_ref();
+    let backups = backups.map(|backup| backups_of(&backup.directory, &key)).unwrap_or_default();
+    Ok(Diagnosis { store, log, changes, relation, generations, copy, backups })
+}
+
+fn backups_of(directory: &Path, key: &LogKey) -> Vec<Result<Manifest, BackupError>> {
+    let (found, wrong) = match backup::list(directory) {
+        Ok(found) => found,
+        // None was made yet.
+        Err(BackupError::NotFound(_)) => return Vec::new(),
+        Err(error) => return vec![Err(error)],
+    };
+    let checked = found.into_iter().map(|manifest| {
+        let verified = backup::verify(&directory.join(&manifest.name), key, None)?;
+        Ok(verified.manifest)
+    });
+    checked.chain(wrong.into_iter().map(Err)).collect()
 }
 
 /// Opens the copy and reads all of it.

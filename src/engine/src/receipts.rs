@@ -2,7 +2,7 @@
 //! partition and the log's public key can check without the sidecar (docs/shredding.md).
 
 use fieldseal_crypto::{random, sha256};
-use fieldseal_keys::{Erased, PartitionView};
+use fieldseal_keys::{Erased, KnownBackup, PartitionView};
 use fieldseal_model::{KeyId, Partition};
 use serde_json::{Value, json};
 
@@ -31,13 +31,24 @@ impl Engine {
         let record = record.await.map_err(|_| RefusalCause::Internal("a query was cut off"))??;
         let record = record.ok_or(RefusalCause::Internal("an erasure without its record"))?;
         let r: [u8; 16] = random::array()?;
-        let statement = self.statement(view, erased, record, &r).to_string();
+        let known = self.inner.keys.known_backups().await?;
+        // One that was made afterwards does not have them.
+        let backups =
+            known.iter().filter(|backup| backup.revision < erased.revision).map(in_backup);
+        let statement = self.statement(view, erased, record, &r, backups.collect()).to_string();
         let signature = self.inner.journal.sign_statement(SHRED_RECEIPT, &[statement.as_bytes()]);
         let receipt = json!({ "receipt": statement, "signature": hexadecimal(&signature) });
         Ok(Some(format!("{receipt:#}\n")))
     }
 
-    fn statement(&self, view: &PartitionView, erased: &Erased, record: u64, r: &[u8]) -> Value {
+    fn statement(
+        &self,
+        view: &PartitionView,
+        erased: &Erased,
+        record: u64,
+        r: &[u8],
+        backups: Vec<Value>,
+    ) -> Value {
         let ids: Vec<String> = erased.key_ids.iter().map(KeyId::to_string).collect();
         json!({
             "statement": SHRED_RECEIPT,
@@ -51,10 +62,35 @@ impl Engine {
             "data_key_ids": ids,
             "data_key_ids_only_in_the_log": erased.data_keys.saturating_sub(ids.len() as u64),
             "issued_at": self.inner.clock.now().to_string(),
-            "removed_from": ["the store", "the files of the store, which were written anew"],
+            "removed_from": self.removed_from(),
+            "backups": backups,
             "not_covered": NOT_COVERED,
         })
     }
+
+    fn removed_from(&self) -> Vec<&'static str> {
+        let mut places = vec![
+            "the store",
+            "the files of the store, which were written anew",
+            "the generations of the store, of which only one that was made afterwards is left",
+        ];
+        let store = &self.inner.store;
+        if store.is_copied() && store.copy_trouble().is_none() {
+            places.push(
+                "the copy of the store, which was begun anew; what a program that keeps it holds \
+                 from before is not covered",
+            );
+        }
+        places
+    }
+}
+
+fn in_backup(backup: &KnownBackup) -> Value {
+    json!({
+        "name": backup.name,
+        "created_at": backup.created_at.to_string(),
+        "expires_at": backup.expires_at.to_string(),
+    })
 }
 
 /// `SHA-256(r | partition)`.

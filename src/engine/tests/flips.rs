@@ -16,14 +16,18 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 use fieldseal_crypto::ServiceKeyKind;
 use fieldseal_crypto::record::{AnchorKey, PathKey, StorageKey};
+use fieldseal_engine::{CopyTarget, Installation};
 use fieldseal_keys::anchor;
 use fieldseal_keys::keyring::{self, FileProvider, Keyring, KeyringError};
-use fieldseal_keys::scrub;
+use fieldseal_keys::{PartitionChange, scrub};
+use fieldseal_model::{AccessReason, KeyName, Partition};
 use fieldseal_store::{
-    BackendSettings, Generations, Health, RawEntry, Secrets, Settings, Store, StoreError,
+    BackendSettings, CopyError, CopyPart, CopyReader, Generations, Health, RawEntry, Secrets,
+    Settings, Store, StoreError,
 };
 use kit::{Place, caller, change, copy, seal};
 use tokio::sync::mpsc;
@@ -74,6 +78,30 @@ async fn prepare() -> Place {
         engine.make_generation().await.unwrap();
         engine.stop().await.unwrap();
     }
+    // What was erased has left its files: the store was written anew. And it has a copy.
+    std::fs::create_dir(place.path("copy")).unwrap();
+    let copy = Some(CopyTarget::Directory(place.path("copy")));
+    let settings = fieldseal_engine::Settings { copy, ..place.settings() };
+    let installation = Installation::new(settings, place.keyring());
+    let engine = installation.start(place.clock.clone()).await.unwrap();
+    let shredded = PartitionChange {
+        key: KeyName::parse("pii").unwrap(),
+        partition: Partition::parse("t3-1").unwrap(),
+        default_partition: false,
+        window: None,
+        request_id: None,
+        validate_only: false,
+        reason: AccessReason::default(),
+    };
+    engine.shred_partition(&caller("ops"), shredded).await.unwrap();
+    place.clock.advance(Duration::from_secs(8 * 24 * 3600));
+    engine.run_due().await;
+    assert!(place.path("store/live").exists());
+    for tenant in 0..12 {
+        seal(&engine, &format!("t4-{tenant}"), "1", "x").await.unwrap();
+        engine.make_generation().await.unwrap();
+    }
+    engine.stop().await.unwrap();
     place
 }
 
@@ -135,6 +163,12 @@ struct Right {
     entries: Vec<RawEntry>,
 }
 
+impl Right {
+    fn position(&self) -> Option<(u64, [u8; 32])> {
+        self.log.map(|log| (log.revision, log.anchor))
+    }
+}
+
 /// How a flip was found.
 type How = &'static str;
 const NOTHING_READS_IT: How = "nothing reads it";
@@ -152,7 +186,9 @@ async fn store_flip(place: &Path, right: &Right, numbers: &mut Numbers) -> How {
     });
     let store = match opening.await.expect("opening panicked") {
         Ok(store) => store,
-        Err(StoreError::Corrupt(_) | StoreError::FormatNewer { .. }) => return "refused",
+        Err(
+            StoreError::Corrupt(_) | StoreError::FormatNewer { .. } | StoreError::NotInitialized(_),
+        ) => return "refused",
         Err(other) => panic!("neither opened nor corrupt: {other}"),
     };
     let how = look(&store, right).await;
@@ -215,6 +251,52 @@ fn generation_flip(place: &Path, right: &Right, numbers: &mut Numbers) -> How {
     "generation"
 }
 
+/// As whoever restores it reads it: the store, as far as it came.
+fn copy_flip(place: &Path, right: &Right, numbers: &mut Numbers) -> How {
+    let copied = tempfile::tempdir().unwrap();
+    copy(&place.join("copy"), &copied.path().join("copy"));
+    flip(&files(&copied.path().join("copy")), numbers);
+    match read_copy(&copied.path().join("copy"), right) {
+        Err(CopyError::Altered { .. } | CopyError::Foreign { .. }) => "copy",
+        Err(other) => panic!("{other}"),
+        // It ends before the log does: whoever restores it is told.
+        Ok((position, _)) if Some(position) != right.position() => "copy",
+        Ok((_, entries)) => {
+            assert!(entries == right.entries, "a record of the copy changed and nothing shows it");
+            NOTHING_READS_IT
+        }
+    }
+}
+
+fn read_copy(place: &Path, right: &Right) -> Result<((u64, [u8; 32]), Vec<RawEntry>), CopyError> {
+    let mut reader = CopyReader::open(place)?;
+    let found = reader.owner().installation;
+    if found != right.keyring.installation() {
+        let (place, found) = (String::new(), found.to_string());
+        return Err(CopyError::Foreign { place, found, expected: String::new() });
+    }
+    let (mut all, mut position) = (BTreeMap::new(), (0, [0; 32]));
+    while let Some(part) = reader.part()? {
+        match part {
+            CopyPart::Base(entries) => {
+                all.extend(entries.into_iter().map(|entry| (entry.path, entry.stored)));
+            }
+            CopyPart::BaseEnd { revision, anchor } => position = (revision, anchor),
+            CopyPart::Group { revision, anchor, writes } => {
+                position = (revision, anchor);
+                for (path, stored) in writes {
+                    match stored {
+                        Some(stored) => all.insert(path, stored),
+                        None => all.remove(&path),
+                    };
+                }
+            }
+        }
+    }
+    let entries = all.into_iter().map(|(path, stored)| RawEntry { path, stored });
+    Ok((position, entries.filter(|entry| !entry.is_event()).collect()))
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "the other process of the test below, not a test"]
 async fn the_other_process() {
@@ -234,12 +316,15 @@ async fn the_other_process() {
     assert!(right.entries.len() > 100);
     // What nothing happened to is whole.
     assert_eq!(look(&store, &right).await, NOTHING_READS_IT);
+    let (position, copied) = read_copy(&place.join("copy"), &right).unwrap();
+    assert!(Some(position) == right.position() && copied == right.entries);
     store.close().await;
     for number in from..flips() {
         let mut numbers = Numbers::of(number);
         let how = match numbers.below(10) {
             0 => keyring_flip(&place, &mut numbers),
-            1 | 2 => generation_flip(&place, &right, &mut numbers),
+            1 => generation_flip(&place, &right, &mut numbers),
+            2 => copy_flip(&place, &right, &mut numbers),
             _ => store_flip(&place, &right, &mut numbers).await,
         };
         let mut out = std::io::stdout().lock();
@@ -277,7 +362,7 @@ async fn no_flipped_bit_is_silent() {
     assert_eq!(found.values().sum::<usize>(), flips());
     let harmless = found.get(NOTHING_READS_IT).copied().unwrap_or_default();
     assert!(harmless < flips() / 2, "most hit what is read: {found:?}");
-    for how in ["refused", "keyring", "generation"] {
+    for how in ["refused", "keyring", "generation", "copy"] {
         assert!(found.contains_key(how), "{how}: {found:?}");
     }
 }

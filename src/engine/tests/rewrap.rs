@@ -17,8 +17,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use fieldseal_audit::Kind;
 use fieldseal_engine::{AuditQuery, Engine, StoreBackend};
-use fieldseal_keys::{KeyChange, RewrapJob, RewrapState, RotationStatus};
-use fieldseal_model::KeyName;
+use fieldseal_keys::{
+    KeyChange, LeftBehind, RewrapJob, RewrapState, RotationStatus, StateChange, Verdict,
+};
+use fieldseal_model::{KeyName, KeyVersionState, VersionNumber};
 use futures_util::future::join_all;
 use kit::{Place, caller, change, events, open, seal, why};
 
@@ -188,6 +190,64 @@ async fn a_rewrap_that_is_cut_off_goes_on_with_the_next_start_and_can_be_cancell
     counts_are_right(&engine).await;
 }
 
+async fn change_state(engine: &Engine, version: u32, what: StateChange) {
+    let number = VersionNumber::new(version).unwrap();
+    engine.change_key_version(&caller("ops"), change("pii"), number, what).await.unwrap();
+}
+
+async fn is_disabled(engine: &Engine, value: &Value) {
+    let Value { partition, row, ciphertext } = value;
+    assert_eq!(why(open(engine, partition, row, ciphertext).await), "KEY_VERSION_DISABLED");
+}
+
+#[tokio::test]
+async fn what_a_disabled_version_wraps_is_left_until_it_is_enabled_and_then_it_can_be_destroyed() {
+    let (_place, engine) = Place::with_key().await;
+    let (mut old, mut newer) = (Vec::new(), Vec::new());
+    for partition in 0..30 {
+        old.push(sealed(&engine, &format!("a{partition}"), 1).await);
+    }
+    rotate(&engine).await;
+    for partition in 0..5 {
+        newer.push(sealed(&engine, &format!("b{partition}"), 1).await);
+    }
+    rotate(&engine).await;
+    change_state(&engine, 1, StateChange::Disable).await;
+    start(&engine, 0).await;
+    let done = ended(&engine).await;
+    assert_eq!((done.state, done.moved, done.remaining), (RewrapState::Done, 5, 0));
+    let number = VersionNumber::FIRST;
+    let left = LeftBehind { version: number, state: KeyVersionState::Disabled, data_keys: 30 };
+    assert_eq!(done.left, [left]);
+    assert_eq!(status(&engine).await.versions[0].verdict, Verdict::InUseDisabled(30));
+    join_all(old.iter().map(|value| is_disabled(&engine, value))).await;
+    join_all(newer.iter().map(|value| opens(&engine, value))).await;
+
+    // Disabled while a rewrap runs: what it still wraps stays where it is.
+    change_state(&engine, 1, StateChange::Enable).await;
+    start(&engine, 10).await;
+    while job(&engine).await.moved == 0 {
+        tokio::task::yield_now().await;
+    }
+    change_state(&engine, 1, StateChange::Disable).await;
+    let kept = counts(&engine).await[&1].0;
+    let done = ended(&engine).await;
+    assert_eq!((done.state, done.moved), (RewrapState::Done, 30 - kept));
+    assert!(kept > 0 && done.left[0].data_keys == kept, "{done:?}");
+    assert_eq!(counts(&engine).await[&1].0, kept);
+    counts_are_right(&engine).await;
+
+    change_state(&engine, 1, StateChange::Enable).await;
+    start(&engine, 0).await;
+    assert_eq!(ended(&engine).await.moved, kept);
+    assert_eq!(status(&engine).await.versions[0].verdict, Verdict::Safe);
+    for version in [1, 2] {
+        change_state(&engine, version, StateChange::ScheduleDestroy { data_keys_lost: 0 }).await;
+    }
+    join_all(old.iter().chain(&newer).map(|value| opens(&engine, value))).await;
+    counts_are_right(&engine).await;
+}
+
 #[tokio::test]
 async fn the_days_of_use_outlive_the_process() {
     let (place, engine) = Place::with_key().await;
@@ -268,19 +328,24 @@ async fn schedule(seed: u64) {
         worker.unwrap();
     }
     assert!(rotations.load(Ordering::Relaxed) > 3 && opened.load(Ordering::Relaxed) > 10);
-    ended_or_none(&engine).await;
-    rotate(&engine).await;
-    start(&engine, 0).await;
-    let done = ended(&engine).await;
+    let values = values.lock().clone();
+    everything_is_there(&engine, &values).await;
+}
+
+/// Another rotation and rewrap end with everything under one version.
+async fn everything_is_there(engine: &Engine, values: &[Arc<Value>]) {
+    ended_or_none(engine).await;
+    rotate(engine).await;
+    start(engine, 0).await;
+    let done = ended(engine).await;
     assert_eq!(done.state, RewrapState::Done, "{done:?}");
-    counts_are_right(&engine).await;
-    let after = counts(&engine).await;
+    counts_are_right(engine).await;
+    let after = counts(engine).await;
     let (primary, others) = after.iter().next_back().map(|(n, c)| (*n, *c)).unwrap();
     assert_eq!(primary, done.target.get());
     assert!(others.0 > 40, "{after:?}");
     assert!(after.iter().all(|(n, c)| *n == primary || *c == (0, 0)), "{after:?}");
-    let values = values.lock().clone();
-    join_all(values.iter().map(|value| opens(&engine, value))).await;
+    join_all(values.iter().map(|value| opens(engine, value))).await;
 }
 
 async fn ended_or_none(engine: &Engine) {

@@ -9,9 +9,13 @@
 
 mod kit;
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use fieldseal_audit::Kind;
 use fieldseal_engine::{AuditQuery, BootError, Engine, Installation, ScrubState, Upkeep};
+use fieldseal_keys::PartitionChange;
+use fieldseal_model::{AccessReason, KeyName, Partition};
 use kit::{Place, caller, change, events, open, seal, why};
 
 /// The classes of the records that are damaged here.
@@ -79,8 +83,8 @@ async fn a_whole_store_is_counted_and_nothing_is_found() {
     assert_eq!(engine.status(&caller("ops")).await.unwrap().scrub, ScrubState::Pending);
     let found = engine.scrub().await.unwrap();
     assert_eq!((found.report.findings(), found.report.data_keys), (0, 3), "{}", found.report);
-    // Key, pointer, two versions with their counts, two partitions, three data keys.
-    assert_eq!(found.report.records, 1 + 1 + 2 + 2 + 2 + 3);
+    // Key, pointer, two versions with their counts and last uses, two partitions, three data keys.
+    assert_eq!(found.report.records, 1 + 1 + 2 + 2 + 2 + 2 + 3);
     assert_eq!(engine.scrub_state(), ScrubState::Clean(found));
     assert!(engine.can_serve());
     assert_eq!(prepared.open_all(&engine).await, ["OK"; 3]);
@@ -146,8 +150,13 @@ async fn what_is_missing_moved_or_put_back_is_found() {
     for (class, harm, expected) in harms {
         let prepared = Prepared::new().await;
         prepared.tamper(class, harm);
-        let (_engine, found, serves) = found_of(&prepared).await;
+        let (engine, found, serves) = found_of(&prepared).await;
         assert!(found.contains(expected), "{found}");
+        // Nobody is told that a version is safe to destroy by counts that are wrong.
+        let pii = KeyName::parse("pii").unwrap();
+        let told = why(engine.rotation_status(&caller("ops"), &pii).await);
+        let doubtful = found.contains("count of a key version");
+        assert_eq!(told, if doubtful { "STORE_CORRUPT" } else { "OK" });
         assert_eq!(serves, !found.contains("the whole store"), "{found}");
     }
 }
@@ -216,7 +225,7 @@ async fn a_scrub_agrees_with_itself_while_keys_are_made() {
 #[tokio::test]
 async fn upkeep_scrubs_and_makes_a_generation_where_there_is_none() {
     let (place, engine) = Place::with_key().await;
-    let day = Some(std::time::Duration::from_secs(86_400));
+    let day = Some(Duration::from_secs(86_400));
     let upkeep = Upkeep { scrub_every: day, generation_every: day };
     let generations = place.path("generations");
     let kept_up = async {
@@ -234,4 +243,49 @@ async fn upkeep_scrubs_and_makes_a_generation_where_there_is_none() {
     let renewed = engine.renew_generations().await.unwrap().unwrap();
     assert_eq!(std::fs::read_dir(&generations).unwrap().count(), 1);
     assert!(generations.join(format!("gen-{}", renewed.number)).exists());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_may_be_done_to_keys_and_partitions_leaves_a_whole_store() {
+    let (place, engine) = Place::with_key().await;
+    let whole = async |when: &str| {
+        let found = engine.scrub().await.unwrap().report;
+        assert_eq!(found.findings(), 0, "{when}: {found}");
+        found.data_keys
+    };
+    for tenant in ["", "ada", "bob"] {
+        seal(&engine, tenant, "1", "x").await.unwrap();
+    }
+    engine.rotate_key(&caller("ops"), change("pii")).await.unwrap();
+    seal(&engine, "ada", "2", "x").await.unwrap();
+    assert_eq!(whole("rotated").await, 4);
+    engine.shred_partition(&caller("ops"), partition("ada")).await.unwrap();
+    assert_eq!(whole("shredded").await, 4);
+    engine.restore_partition(&caller("ops"), partition("ada")).await.unwrap();
+    assert_eq!(whole("restored").await, 4);
+    engine.shred_partition(&caller("ops"), partition("ada")).await.unwrap();
+    place.clock.advance(Duration::from_secs(8 * 24 * 3600));
+    engine.run_due().await;
+    assert_eq!(whole("erased").await, 2);
+    engine.reopen_partition(&caller("ops"), partition("ada")).await.unwrap();
+    assert_eq!(whole("reopened").await, 2);
+    seal(&engine, "ada", "3", "x").await.unwrap();
+    assert_eq!(whole("used again").await, 3);
+    engine.stop().await.unwrap();
+    drop(engine);
+    let engine = place.start().await;
+    let found = engine.scrub().await.unwrap().report;
+    assert_eq!((found.findings(), found.data_keys), (0, 3), "{found}");
+}
+
+fn partition(name: &str) -> PartitionChange {
+    PartitionChange {
+        key: KeyName::parse("pii").unwrap(),
+        partition: Partition::parse(name).unwrap(),
+        default_partition: false,
+        window: None,
+        request_id: None,
+        validate_only: false,
+        reason: AccessReason::default(),
+    }
 }

@@ -1,7 +1,12 @@
 //! A partition that is shredded: nothing of it opens from the answer on, and for good once its window
 //! is over.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot be set up fails")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot be set up fails"
+)]
 
 mod kit;
 

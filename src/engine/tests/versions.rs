@@ -8,11 +8,11 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use fieldseal_audit::{Event, Kind};
-use fieldseal_engine::{AuditQuery, Engine, Refusal, RefusalCause};
+use fieldseal_engine::{AuditQuery, DecryptCall, Engine, Refusal, RefusalCause};
 use fieldseal_keys::{KeyChange, KeyError, StateChange, VersionChanged};
-use fieldseal_model::{KeyVersionState, RequestId, Timestamp, VersionNumber};
+use fieldseal_model::{Action, KeyVersionState, RequestId, Timestamp, VersionNumber};
 use futures_util::future::join_all;
-use kit::{Place, caller, change, events, open, seal, why};
+use kit::{Place, caller, change, events, field, open, reason, seal, sealed, why};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const DESTROY: StateChange = StateChange::ScheduleDestroy { data_keys_lost: 0 };
@@ -268,6 +268,33 @@ async fn only_time_that_the_installation_has_seen_counts() {
     place.clock.advance(30 * DAY);
     engine.run_due().await;
     assert_eq!(first_state(&engine).await, "DESTROYED");
+}
+
+#[tokio::test]
+async fn a_disable_is_acknowledged_when_the_calls_before_it_are_over() {
+    let (_place, engine) = Place::with_key().await;
+    let (value, _) = seal(&engine, "", "1", "x").await.unwrap();
+    rotate(&engine).await;
+    let call = || DecryptCall {
+        fields: vec![field("pii", "email")],
+        items: vec![sealed("", "1", &value)],
+        reason: reason(),
+    };
+    let app = caller("app");
+    let decrypt = || engine.decrypt(&app, Action::Decrypt, call());
+    let opened = decrypt().await.unwrap();
+    assert!(opened.items.iter().all(Result::is_ok));
+    let disabling = engine.clone();
+    let disabling = tokio::spawn(async move { set(&disabling, 1, Disable).await.is_ok() });
+    while first_state(&engine).await == "ENABLED" {
+        tokio::task::yield_now().await;
+    }
+    // It is in force for whoever comes, and not acknowledged yet: an answer has not left.
+    let late = decrypt().await.unwrap();
+    assert_eq!(why(late.items.into_iter().next().unwrap()), "KEY_VERSION_DISABLED");
+    assert!(!disabling.is_finished());
+    drop((opened, late.guard));
+    assert!(disabling.await.unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::Ordering;
 
 use fieldseal_model::{Action, KeyName, KeyVersionState, Timestamp, VersionNumber};
 use fieldseal_policy::Permit;
@@ -191,6 +192,10 @@ impl Inner {
         key: &KeyName,
     ) -> Result<BTreeMap<VersionNumber, Totals>, KeyError> {
         const WHAT: &str = "the counts of a key version";
+        // Somebody may destroy a version because of what they say.
+        if self.doubtful_counts.load(Ordering::Acquire) {
+            return Err(KeyError::Corrupt(WHAT));
+        }
         let prefix = self.store.prefix(COUNTS, &[key.as_str().as_bytes()]);
         let (mut found, mut after) = (BTreeMap::new(), None);
         loop {

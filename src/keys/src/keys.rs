@@ -1,7 +1,7 @@
 //! The floor's front: finds keys and data keys.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use fieldseal_crypto::ServiceKeyKind;
@@ -23,7 +23,7 @@ use crate::records::{DATA_KEY, DataKeyFacts};
 use crate::registry::{KeyView, Registry};
 use crate::rewrap::Rewraps;
 use crate::root::{self, Checked};
-use crate::scrub::ScrubReport;
+use crate::scrub::{Class, ScrubReport};
 use crate::seen::Seen;
 use crate::shredding;
 
@@ -94,6 +94,8 @@ pub(crate) struct Inner {
     /// Rewraps that run.
     pub(crate) rewraps: Rewraps,
     pub(crate) seen: Seen,
+    /// The last scrub found that the counts of key versions are wrong.
+    pub(crate) doubtful_counts: AtomicBool,
     /// Data keys made since the start.
     pub(crate) made: AtomicU64,
     /// Changes of keys happen one at a time.
@@ -144,6 +146,7 @@ impl Keys {
             partitions,
             rewraps: Rewraps::default(),
             seen,
+            doubtful_counts: AtomicBool::new(false),
             made: AtomicU64::new(0),
             changes,
             stripes,
@@ -267,7 +270,10 @@ impl Keys {
     /// # Errors
     /// As [`crate::scrub`].
     pub async fn scrub(&self) -> Result<ScrubReport, StoreError> {
-        crate::scrub(&self.inner.store, &self.inner.keyring, 1).await
+        let report = crate::scrub(&self.inner.store, &self.inner.keyring, 1).await?;
+        let doubtful = report.has(Class::Counts);
+        self.inner.doubtful_counts.store(doubtful, Ordering::Release);
+        Ok(report)
     }
 
     /// Lets go of the store, once that is closed.

@@ -14,8 +14,9 @@ use fieldseal_store::{Found, Kind, Pass, Path, Store, StoreError};
 use crate::error::KeyError;
 use crate::keyring::Keyring;
 use crate::records::{
-    self, COUNTS, CountsRecord, DATA_KEY, DataKeyFacts, KEY, KeyRecord, PARTITION, PRIMARY,
-    PartitionRecord, PrimaryRecord, REQUEST, RequestRecord, VERSION, VersionRecord, decode,
+    self, COUNTS, CountsRecord, DATA_KEY, DataKeyFacts, JOB, KEY, KeyRecord, PARTITION, PRIMARY,
+    PartitionRecord, PartitionState, PrimaryRecord, REQUEST, RequestRecord, SHREDDING,
+    ShreddingRecord, USE, VERSION, VersionRecord, decode,
 };
 
 /// Bytes of what is overwritten meanwhile that a scrub keeps. Where more is, it begins again.
@@ -80,12 +81,18 @@ pub enum Class {
     Counts,
     /// What a request was answered.
     Request,
+    /// When a key version was used last.
+    Use,
+    /// A rewrap.
+    Rewrap,
+    /// A partition that waits to be erased.
+    Shredding,
     /// Anything else.
     Other,
 }
 
 impl Class {
-    const ALL: [(Kind, Self); 7] = [
+    const ALL: [(Kind, Self); 10] = [
         (KEY, Self::Key),
         (PRIMARY, Self::Primary),
         (VERSION, Self::Version),
@@ -93,6 +100,9 @@ impl Class {
         (DATA_KEY, Self::DataKey),
         (COUNTS, Self::Counts),
         (REQUEST, Self::Request),
+        (USE, Self::Use),
+        (JOB, Self::Rewrap),
+        (SHREDDING, Self::Shredding),
     ];
 
     fn of(found: &Found) -> Self {
@@ -110,6 +120,9 @@ impl Class {
             Self::DataKey => "data key",
             Self::Counts => "count of a key version",
             Self::Request => "answered request",
+            Self::Use => "last use of a key version",
+            Self::Rewrap => "rewrap",
+            Self::Shredding => "shredded partition",
             Self::Other => "other record",
         }
     }
@@ -138,11 +151,18 @@ impl ScrubReport {
     /// can be relied on.
     #[must_use]
     pub fn is_serious(&self) -> bool {
-        let single = [Class::Partition, Class::DataKey, Class::Counts, Class::Request];
+        let single = [
+            Class::Partition,
+            Class::DataKey,
+            Class::Counts,
+            Class::Request,
+            Class::Use,
+            Class::Rewrap,
+        ];
         self.damage.keys().any(|(class, _)| !single.contains(class))
     }
 
-    fn has(&self, class: Class) -> bool {
+    pub(crate) fn has(&self, class: Class) -> bool {
         self.damage.keys().any(|(of, _)| *of == class)
     }
 
@@ -291,7 +311,8 @@ impl Scrub {
             Class::DataKey => self.data_key(&path, bytes),
             Class::Counts => self.counts(&path, bytes),
             Class::Request => read::<RequestRecord>(bytes).map(drop),
-            Class::Store | Class::Other => Ok(()),
+            Class::Shredding => return self.shredding(&path, bytes),
+            Class::Store | Class::Other | Class::Use | Class::Rewrap => Ok(()),
         })
     }
 
@@ -412,6 +433,28 @@ impl Scrub {
         };
         // What could not be read could not be counted.
         if said == counted || self.report.has(Class::DataKey) { Ok(()) } else { Err(Damage::Count) }
+    }
+
+    /// The partition says itself that it waits. Both change together, so what is seen later is later.
+    fn shredding(&self, path: &Path, bytes: &[u8]) -> Result<Checked, StoreError> {
+        let record = match read::<ShreddingRecord>(bytes) {
+            Ok(record) => record,
+            Err(damage) => return Ok(Err(damage)),
+        };
+        let parts = [record.key.as_bytes(), record.partition.as_bytes()];
+        if let Err(damage) = self.stands(path, SHREDDING, &parts) {
+            return Ok(Err(damage));
+        }
+        let found = match self.pass.now(&self.store.path(PARTITION, &parts)) {
+            Ok(found) => found,
+            Err(StoreError::Corrupt(_)) => return Ok(Ok(())),
+            Err(other) => return Err(other),
+        };
+        let state = found.and_then(|found| read::<PartitionRecord>(&found.value).ok());
+        let waits =
+            state.is_some_and(|of| of.state().is_ok_and(|is| is == PartitionState::Shredding));
+        let is_over = !waits && self.pass.now(path)?.is_none();
+        Ok(if waits || is_over { Ok(()) } else { Err(Damage::Dangling) })
     }
 
     fn stands(&self, path: &Path, kind: Kind, parts: &[&[u8]]) -> Checked {

@@ -10,9 +10,10 @@ use fieldseal_crypto::ServiceKeyKind;
 use fieldseal_crypto::record::{AnchorKey, PathKey, StorageKey};
 use fieldseal_crypto::signing::LogSigningKey;
 use fieldseal_keys::keyring::{self, FileProvider, Keyring, Recovery};
-use fieldseal_keys::{Changed, KeyChange, KeyError, Keys, Ledger, Relation, Settings};
+use fieldseal_keys::{Changed, KeyChange, KeyError, Keys, Ledger, NewKey, Relation, Settings};
 use fieldseal_model::{
-    AccessReason, Action, KeyName, ManualClock, PartitionClass, Principal, Timestamp,
+    AccessReason, Action, Column, ExtraContext, Field, KeyName, KeySettings, ManualClock,
+    Partition, PartitionClass, Principal, SEAL_BLOCK, Table, Timestamp,
 };
 use fieldseal_policy::{Permit, Policy, Request, Role};
 use fieldseal_store::{BackendSettings, MemoryDisk, OutboxEntry, Secrets, Store};
@@ -237,4 +238,45 @@ async fn a_store_or_a_log_of_another_time_is_refused() {
     let refused = Ledger::check(&store, &journal).await.err();
     let Some(KeyError::Mismatch(found)) = refused else { panic!("{refused:?}") };
     assert_eq!((found.relation, found.store.revision), (Relation::StoreBehind, 0));
+}
+
+#[tokio::test]
+async fn a_data_key_seals_as_many_values_as_its_key_says() {
+    let place = Place::new().await;
+    let Running { keys, mut from_store, to_ledger, .. } = place.start().await;
+    tokio::spawn(async move {
+        while let Some(event) = from_store.recv().await {
+            to_ledger.send(event).unwrap();
+        }
+    });
+    let mut settings = KeySettings::default();
+    settings.set_seal_limit(2 * SEAL_BLOCK).unwrap();
+    let new = NewKey { change: change(), settings };
+    keys.create(&permit(Action::CreateKey), new).await.unwrap();
+    let app = Principal::parse("spiffe://test/app").unwrap();
+    let policy = fieldseal_policy::default_files(&[(Role::App, app.clone())]);
+    let policy = Policy::from_texts(policy).unwrap();
+    let field = Field {
+        key: change().key,
+        table: Table::parse("users").unwrap(),
+        column: Column::parse("email").unwrap(),
+        extra: ExtraContext::default(),
+    };
+    let (reason, partition) = (AccessReason::default(), Partition::default());
+    let permit = policy.decide(&Request {
+        principal: &app,
+        action: Action::Encrypt,
+        key: Some(&field.key),
+        partition: PartitionClass::Default,
+        table: Some(&field.table),
+        column: Some(&field.column),
+        reason: &reason,
+    });
+    let permit = permit.unwrap();
+    // A first block, a second one, and the first seal that is one too many.
+    for (count, data_keys) in [(SEAL_BLOCK, 1), (SEAL_BLOCK - 1, 1), (1, 1), (1, 2)] {
+        let count = u32::try_from(count).unwrap();
+        keys.sealer(&permit, Action::Encrypt, &reason, &field, &partition, count).await.unwrap();
+        assert_eq!(keys.statistics().data_keys_made, data_keys);
+    }
 }

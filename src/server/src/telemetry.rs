@@ -76,14 +76,14 @@ pub fn init(settings: LogSettings) -> Result<(), TelemetryError> {
     let filter = filter(chosen(std::env::var_os(LEVEL_VARIABLE).as_deref(), settings.level)?);
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let registry = tracing_subscriber::registry();
-    let terminal = std::io::stderr().is_terminal();
     let text = match settings.format {
-        LogFormat::Auto => terminal,
+        LogFormat::Auto => std::io::stderr().is_terminal(),
         LogFormat::Text => true,
         LogFormat::Json => false,
     };
     if text {
-        registry.with(lines.with_ansi(terminal).with_filter(filter)).try_init()
+        // Without colours: the library's are not built in, and it complains of whoever asks for them.
+        registry.with(lines.with_ansi(false).with_filter(filter)).try_init()
     } else {
         let lines = lines.json().flatten_event(true).with_current_span(false);
         registry.with(lines.with_span_list(false).with_filter(filter)).try_init()

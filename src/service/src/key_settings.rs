@@ -97,3 +97,54 @@ fn duration(name: &str, wire: prost_types::Duration) -> Result<Duration, Malform
     let nanos = u32::try_from(wire.nanos).ok().filter(|nanos| *nanos < 1_000_000_000);
     Ok(Duration::new(seconds, nanos.ok_or_else(invalid)?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mask(paths: &[&str]) -> Result<Vec<Setting>, MalformedReason> {
+        let paths = paths.iter().map(|path| (*path).to_owned()).collect();
+        of_mask(Some(&prost_types::FieldMask { paths })).map_err(|what| what.reason())
+    }
+
+    #[test]
+    fn a_mask_names_settings_that_can_be_set() {
+        assert_eq!(
+            mask(&["labels", "rotation_period", "labels"]),
+            Ok(vec![Setting::RotationPeriod, Setting::Labels])
+        );
+        assert_eq!(of_mask(None).map_err(|what| what.reason()), mask(&[]));
+        for bad in [&[][..], &["*"], &["name"], &["etag"], &["versions"], &["next_rotation_time"]] {
+            assert_eq!(mask(bad), Err(MalformedReason::UpdateMaskInvalid), "{bad:?}");
+        }
+        let with_good = ["labels", "rotationPeriod"];
+        assert_eq!(mask(&with_good), Err(MalformedReason::UpdateMaskInvalid));
+        assert_eq!(mask(&["destroy_window"]), Err(MalformedReason::SettingFixed));
+    }
+
+    #[test]
+    fn what_is_absent_has_its_default_and_what_is_not_named_is_not_looked_at() {
+        assert_eq!(of_new(v1::Key::default()), Ok(KeySettings::default()));
+        let seconds = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
+        let wire = v1::Key {
+            rotation_period: seconds(-1),
+            destroy_window: seconds(1),
+            seal_limit: 1,
+            log_encrypts: true,
+            ..v1::Key::default()
+        };
+        let set = of_update(wire.clone(), &[Setting::LogEncrypts]);
+        assert!(set.is_ok_and(|set| set.log_encrypts()));
+        for which in [Setting::RotationPeriod, Setting::SealLimit, Setting::Suites] {
+            let refused = of_update(wire.clone(), &[which]).map_err(|what| what.reason());
+            assert_eq!(refused, Err(MalformedReason::SettingInvalid), "{which:?}");
+        }
+        for window in [seconds(1), Some(prost_types::Duration { seconds: 86_400, nanos: 1 })] {
+            let wire = v1::Key { destroy_window: window, ..v1::Key::default() };
+            let refused = of_new(wire).map_err(|what| what.reason());
+            assert_eq!(refused, Err(MalformedReason::SettingInvalid));
+        }
+        let off = v1::Key { rotation_period: seconds(0), ..v1::Key::default() };
+        assert!(of_new(off).is_ok_and(|set| set.rotation_period().is_none()));
+    }
+}

@@ -100,6 +100,7 @@ impl Generations {
     /// `Compacted` if too much is written meanwhile, `Io` if there is too little space, `Corrupt` if
     /// a record does not open: then nothing is left of it.
     pub fn make(&self, mut snapshot: Snapshot, made_at: i64) -> Result<Generation, StoreError> {
+        snapshot.check_space()?;
         DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
         self.remove_unfinished()?;
         let number = self.numbers()?.last().map_or(1, |newest| newest.saturating_add(1));

@@ -15,8 +15,9 @@ pub(crate) struct DoctorArguments {
     #[arg(long, value_name = "DIR")]
     pub scratch: Option<PathBuf>,
     /// Let this take the store's place, after what is lost was shown: `store` for the store as it
-    /// is, which is older than its log, or `gen-N` for a generation. The store before is kept
-    #[arg(long, value_name = "store|gen-N", value_parser = source)]
+    /// is, which is older than its log, `copy` for its copy (store.copy), or `gen-N` for a
+    /// generation. The store before is kept
+    #[arg(long, value_name = "store|copy|gen-N", value_parser = source)]
     pub repair: Option<Source>,
     /// The installation's id, to confirm the repair
     #[arg(long, value_name = "ID", requires = "repair")]
@@ -27,7 +28,8 @@ fn source(text: &str) -> Result<Source, String> {
     let number = text.strip_prefix("gen-").and_then(|number| number.parse().ok());
     match (text, number) {
         ("store", _) => Ok(Source::Store),
+        ("copy", _) => Ok(Source::Copy),
         (_, Some(number)) => Ok(Source::Generation(number)),
-        _ => Err("expected `store`, or `gen-N` as `doctor` lists them".to_owned()),
+        _ => Err("expected `store`, `copy`, or `gen-N` as `doctor` lists them".to_owned()),
     }
 }

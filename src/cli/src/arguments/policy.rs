@@ -36,7 +36,7 @@ pub(crate) struct MemberArguments {
     /// A caller who may encrypt and decrypt, for example spiffe://example.org/app (repeatable)
     #[arg(long, value_name = "PRINCIPAL", value_parser = principal)]
     pub app: Vec<Principal>,
-    /// A caller who may create and rotate keys and reload the policy (repeatable)
+    /// A caller who may create, change, rotate and destroy keys and reload the policy (repeatable)
     #[arg(long, value_name = "PRINCIPAL", value_parser = principal)]
     pub operator: Vec<Principal>,
     /// A caller who may read the audit log (repeatable)

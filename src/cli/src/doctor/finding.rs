@@ -4,7 +4,7 @@ use fieldseal_audit::JournalError;
 use fieldseal_audit::verify::VerifyError;
 use fieldseal_engine::doctor::Source;
 use fieldseal_keys::anchor::Relation;
-use fieldseal_store::StoreError;
+use fieldseal_store::{CopyError, StoreError};
 use serde_json::json;
 
 use super::{Seen, lost_text};
@@ -54,7 +54,44 @@ pub(super) fn findings(seen: &Seen<'_>) -> Vec<Finding> {
             });
         }
     }
+    all.extend(copy(seen));
+    for error in seen.found.backups.iter().filter_map(|backup| backup.as_ref().err()) {
+        all.push(Finding {
+            exit: Some(Exit::Corrupt),
+            reason: error.reason(),
+            what: error.to_string(),
+            todo: vec!["keep it aside, and make another: fieldseal backup create".to_owned()],
+        });
+    }
     all
+}
+
+fn copy(seen: &Seen<'_>) -> Option<Finding> {
+    let recorded = seen.found.last_change().map_or(0, |last| last.revision);
+    match seen.found.copy.as_ref()? {
+        Err(error) => {
+            let (exit, todo) = match error {
+                CopyError::Unavailable { .. } => (
+                    Exit::Unavailable,
+                    "mount the volume that holds it: until it is back, nothing is changed",
+                ),
+                _ => (Exit::Corrupt, "move it away: the next start begins a new one"),
+            };
+            let (reason, what) = (error.reason(), error.to_string());
+            Some(Finding { exit: Some(exit), reason, what, todo: vec![todo.to_owned()] })
+        }
+        Ok(copy) if copy.is_torn || copy.revision < recorded => Some(Finding {
+            exit: None,
+            reason: "STORE_COPY_BEHIND",
+            what: format!(
+                "the copy ends with revision {}, and the audit log tells of {recorded}: its end is \
+                 torn, or it is from another time",
+                copy.revision
+            ),
+            todo: vec!["nothing, if the store is whole: the next start begins it anew".to_owned()],
+        }),
+        Ok(_) => None,
+    }
 }
 
 fn store(seen: &Seen<'_>) -> Option<Finding> {
@@ -166,10 +203,16 @@ fn ways_out(seen: &Seen<'_>, store_opens: bool) -> Vec<String> {
     let generations = seen.found.generations.iter().rev();
     let generations = generations.map(|(number, _)| Source::Generation(*number));
     let all = store_opens.then_some(Source::Store).into_iter().chain(generations);
+    let all = std::iter::once(Source::Copy).chain(all);
     let mut possible: Vec<_> =
         all.filter_map(|source| Some((seen.found.lost(source).ok()?, source))).collect();
     possible.sort_by_key(|(lost, _)| std::cmp::Reverse(lost.revision));
-    let mut todo = vec![BACKUP.to_owned()];
+    let newest = seen.found.backups.iter().flatten().next_back();
+    let backup = newest.map_or_else(
+        || BACKUP.to_owned(),
+        |newest| format!("{BACKUP}; the newest is {}", newest.name),
+    );
+    let mut todo = vec![backup];
     for (lost, source) in possible {
         todo.push(format!("or  {}  ({})", seen.repair_command(source), lost_text(&lost)));
     }

@@ -28,6 +28,8 @@ pub enum Source {
     Store,
     /// A generation.
     Generation(u64),
+    /// The copy of the store.
+    Copy,
 }
 
 /// What the log tells of and the source has not.
@@ -73,6 +75,17 @@ pub enum RepairError {
     /// More would be undone than data keys.
     #[error("it would undo {0}, which no repair may do: restore a backup")]
     Undoes(String),
+    /// The copy of the store has what would be lost, and the next start would write over it.
+    #[error(
+        "the copy in {} is at revision {revision}: it has what this would lose, and the next start \
+         would write over it; let the copy take the place, or move it away first", .place.display()
+    )]
+    CopyIsNewer {
+        /// Where the copy is.
+        place: PathBuf,
+        /// Its revision.
+        revision: u64,
+    },
     /// What cannot be opened or written.
     #[error(transparent)]
     Boot(#[from] BootError),
@@ -110,6 +123,13 @@ impl Diagnosis {
         if revision > 0 && !self.changes.iter().any(known) {
             return Err(RepairError::Stranger(revision));
         }
+        if source != Source::Copy
+            && let Some(Ok(copy)) = &self.copy
+            && copy.revision > revision
+        {
+            let (place, revision) = (copy.place.clone(), copy.revision);
+            return Err(RepairError::CopyIsNewer { place, revision });
+        }
         let mut lost = Lost { revision, log_revision: newest, ..Lost::default() };
         let mut undone = BTreeMap::<&'static str, u64>::new();
         for change in self.changes.iter().filter(|change| change.revision > revision) {
@@ -141,6 +161,12 @@ impl Diagnosis {
                     )));
                 }
                 Ok((found.position.revision, found.position.anchor))
+            }
+            Source::Copy => {
+                let none = || RepairError::Source("no copy is configured".to_owned());
+                let found = self.copy.as_ref().ok_or_else(none)?;
+                let found = found.as_ref().map_err(|e| unreadable(e))?;
+                Ok((found.revision, found.anchor))
             }
             Source::Generation(number) => {
                 let found = self.generations.iter().find(|(of, _)| *of == number);
@@ -185,6 +211,10 @@ pub async fn repair(
     let mut import = Import::begin(&made, secrets()?)?;
     match source {
         Source::Store => fill_from_store(&mut import, scratch, secrets()?).await?,
+        Source::Copy => {
+            let Some(Ok(copy)) = &found.copy else { return Err(RepairError::Log) };
+            super::copied::fill(&mut import, copy).map_err(BootError::from)?;
+        }
         Source::Generation(number) => {
             let all = Generations::new(settings.generations());
             all.read(number, &secrets()?, |entry: RawEntry| import.put(entry))?;

@@ -112,6 +112,16 @@ fn a_forbid_that_matches_is_named_rather_than_one_that_fails() {
     assert_eq!(short(&Wish::new(APP, Action::Encrypt).decided_by(&policy)), forbidden("never"));
 }
 
+/// What a local user may do to a stopped installation.
+const OFFLINE: &[Action] = &[
+    Action::RootDrill,
+    Action::RootRotate,
+    Action::RootRewrap,
+    Action::RestoreBackup,
+    Action::Repair,
+    Action::BackupDrill,
+];
+
 #[test]
 fn each_role_may_do_exactly_its_actions() {
     use Action::*;
@@ -168,10 +178,7 @@ fn each_role_may_do_exactly_its_actions() {
             "local:1000",
             &[
                 ("recover-offline", &[Recover]),
-                (
-                    "offline",
-                    &[RootDrill, RootRotate, RootRewrap, RestoreBackup, Repair, BackupDrill],
-                ),
+                ("offline", OFFLINE),
                 ("backup-offline", &[CreateBackup]),
             ],
         ),

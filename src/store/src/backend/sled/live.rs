@@ -130,7 +130,7 @@ pub(super) fn remove_others(store: &Path, step: &dyn Fn(&str)) -> io::Result<()>
     for entry in fs::read_dir(store)? {
         let (path, name) = entry.map(|entry| (entry.path(), entry.file_name()))?;
         let Some(name) = name.to_str() else { continue };
-        let of_the_first = matches!(name, "db" | "conf" | "blobs") || name.starts_with("snap.");
+        let of_the_first = is_of_the_first(name);
         let is_other = number(name).is_some() || name == UNFINISHED || of_the_first;
         if !is_other || path == live || (of_the_first && live == store) {
             continue;
@@ -140,6 +140,27 @@ pub(super) fn remove_others(store: &Path, step: &dyn Fn(&str)) -> io::Result<()>
         step("removed");
     }
     if removed { File::open(store)?.sync_all() } else { Ok(()) }
+}
+
+/// Removes one database that does not count any more, and nothing else: the next one may be on its
+/// way already.
+pub(super) fn remove_database(store: &Path, directory: &Path) -> io::Result<()> {
+    if directory == store {
+        for entry in fs::read_dir(store)? {
+            let entry = entry?;
+            if entry.file_name().to_str().is_some_and(is_of_the_first) {
+                remove(&entry.path())?;
+            }
+        }
+    } else {
+        remove(directory)?;
+    }
+    File::open(store)?.sync_all()
+}
+
+/// Whether sled gives this name to what stands in the store's directory itself.
+fn is_of_the_first(name: &str) -> bool {
+    matches!(name, "db" | "conf" | "blobs") || name.starts_with("snap.")
 }
 
 fn remove(path: &Path) -> io::Result<()> {

@@ -101,8 +101,9 @@ impl SledBackend {
         self.at("swapped");
         let directory = self.directory.clone();
         Ok(Box::new(move || {
+            let old = before.directory.clone();
             drop(before);
-            live::remove_others(&directory, &|_| {})
+            live::remove_database(&directory, &old)
         }))
     }
 

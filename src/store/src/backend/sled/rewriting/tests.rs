@@ -70,6 +70,31 @@ fn rewrite(backend: &SledBackend, meanwhile: Vec<RawWrite>) -> LeftOver {
 }
 
 #[test]
+fn what_is_left_over_of_one_rewrite_is_removed_while_the_next_is_under_way() {
+    let place = tempfile::tempdir().unwrap();
+    let backend = made(place.path());
+    let expected = entries(&backend);
+    for _ in 0..2 {
+        let left_over = rewrite(&backend, vec![put(1, b"a value that stays")]);
+        backend.begin(0).unwrap();
+        while !backend.step().unwrap() {}
+        left_over().unwrap();
+        assert!(backend.is_in_place());
+        let last = backend.end().unwrap();
+        assert!(backend.is_in_place() && entries(&backend) == expected);
+        last().unwrap();
+        assert!(backend.is_in_place() && entries(&backend) == expected);
+    }
+    drop(backend);
+    let names = fs::read_dir(place.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut names: Vec<_> = names.map(|name| name.into_string().unwrap()).collect();
+    names.sort();
+    assert_eq!(names, ["live", "live-4"]);
+    let backend = SledBackend::open(place.path(), Trouble::default()).unwrap();
+    assert!(entries(&backend) == expected);
+}
+
+#[test]
 fn what_was_removed_or_replaced_is_in_no_file_afterwards() {
     let place = tempfile::tempdir().unwrap();
     let backend = made(place.path());
