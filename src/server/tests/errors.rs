@@ -132,7 +132,15 @@ fn quoted(text: &str) -> BTreeSet<String> {
 #[test]
 fn the_page_lists_every_reason_of_the_command_line() {
     let mut text = String::new();
-    for source in ["src/cli/src", "src/server/src/run.rs", "src/audit/src/verify.rs"] {
+    let places = [
+        "src/cli/src",
+        "src/server/src/run.rs",
+        "src/audit/src/verify.rs",
+        "src/server/src/failure.rs",
+        "src/engine/src/backup/error.rs",
+        "src/store/src/copy.rs",
+    ];
+    for source in places {
         sources(&root().join(source), &mut text);
     }
     let said = quoted(&text);

@@ -147,7 +147,7 @@ impl Engine {
         let parts = manifest.parts();
         let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
         manifest.signature = hex(&self.inner.journal.sign_statement(LABEL, &parts));
-        let made = self.publish(by, manifest, staged, &earlier).await?;
+        let made = self.publish((by, now), manifest, staged, &earlier).await?;
         backups.risk.backed_up(made_before);
         Ok(made)
     }
@@ -190,7 +190,7 @@ impl Engine {
     /// Makes the backup known, and then gives it its name: there is none that is not known.
     async fn publish(
         &self,
-        by: &By,
+        (by, now): (&By, Timestamp),
         manifest: Manifest,
         staged: Staged,
         there: &[Manifest],
@@ -198,7 +198,7 @@ impl Engine {
         let known = KnownBackup {
             name: manifest.name.clone(),
             revision: manifest.revision,
-            created_at: manifest.created_at(),
+            created_at: now,
             expires_at: manifest.expires_at(),
         };
         let gone = self.inner.keys.known_backups().await?.into_iter().map(|one| one.name);

@@ -217,7 +217,7 @@ pub fn list(directory: &Path) -> Result<(Vec<Manifest>, Vec<BackupError>), Backu
             Err(error) => wrong.push(error),
         }
     }
-    found.sort_by_key(|manifest| (manifest.created_unix, manifest.revision));
+    found.sort_by_key(|one| (one.created_unix, one.revision));
     Ok((found, wrong))
 }
 

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use fieldseal_api::v1;
+use fieldseal_engine::backup::BackupError;
 use fieldseal_keys::{KeyError, RewrapState};
 use fieldseal_model::{
     KeyName, KeyVersionState, Malformed, MalformedReason, Timestamp, VersionNumber,
@@ -63,12 +64,26 @@ fn causes() -> Vec<RefusalCause> {
         KeyError::Txn(TxnError::Broken(io())),
         KeyError::Txn(TxnError::Indeterminate(io())),
         KeyError::Txn(TxnError::TooLarge { what: "operations", limit: 100 }),
+        KeyError::Txn(TxnError::CopyUnavailable(io())),
         KeyError::Txn(TxnError::Store(StoreError::Corrupt(io()))),
         KeyError::Txn(TxnError::Store(StoreError::Io(io()))),
     ];
     // The longest sentence about an input is shorter than this.
     let malformed =
         MalformedReason::ALL.iter().map(|reason| Malformed::new(*reason, "x".repeat(200)));
+    let io_of = |kind: std::io::ErrorKind| BackupError::Io {
+        doing: "write",
+        path: "/backup".into(),
+        error: kind.into(),
+    };
+    let backups = [
+        BackupError::NotConfigured("set it"),
+        BackupError::Running,
+        BackupError::Overrun,
+        io_of(std::io::ErrorKind::StorageFull),
+        io_of(std::io::ErrorKind::PermissionDenied),
+        BackupError::LogBehind,
+    ];
     let mut causes = vec![
         RefusalCause::Denied,
         RefusalCause::DecryptionFailed,
@@ -80,6 +95,7 @@ fn causes() -> Vec<RefusalCause> {
         RefusalCause::PolicyInvalid("roles.cedar:3:1: a rule must have a name".into()),
         RefusalCause::Internal("an answer without its item"),
     ];
+    causes.extend(backups.into_iter().map(RefusalCause::from));
     causes.extend(malformed.map(RefusalCause::from));
     causes.extend(keys.map(RefusalCause::from));
     causes
