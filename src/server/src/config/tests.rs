@@ -171,6 +171,7 @@ fn another(setting: &Setting) -> String {
         Kind::Text { .. } if setting.name == "root.recovery_recipient" => RECIPIENT.to_owned(),
         Kind::Text { .. } => "ANOTHER".to_owned(),
         Kind::Command { .. } => "[\"/a/program\", \"it\"]".to_owned(),
+        Kind::Texts { .. } => format!("[\"{RECIPIENT}\"]"),
     }
 }
 
