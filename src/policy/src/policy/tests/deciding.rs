@@ -146,13 +146,7 @@ fn each_role_may_do_exactly_its_actions() {
                 ("app-decrypt", &[Decrypt, BatchDecrypt, Recover]),
             ],
         ),
-        (
-            OPERATOR,
-            &[
-                ("operator-manage", MANAGED),
-                ("operator-observe", OBSERVE),
-            ],
-        ),
+        (OPERATOR, &[("operator-manage", MANAGED), ("operator-observe", OBSERVE)]),
         (
             AUDITOR,
             &[("auditor-audit", &[QueryAuditEvents, GetCheckpoint]), ("auditor-observe", OBSERVE)],
