@@ -268,7 +268,10 @@ fn copy_flip(place: &Path, right: &Right, numbers: &mut Numbers) -> How {
     }
 }
 
-fn read_copy(place: &Path, right: &Right) -> Result<((u64, [u8; 32]), Vec<RawEntry>), CopyError> {
+/// Where a copy ends, and every record of it.
+type Copied = ((u64, [u8; 32]), Vec<RawEntry>);
+
+fn read_copy(place: &Path, right: &Right) -> Result<Copied, CopyError> {
     let mut reader = CopyReader::open(place)?;
     let found = reader.owner().installation;
     if found != right.keyring.installation() {

@@ -14,8 +14,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use fieldseal_audit::Kind;
 use fieldseal_engine::{AuditQuery, BootError, Engine, Installation, ScrubState, Upkeep};
-use fieldseal_keys::PartitionChange;
-use fieldseal_model::{AccessReason, KeyName, Partition};
+use fieldseal_keys::{PartitionChange, RewrapState, StateChange};
+use fieldseal_model::{AccessReason, KeyName, Partition, VersionNumber};
 use kit::{Place, caller, change, events, open, seal, why};
 
 /// The classes of the records that are damaged here.
@@ -271,6 +271,25 @@ async fn whatever_may_be_done_to_keys_and_partitions_leaves_a_whole_store() {
     assert_eq!(whole("reopened").await, 2);
     seal(&engine, "ada", "3", "x").await.unwrap();
     assert_eq!(whole("used again").await, 3);
+    engine.start_rewrap(&caller("ops"), change("pii"), 1000).await.unwrap();
+    let pii = KeyName::parse("pii").unwrap();
+    while engine.rewrap_job(&caller("ops"), &pii).await.unwrap().state == RewrapState::Running {
+        assert_eq!(whole("while it is rewrapped").await, 3);
+    }
+    assert_eq!(whole("rewrapped").await, 3);
+    engine.rotate_key(&caller("ops"), change("pii")).await.unwrap();
+    let lost = StateChange::ScheduleDestroy { data_keys_lost: 3 };
+    for (number, what) in [(1, StateChange::Disable), (1, StateChange::Enable), (2, lost)] {
+        let number = VersionNumber::new(number).unwrap();
+        engine.change_key_version(&caller("ops"), change("pii"), number, what).await.unwrap();
+        assert_eq!(whole("another state of a version").await, 3);
+    }
+    place.clock.advance(Duration::from_secs(31 * 24 * 3600));
+    engine.run_due().await;
+    engine.run_due().await;
+    let view = engine.key(&caller("ops"), &pii).await.unwrap();
+    assert!(view.versions.iter().any(|version| version.destroyed_at.is_some()));
+    assert_eq!(whole("a version was destroyed with what it wraps").await, 3);
     engine.stop().await.unwrap();
     drop(engine);
     let engine = place.start().await;
