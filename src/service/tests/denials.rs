@@ -101,10 +101,6 @@ impl Sender<'_> {
                 let v1::decrypt_result::Result::Error(status) = reply else { panic!("{call}") };
                 of_item(Some(status), call)
             }
-            ("SystemService", "CreateBackup") => {
-                let request = self.with(v1::CreateBackupRequest::default());
-                of_call(system.create_backup(request).await, call)
-            }
             _ => panic!("write a request for {call}"),
         }
     }
@@ -219,6 +215,10 @@ impl Sender<'_> {
             ("SystemService", "ReloadPolicy") => {
                 let request = self.with(v1::ReloadPolicyRequest::default());
                 of_call(system.reload_policy(request).await, call)
+            }
+            ("SystemService", "CreateBackup") => {
+                let request = self.with(v1::CreateBackupRequest::default());
+                of_call(system.create_backup(request).await, call)
             }
             _ => panic!("write a request for {service}.{call}"),
         }
