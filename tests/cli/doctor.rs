@@ -191,3 +191,30 @@ fn what_is_gone_or_damaged_has_its_own_code() {
     assert_eq!(doctor(&i, &["--repair", "everything"]).status.code(), Some(2));
     assert!(doctor(&i, &[]).status.success());
 }
+
+#[test]
+fn a_store_that_is_gone_comes_back_from_its_copy_without_a_loss() {
+    let mut i = Installation::new();
+    std::fs::create_dir(i.path("copy")).unwrap();
+    i.set("copy = \"\"", "copy = \"../copy\"");
+    i.serve();
+    i.ok("ops", &["key", "create", "customer-pii"], b"");
+    let sealed = i.ok("app", &place("encrypt", &["--partition", "late"]), b"x");
+    i.ok("ops", &["key", "rotate", "customer-pii"], b"");
+    assert_eq!(i.stop(), 0);
+    std::fs::remove_dir_all(i.home().join("state/store")).unwrap();
+    let output = doctor(&i, &[]);
+    assert_eq!(failed(&output), refused(3, "STORE_NOT_INITIALIZED"));
+    let seen = json(&output);
+    assert_eq!(seen["copy"]["whole"], true);
+    let command = command(&seen);
+    assert!(command.contains(" --repair copy --confirm "), "{command}");
+    let output = run(&command);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("nothing is lost"), "{}", text(&output.stdout));
+    i.serve();
+    let decrypt = place("decrypt", &["--partition", "late"]);
+    assert_eq!(i.ok("app", &decrypt, &sealed), b"x");
+    assert_eq!(i.stop(), 0);
+    assert!(doctor(&i, &[]).status.success());
+}

@@ -67,6 +67,11 @@ fn a_root_key_is_drilled_and_rotated_and_every_value_opens() {
         serde_json::from_str::<Value>(&text).unwrap()[name]["wrapped"].to_string()
     };
     let before = ["root", "recovery"].map(wrapped);
+    // It would not see the keys that it must wrap.
+    let mut elsewhere = root(&i, &["rotate"]);
+    let elsewhere = elsewhere.env("FIELDSEAL_STATE_BACKEND", "memory").output().unwrap();
+    assert_eq!(ended(&elsewhere), refused(2, "STATE_BACKEND_WRONG"));
+    assert_eq!(["root", "recovery"].map(wrapped), before);
     let rotated = json(&i, &["rotate"]);
     assert_eq!((&rotated["key_versions"], &rotated["resumed"]), (&2.into(), &false.into()));
     let text = std::fs::read_to_string(&keyring).unwrap();

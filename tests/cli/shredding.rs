@@ -71,6 +71,24 @@ impl Seen {
     }
 }
 
+/// What opens the sealed value of `ada`, and what seals another.
+fn requests(ciphertext: &str) -> (v1::DecryptRequest, v1::EncryptRequest) {
+    let (key, table, column) = ("keys/customer-pii", "users", "email");
+    let (key, table, column) = (key.to_owned(), table.to_owned(), column.to_owned());
+    let field = Some(v1::Field { key, table, column, ..Default::default() });
+    let (row, partition) = ("1".to_owned(), "ada".to_owned());
+    let kind = Some(v1::value::Kind::StringValue("x".to_owned()));
+    let encrypt = v1::EncryptRequest {
+        field: field.clone(),
+        row: row.clone(),
+        partition: partition.clone(),
+        plaintext: Some(v1::Value { kind }),
+        ..Default::default()
+    };
+    let ciphertext = ciphertext.to_owned().into_bytes().into();
+    (v1::DecryptRequest { field, row, partition, ciphertext, ..Default::default() }, encrypt)
+}
+
 #[test]
 fn no_call_that_began_after_the_answer_opens_or_seals_anything() {
     let installation = installation();
@@ -78,15 +96,6 @@ fn no_call_that_began_after_the_answer_opens_or_seals_anything() {
     let ciphertext = text(&ciphertext).trim_end().to_owned();
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.worker_threads(1).enable_all().build().unwrap();
-    let field = || {
-        let (key, table, column) = ("keys/customer-pii", "users", "email");
-        Some(v1::Field {
-            key: key.to_owned(),
-            table: table.to_owned(),
-            column: column.to_owned(),
-            ..Default::default()
-        })
-    };
     let (opening, sealing) = (Arc::new(Seen::default()), Arc::new(Seen::default()));
     runtime.block_on(async {
         let (mut callers, mut clients) = (Vec::new(), Vec::new());
@@ -97,21 +106,7 @@ fn no_call_that_began_after_the_answer_opens_or_seals_anything() {
             let mut client = clients[caller % clients.len()].encryption();
             let seals = caller >= CALLERS;
             let seen = Arc::clone(if seals { &sealing } else { &opening });
-            let decrypt = v1::DecryptRequest {
-                field: field(),
-                row: "1".to_owned(),
-                partition: "ada".to_owned(),
-                ciphertext: ciphertext.clone().into_bytes().into(),
-                ..Default::default()
-            };
-            let kind = Some(v1::value::Kind::StringValue("x".to_owned()));
-            let encrypt = v1::EncryptRequest {
-                field: field(),
-                row: "1".to_owned(),
-                partition: "ada".to_owned(),
-                plaintext: Some(v1::Value { kind }),
-                ..Default::default()
-            };
+            let (decrypt, encrypt) = requests(&ciphertext);
             callers.push(tokio::spawn(async move {
                 let mut afterwards = 0;
                 while afterwards < AFTERWARDS {

@@ -34,6 +34,7 @@ pub(crate) async fn run(command: RootCommand, output: &Output) -> Result<(), Fai
 fn config_of(file: &Path) -> Result<Config, Failure> {
     let config = Config::load(file).map_err(|e| serve::config_failure(&e))?;
     refuse_other_user(&config.state.directory, "root")?;
+    fieldseal_server::check_backend(&config).map_err(|e| serve::serve_failure(&e))?;
     Ok(config)
 }
 

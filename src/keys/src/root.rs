@@ -178,17 +178,33 @@ pub async fn rewrap(
     }
 }
 
+/// Whether one of the keyring's root keys wraps every KEK.
+///
+/// # Errors
+/// If a record of the store does not open or parse.
+pub async fn is_whole(store: &Store, keyring: &Keyring) -> Result<bool, KeyError> {
+    every_kek(store, keyring, |id, wrapped| keyring.unwrap_kek(id, wrapped).is_ok()).await
+}
+
 /// Whether the newest root key wraps every KEK.
 ///
 /// # Errors
 /// If a record of the store does not open or parse.
 pub async fn is_rewrapped(store: &Store, keyring: &Keyring) -> Result<bool, KeyError> {
+    every_kek(store, keyring, |id, wrapped| keyring.is_newest(id, wrapped)).await
+}
+
+async fn every_kek(
+    store: &Store,
+    keyring: &Keyring,
+    is: impl Fn(&KekId<'_>, &[u8]) -> bool,
+) -> Result<bool, KeyError> {
     let mut after = None;
     loop {
         let (page, next) = versions(store, after).await?;
         for found in page {
             let destroyed = records::state(found.record.state)? == KeyVersionState::Destroyed;
-            if !destroyed && !keyring.is_newest(&found.id(keyring), &found.record.wrapped) {
+            if !destroyed && !is(&found.id(keyring), &found.record.wrapped) {
                 return Ok(false);
             }
         }

@@ -29,6 +29,6 @@ pub use failure::{ServeError, ServeErrorKind, boot_kind, keyring_kind};
 pub use health::{Readiness, with_health, with_reflection};
 pub use refusal::CallRefusal;
 pub use root::{ask, new_provider, open_with, provider};
-pub use run::{engine_settings, installation, run};
+pub use run::{check_backend, engine_settings, installation, run};
 pub use runtime::runtime;
 pub use services::Services;

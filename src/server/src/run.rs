@@ -184,8 +184,12 @@ fn in_use_or(error: ServeError, config: &Config) -> ServeError {
     }
 }
 
-/// A log that goes on over a store in memory leaves the store on disk behind it for good.
-fn check_backend(config: &Config) -> Result<(), ServeError> {
+/// A log that goes on over a store in memory leaves the store on disk behind it for good, and a
+/// rotation of the root key would not see its keys.
+///
+/// # Errors
+/// `Backend` if the store is on disk and the configuration says memory.
+pub fn check_backend(config: &Config) -> Result<(), ServeError> {
     let store = config.state.store();
     match config.state.backend {
         Backend::Memory if !is_missing(&store) => Err(ServeError::Backend(store)),

@@ -184,6 +184,10 @@ pub async fn rotate(
     let mut opened = Opened::begin(task, Action::RootRotate, For::Serving).await?;
     let recipient = opened.keyring.recipient().to_owned();
     let resumed = opened.keyring.is_rotating();
+    // What the keyring does not open now, no other root key ever opens.
+    if !root::is_whole(&opened.store, &opened.keyring).await? {
+        return Err(KeyError::Corrupt("a KEK that the root key does not open").into());
+    }
     let verb = if resumed { "goes on" } else { "begins" };
     let note = format!("the rotation of the root key {verb}; recoverable by {recipient}");
     opened.record(KIND, Ok(&note), 0).await?;

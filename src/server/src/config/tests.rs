@@ -172,6 +172,7 @@ fn another(setting: &Setting) -> String {
         Kind::Text { .. } => "ANOTHER".to_owned(),
         Kind::Texts { .. } => format!("[{RECIPIENT:?}]"),
         Kind::Command { .. } => "[\"/a/program\", \"it\"]".to_owned(),
+        Kind::Texts { .. } => format!("[\"{RECIPIENT}\"]"),
     }
 }
 

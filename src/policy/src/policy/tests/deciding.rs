@@ -112,14 +112,22 @@ fn a_forbid_that_matches_is_named_rather_than_one_that_fails() {
     assert_eq!(short(&Wish::new(APP, Action::Encrypt).decided_by(&policy)), forbidden("never"));
 }
 
-/// What a local user may do to a stopped installation.
-const OFFLINE: &[Action] = &[
-    Action::RootDrill,
-    Action::RootRotate,
-    Action::RootRewrap,
-    Action::RestoreBackup,
-    Action::Repair,
-    Action::BackupDrill,
+/// What changes keys, partitions, backups and the policy.
+const MANAGED: &[Action] = &[
+    Action::CreateKey,
+    Action::RotateKey,
+    Action::UpdateKey,
+    Action::EnableKeyVersion,
+    Action::DisableKeyVersion,
+    Action::ScheduleDestroyKeyVersion,
+    Action::RestoreKeyVersion,
+    Action::RewrapDataKeys,
+    Action::CancelRewrapJob,
+    Action::ShredPartition,
+    Action::RestorePartition,
+    Action::ReopenPartition,
+    Action::ReloadPolicy,
+    Action::CreateBackup,
 ];
 
 #[test]
@@ -128,6 +136,8 @@ fn each_role_may_do_exactly_its_actions() {
     let policy = default_policy();
     // Recover is no call: a caller with a certificate cannot ask for it.
     type RulesOfRole<'a> = &'a [(&'a str, &'a [Action])];
+    const OBSERVE: &[Action] =
+        &[GetKey, GetRotationStatus, GetRewrapJob, ListKeys, GetPartition, GetStatus];
     let table: [(&str, RulesOfRole<'_>); 4] = [
         (
             APP,
@@ -136,49 +146,19 @@ fn each_role_may_do_exactly_its_actions() {
                 ("app-decrypt", &[Decrypt, BatchDecrypt, Recover]),
             ],
         ),
-        (
-            OPERATOR,
-            &[
-                (
-                    "operator-manage",
-                    &[
-                        CreateKey,
-                        RotateKey,
-                        UpdateKey,
-                        EnableKeyVersion,
-                        DisableKeyVersion,
-                        ScheduleDestroyKeyVersion,
-                        RestoreKeyVersion,
-                        RewrapDataKeys,
-                        CancelRewrapJob,
-                        ShredPartition,
-                        RestorePartition,
-                        ReopenPartition,
-                        ReloadPolicy,
-                        CreateBackup,
-                    ],
-                ),
-                (
-                    "operator-observe",
-                    &[GetKey, GetRotationStatus, GetRewrapJob, ListKeys, GetPartition, GetStatus],
-                ),
-            ],
-        ),
+        (OPERATOR, &[("operator-manage", MANAGED), ("operator-observe", OBSERVE)]),
         (
             AUDITOR,
-            &[
-                ("auditor-audit", &[QueryAuditEvents, GetCheckpoint]),
-                (
-                    "auditor-observe",
-                    &[GetKey, GetRotationStatus, GetRewrapJob, ListKeys, GetPartition, GetStatus],
-                ),
-            ],
+            &[("auditor-audit", &[QueryAuditEvents, GetCheckpoint]), ("auditor-observe", OBSERVE)],
         ),
         (
             "local:1000",
             &[
                 ("recover-offline", &[Recover]),
-                ("offline", OFFLINE),
+                (
+                    "offline",
+                    &[RootDrill, RootRotate, RootRewrap, RestoreBackup, Repair, BackupDrill],
+                ),
                 ("backup-offline", &[CreateBackup]),
             ],
         ),
