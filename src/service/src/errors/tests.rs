@@ -253,9 +253,16 @@ fn a_caller_reads_no_path_of_the_sidecar_s_machine() {
 #[test]
 fn waiting_is_advised_only_where_it_helps() {
     for cause in causes() {
-        let helps =
-            ["AUDIT_BUSY", "QUERY_BUSY", "STORE_BUSY", "AUDIT_UNAVAILABLE", "CONFLICT", "STOPPING"]
-                .contains(&cause.reason());
+        let helps = [
+            "AUDIT_BUSY",
+            "QUERY_BUSY",
+            "STORE_BUSY",
+            "AUDIT_UNAVAILABLE",
+            "STORE_COPY_UNAVAILABLE",
+            "CONFLICT",
+            "STOPPING",
+        ]
+        .contains(&cause.reason());
         let status = status(&Refusal { cause: cause.clone(), event: None });
         assert_eq!(status.get_details_retry_info().is_some(), helps, "{cause:?}");
     }
