@@ -20,10 +20,10 @@ fn text(path: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
-/// Everything that can go wrong.
-fn causes() -> Vec<RefusalCause> {
+/// Everything that can go wrong with keys.
+fn of_keys() -> Vec<KeyError> {
     let io = || "/var/lib/fieldseal/store/db".to_owned();
-    let keys = [
+    vec![
         KeyError::KeyNotFound,
         KeyError::KeyExists,
         KeyError::TooMany { what: "keys", limit: 10_000 },
@@ -67,7 +67,11 @@ fn causes() -> Vec<RefusalCause> {
         KeyError::Txn(TxnError::CopyUnavailable(io())),
         KeyError::Txn(TxnError::Store(StoreError::Corrupt(io()))),
         KeyError::Txn(TxnError::Store(StoreError::Io(io()))),
-    ];
+    ]
+}
+
+/// Everything that can go wrong.
+fn causes() -> Vec<RefusalCause> {
     // The longest sentence about an input is shorter than this.
     let malformed =
         MalformedReason::ALL.iter().map(|reason| Malformed::new(*reason, "x".repeat(200)));
@@ -97,7 +101,7 @@ fn causes() -> Vec<RefusalCause> {
     ];
     causes.extend(backups.into_iter().map(RefusalCause::from));
     causes.extend(malformed.map(RefusalCause::from));
-    causes.extend(keys.map(RefusalCause::from));
+    causes.extend(of_keys().into_iter().map(RefusalCause::from));
     causes
 }
 
