@@ -12,12 +12,14 @@ use tonic::Status;
 use super::samples::{self, Sample, VALUE_BYTES, partition};
 use super::{connections, failed, joined};
 use crate::error::BenchError;
-use crate::load::{BATCH_ITEMS, KEY_ID, field, row, sealed, value};
+use crate::load::{KEY_ID, field, row, sealed, value};
 use crate::process::Server;
 use crate::ratios::tell;
 
 /// Batches on their way.
-const CALLERS: usize = 4;
+const CALLERS: usize = 16;
+/// Values of a batch: few enough for a slow disk to make their data keys within a call's deadline.
+const BATCH: u64 = 100;
 /// How many values are kept to be opened later.
 const KEPT: u64 = 40_000;
 
@@ -41,11 +43,11 @@ pub(super) async fn fill(
         tokio::spawn(async move {
             let mut kept = Vec::new();
             loop {
-                let from = next.fetch_add(BATCH_ITEMS as u64, Ordering::Relaxed);
+                let from = next.fetch_add(BATCH, Ordering::Relaxed);
                 if from >= count {
                     return Ok::<_, Status>(kept);
                 }
-                let to = count.min(from + BATCH_ITEMS as u64);
+                let to = count.min(from + BATCH);
                 batch(&mut calls, from..to, count.div_ceil(KEPT), &mut kept).await?;
                 if from.is_multiple_of(50_000) {
                     tell(&format!("{from} data keys after {:.0?}", begun.elapsed()));
