@@ -8,6 +8,7 @@ use std::time::Instant;
 use fieldseal_api::v1;
 use serde_json::Value;
 
+use crate::backup::Backed;
 use crate::installation::{Installation, place};
 use crate::probes::{sample, scrape};
 use crate::process::{ended, program, refused, text};
@@ -240,6 +241,29 @@ fn the_commands_of_the_document_run_in_their_order() {
     assert_eq!(opened(&installation, "tenant-17", &old), refused(6, "PARTITION_SHREDDED"));
     let new = sealed(&installation, "tenant-17");
     assert_eq!(opened(&installation, "tenant-17", &new).0, 0);
+}
+
+#[test]
+fn a_receipt_names_the_backups_that_still_hold_the_data_keys() {
+    let backed = Backed::configured(|at| {
+        at.set("shred_window_least_hours = 24", "shred_window_least_hours = 0");
+    });
+    backed.seal("ada", "ada@example.com");
+    let with_them = backed.back_up();
+    let now = shred("shred", &["--confirm", "customer-pii", "--window-hours", "0"]);
+    backed.at.json("ops", &now);
+    until_there_is_a_receipt(&backed.at, "ada");
+    // One that is made afterwards has nothing of them.
+    backed.back_up();
+    let shown = until_there_is_a_receipt(&backed.at, "ada");
+    let signed = shown["shred_receipt"]["receipt"].as_str().unwrap();
+    let statement: Value = serde_json::from_str(signed).unwrap();
+    let backups = statement["backups"].as_array().unwrap();
+    assert_eq!(backups.len(), 1, "{statement}");
+    let file = with_them.file_name().unwrap().to_str().unwrap();
+    assert!(file.starts_with(backups[0]["name"].as_str().unwrap()), "{file}: {statement}");
+    let until = |name: &str| backups[0][name].as_str().unwrap().to_owned();
+    assert!(until("expires_at") > until("created_at"), "{statement}");
 }
 
 /// The job that erases runs by itself.

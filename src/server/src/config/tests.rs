@@ -172,7 +172,6 @@ fn another(setting: &Setting) -> String {
         Kind::Text { .. } => "ANOTHER".to_owned(),
         Kind::Texts { .. } => format!("[{RECIPIENT:?}]"),
         Kind::Command { .. } => "[\"/a/program\", \"it\"]".to_owned(),
-        Kind::Texts { .. } => format!("[\"{RECIPIENT}\"]"),
     }
 }
 
