@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::time::Instant;
 
 use crate::installation::{Installation, place};
 use crate::process::{PATIENCE, ended, event, refused, text};
@@ -234,8 +235,17 @@ fn a_scrape_shows_what_the_document_lists_and_the_other_way_round() {
     let installation = Installation::with_key();
     let sealed = installation.ok("app", &place("encrypt", &["--row", "1"]), b"a");
     installation.ok("app", &place("decrypt", &["--row", "1"]), &sealed);
-    let expected = documented();
+    let mut expected = documented();
     assert!(expected.len() > 20, "the table is not read any more: {expected:?}");
+    for without in ["fieldseal_backup_age_seconds", "fieldseal_store_copy_ok"] {
+        assert!(expected.remove(without).is_some(), "{without}: here is no backup and no copy");
+    }
+    // The first scrub and the first generation are made beside the calls.
+    let both = ["fieldseal_store_scrub_age_seconds", "fieldseal_store_generation_age_seconds"];
+    let begun = Instant::now();
+    while !both.iter().all(|name| get_as(&installation, "/metrics", "*/*").1.contains(name)) {
+        assert!(begun.elapsed() < PATIENCE, "no scrub or no generation");
+    }
     for accept in ["*/*", OPENMETRICS] {
         let (status, metrics) = get_as(&installation, "/metrics", accept);
         assert_eq!(status, 200);
