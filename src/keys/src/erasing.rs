@@ -71,6 +71,10 @@ impl Inner {
             }
             self.forget_partition(of, &ids);
             if left.is_empty() {
+                // A call that began before may have read a data key that is gone by now: it has to
+                // find the partition closed, or its data key would be remembered as one to use.
+                self.eras.turn().await;
+                self.forget_partition(of, &ids);
                 self.partitions.forget(of);
                 return Ok(());
             }

@@ -76,7 +76,8 @@ impl PartitionCells {
         }
     }
 
-    /// The partition has no data key any more. Whoever still held one of them finds it closed.
+    /// The partition has no data key any more, and the calls are over that could have read one from
+    /// the store. Whoever still held one of them finds it closed.
     pub(crate) fn forget(&self, of: &PartitionOf) {
         self.0.lock().closed.remove(of);
     }

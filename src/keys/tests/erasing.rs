@@ -170,6 +170,39 @@ fn change() -> KeyChange {
     }
 }
 
+fn of_ada() -> PartitionChange {
+    PartitionChange {
+        key: field().key,
+        partition: ada(),
+        default_partition: false,
+        window: None,
+        request_id: None,
+        validate_only: false,
+        reason: AccessReason::default(),
+    }
+}
+
+/// Makes the key, and so many data keys of the partition, each under a version of its own.
+async fn make_data_keys(keys: &Keys, count: u64) {
+    keys.create(&permit(Action::CreateKey), change()).await.unwrap();
+    for made in 0..count {
+        if made > 0 {
+            keys.rotate(&permit(Action::RotateKey), change()).await.unwrap();
+        }
+        let (permit, reason) = (permit(Action::Encrypt), AccessReason::default());
+        keys.sealer(&permit, Action::Encrypt, &reason, &field(), &ada(), 1).await.unwrap();
+    }
+}
+
+/// How many data keys each event of this kind names, the oldest first.
+fn named_in(journal: &Journal, kind: Kind) -> Vec<u64> {
+    let size = journal.checkpoint().tree_size;
+    let all = PageLimit { events: 10_000, bytes: usize::MAX };
+    let page = journal.reader().page(&Query::default(), all, size, "").unwrap();
+    let of_kind = page.events.iter().filter(|event| event.kind == Some(kind));
+    of_kind.map(|event| event.data_keys).collect()
+}
+
 async fn state(keys: &Keys) -> PartitionState {
     let permit = permit(Action::GetPartition);
     keys.view_partition(&permit, &field().key, &ada()).await.unwrap().state
@@ -181,24 +214,8 @@ async fn an_erasure_that_is_cut_off_goes_on_and_counts_each_data_key_once() {
     let mut running = place.start().await;
     let keys = running.keys.clone();
     let fill = async {
-        keys.create(&permit(Action::CreateKey), change()).await.unwrap();
-        for made in 0..DATA_KEYS {
-            if made > 0 {
-                keys.rotate(&permit(Action::RotateKey), change()).await.unwrap();
-            }
-            let (permit, reason) = (permit(Action::Encrypt), AccessReason::default());
-            keys.sealer(&permit, Action::Encrypt, &reason, &field(), &ada(), 1).await.unwrap();
-        }
-        let shred = PartitionChange {
-            key: field().key,
-            partition: ada(),
-            default_partition: false,
-            window: None,
-            request_id: None,
-            validate_only: false,
-            reason: AccessReason::default(),
-        };
-        keys.shred_partition(&permit(Action::ShredPartition), shred).await.unwrap();
+        make_data_keys(&keys, DATA_KEYS).await;
+        keys.shred_partition(&permit(Action::ShredPartition), of_ada()).await.unwrap();
     };
     running.with_relay(fill).await;
     assert_eq!(place.data_keys() as u64, DATA_KEYS);
@@ -232,5 +249,40 @@ async fn an_erasure_that_is_cut_off_goes_on_and_counts_each_data_key_once() {
     assert_eq!(reader.record_of(first.revision).unwrap().map(|at| at < size), Some(true));
     // Counts and data keys agree.
     assert_eq!(keys.scrub().await.unwrap().findings(), 0);
+    running.kill().await;
+}
+
+/// A decrypt may have read a data key's record just before that left the store. Were the partition's
+/// state forgotten while it goes on, it would take the partition for an open one.
+#[tokio::test]
+async fn a_partition_stays_closed_until_the_calls_that_began_before_its_erasure_are_over() {
+    let place = Place::new();
+    let mut running = place.start().await;
+    let (keys, journal) = (running.keys.clone(), running.journal.clone());
+    let work = async {
+        make_data_keys(&keys, 1).await;
+        keys.shred_partition(&permit(Action::ShredPartition), of_ada()).await.unwrap();
+        place.clock.advance(Duration::from_secs(8 * 24 * 3600));
+        let reading = keys.enter();
+        let erasing = tokio::spawn({
+            let keys = keys.clone();
+            async move { keys.run_due().await }
+        });
+        while named_in(&journal, Kind::PartitionErased).is_empty() {
+            tokio::task::yield_now().await;
+        }
+        // Whatever follows the record without waiting for anybody happens now.
+        for _ in 0..1000 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!((place.data_keys(), state(&keys).await), (0, PartitionState::Erased));
+        assert!(!erasing.is_finished());
+        assert_eq!(keys.statistics().partitions_shredding, 1, "still closed in memory");
+        drop(reading);
+        erasing.await.unwrap();
+        assert_eq!(keys.statistics().partitions_shredding, 0);
+    };
+    running.with_relay(work).await;
+    drop((keys, journal));
     running.kill().await;
 }
