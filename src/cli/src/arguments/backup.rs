@@ -130,6 +130,9 @@ pub(crate) struct BackupPruneArguments {
     /// Show what would be removed, and remove nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// The last part of the directory's path, to confirm that more than three go at once
+    #[arg(long, value_name = "NAME")]
+    pub confirm: Option<String>,
 }
 
 #[derive(Debug, Args)]
