@@ -353,7 +353,7 @@ fn failure(error: &BackupError) -> Failure {
     match error {
         BackupError::WithoutLog => failure.advise(
             "name the log that survived with --log DIR; if it is lost too, --without-log NAME \
-             begins a new one of that name",
+             --public-key FILE begins a new one of that name",
         ),
         BackupError::NotEmpty(_) | BackupError::Living(_) => {
             failure.advise("name a new directory with --into; nothing was changed")
