@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 use crate::arguments::{
     BackupCommand, BackupCreateArguments, BackupPlace, BackupPruneArguments, BackupVerifyArguments,
 };
+use crate::confirm;
 use crate::connection;
 use crate::failure::{Exit, Failure};
 use crate::keys::event;
@@ -221,8 +222,12 @@ fn prune(arguments: &BackupPruneArguments, output: &Output) -> Result<(), Failur
         (None, None) => return Err(Failure::usage("ARGUMENT_MISSING", "name --public-key")),
     };
     let dry = arguments.dry_run;
-    let pruned = backup::prune(&directory, &key, SystemClock.now(), dry);
-    let pruned = pruned.map_err(|e| failure(&e))?;
+    let now = SystemClock.now();
+    let over = backup::prune(&directory, &key, now, true).map_err(|e| failure(&e))?;
+    if !dry {
+        confirm_many(over.removed.len(), &directory, arguments.confirm.as_deref())?;
+    }
+    let pruned = backup::prune(&directory, &key, now, dry).map_err(|e| failure(&e))?;
     output.show(
         || {
             let names = |all: &[Manifest]| all.iter().map(|m| m.name.clone()).collect::<Vec<_>>();
@@ -244,6 +249,24 @@ fn prune(arguments: &BackupPruneArguments, output: &Output) -> Result<(), Failur
             text + &format!("{kept} kept, {} {verb}\n", pruned.removed.len())
         },
     )
+}
+
+/// Backups that are removed at once without a question: a clock that is years ahead makes all of them
+/// look over.
+const UNASKED: usize = 3;
+
+fn confirm_many(removed: usize, directory: &Path, given: Option<&str>) -> Result<(), Failure> {
+    if removed <= UNASKED {
+        return Ok(());
+    }
+    let whole = directory.canonicalize();
+    let whole = whole.map_err(|e| Failure::io("cannot find", directory, &e))?;
+    let name = whole.file_name().unwrap_or(whole.as_os_str()).to_string_lossy();
+    let what = format!(
+        "{} go for good, by this machine's clock: look at it, and at --dry-run, first",
+        counted(removed as u64, "backup")
+    );
+    confirm::by_name(&name, given, &what)
 }
 
 fn directory(place: &BackupPlace) -> Result<PathBuf, Failure> {
@@ -330,7 +353,7 @@ fn failure(error: &BackupError) -> Failure {
     match error {
         BackupError::WithoutLog => failure.advise(
             "name the log that survived with --log DIR; if it is lost too, --without-log NAME \
-             begins a new one of that name",
+             --public-key FILE begins a new one of that name",
         ),
         BackupError::NotEmpty(_) | BackupError::Living(_) => {
             failure.advise("name a new directory with --into; nothing was changed")
@@ -355,5 +378,21 @@ fn booted(error: &BootError) -> Failure {
              is taken from a stopped one",
         ),
         _ => failure,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_backups_go_only_by_the_name_of_their_directory() {
+        let parent = tempfile::tempdir().unwrap();
+        let directory = parent.path().join("nightly");
+        std::fs::create_dir(&directory).unwrap();
+        assert!(confirm_many(UNASKED, &directory, None).is_ok());
+        let refused = confirm_many(UNASKED + 1, &directory, Some("other")).unwrap_err();
+        assert_eq!(refused.reason(), "CONFIRMATION_REQUIRED");
+        assert!(confirm_many(UNASKED + 1, &directory, Some("nightly")).is_ok());
     }
 }

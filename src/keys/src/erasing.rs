@@ -19,14 +19,16 @@ use crate::shredding::IDS_IN_A_RECORD;
 const REMOVED_AT_ONCE: usize = 40;
 
 impl Inner {
-    /// Erases every partition whose window is over.
+    /// Erases every partition whose window is over. First the log gets what it lacks of shreds that
+    /// were cut off.
     pub(crate) async fn erase_due(&self) -> Result<(), KeyError> {
+        let logged = self.log_what_was_cut_off().await;
         let now = self.seen.now();
         let due = self.partitions.waiting().into_iter().filter(|(_, due)| *due <= now);
         for (of, _) in due {
             self.erase(&of).await?;
         }
-        Ok(())
+        logged
     }
 
     /// Removes the data keys of a partition, the newest first. The partition's record names the next
@@ -71,6 +73,10 @@ impl Inner {
             }
             self.forget_partition(of, &ids);
             if left.is_empty() {
+                // A call that began before may have read a data key that is gone by now: it has to
+                // find the partition closed, or its data key would be remembered as one to use.
+                self.eras.turn().await;
+                self.forget_partition(of, &ids);
                 self.partitions.forget(of);
                 return Ok(());
             }
@@ -106,6 +112,8 @@ impl Inner {
             shredded_at: if is_over { 0 } else { before.shredded_at },
             due: if is_over { 0 } else { before.due },
             erased: Some(erased),
+            // The erasure names them.
+            unlogged: 0,
             ..before.clone()
         }
     }

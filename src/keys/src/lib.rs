@@ -37,6 +37,7 @@ mod sealing;
 mod seen;
 mod settings;
 mod shredding;
+mod unlogged;
 mod usage;
 mod version_state;
 mod view;

@@ -37,6 +37,8 @@ struct Cells {
     /// Shredded, and when its data keys are erased: on the installation's clock.
     closed: HashMap<PartitionOf, (Arc<PartitionCell>, Duration)>,
     purge_at: usize,
+    /// The log may not name all data keys of these in what happened to them.
+    unlogged: Vec<PartitionOf>,
 }
 
 impl PartitionCells {
@@ -76,9 +78,20 @@ impl PartitionCells {
         }
     }
 
-    /// The partition has no data key any more. Whoever still held one of them finds it closed.
+    /// The partition has no data key any more, and the calls are over that could have read one from
+    /// the store. Whoever still held one of them finds it closed.
     pub(crate) fn forget(&self, of: &PartitionOf) {
         self.0.lock().closed.remove(of);
+    }
+
+    /// The log may not name all data keys of this partition yet.
+    pub(crate) fn note_unlogged(&self, of: PartitionOf) {
+        self.0.lock().unlogged.push(of);
+    }
+
+    /// What was noted so, for once.
+    pub(crate) fn take_unlogged(&self) -> Vec<PartitionOf> {
+        std::mem::take(&mut self.0.lock().unlogged)
     }
 
     pub(crate) fn is_closed(&self, of: &PartitionOf) -> bool {

@@ -134,6 +134,10 @@ pub(crate) struct PartitionRecord {
     /// The last time that it was erased. It stays when the partition is opened anew.
     #[prost(message, optional, tag = "8")]
     pub(crate) erased: Option<ErasedRecord>,
+    /// How many of its data keys, the oldest, the log has yet to name for what made the state: a
+    /// record of the log has room for so many only.
+    #[prost(uint64, tag = "9")]
+    pub(crate) unlogged: u64,
 }
 
 /// What a partition keeps of its data keys that were erased.

@@ -26,7 +26,7 @@ pub(crate) const LONGEST_WINDOW: Duration = Duration::from_secs(90 * 24 * 3600);
 /// Ids of data keys in one record of the log.
 pub(crate) const IDS_IN_A_RECORD: usize = 512;
 /// How often a lost race for a partition is tried again.
-const ATTEMPTS: usize = 8;
+pub(crate) const ATTEMPTS: usize = 8;
 /// How many records one page of a scan has.
 const PAGE: usize = 256;
 
@@ -148,7 +148,10 @@ pub(crate) async fn load(store: &Store) -> Result<PartitionCells, KeyError> {
             let key = KeyName::parse(&record.key).map_err(|_| KeyError::Corrupt(WHAT))?;
             let partition = Partition::parse(&record.partition);
             let partition = partition.map_err(|_| KeyError::Corrupt(WHAT))?;
-            cells.close(PartitionOf { key, partition }, Duration::from_nanos(record.due));
+            let of = PartitionOf { key, partition };
+            // Whether its shred was cut off, its record says: the first time that due things are done.
+            cells.note_unlogged(of.clone());
+            cells.close(of, Duration::from_nanos(record.due));
         }
         after = page.next;
         if after.is_none() {
@@ -225,13 +228,14 @@ impl Inner {
             return Ok(PartitionChanged { partition, receipt: None });
         }
         let at = self.clock.now();
-        let ids = |facts: &[DataKeyFacts]| facts.iter().map(|f| f.key_id).collect::<Vec<_>>();
-        let (first, rest) = next.chain.split_at(next.chain.len().min(IDS_IN_A_RECORD));
+        let ids: Vec<KeyId> = next.chain.iter().map(|facts| facts.key_id).collect();
+        let (first, rest) = ids.split_at(ids.len().min(IDS_IN_A_RECORD));
+        let record = PartitionRecord { unlogged: rest.len() as u64, ..next.record.clone() };
         let by = ChangedBy::Caller(permit, &change.reason);
-        let event = self.partition_event(by, next.kind, &of, &ids(first));
+        let event = self.partition_event(by, next.kind, &of, first);
         let fill = |txn: Txn| {
             let path = self.partition_path(&of);
-            let txn = txn.at(path.clone(), found.revision).put(path, next.record.encode_to_vec());
+            let txn = txn.at(path.clone(), found.revision).put(path, record.encode_to_vec());
             let txn = match next.kind {
                 Kind::PartitionShredded => {
                     let pending = pending_record(&of, &next.record).encode_to_vec();
@@ -241,18 +245,14 @@ impl Inner {
             };
             request.answer(txn, at, &Done {})
         };
-        let mut committed = self.ledger.commit(event, fill).await?;
-        let receipt = committed.receipt.clone();
-        self.publish_partition(&next, &of, &ids(&next.chain)).await;
-        for more in rest.chunks(IDS_IN_A_RECORD) {
-            let by = ChangedBy::Caller(permit, &change.reason);
-            let event = self.partition_event(by, next.kind, &of, &ids(more));
-            let (path, record) = (self.partition_path(&of), next.record.encode_to_vec());
-            let revision = committed.revision;
-            committed = self
-                .ledger
-                .commit(event, |txn| txn.at(path.clone(), revision).put(path, record))
-                .await?;
+        let receipt = self.ledger.commit(event, fill).await?.receipt;
+        self.publish_partition(&next, &of, &ids).await;
+        if !rest.is_empty()
+            && let Err(error) = self.log_rest(by, &of).await
+        {
+            // The change took effect and is on record; what is left is logged when things are due.
+            tracing::error!(event = "job_failed", job = "shred", %error, "tried again later");
+            self.partitions.note_unlogged(of);
         }
         Ok(PartitionChanged { partition, receipt: Some(receipt) })
     }

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fieldseal_audit::{Identity, Journal, Kind, PageLimit, Query};
+use fieldseal_audit::{ChangeEvent, ChangedBy, Identity, Journal, Kind, PageLimit, Query};
 use fieldseal_crypto::ServiceKeyKind;
 use fieldseal_crypto::record::{AnchorKey, PathKey, StorageKey};
 use fieldseal_crypto::signing::LogSigningKey;
@@ -16,12 +16,13 @@ use fieldseal_model::{
     Table, Timestamp,
 };
 use fieldseal_policy::{Permit, Policy, Request, Role};
-use fieldseal_store::{BackendSettings, MemoryDisk, OutboxEntry, Secrets, Store};
+use fieldseal_store::{BackendSettings, MemoryDisk, OutboxEntry, Secrets, Store, Txn};
 use tokio::sync::mpsc;
 
 /// More than two transactions remove.
 const DATA_KEYS: u64 = 90;
 const DATA_KEY_CLASS: u8 = 5;
+const PARTITION: fieldseal_store::Kind = fieldseal_store::Kind::new(4);
 
 struct Place {
     dir: tempfile::TempDir,
@@ -170,6 +171,40 @@ fn change() -> KeyChange {
     }
 }
 
+fn of_ada() -> PartitionChange {
+    PartitionChange {
+        key: field().key,
+        partition: ada(),
+        default_partition: false,
+        window: None,
+        request_id: None,
+        validate_only: false,
+        reason: AccessReason::default(),
+    }
+}
+
+/// Makes the key, and so many data keys of the partition, each under a version of its own.
+async fn make_data_keys(keys: &Keys, count: u64) {
+    keys.create(&permit(Action::CreateKey), change()).await.unwrap();
+    for made in 0..count {
+        if made > 0 {
+            keys.rotate(&permit(Action::RotateKey), change()).await.unwrap();
+        }
+        let (permit, reason) = (permit(Action::Encrypt), AccessReason::default());
+        keys.sealer(&permit, Action::Encrypt, &reason, &field(), &ada(), 1).await.unwrap();
+    }
+}
+
+/// How many data keys each event of this kind names, the oldest first.
+fn named_in(journal: &Journal, kind: Kind) -> Vec<u64> {
+    let size = journal.checkpoint().tree_size;
+    let all = PageLimit { events: 10_000, bytes: usize::MAX };
+    let page = journal.reader().page(&Query::default(), all, size, "").unwrap();
+    // A page begins with the newest.
+    let of_kind = page.events.iter().rev().filter(|event| event.kind == Some(kind));
+    of_kind.map(|event| event.data_keys).collect()
+}
+
 async fn state(keys: &Keys) -> PartitionState {
     let permit = permit(Action::GetPartition);
     keys.view_partition(&permit, &field().key, &ada()).await.unwrap().state
@@ -181,24 +216,8 @@ async fn an_erasure_that_is_cut_off_goes_on_and_counts_each_data_key_once() {
     let mut running = place.start().await;
     let keys = running.keys.clone();
     let fill = async {
-        keys.create(&permit(Action::CreateKey), change()).await.unwrap();
-        for made in 0..DATA_KEYS {
-            if made > 0 {
-                keys.rotate(&permit(Action::RotateKey), change()).await.unwrap();
-            }
-            let (permit, reason) = (permit(Action::Encrypt), AccessReason::default());
-            keys.sealer(&permit, Action::Encrypt, &reason, &field(), &ada(), 1).await.unwrap();
-        }
-        let shred = PartitionChange {
-            key: field().key,
-            partition: ada(),
-            default_partition: false,
-            window: None,
-            request_id: None,
-            validate_only: false,
-            reason: AccessReason::default(),
-        };
-        keys.shred_partition(&permit(Action::ShredPartition), shred).await.unwrap();
+        make_data_keys(&keys, DATA_KEYS).await;
+        keys.shred_partition(&permit(Action::ShredPartition), of_ada()).await.unwrap();
     };
     running.with_relay(fill).await;
     assert_eq!(place.data_keys() as u64, DATA_KEYS);
@@ -233,4 +252,95 @@ async fn an_erasure_that_is_cut_off_goes_on_and_counts_each_data_key_once() {
     // Counts and data keys agree.
     assert_eq!(keys.scrub().await.unwrap().findings(), 0);
     running.kill().await;
+}
+
+/// A decrypt may have read a data key's record just before that left the store. Were the partition's
+/// state forgotten while it goes on, it would take the partition for an open one.
+#[tokio::test]
+async fn a_partition_stays_closed_until_the_calls_that_began_before_its_erasure_are_over() {
+    let place = Place::new();
+    let mut running = place.start().await;
+    let (keys, journal) = (running.keys.clone(), running.journal.clone());
+    let work = async {
+        make_data_keys(&keys, 1).await;
+        keys.shred_partition(&permit(Action::ShredPartition), of_ada()).await.unwrap();
+        place.clock.advance(Duration::from_secs(8 * 24 * 3600));
+        let reading = keys.enter();
+        let erasing = tokio::spawn({
+            let keys = keys.clone();
+            async move { keys.run_due().await }
+        });
+        while named_in(&journal, Kind::PartitionErased).is_empty() {
+            tokio::task::yield_now().await;
+        }
+        // Whatever follows the record without waiting for anybody happens now.
+        for _ in 0..1000 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!((place.data_keys(), state(&keys).await), (0, PartitionState::Erased));
+        assert!(!erasing.is_finished());
+        assert_eq!(keys.statistics().partitions_shredding, 1, "still closed in memory");
+        drop(reading);
+        erasing.await.unwrap();
+        assert_eq!(keys.statistics().partitions_shredding, 0);
+    };
+    running.with_relay(work).await;
+    drop((keys, journal));
+    running.kill().await;
+}
+
+/// More data keys than one record of the log names: the rest follows, though a rewrap writes to the
+/// partition in between, and though the process ends in between.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_names_every_data_key_of_a_shred_whatever_comes_between_its_records() {
+    const DATA_KEYS: u64 = 512 + 8;
+    let place = Place::new();
+    let mut running = place.start().await;
+    let keys = running.keys.clone();
+    running.with_relay(make_data_keys(&keys, DATA_KEYS)).await;
+    let shred = |keys: Keys| async move {
+        keys.shred_partition(&permit(Action::ShredPartition), of_ada()).await
+    };
+    let shredding = tokio::spawn(shred(keys.clone()));
+    let first = running.events.recv().await.unwrap();
+    write_again(&running.store).await;
+    running.to_ledger.send(first).unwrap();
+    let changed = running.with_relay(shredding).await.unwrap().unwrap();
+    assert!(changed.receipt.is_some());
+    assert_eq!(named_in(&running.journal, Kind::PartitionShredded), [512, 8]);
+    let restored = permit(Action::RestorePartition);
+    running.with_relay(keys.restore_partition(&restored, of_ada())).await.unwrap();
+    assert_eq!(named_in(&running.journal, Kind::PartitionRestored), [512, 8]);
+
+    let shredding = tokio::spawn(shred(keys.clone()));
+    let _in_the_store = running.events.recv().await.unwrap();
+    drop(keys);
+    running.kill().await;
+    assert!(shredding.await.unwrap().is_err(), "nobody was told that it is done");
+    let mut running = place.start().await;
+    let keys = running.keys.clone();
+    assert_eq!(named_in(&running.journal, Kind::PartitionShredded), [512, 8, 512]);
+    for _ in 0..2 {
+        running.with_relay(keys.run_due()).await;
+        assert_eq!(named_in(&running.journal, Kind::PartitionShredded), [512, 8, 512, 8]);
+    }
+    assert_eq!(state(&keys).await, PartitionState::Shredding);
+    drop(keys);
+    running.kill().await;
+}
+
+/// Writes the partition's record as it is, as a rewrap does.
+async fn write_again(store: &Store) {
+    let key = field().key;
+    let parts = [key.as_str().as_bytes(), b"ada".as_slice()];
+    let path = store.path(PARTITION, &parts);
+    let found = store.get(&path).await.unwrap().unwrap();
+    let event = ChangeEvent::new(
+        ChangedBy::Itself(Action::RewrapDataKeys, "test"),
+        Timestamp::from_unix_nanos(1_700_000_000_000_000_000),
+        Kind::DataKeysRewrapped,
+        Some(&key),
+    );
+    let txn = Txn::new(Box::new(move |revision, anchor| event.encode(revision, anchor)));
+    store.txn(txn.at(path.clone(), found.revision).put(path, found.value.to_vec())).await.unwrap();
 }

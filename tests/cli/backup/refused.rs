@@ -99,8 +99,14 @@ fn a_restore_is_refused_over_what_is_there_and_with_what_does_not_belong() {
     assert!(!Path::new(&backed.at.path("new")).exists(), "nothing was left");
 
     // Forced by name, and the name is another one.
-    assert_eq!(refused(&backed, &["--into", "new", "--without-log", "main"]), "RESTORE_LOG_NAME");
-    let restored = backed.restored(name, &["--into", "new", "--without-log", "second"]);
+    let without = |name, key| ["--into", "new", "--without-log", name, "--public-key", key];
+    assert_eq!(refused(&backed, &without("main", &key)), "RESTORE_LOG_NAME");
+    // Whose backup it is, nothing in it says: the log's public key does.
+    assert_eq!(refused(&backed, &without("second", &key)[..4]), "ARGUMENT_MISSING");
+    let others = format!("{foreign}/log.pub");
+    assert_eq!(refused(&backed, &without("second", &others)), "BACKUP_FOREIGN");
+    assert!(!Path::new(&backed.at.path("new")).exists(), "nothing was left");
+    let restored = backed.restored(name, &without("second", &key));
     assert_eq!(restored["without_log"], "second");
     std::fs::rename(backed.at.home().join("state"), backed.at.path("first")).unwrap();
     std::fs::rename(backed.at.path("new"), backed.at.home().join("state")).unwrap();

@@ -106,6 +106,9 @@ pub(crate) struct BackupRestoreArguments {
     /// destroyed or shredded since the backup
     #[arg(long, value_name = "NAME", group = "what_came_later")]
     pub without_log: Option<String>,
+    /// With --without-log: the lost log's public key (log.pub), kept elsewhere, says whose backup it is
+    #[arg(long, value_name = "PATH", conflicts_with = "log")]
+    pub public_key: Option<PathBuf>,
     /// The copy of the store that survived (store.copy): nothing that was acknowledged is lost
     #[arg(long, value_name = "PATH")]
     pub copy: Option<PathBuf>,
@@ -130,6 +133,9 @@ pub(crate) struct BackupPruneArguments {
     /// Show what would be removed, and remove nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// The last part of the directory's path, to confirm that more than three go at once
+    #[arg(long, value_name = "NAME")]
+    pub confirm: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use fieldseal_audit::verify::LogKey;
 use fieldseal_engine::StoreBackend;
 use fieldseal_engine::backup::{self, BackupError, LogSource, Restore, Restored};
 use fieldseal_keys::keyring::{self, Keyring, KeyringError};
@@ -10,7 +11,7 @@ use fieldseal_model::SystemClock;
 use fieldseal_server::Config;
 use serde_json::json;
 
-use super::{access, config, failure, local, open_keyring, rows};
+use super::{access, config, failure, local, open_keyring, public_key, rows};
 use crate::arguments::BackupRestoreArguments;
 use crate::connection::quoted_path;
 use crate::failure::Failure;
@@ -29,7 +30,9 @@ pub(super) async fn run(arguments: BackupRestoreArguments, output: &Output) -> R
     }
     let log = match (&arguments.log, &arguments.without_log) {
         (Some(directory), _) => LogSource::Surviving(directory.clone()),
-        (None, Some(name)) => LogSource::Lost(name.clone()),
+        (None, Some(name)) => {
+            LogSource::Lost { instance: name.clone(), key: Some(key(&arguments)?) }
+        }
         (None, None) => return Err(failure(&BackupError::WithoutLog)),
     };
     let unlock = access::needed(&arguments.unlock).await?;
@@ -37,7 +40,7 @@ pub(super) async fn run(arguments: BackupRestoreArguments, output: &Output) -> R
     settings.store = StoreBackend::Sled(config.state.store());
     settings.backup = None;
     settings.copy = None;
-    if let LogSource::Lost(name) = &log {
+    if let LogSource::Lost { instance: name, .. } = &log {
         settings.instance = instance(name)?;
     }
     let plan = Restore {
@@ -54,6 +57,17 @@ pub(super) async fn run(arguments: BackupRestoreArguments, output: &Output) -> R
     let restored = backup::restore(plan, Arc::new(SystemClock), open).await;
     let restored = restored.map_err(|e| failure(&e))?;
     show(&arguments, &into, &restored, output)
+}
+
+/// The public key of the lost log: whoever can write to the place of the backups could hand over one
+/// of an installation of his own, and nothing in it would tell.
+fn key(arguments: &BackupRestoreArguments) -> Result<LogKey, Failure> {
+    let key = arguments.public_key.as_deref().ok_or_else(|| {
+        let what =
+            "--without-log needs --public-key, the lost log's log.pub that was kept elsewhere";
+        Failure::usage("ARGUMENT_MISSING", what)
+    });
+    public_key(key?)
 }
 
 /// With --dry-run, everything is done in a place that goes away.

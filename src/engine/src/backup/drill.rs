@@ -74,7 +74,7 @@ pub async fn drill(
     let restoring = Restore {
         backup: plan.backup,
         unlock: plan.unlock,
-        log: LogSource::Lost(INSTANCE.to_owned()),
+        log: LogSource::Lost { instance: INSTANCE.to_owned(), key: None },
         copy: None,
         into: into.clone(),
         settings: settings.clone(),

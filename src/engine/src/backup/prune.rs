@@ -35,6 +35,15 @@ pub fn prune(
     now: Timestamp,
     dry_run: bool,
 ) -> Result<Pruned, BackupError> {
+    let pruned = look(directory, key, now)?;
+    if !dry_run {
+        remove(directory, &pruned.removed)?;
+    }
+    Ok(pruned)
+}
+
+/// What is over, and what is not.
+fn look(directory: &Path, key: &LogKey, now: Timestamp) -> Result<Pruned, BackupError> {
     let (found, wrong) = super::list(directory)?;
     let mut passed_over: Vec<String> = wrong.iter().map(ToString::to_string).collect();
     let mut own = Vec::new();
@@ -46,37 +55,48 @@ pub fn prune(
     }
     let removed: Vec<Manifest> = retention::expired(&own, now).into_iter().cloned().collect();
     own.retain(|one| !removed.contains(one));
-    if !dry_run && !removed.is_empty() {
-        for manifest in &removed {
-            // The manifest last: what is left of a backup is still known for one.
-            for ending in ["age", "json"] {
-                let path = directory.join(format!("{}.{ending}", manifest.name));
-                match fs::remove_file(&path) {
-                    Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                        return Err(BackupError::io("remove", &path, e));
-                    }
-                    _ => {}
-                }
-            }
-        }
-        sync_directory(directory)?;
-    }
     Ok(Pruned { removed, kept: own, passed_over })
 }
 
+fn remove(directory: &Path, over: &[Manifest]) -> Result<(), BackupError> {
+    for manifest in over {
+        // The manifest last: what is left of a backup is still known for one.
+        for ending in ["age", "json"] {
+            let path = directory.join(format!("{}.{ending}", manifest.name));
+            match fs::remove_file(&path) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                    return Err(BackupError::io("remove", &path, e));
+                }
+                _ => {}
+            }
+        }
+    }
+    if over.is_empty() {
+        return Ok(());
+    }
+    sync_directory(directory)
+}
+
 impl Engine {
-    /// Removes the backups of the configured directory whose time is over.
+    /// Removes the backups of the configured directory whose time is over. Each is on record before
+    /// it goes: what cannot be recorded stays.
     ///
     /// # Errors
-    /// As [`prune`].
+    /// As [`prune`], and the trouble of journal and store.
     pub async fn prune_backups(&self) -> Result<(), BackupError> {
         let Some(settings) = self.inner.backups.settings.clone() else { return Ok(()) };
         if !settings.directory.exists() {
             return Ok(());
         }
         let (key, now) = (self.inner.journal.public_key(), self.inner.clock.now());
-        let pruned = blocking(move || prune(&settings.directory, &key, now, false)).await?;
-        for manifest in &pruned.removed {
+        let directory = settings.directory.clone();
+        let over = blocking(move || look(&directory, &key, now)).await?.removed;
+        for manifest in &over {
+            self.inner.keys.backup_over(&manifest.name).await?;
+        }
+        let going = over.clone();
+        blocking(move || remove(&settings.directory, &going)).await?;
+        for manifest in &over {
             tracing::info!(event = "backup_pruned", name = manifest.name, "a backup was over");
         }
         Ok(())

@@ -27,12 +27,18 @@ const KEYRING: &str = "keyring.json";
 const STAGE: &str = "restoring";
 
 /// Where what happened after the backup stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub enum LogSource {
     /// In the audit log that survived, in this directory.
     Surviving(PathBuf),
-    /// Nowhere: it is lost. The new log has this instance in its origin.
-    Lost(String),
+    /// Nowhere: it is lost.
+    Lost {
+        /// The new log has this instance in its origin.
+        instance: String,
+        /// The lost log's public key, kept elsewhere: it says whose the backup is. Nothing in the
+        /// backup does, once anybody's keyring opens. `None` for a place that is thrown away.
+        key: Option<LogKey>,
+    },
 }
 
 /// What to restore, and where.
@@ -130,10 +136,11 @@ pub async fn restore(
 /// Checks the backup, opens it, and puts its keyring where nothing takes it for an installation's.
 fn unpack(plan: &Restore) -> Result<Opened, BackupError> {
     let manifest = Manifest::read(&plan.backup)?;
-    if let LogSource::Lost(instance) = &plan.log
-        && manifest.log_origin.rsplit('/').next() == Some(instance)
-    {
-        return Err(BackupError::LogName(instance.clone()));
+    if let LogSource::Lost { instance, key } = &plan.log {
+        if manifest.log_origin.rsplit('/').next() == Some(instance) {
+            return Err(BackupError::LogName(instance.clone()));
+        }
+        key.as_ref().map_or(Ok(()), |key| manifest.check(key))?;
     }
     check_file(&plan.backup, &manifest)?;
     let backup = Opened::open(&plan.backup, manifest, &plan.unlock)?;
@@ -173,7 +180,7 @@ fn fill(
             take_log(from, directory)?;
             Some(settle_log(installation, clock)?)
         }
-        LogSource::Lost(_) => None,
+        LogSource::Lost { .. } => None,
     };
     let secrets = installation.store_secrets().map_err(BackupError::Keyring)?;
     let mut import = Import::begin(&installation.store_settings(), secrets)?;

@@ -1,0 +1,86 @@
+//! What the first record of a shred or of a restore had no room for: the ids of older data keys. They
+//! follow in records of their own, whatever comes in between.
+
+use fieldseal_audit::{ChangedBy, Kind};
+use fieldseal_model::{Action, KeyId};
+use prost::Message;
+
+use crate::cache::PartitionOf;
+use crate::error::KeyError;
+use crate::keys::Inner;
+use crate::records::PartitionState;
+use crate::shredding::{ATTEMPTS, IDS_IN_A_RECORD};
+
+impl Inner {
+    /// Logs the rest for every partition for which a failure or the end of the process cut that off.
+    /// A partition that fails is noted again, and keeps no other one back.
+    pub(crate) async fn log_what_was_cut_off(&self) -> Result<(), KeyError> {
+        let mut outcome = Ok(());
+        for of in self.partitions.take_unlogged() {
+            let _one_at_a_time = self.changes.lock().await;
+            let by = ChangedBy::Itself(Action::ShredPartition, "cut-off");
+            if let Err(error) = self.log_rest(by, &of).await {
+                self.partitions.note_unlogged(of);
+                outcome = Err(error);
+            }
+        }
+        outcome
+    }
+
+    /// Logs the data keys that the log has yet to name. The caller holds the lock of changes: neither
+    /// the state nor the older data keys change meanwhile, but a rewrap may write the record.
+    pub(crate) async fn log_rest(
+        &self,
+        by: ChangedBy<'_>,
+        of: &PartitionOf,
+    ) -> Result<(), KeyError> {
+        let Some(found) = self.partition(of).await? else { return Ok(()) };
+        let kind = match found.record.state()? {
+            PartitionState::Shredding => Kind::PartitionShredded,
+            PartitionState::Open => Kind::PartitionRestored,
+            PartitionState::Erasing | PartitionState::Erased => return Ok(()),
+        };
+        let left = usize::try_from(found.record.unlogged).unwrap_or(usize::MAX);
+        if left == 0 {
+            return Ok(());
+        }
+        let chain = self.chain(of, &found.record).await?;
+        let logged = chain.len().saturating_sub(left);
+        let ids: Vec<KeyId> = chain.iter().skip(logged).map(|facts| facts.key_id).collect();
+        let mut left = ids.len();
+        for more in ids.chunks(IDS_IN_A_RECORD) {
+            left -= more.len();
+            self.log_more(by, kind, of, (more, left as u64)).await?;
+        }
+        Ok(())
+    }
+
+    /// One record of them, and how many are left then.
+    async fn log_more(
+        &self,
+        by: ChangedBy<'_>,
+        kind: Kind,
+        of: &PartitionOf,
+        (more, left): (&[KeyId], u64),
+    ) -> Result<(), KeyError> {
+        for _ in 0..ATTEMPTS {
+            let found = self.partition(of).await?;
+            let found =
+                found.ok_or(KeyError::Corrupt("a shredded partition without its record"))?;
+            let mut record = found.record;
+            record.unlogged = left;
+            let event = self.partition_event(by, kind, of, more);
+            let path = self.partition_path(of);
+            let committed = self.ledger.commit(event, |txn| {
+                txn.at(path.clone(), found.revision).put(path, record.encode_to_vec())
+            });
+            match committed.await {
+                Ok(_) => return Ok(()),
+                // A data key moved under another version meanwhile: look again.
+                Err(KeyError::Conflict) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(KeyError::Conflict)
+    }
+}
