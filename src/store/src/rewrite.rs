@@ -139,7 +139,10 @@ impl Committer {
     }
 
     fn end_rewrite(&mut self, began_at: u64) {
-        let ended = self.mark(began_at).and_then(|()| Ok(self.backend.rewrite_end()?));
+        if let Err(error) = self.mark(began_at) {
+            return self.give_up_rewrite(error);
+        }
+        let ended = self.backend.rewrite_end().map_err(StoreError::from);
         let Some(UnderWay { answers, later, .. }) = self.rewrites.0.under_way.lock().take() else {
             return;
         };
@@ -160,12 +163,11 @@ impl Committer {
         }
     }
 
-    /// Leaves in the new files, and in the old ones, what the rewrite is good for.
+    /// Leaves in the new files what the rewrite is good for. The old ones never have it: they count
+    /// until the rename, and what was erased is in them.
     fn mark(&self, began_at: u64) -> Result<(), StoreError> {
         let value = seal_value(&self.secrets, REWRITTEN_KEY, began_at, &[])?;
-        let _nobody_reads = self.applying.write();
-        self.backend.apply(vec![RawWrite::Put(REWRITTEN_KEY.to_vec(), value)])?;
-        Ok(self.backend.sync()?)
+        Ok(self.backend.rewrite_mark(RawWrite::Put(REWRITTEN_KEY.to_vec(), value))?)
     }
 
     /// Removes the files before, on a thread of its own: nobody waits for it but who asked for it.
@@ -200,3 +202,6 @@ fn tell(answers: Vec<Answer>, ended: &Result<(), StoreError>) {
         let _gone = answer.send(ended.as_ref().map(|_| ()).map_err(Clone::clone));
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

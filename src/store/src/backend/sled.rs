@@ -190,6 +190,10 @@ impl Backend for SledBackend {
         self.step()
     }
 
+    fn rewrite_mark(&self, mark: RawWrite) -> io::Result<()> {
+        self.mark(mark)
+    }
+
     fn rewrite_end(&self) -> io::Result<LeftOver> {
         self.end()
     }
