@@ -135,7 +135,7 @@ pub(crate) struct Copy {
     owner: CopyOwner,
     place: Option<Box<dyn Place>>,
     tried: Instant,
-    /// It holds something that was erased, so it is not gone on with.
+    /// It is begun anew, not gone on with: it is long, or holds something that was erased.
     is_stale: bool,
 }
 
@@ -259,7 +259,7 @@ impl Copy {
         overlay: &HashMap<Vec<u8>, Option<Vec<u8>>>,
     ) -> Result<(), String> {
         if self.place.as_ref().is_some_and(|place| place.is_long()) {
-            self.place = None;
+            (self.place, self.is_stale) = (None, true);
         } else if self.place.is_none() && self.tried.elapsed() < RETRY {
             return Err("it failed a moment ago, and is tried again soon".to_owned());
         }
@@ -309,3 +309,6 @@ fn base(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,7 @@ use crate::backend::Backend;
 /// The file's name.
 pub(super) const NAME: &str = "store.copy";
 /// The least that a copy grows beyond its base before it is begun anew.
-const GROWS: u64 = 64 * 1024 * 1024;
+const GROWS: u64 = if cfg!(test) { 16 * 1024 } else { 64 * 1024 * 1024 };
 
 pub(super) struct FileCopy {
     path: PathBuf,
