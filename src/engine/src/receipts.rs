@@ -26,6 +26,11 @@ impl Engine {
         let Some(erased) = view.erased.as_ref().filter(|erased| erased.left_the_files) else {
             return Ok(None);
         };
+        let store = &self.inner.store;
+        if store.is_copied() && store.copy_began_at() < erased.revision {
+            // The copy of the store may still hold them: it is away, or not begun anew yet.
+            return Ok(None);
+        }
         let (reader, revision) = (self.inner.journal.reader(), erased.revision);
         let record = tokio::task::spawn_blocking(move || reader.record_of(revision));
         let record = record.await.map_err(|_| RefusalCause::Internal("a query was cut off"))??;
@@ -74,8 +79,7 @@ impl Engine {
             "the files of the store, which were written anew",
             "the generations of the store, of which only one that was made afterwards is left",
         ];
-        let store = &self.inner.store;
-        if store.is_copied() && store.copy_trouble().is_none() {
+        if self.inner.store.is_copied() {
             places.push(
                 "the copy of the store, which was begun anew; what a program that keeps it holds \
                  from before is not covered",

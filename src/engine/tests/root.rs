@@ -13,13 +13,15 @@ use fieldseal_engine::AuditQuery;
 use fieldseal_engine::offline::root::{self, Move, RootOpener, RotationStep, Task};
 use fieldseal_keys::keyring::{self, FileProvider, Keyring};
 use fieldseal_model::{Action, Principal, SystemClock};
-use kit::{Place, caller, change, events, open, seal, why};
+use kit::{Place, caller, change, events, found, open, seal, stored, why};
 use rustix::process::{Signal, getpid, kill_process};
 
 /// Tells the other process where the installation is, and before which step it ends.
 const DIRECTORY: &str = "FIELDSEAL_TEST_ROOT_DIRECTORY";
 const STEP: &str = "FIELDSEAL_TEST_ROOT_STEP";
 
+/// The kind of a key version's record.
+const VERSION: u8 = 3;
 /// Key versions of the installation: three of `pii`, one of `other`.
 const VERSIONS: u64 = 4;
 
@@ -148,7 +150,11 @@ async fn what_is_done_to_the_root_key_is_on_record_and_a_drill_changes_nothing()
     let (place, sealed) = place().await;
     let dir = place.dir.path();
     assert_eq!(generations(&place), ["gen-1", "gen-2"]);
+    let keks = stored(&place, VERSION).await;
+    let all = usize::try_from(VERSIONS).unwrap();
+    assert_eq!((keks.len(), found(dir, &keks)), (all, all));
     rotate(dir, |_, _| ()).await;
+    assert_eq!(found(dir, &keks), 0, "what the old root key wraps is in no file");
     assert_eq!(generations(&place), ["gen-3"], "none is left whose KEKs nobody opens");
     let path = place.path("keyring.json");
     let keyring = || keyring::open_with_identity(&path, &place.identity).unwrap();

@@ -10,19 +10,19 @@
 
 mod kit;
 
-use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
 use fieldseal_audit::{Kind, verify};
-use fieldseal_crypto::ServiceKeyKind;
-use fieldseal_crypto::record::{AnchorKey, PathKey, StorageKey};
-use fieldseal_engine::{AuditQuery, Engine, SHRED_RECEIPT, commitment};
+use fieldseal_engine::{
+    AuditQuery, CopyTarget, Engine, Installation, SHRED_RECEIPT, Settings, commitment,
+};
 use fieldseal_keys::{PartitionChange, PartitionState};
 use fieldseal_model::{AccessReason, Clock as _, KeyName, Partition, RequestId};
-use fieldseal_store::{RawEntry, Secrets, Store};
-use kit::{Place, caller, change, events, open, seal, why};
+use kit::{Place, caller, change, events, found, open, seal, stored, why};
 
+/// The kind of a data key's record.
+const DATA_KEY: u8 = 5;
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 fn partition(name: &str) -> PartitionChange {
@@ -159,53 +159,6 @@ async fn what_is_not_possible_is_refused_by_name_and_changes_nothing() {
     assert_eq!(engine.measures().keys.partitions_shredding, 1);
 }
 
-/// Every stored entry of a data key, while nobody has the store open.
-async fn data_keys(place: &Place) -> Vec<RawEntry> {
-    let keyring = place.keyring();
-    let service = |kind| keyring.service(kind).unwrap();
-    let secrets = Secrets {
-        installation: keyring.installation(),
-        storage: StorageKey::new(service(ServiceKeyKind::Storage)),
-        path: PathKey::new(service(ServiceKeyKind::Path)),
-        anchor: AnchorKey::new(service(ServiceKeyKind::Anchor)),
-    };
-    let settings = fieldseal_store::Settings::sled(place.path("store"));
-    let (outbox, _) = tokio::sync::mpsc::unbounded_channel();
-    let store = Store::open(settings, secrets, outbox).unwrap();
-    let mut snapshot = store.snapshot(1024 * 1024).await.unwrap();
-    let mut found = Vec::new();
-    while let Some(page) = snapshot.page().unwrap() {
-        found.extend(page.into_iter().filter(|entry| entry.kind() == Some(5)));
-    }
-    drop(snapshot);
-    store.close().await;
-    found
-}
-
-/// How many of the values are somewhere in the files below.
-fn found(directory: &Path, values: &[RawEntry]) -> usize {
-    let mut all = Vec::new();
-    let mut directories = vec![directory.to_owned()];
-    while let Some(next) = directories.pop() {
-        for entry in std::fs::read_dir(next).unwrap().map(Result::unwrap) {
-            match entry.file_type().unwrap().is_dir() {
-                true => directories.push(entry.path()),
-                false => all.push(std::fs::read(entry.path()).unwrap()),
-            }
-        }
-    }
-    let is_there = |value: &&RawEntry| {
-        // The sealed bytes: the revision before them is in clear.
-        let (sealed, start) = (&value.stored[8..], &value.stored[8..24]);
-        all.iter().any(|file| {
-            file.windows(start.len())
-                .enumerate()
-                .any(|(at, window)| window == start && file[at..].starts_with(sealed))
-        })
-    };
-    values.iter().filter(is_there).count()
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_wrapped_data_keys_leave_the_files_and_the_receipt_says_so() {
     // More than one transaction removes.
@@ -219,7 +172,7 @@ async fn the_wrapped_data_keys_leave_the_files_and_the_receipt_says_so() {
     }
     engine.stop().await.unwrap();
     drop(engine);
-    let before = data_keys(&place).await;
+    let before = stored(&place, DATA_KEY).await;
     assert_eq!(before.len(), DATA_KEYS + 1);
     let engine = place.start().await;
     assert_eq!(shred(&engine, partition("ada")).await, "OK");
@@ -241,7 +194,7 @@ async fn the_wrapped_data_keys_leave_the_files_and_the_receipt_says_so() {
     engine.stop().await.unwrap();
     drop(engine);
     assert_eq!(found(place.dir.path(), &before), 1, "that of the other partition");
-    let after = data_keys(&place).await;
+    let after = stored(&place, DATA_KEY).await;
     assert_eq!(after.len(), 1, "of bob");
     assert!(before.contains(&after[0]));
 }
@@ -273,4 +226,37 @@ async fn check_receipt(place: &Place, engine: &Engine, receipt: &str) {
     let mut erasures = erasures.iter().filter(|event| event.kind == Some(Kind::PartitionErased));
     assert_eq!(statement["record"].as_u64(), erasures.next().map(|event| event.index));
     assert!(erasures.next().is_some(), "one for each transaction");
+}
+
+/// Starts with a copy of the store beside it.
+async fn start_copied(place: &Place) -> Engine {
+    let copy = Some(CopyTarget::Directory(place.path("copy")));
+    let settings = Settings { copy, ..place.settings() };
+    Installation::new(settings, place.keyring()).start(place.clock.clone()).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_the_copy_of_the_store_cannot_be_looked_at_there_is_no_receipt() {
+    let (place, engine) = Place::with_key().await;
+    engine.stop().await.unwrap();
+    drop(engine);
+    std::fs::create_dir(place.path("copy")).unwrap();
+    let mut engine = start_copied(&place).await;
+    seal(&engine, "ada", "1", "of ada").await.unwrap();
+    assert_eq!(shred(&engine, partition("ada")).await, "OK");
+    place.clock.advance(7 * DAY);
+    engine.run_due().await;
+    for is_there in [true, false, true] {
+        let (key, of) = (change("pii").key, partition("ada").partition);
+        let (view, receipt) = engine.partition(&caller("ops"), &key, &of).await.unwrap();
+        assert!(view.erased.unwrap().left_the_files);
+        let says = receipt.map(|receipt| receipt.contains("the copy of the store"));
+        assert_eq!(says, is_there.then_some(true));
+        drop(engine.stop().await);
+        drop(engine);
+        let (from, to) = if is_there { ("copy", "away") } else { ("away", "copy") };
+        std::fs::rename(place.path(from), place.path(to)).unwrap();
+        engine = start_copied(&place).await;
+    }
+    drop(engine.stop().await);
 }

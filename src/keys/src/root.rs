@@ -6,7 +6,7 @@ use fieldseal_audit::{ChangeEvent, ChangedBy, Kind};
 use fieldseal_crypto::Kek;
 use fieldseal_crypto::wrap::{self, DataKeyId, KekId};
 use fieldseal_model::{Clock, KeyName, KeyVersionState, VersionNumber};
-use fieldseal_store::{Path, Store};
+use fieldseal_store::{Path, Store, Txn};
 use prost::Message as _;
 
 use crate::error::KeyError;
@@ -167,7 +167,9 @@ pub async fn rewrap(
             let event = ChangeEvent::new(by, clock.now(), Kind::RootRotated, Some(&found.key))
                 .version(found.number.get());
             let (path, revision) = (found.path.clone(), found.revision);
-            ledger.commit(event, |txn| txn.at(path.clone(), revision).put(path, record)).await?;
+            // What the root key before wrapped must leave the files too.
+            let put = |txn: Txn| txn.at(path.clone(), revision).put(path, record).erasing();
+            ledger.commit(event, put).await?;
             rewrapped = rewrapped.saturating_add(1);
             done(rewrapped);
         }

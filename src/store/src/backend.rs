@@ -46,6 +46,10 @@ pub(crate) trait Backend: Send + Sync {
     /// before go on as they are.
     fn rewrite_step(&self) -> io::Result<bool>;
 
+    /// Writes this into the new files alone, and syncs them. After an error the files before go on as
+    /// they are.
+    fn rewrite_mark(&self, mark: RawWrite) -> io::Result<()>;
+
     /// Lets the new files count, all at once. After an error nobody knows which files count. What is
     /// left over of the files before is the caller's to remove.
     fn rewrite_end(&self) -> io::Result<LeftOver>;

@@ -21,6 +21,7 @@ use tokio::sync::oneshot;
 use crate::backend::Backend;
 use crate::committer::{Committer, Order};
 use crate::error::StoreError;
+use crate::rewrite::Rewrites;
 use crate::snapshot::is_record;
 use crate::store::Store;
 use crate::stored::OUTBOX;
@@ -135,8 +136,9 @@ pub(crate) struct Copy {
     owner: CopyOwner,
     place: Option<Box<dyn Place>>,
     tried: Instant,
-    /// It holds something that was erased, so it is not gone on with.
+    /// It is begun anew, not gone on with: it is long, or holds something that was erased.
     is_stale: bool,
+    rewrites: Rewrites,
 }
 
 /// What is copied, and when it is.
@@ -181,7 +183,8 @@ impl Committer {
         owner: CopyOwner,
     ) -> Result<(), CopyError> {
         let now = self.moment();
-        let mut copy = Copy { target, owner, place: None, tried: Instant::now(), is_stale: false };
+        let (tried, rewrites) = (Instant::now(), self.rewrites.clone());
+        let mut copy = Copy { target, owner, place: None, tried, is_stale: false, rewrites };
         let opened = copy.open(&*self.backend, now);
         if let Err(error @ CopyError::Unavailable { .. }) = &opened {
             // It may come back; until then nothing is changed.
@@ -232,10 +235,14 @@ impl Committer {
 
 impl Copy {
     fn open(&mut self, backend: &dyn Backend, now: Moment) -> Result<(), CopyError> {
+        let mut began = now.revision;
         self.place = Some(match &self.target {
             CopyTarget::Directory(directory) => {
-                let is_stale = self.is_stale;
-                Box::new(FileCopy::open(directory, self.owner, now, backend, is_stale)?)
+                // What was erased before a crash, too, may be in a copy that was begun before.
+                let since = if self.is_stale { u64::MAX } else { self.rewrites.erased_at() };
+                let file = FileCopy::open(directory, self.owner, now, backend, since)?;
+                began = file.began;
+                Box::new(file)
             }
             CopyTarget::Command(words) => {
                 let failed = |e: io::Error| CopyError::Unavailable {
@@ -248,6 +255,7 @@ impl Copy {
             }
         });
         self.is_stale = false;
+        self.rewrites.copy_began(began);
         Ok(())
     }
 
@@ -259,7 +267,7 @@ impl Copy {
         overlay: &HashMap<Vec<u8>, Option<Vec<u8>>>,
     ) -> Result<(), String> {
         if self.place.as_ref().is_some_and(|place| place.is_long()) {
-            self.place = None;
+            (self.place, self.is_stale) = (None, true);
         } else if self.place.is_none() && self.tried.elapsed() < RETRY {
             return Err("it failed a moment ago, and is tried again soon".to_owned());
         }
@@ -309,3 +317,6 @@ fn base(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,7 +20,7 @@ pub fn copy_files(from: &Path, to: &Path) -> Result<(), StoreError> {
     copy(from, to)
 }
 
-fn copy(from: &Path, to: &Path) -> Result<(), StoreError> {
+pub(crate) fn copy(from: &Path, to: &Path) -> Result<(), StoreError> {
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let (kind, target) = (entry.file_type()?, to.join(entry.file_name()));

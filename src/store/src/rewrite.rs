@@ -30,6 +30,9 @@ pub(crate) struct Rewrites(Arc<Known>);
 struct Known {
     erased: AtomicU64,
     rewritten: AtomicU64,
+    /// The revision at which the copy of the store was begun that is there; 0 as long as nobody
+    /// has looked at it.
+    copy_began: AtomicU64,
     under_way: parking_lot::Mutex<Option<UnderWay>>,
 }
 
@@ -50,12 +53,22 @@ impl Rewrites {
             Ok(AtomicU64::new(found.map_or(0, |found| found.revision)))
         };
         let (erased, rewritten) = (revision(ERASED_KEY)?, revision(REWRITTEN_KEY)?);
-        Ok(Self(Arc::new(Known { erased, rewritten, under_way: Default::default() })))
+        Ok(Self(Arc::new(Known { erased, rewritten, ..Known::default() })))
     }
 
     /// A transaction erases: before it is applied, so that nobody misses it.
     pub(crate) fn erased(&self, revision: u64) {
         self.0.erased.fetch_max(revision, Ordering::AcqRel);
+    }
+
+    /// The last transaction that erased.
+    pub(crate) fn erased_at(&self) -> u64 {
+        self.0.erased.load(Ordering::Acquire)
+    }
+
+    /// The copy that is there was begun at this revision.
+    pub(crate) fn copy_began(&self, revision: u64) {
+        self.0.copy_began.store(revision, Ordering::Release);
     }
 
     fn is_under_way(&self) -> bool {
@@ -89,6 +102,13 @@ impl Store {
     #[must_use]
     pub fn rewritten_at(&self) -> u64 {
         self.inner.rewrites.0.rewritten.load(Ordering::Acquire)
+    }
+
+    /// The revision at which the copy was begun: nothing that was removed or replaced by this
+    /// transaction, or before it, is in it. 0 if it could not be looked at yet.
+    #[must_use]
+    pub fn copy_began_at(&self) -> u64 {
+        self.inner.rewrites.0.copy_began.load(Ordering::Acquire)
     }
 }
 
@@ -139,7 +159,10 @@ impl Committer {
     }
 
     fn end_rewrite(&mut self, began_at: u64) {
-        let ended = self.mark(began_at).and_then(|()| Ok(self.backend.rewrite_end()?));
+        if let Err(error) = self.mark(began_at) {
+            return self.give_up_rewrite(error);
+        }
+        let ended = self.backend.rewrite_end().map_err(StoreError::from);
         let Some(UnderWay { answers, later, .. }) = self.rewrites.0.under_way.lock().take() else {
             return;
         };
@@ -160,12 +183,11 @@ impl Committer {
         }
     }
 
-    /// Leaves in the new files, and in the old ones, what the rewrite is good for.
+    /// Leaves in the new files what the rewrite is good for. The old ones never have it: they count
+    /// until the rename, and what was erased is in them.
     fn mark(&self, began_at: u64) -> Result<(), StoreError> {
         let value = seal_value(&self.secrets, REWRITTEN_KEY, began_at, &[])?;
-        let _nobody_reads = self.applying.write();
-        self.backend.apply(vec![RawWrite::Put(REWRITTEN_KEY.to_vec(), value)])?;
-        Ok(self.backend.sync()?)
+        Ok(self.backend.rewrite_mark(RawWrite::Put(REWRITTEN_KEY.to_vec(), value))?)
     }
 
     /// Removes the files before, on a thread of its own: nobody waits for it but who asked for it.
@@ -200,3 +222,6 @@ fn tell(answers: Vec<Answer>, ended: &Result<(), StoreError>) {
         let _gone = answer.send(ended.as_ref().map(|_| ()).map_err(Clone::clone));
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -230,7 +230,7 @@ impl Store {
         Ok(Base { backend, lock, trouble })
     }
 
-    fn start(
+    pub(crate) fn start(
         settings: &Settings,
         secrets: Secrets,
         outbox: mpsc::UnboundedSender<OutboxEntry>,

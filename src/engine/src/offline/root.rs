@@ -207,6 +207,10 @@ pub async fn rotate(
         return Err(KeyError::Corrupt("a KEK that the new root key does not open").into());
     }
     opened.renew_generations().await?;
+    if opened.store.is_rewrite_due() {
+        // The root key before opens nothing that is left in the store's files.
+        opened.store.rewrite().await.map_err(BootError::from)?;
+    }
     let note = format!("the new root key wraps every key version; recoverable by {recipient}");
     opened.record(KIND, Ok(&note), key_versions).await?;
     at(RotationStep::Complete);

@@ -12,8 +12,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use fieldseal_audit::PageLimit;
-use fieldseal_crypto::ContentType;
 use fieldseal_crypto::field::Header;
+use fieldseal_crypto::record::{AnchorKey, PathKey, StorageKey};
+use fieldseal_crypto::{ContentType, ServiceKeyKind};
 use fieldseal_engine::{
     AuditQuery, Caller, DecryptCall, DecryptItem, DecryptReply, EncryptCall, EncryptItem, Engine,
     Installation, PlainInput, Refusal, SealedInput, Settings, StoreBackend,
@@ -25,6 +26,7 @@ use fieldseal_model::{
     Purpose, Row, Table, Ticket, Timestamp,
 };
 use fieldseal_policy::Role;
+use fieldseal_store::{RawEntry, Secrets, Store};
 
 pub(crate) struct Place {
     pub(crate) dir: tempfile::TempDir,
@@ -230,4 +232,51 @@ pub(crate) fn copy(from: &std::path::Path, to: &std::path::Path) {
             std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
         }
     }
+}
+
+/// Every stored entry of this kind, while nobody has the store open.
+pub(crate) async fn stored(place: &Place, kind: u8) -> Vec<RawEntry> {
+    let keyring = place.keyring();
+    let service = |kind| keyring.service(kind).unwrap();
+    let secrets = Secrets {
+        installation: keyring.installation(),
+        storage: StorageKey::new(service(ServiceKeyKind::Storage)),
+        path: PathKey::new(service(ServiceKeyKind::Path)),
+        anchor: AnchorKey::new(service(ServiceKeyKind::Anchor)),
+    };
+    let settings = fieldseal_store::Settings::sled(place.path("store"));
+    let (outbox, _) = tokio::sync::mpsc::unbounded_channel();
+    let store = Store::open(settings, secrets, outbox).unwrap();
+    let mut snapshot = store.snapshot(1024 * 1024).await.unwrap();
+    let mut found = Vec::new();
+    while let Some(page) = snapshot.page().unwrap() {
+        found.extend(page.into_iter().filter(|entry| entry.kind() == Some(kind)));
+    }
+    drop(snapshot);
+    store.close().await;
+    found
+}
+
+/// How many of the values are somewhere in the files below.
+pub(crate) fn found(directory: &Path, values: &[RawEntry]) -> usize {
+    let mut all = Vec::new();
+    let mut directories = vec![directory.to_owned()];
+    while let Some(next) = directories.pop() {
+        for entry in std::fs::read_dir(next).unwrap().map(Result::unwrap) {
+            match entry.file_type().unwrap().is_dir() {
+                true => directories.push(entry.path()),
+                false => all.push(std::fs::read(entry.path()).unwrap()),
+            }
+        }
+    }
+    let is_there = |value: &&RawEntry| {
+        // The sealed bytes: the revision before them is in clear.
+        let (sealed, start) = (&value.stored[8..], &value.stored[8..24]);
+        all.iter().any(|file| {
+            file.windows(start.len())
+                .enumerate()
+                .any(|(at, window)| window == start && file[at..].starts_with(sealed))
+        })
+    };
+    values.iter().filter(is_there).count()
 }

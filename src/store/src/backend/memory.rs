@@ -135,6 +135,11 @@ impl Backend for MemoryDisk {
         Ok(true)
     }
 
+    fn rewrite_mark(&self, mark: RawWrite) -> io::Result<()> {
+        self.apply(vec![mark])?;
+        self.sync()
+    }
+
     fn rewrite_end(&self) -> io::Result<LeftOver> {
         Ok(Box::new(|| Ok(())))
     }

@@ -30,6 +30,10 @@ const CACHE_BYTES: u64 = 16 * 1024 * 1024;
 const TRIES: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(10);
 
+/// Hears of every step of a rewrite.
+#[cfg(test)]
+type Seen = Box<dyn FnMut(&str) + Send>;
+
 pub(crate) struct SledBackend {
     /// The store's directory.
     directory: PathBuf,
@@ -37,7 +41,7 @@ pub(crate) struct SledBackend {
     rewriting: Mutex<Option<Rewriting>>,
     trouble: Trouble,
     #[cfg(test)]
-    pub(crate) seen: Mutex<Option<Box<dyn FnMut(&str) + Send>>>,
+    pub(crate) seen: Mutex<Option<Seen>>,
 }
 
 impl SledBackend {
@@ -188,6 +192,10 @@ impl Backend for SledBackend {
 
     fn rewrite_step(&self) -> io::Result<bool> {
         self.step()
+    }
+
+    fn rewrite_mark(&self, mark: RawWrite) -> io::Result<()> {
+        self.mark(mark)
     }
 
     fn rewrite_end(&self) -> io::Result<LeftOver> {

@@ -13,7 +13,7 @@ use crate::backend::Backend;
 /// The file's name.
 pub(super) const NAME: &str = "store.copy";
 /// The least that a copy grows beyond its base before it is begun anew.
-const GROWS: u64 = 64 * 1024 * 1024;
+const GROWS: u64 = if cfg!(test) { 16 * 1024 } else { 64 * 1024 * 1024 };
 
 pub(super) struct FileCopy {
     path: PathBuf,
@@ -23,16 +23,19 @@ pub(super) struct FileCopy {
     end: u64,
     /// How long the base is.
     base: u64,
+    /// The revision of the base.
+    pub(super) began: u64,
 }
 
 impl FileCopy {
-    /// Goes on with the copy that is there if it is this store's and as far, or begins one.
+    /// Goes on with the copy that is there if it is this store's and as far, and was begun at the
+    /// revision `since` or later; or begins one.
     pub(super) fn open(
         directory: &Path,
         owner: CopyOwner,
         now: Moment,
         backend: &dyn Backend,
-        is_stale: bool,
+        since: u64,
     ) -> Result<Self, CopyError> {
         // It is not made: on a volume that is not mounted it would be on the wrong disk.
         fs::metadata(directory).map_err(|e| unavailable(directory, &e))?;
@@ -40,13 +43,13 @@ impl FileCopy {
         match path.try_exists().map_err(|e| unavailable(&path, &e))? {
             false => Self::begin(&path, owner, now, backend),
             true => match Found::look(&path, owner, now)? {
-                Found::GoesOn { .. } if is_stale => {
+                Found::GoesOn { began, .. } if began < since => {
                     let old = File::options().write(true).open(&path);
                     let begun = Self::begin(&path, owner, now, backend)?;
                     old.and_then(|old| blank(&old)).map_err(|e| unavailable(&path, &e))?;
                     Ok(begun)
                 }
-                Found::GoesOn { base, end } => Self::go_on(path, base, end),
+                Found::GoesOn { base, end, began } => Self::go_on(path, base, end, began),
                 Found::Behind => Self::begin(&path, owner, now, backend),
                 Found::Apart(name) => {
                     let aside = directory.join(name);
@@ -63,13 +66,13 @@ impl FileCopy {
         }
     }
 
-    fn go_on(path: PathBuf, base: u64, end: u64) -> Result<Self, CopyError> {
+    fn go_on(path: PathBuf, base: u64, end: u64, began: u64) -> Result<Self, CopyError> {
         let failed = |e: io::Error| unavailable(&path, &e);
         let file = File::options().read(true).write(true).open(&path).map_err(failed)?;
         // What follows was never acknowledged.
         file.set_len(end).and_then(|()| file.sync_all()).map_err(failed)?;
         let identity = identity(&file).map_err(failed)?;
-        Ok(Self { file, identity, end, base, path })
+        Ok(Self { file, identity, end, base, began, path })
     }
 
     /// Writes the beginning of a copy under another name, and puts it in the place of the one before.
@@ -102,7 +105,8 @@ impl FileCopy {
             .and_then(|()| File::open(directory)?.sync_all())
             .map_err(failed)?;
         let identity = identity(&file).map_err(failed)?;
-        Ok(Self { path: path.to_owned(), file, identity, end, base: end })
+        let (path, began) = (path.to_owned(), now.revision);
+        Ok(Self { path, file, identity, end, base: end, began })
     }
 }
 
@@ -145,7 +149,7 @@ impl Place for FileCopy {
 /// What a copy that is there is good for.
 enum Found {
     /// It has come as far as the store.
-    GoesOn { base: u64, end: u64 },
+    GoesOn { base: u64, end: u64, began: u64 },
     /// It is of this store and has nothing that the store has not.
     Behind,
     /// It has something that this store has not: it is kept under this name.
@@ -172,7 +176,7 @@ impl Found {
         if found.incarnation < owner.incarnation {
             return Ok(Self::Apart(format!("store.incarnation-{}.copy", found.incarnation)));
         }
-        let (mut base, mut newest, mut goes_on, mut ahead) = (0, 0, None, 0_u32);
+        let (mut base, mut began, mut newest, mut goes_on, mut ahead) = (0, 0, 0, None, 0_u32);
         // A copy that cannot be read to its end holds what is of use to nobody but a restore.
         let damaged = |now: Moment| Self::Apart(format!("store.damaged-{}.copy", now.revision));
         loop {
@@ -185,7 +189,7 @@ impl Found {
             if matches!(kind, frames::BASE_END | frames::GROUP) {
                 let Some((at, _)) = frames::parse_moment(&payload) else { return Ok(damaged(now)) };
                 if kind == frames::BASE_END {
-                    base = frames.offset;
+                    (base, began) = (frames.offset, at.revision);
                 }
                 newest = at.revision;
                 ahead = ahead.saturating_add(1);
@@ -196,7 +200,7 @@ impl Found {
         }
         match goes_on {
             // The copy is ahead by the group that was being written, which nobody was told of.
-            Some(end) if ahead <= 1 => Ok(Self::GoesOn { base, end }),
+            Some(end) if ahead <= 1 => Ok(Self::GoesOn { base, end, began }),
             None if newest <= now.revision => Ok(Self::Behind),
             // The store went back in time: what it has lost is here.
             _ => Ok(Self::Apart(format!("store.revision-{newest}.copy"))),

@@ -93,6 +93,19 @@ impl SledBackend {
         Ok(last)
     }
 
+    pub(super) fn mark(&self, mark: RawWrite) -> io::Result<()> {
+        let mut rewriting = self.rewriting.lock();
+        let rewriting = rewriting.as_mut().ok_or_else(none_begun)?;
+        rewriting.apply(vec![mark]);
+        if let Some(error) = rewriting.failed.take() {
+            return Err(error);
+        }
+        attempt(|| rewriting.to.flush())?;
+        rewriting.to.file.sync_data()?;
+        self.at("marked");
+        Ok(())
+    }
+
     pub(super) fn end(&self) -> io::Result<LeftOver> {
         let Rewriting { to, .. } = self.rewriting.lock().take().ok_or_else(none_begun)?;
         live::point_to(&self.directory, &to.directory, &|step| self.at(step))?;
