@@ -194,8 +194,7 @@ fn fill(
     let covered = copied.map_or(manifest.revision, |copied| copied.revision);
     let (replayed, revision) = match &log {
         Some((key, _)) => {
-            let replay = Replay::new(settings.keys.shred_window);
-            self::replay(replay, &mut import, directory, key, (&manifest, covered))?
+            self::replay(Replay::default(), &mut import, directory, key, (&manifest, covered))?
         }
         None => {
             let identity = installation.identity()?;
