@@ -35,6 +35,9 @@ const RETRY: Duration = Duration::from_secs(1);
 /// How many entries one read of the backend takes.
 const PAGE: usize = 512;
 
+/// The keyring's name beside a copy.
+pub const COPIED_KEYRING: &str = "keyring.json";
+
 /// Where the copy is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CopyTarget {
@@ -129,10 +132,15 @@ trait Place: Send {
     fn is_long(&self) -> bool;
 }
 
+/// Where a copy is, whose it is, and the keyring beside it.
+pub(crate) type CopyOf = (CopyTarget, CopyOwner, Option<Vec<u8>>);
+
 /// The committer's side of a copy.
 pub(crate) struct Copy {
     target: CopyTarget,
     owner: CopyOwner,
+    /// The keyring that opens it, wrapped as it is kept.
+    keyring: Option<Vec<u8>>,
     place: Option<Box<dyn Place>>,
     tried: Instant,
     /// It holds something that was erased, so it is not gone on with.
@@ -148,13 +156,18 @@ pub(crate) struct Moment {
 
 impl Store {
     /// Copies everything from now on, before it is applied here. Returns once the copy has everything
-    /// that there is.
+    /// that there is. A copy in a directory has the keyring beside it, as it is kept: wrapped.
     ///
     /// # Errors
     /// What keeps it from being copied.
-    pub async fn copy_to(&self, target: CopyTarget, owner: CopyOwner) -> Result<(), CopyError> {
+    pub async fn copy_to(
+        &self,
+        target: CopyTarget,
+        owner: CopyOwner,
+        keyring: Option<Vec<u8>>,
+    ) -> Result<(), CopyError> {
         let (answer, result) = oneshot::channel();
-        self.order(Order::Copy(target, owner, answer))?;
+        self.order(Order::Copy((target, owner, keyring), answer))?;
         result.await.map_err(|_| StoreError::Closed)??;
         self.inner.is_copied.store(true, Ordering::Relaxed);
         Ok(())
@@ -175,13 +188,10 @@ impl Store {
 
 impl Committer {
     /// Begins to copy.
-    pub(crate) fn begin_copy(
-        &mut self,
-        target: CopyTarget,
-        owner: CopyOwner,
-    ) -> Result<(), CopyError> {
+    pub(crate) fn begin_copy(&mut self, (target, owner, keyring): CopyOf) -> Result<(), CopyError> {
         let now = self.moment();
-        let mut copy = Copy { target, owner, place: None, tried: Instant::now(), is_stale: false };
+        let (place, tried) = (None, Instant::now());
+        let mut copy = Copy { target, owner, keyring, place, tried, is_stale: false };
         let opened = copy.open(&*self.backend, now);
         if let Err(error @ CopyError::Unavailable { .. }) = &opened {
             // It may come back; until then nothing is changed.
@@ -235,7 +245,11 @@ impl Copy {
         self.place = Some(match &self.target {
             CopyTarget::Directory(directory) => {
                 let is_stale = self.is_stale;
-                Box::new(FileCopy::open(directory, self.owner, now, backend, is_stale)?)
+                let place = FileCopy::open(directory, self.owner, now, backend, is_stale)?;
+                if let Some(keyring) = &self.keyring {
+                    file::put_beside(directory, keyring)?;
+                }
+                Box::new(place)
             }
             CopyTarget::Command(words) => {
                 let failed = |e: io::Error| CopyError::Unavailable {
