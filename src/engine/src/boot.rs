@@ -12,7 +12,9 @@ use fieldseal_keys::keyring::{Keyring, KeyringError};
 use fieldseal_keys::{Incarnation, KeyError, Keys, Ledger};
 use fieldseal_model::Clock;
 use fieldseal_policy::{Policy, PolicyErrors};
-use fieldseal_store::{CopyError, CopyOwner, CopyTarget, OutboxEntry, Secrets, Store, StoreError};
+use fieldseal_store::{
+    COPIED_KEYRING, CopyError, CopyOwner, CopyTarget, OutboxEntry, Secrets, Store, StoreError,
+};
 use tokio::sync::mpsc;
 
 use crate::backup::Backups;
@@ -59,6 +61,19 @@ impl Settings {
         match &self.store {
             StoreBackend::Sled(directory) => directory.with_file_name("generations"),
             StoreBackend::Memory => PathBuf::new(),
+        }
+    }
+}
+
+impl StoreBackend {
+    /// The keyring as it stands beside the store: what it wraps opens a copy that is younger than
+    /// every backup.
+    fn keyring(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        match self {
+            Self::Sled(directory) => {
+                Ok(Some(std::fs::read(directory.with_file_name(COPIED_KEYRING))?))
+            }
+            Self::Memory => Ok(None),
         }
     }
 }
@@ -188,7 +203,8 @@ impl Installation {
             let Incarnation { number, id } = keys.incarnation().await?;
             let installation = keys.installation();
             let owner = CopyOwner { installation, incarnation: number, life: id };
-            store.copy_to(target, owner).await?;
+            let keyring = self.settings.store.keyring()?;
+            store.copy_to(target, owner, keyring).await?;
         }
         let newest = keys.known_backups().await?.last().map(|backup| backup.created_at);
         let in_memory = matches!(self.settings.store, StoreBackend::Memory);

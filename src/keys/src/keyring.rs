@@ -123,6 +123,14 @@ pub fn wrapping(path: &Path) -> Result<Wrapping, KeyringError> {
     Document::read(path).map(|document| document.wrapping)
 }
 
+/// Whose keyring it is.
+///
+/// # Errors
+/// `NotInitialized`, `FormatNewer` or `Corrupt`.
+pub fn installation(path: &Path) -> Result<InstallationId, KeyringError> {
+    Document::read(path).map(|document| document.installation)
+}
+
 /// True if a rotation of the root key has begun and is not finished.
 ///
 /// # Errors

@@ -4,7 +4,6 @@
 mod partitions;
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use fieldseal_audit::{Change, Kind as Recorded};
 use fieldseal_model::KeyVersionState;
@@ -32,18 +31,12 @@ pub struct Replayed {
 }
 
 /// Applies changes in the order of the log.
+#[derive(Default)]
 pub struct Replay {
     replayed: Replayed,
-    shred_window: Duration,
 }
 
 impl Replay {
-    /// Begins. A shred whose window was not over gets this one.
-    #[must_use]
-    pub fn new(shred_window: Duration) -> Self {
-        Self { replayed: Replayed::default(), shred_window }
-    }
-
     /// What was done.
     #[must_use]
     pub fn finish(self) -> Replayed {
@@ -61,7 +54,7 @@ impl Replay {
             }
             Some(Recorded::DataKeyCreated) => return self.data_key_made(import, change),
             Some(Recorded::PartitionShredded) => {
-                let was_there = partitions::shred(import, change, self.shred_window)?;
+                let was_there = partitions::shred(import, change)?;
                 self.replayed.applied += u64::from(was_there);
                 return Ok(());
             }
@@ -96,8 +89,8 @@ impl Replay {
         let path = version_path(import, change);
         let Some(found) = import.open(&path)? else { return Ok(()) };
         let mut record: VersionRecord = decode("a key version's record", &found.value)?;
-        if to == KeyVersionState::Enabled && record.wrapped.is_empty() {
-            // It was made after the backup: there is nothing to enable.
+        if to != KeyVersionState::Destroyed && record.wrapped.is_empty() {
+            // It was made after the backup, so only its tombstone is here: that is final.
             return Ok(());
         }
         record.state = to.code().into();

@@ -12,7 +12,7 @@ use parking_lot::RwLock;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::backend::{Backend, RawWrite};
-use crate::copy::{Copy, CopyError, CopyOwner, CopyTarget, Moment};
+use crate::copy::{Copy, CopyError, CopyOf, Moment};
 use crate::damage::Trouble;
 use crate::error::{StoreError, TxnError};
 use crate::lock::Hold;
@@ -31,7 +31,7 @@ const SPACE_CHECK: Duration = Duration::from_millis(100);
 pub(crate) enum Order {
     Txn(Txn, oneshot::Sender<Result<u64, TxnError>>),
     OutboxDone(u64, oneshot::Sender<Result<(), StoreError>>),
-    Copy(CopyTarget, CopyOwner, oneshot::Sender<Result<(), CopyError>>),
+    Copy(CopyOf, oneshot::Sender<Result<(), CopyError>>),
     Snapshot(usize, oneshot::Sender<Result<Taken, StoreError>>),
     Rewrite(oneshot::Sender<Result<(), StoreError>>),
     Close(oneshot::Sender<()>),
@@ -97,9 +97,9 @@ impl Committer {
                         self.empty_outbox(&mut group, up_to);
                         group.done.push(answer);
                     }
-                    Order::Copy(target, owner, answer) => {
+                    Order::Copy(of, answer) => {
                         self.commit(std::mem::take(&mut group));
-                        let _gone = answer.send(self.begin_copy(target, owner));
+                        let _gone = answer.send(self.begin_copy(of));
                     }
                     Order::Snapshot(bound, answer) => {
                         self.commit(std::mem::take(&mut group));

@@ -36,6 +36,9 @@ const RETRY: Duration = Duration::from_secs(1);
 /// How many entries one read of the backend takes.
 const PAGE: usize = 512;
 
+/// The keyring's name beside a copy.
+pub const COPIED_KEYRING: &str = "keyring.json";
+
 /// Where the copy is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CopyTarget {
@@ -130,10 +133,15 @@ trait Place: Send {
     fn is_long(&self) -> bool;
 }
 
+/// Where a copy is, whose it is, and the keyring beside it.
+pub(crate) type CopyOf = (CopyTarget, CopyOwner, Option<Vec<u8>>);
+
 /// The committer's side of a copy.
 pub(crate) struct Copy {
     target: CopyTarget,
     owner: CopyOwner,
+    /// The keyring that opens it, wrapped as it is kept.
+    keyring: Option<Vec<u8>>,
     place: Option<Box<dyn Place>>,
     tried: Instant,
     /// It is begun anew, not gone on with: it is long, or holds something that was erased.
@@ -150,13 +158,18 @@ pub(crate) struct Moment {
 
 impl Store {
     /// Copies everything from now on, before it is applied here. Returns once the copy has everything
-    /// that there is.
+    /// that there is. A copy in a directory has the keyring beside it, as it is kept: wrapped.
     ///
     /// # Errors
     /// What keeps it from being copied.
-    pub async fn copy_to(&self, target: CopyTarget, owner: CopyOwner) -> Result<(), CopyError> {
+    pub async fn copy_to(
+        &self,
+        target: CopyTarget,
+        owner: CopyOwner,
+        keyring: Option<Vec<u8>>,
+    ) -> Result<(), CopyError> {
         let (answer, result) = oneshot::channel();
-        self.order(Order::Copy(target, owner, answer))?;
+        self.order(Order::Copy((target, owner, keyring), answer))?;
         result.await.map_err(|_| StoreError::Closed)??;
         self.inner.is_copied.store(true, Ordering::Relaxed);
         Ok(())
@@ -177,14 +190,10 @@ impl Store {
 
 impl Committer {
     /// Begins to copy.
-    pub(crate) fn begin_copy(
-        &mut self,
-        target: CopyTarget,
-        owner: CopyOwner,
-    ) -> Result<(), CopyError> {
+    pub(crate) fn begin_copy(&mut self, (target, owner, keyring): CopyOf) -> Result<(), CopyError> {
         let now = self.moment();
-        let (tried, rewrites) = (Instant::now(), self.rewrites.clone());
-        let mut copy = Copy { target, owner, place: None, tried, is_stale: false, rewrites };
+        let (place, tried, rewrites) = (None, Instant::now(), self.rewrites.clone());
+        let mut copy = Copy { target, owner, keyring, place, tried, is_stale: false, rewrites };
         let opened = copy.open(&*self.backend, now);
         if let Err(error @ CopyError::Unavailable { .. }) = &opened {
             // It may come back; until then nothing is changed.
@@ -241,6 +250,9 @@ impl Copy {
                 // What was erased before a crash, too, may be in a copy that was begun before.
                 let since = if self.is_stale { u64::MAX } else { self.rewrites.erased_at() };
                 let file = FileCopy::open(directory, self.owner, now, backend, since)?;
+                if let Some(keyring) = &self.keyring {
+                    file::put_beside(directory, keyring)?;
+                }
                 began = file.began;
                 Box::new(file)
             }

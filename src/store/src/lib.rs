@@ -26,7 +26,7 @@ mod stored;
 mod txn;
 
 pub use backend::memory::{Faults, MemoryDisk};
-pub use copy::{CopyError, CopyOwner, CopyPart, CopyReader, CopyTarget};
+pub use copy::{COPIED_KEYRING, CopyError, CopyOwner, CopyPart, CopyReader, CopyTarget};
 pub use copying::copy_files;
 pub use error::{StoreError, TxnError};
 pub use generations::{Generation, Generations};

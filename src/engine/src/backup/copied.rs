@@ -1,12 +1,15 @@
 //! What the copy of the store adds to a backup.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::path::{Path, PathBuf};
 
+use fieldseal_audit::verify::LogKey;
+use fieldseal_keys::keyring;
 use fieldseal_store::{CopyError, CopyPart, CopyReader, Import, RawEntry};
 
 use super::error::BackupError;
-use super::manifest::Manifest;
+use super::manifest::{Manifest, hex};
 
 /// A copy that has come further than the backup.
 pub(super) struct UsableCopy {
@@ -15,6 +18,10 @@ pub(super) struct UsableCopy {
     pub(super) revision: u64,
     /// Whether its last write is torn or damaged.
     pub(super) is_torn: bool,
+    /// Every moment of which it has the sum of the whole store.
+    moments: BTreeMap<u64, [u8; 32]>,
+    /// The revisions of which it has an event.
+    events: BTreeSet<u64>,
 }
 
 impl UsableCopy {
@@ -23,24 +30,75 @@ impl UsableCopy {
         let mut reader = CopyReader::open(path)?;
         let owner = reader.owner();
         if owner.installation.to_string() != manifest.installation {
-            return Err(BackupError::Copy(CopyError::Foreign {
-                place: path.display().to_string(),
-                found: format!("the installation {}", owner.installation),
-                expected: format!("that of the backup, {}", manifest.installation),
-            }));
+            let found = format!("the installation {}", owner.installation);
+            let expected = format!("that of the backup, {}", manifest.installation);
+            return Err(foreign(path, &found, &expected));
         }
-        let mut newest = 0;
+        if owner.incarnation == manifest.incarnation && hex(&owner.life) != manifest.life {
+            return Err(foreign(path, "another life of this installation", "that of the backup"));
+        }
+        let (mut moments, mut events) = (BTreeMap::new(), BTreeSet::new());
+        let mut event = |entry: &RawEntry| -> Result<(), BackupError> {
+            if entry.is_event() {
+                events.insert(entry.revision()?);
+            }
+            Ok(())
+        };
         while let Some(part) = reader.part()? {
             match part {
-                CopyPart::Base(_) => {}
-                CopyPart::BaseEnd { revision, .. } | CopyPart::Group { revision, .. } => {
-                    newest = revision;
+                CopyPart::Base(entries) => entries.iter().try_for_each(&mut event)?,
+                CopyPart::BaseEnd { revision, anchor } => {
+                    moments.insert(revision, anchor);
+                }
+                CopyPart::Group { revision, anchor, writes } => {
+                    moments.insert(revision, anchor);
+                    for (path, stored) in writes {
+                        stored.map_or(Ok(()), |stored| event(&RawEntry { path, stored }))?;
+                    }
                 }
             }
         }
+        let revision = moments.keys().next_back().copied().unwrap_or_default();
         let is_torn = reader.is_torn();
-        let is_newer = newest > manifest.revision && owner.incarnation >= manifest.incarnation;
-        Ok(is_newer.then(|| Self { path: path.to_owned(), revision: newest, is_torn }))
+        let is_newer = revision > manifest.revision && owner.incarnation >= manifest.incarnation;
+        let path = path.to_owned();
+        Ok(is_newer.then_some(Self { path, revision, is_torn, moments, events }))
+    }
+
+    /// The keyring beside it, if it is in a directory: it may be younger than the backup's, and opens
+    /// what a rotation of the root key has wrapped anew.
+    pub(super) fn keyring(&self, manifest: &Manifest) -> Result<Option<Vec<u8>>, BackupError> {
+        let path = self.path.join(fieldseal_store::COPIED_KEYRING);
+        if !self.path.is_dir() || !path.exists() {
+            return Ok(None);
+        }
+        if keyring::installation(&path)?.to_string() != manifest.installation {
+            return Err(foreign(&path, "another installation", "that of the backup"));
+        }
+        fs::read(&path).map(Some).map_err(|e| BackupError::io("read", &path, e))
+    }
+
+    /// Whether it tells the history of the log, which has everything up to `recorded`: the newest sum
+    /// of the copy up to there is the log's too, and what is later waits in the copy for the log.
+    pub(super) fn belongs_to(
+        &self,
+        log: &Path,
+        key: &LogKey,
+        recorded: u64,
+    ) -> Result<(), BackupError> {
+        let shared = self.moments.range(1..=recorded).next_back();
+        let mut is_in_log = shared.is_none();
+        let read = fieldseal_audit::changes(log, key, 0, |change| {
+            is_in_log |= shared.is_some_and(|(revision, anchor)| {
+                change.revision == *revision && change.anchor.as_slice() == anchor.as_slice()
+            });
+        });
+        read.map_err(|e| BackupError::Boot(e.into()))?;
+        let mut later = recorded.saturating_add(1)..=self.revision;
+        match is_in_log && later.all(|revision| self.events.contains(&revision)) {
+            true => Ok(()),
+            false => Err(foreign(&self.path, "another history of this installation", "the log's")),
+        }
     }
 
     /// Puts all of it in, and holds it against its sum after every group. Events that the log has not
@@ -90,6 +148,14 @@ impl UsableCopy {
         }
         Ok(())
     }
+}
+
+fn foreign(path: &Path, found: &str, expected: &str) -> BackupError {
+    BackupError::Copy(CopyError::Foreign {
+        place: path.display().to_string(),
+        found: found.to_owned(),
+        expected: expected.to_owned(),
+    })
 }
 
 fn put(

@@ -164,13 +164,15 @@ impl Engine {
         let installation = self.inner.keys.installation().to_string();
         let earlier: Vec<Manifest> =
             earlier.iter().filter(|one| one.installation == installation).cloned().collect();
+        let incarnation = self.inner.keys.incarnation().await?;
         let (class, expires) = retention::class(now, &earlier, settings.keep);
         let seconds = |at: Timestamp| at.unix_nanos().div_euclid(1_000_000_000);
         Ok(Manifest {
             format: FORMAT,
             name: name(now, snapshot.revision()),
             installation,
-            incarnation: self.inner.keys.incarnation().await?.number,
+            incarnation: incarnation.number,
+            life: hex(&incarnation.id),
             revision: snapshot.revision(),
             anchor: hex(&snapshot.anchor()),
             records: 0,
@@ -201,9 +203,12 @@ impl Engine {
             created_at: now,
             expires_at: manifest.expires_at(),
         };
-        let gone = self.inner.keys.known_backups().await?.into_iter().map(|one| one.name);
-        let gone: Vec<String> =
-            gone.filter(|name| there.iter().all(|one| one.name != *name)).collect();
+        // One that was moved away may be put back: it is known until its time is over.
+        let known_before = self.inner.keys.known_backups().await?.into_iter();
+        let is_over = |one: &KnownBackup| {
+            one.expires_at <= now && there.iter().all(|other| other.name != one.name)
+        };
+        let gone: Vec<String> = known_before.filter(is_over).map(|one| one.name).collect();
         let note = format!(
             "{} of revision {}, SHA-256 {}",
             manifest.name, manifest.revision, manifest.file_sha256

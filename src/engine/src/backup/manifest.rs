@@ -31,6 +31,8 @@ pub struct Manifest {
     pub installation: String,
     /// How often the installation has been restored, and once more.
     pub incarnation: u64,
+    /// Tells two restores of the same backup apart, hexadecimal; zeroes before the first.
+    pub life: String,
     /// The store's revision.
     pub revision: u64,
     /// The HMAC of the sum of the whole store at that revision, hexadecimal: the one that the audit
@@ -87,6 +89,7 @@ impl Manifest {
             text(&self.name),
             text(&self.installation),
             number(&self.incarnation),
+            text(&self.life),
             number(&self.revision),
             text(&self.anchor),
             number(&self.records),
@@ -177,6 +180,7 @@ impl Manifest {
             name: created.to_string(),
             installation: String::new(),
             incarnation: 1,
+            life: String::new(),
             revision: 1,
             anchor: String::new(),
             records: 0,

@@ -95,18 +95,18 @@ pub async fn restore(
     open: impl AsyncFnOnce(&Path) -> Result<Keyring, KeyringError>,
 ) -> Result<Restored, BackupError> {
     let undo = claim(&plan.into)?;
-    let (plan, backup) = blocking(move || {
-        let backup = unpack(&plan)?;
-        Ok((plan, backup))
+    let (plan, backup, copy) = blocking(move || {
+        let (backup, copy) = unpack(&plan)?;
+        Ok((plan, backup, copy))
     })
     .await?;
     let manifest = backup.manifest.clone();
     let keyring = open(&plan.into.join(STAGE)).await?;
-    let Restore { into, local, settings, log, copy, .. } = plan;
+    let Restore { into, local, settings, log, .. } = plan;
     let installation = Installation::new(settings.clone(), keyring);
     let work_clock = Arc::clone(&clock);
     let (installation, filled) = blocking(move || {
-        let from = Sources { log: &log, copy: copy.as_deref() };
+        let from = Sources { log: &log, copy: copy.as_ref() };
         let filled = fill(&installation, &settings, from, backup, work_clock)?;
         Ok((installation, filled))
     })
@@ -133,8 +133,9 @@ pub async fn restore(
     Ok(Restored { manifest, copied, replayed, revision, incarnation, receipt })
 }
 
-/// Checks the backup, opens it, and puts its keyring where nothing takes it for an installation's.
-fn unpack(plan: &Restore) -> Result<Opened, BackupError> {
+/// Checks the backup, opens it, looks at the copy, and puts the keyring of the one that is used where
+/// nothing takes it for an installation's.
+fn unpack(plan: &Restore) -> Result<(Opened, Option<UsableCopy>), BackupError> {
     let manifest = Manifest::read(&plan.backup)?;
     if let LogSource::Lost { instance, key } = &plan.log {
         if manifest.log_origin.rsplit('/').next() == Some(instance) {
@@ -147,15 +148,18 @@ fn unpack(plan: &Restore) -> Result<Opened, BackupError> {
     let stage = plan.into.join(STAGE);
     let made = DirBuilder::new().mode(0o700).create(&stage);
     made.map_err(|e| BackupError::io("make", &stage, e))?;
-    write_new(&stage.join(KEYRING), &backup.keyring)?;
-    Ok(backup)
+    let copy = plan.copy.as_deref();
+    let copy = copy.map(|path| UsableCopy::look(path, &backup.manifest)).transpose()?.flatten();
+    let keyring = copy.as_ref().map(|copy| copy.keyring(&backup.manifest)).transpose()?.flatten();
+    write_new(&stage.join(KEYRING), keyring.as_ref().unwrap_or(&backup.keyring))?;
+    Ok((backup, copy))
 }
 
 /// Where everything but the backup comes from.
 #[derive(Clone, Copy)]
 struct Sources<'a> {
     log: &'a LogSource,
-    copy: Option<&'a Path>,
+    copy: Option<&'a UsableCopy>,
 }
 
 struct Filled {
@@ -185,8 +189,10 @@ fn fill(
     let secrets = installation.store_secrets().map_err(BackupError::Keyring)?;
     let mut import = Import::begin(&installation.store_settings(), secrets)?;
     let recorded = log.as_ref().map(|(_, recorded)| *recorded);
-    let copy = from.copy.map(|path| UsableCopy::look(path, &manifest)).transpose()?.flatten();
-    let copied = match &copy {
+    if let (Some(copy), Some((key, recorded))) = (from.copy, &log) {
+        copy.belongs_to(directory, key, *recorded)?;
+    }
+    let copied = match from.copy {
         Some(copy) => {
             copy.import(&mut import, recorded)?;
             // The backup is read to its end all the same: it is whole, or it is refused.
@@ -201,8 +207,7 @@ fn fill(
     let covered = copied.map_or(manifest.revision, |copied| copied.revision);
     let (replayed, revision) = match &log {
         Some((key, _)) => {
-            let replay = Replay::new(settings.keys.shred_window);
-            self::replay(replay, &mut import, directory, key, (&manifest, covered))?
+            self::replay(Replay::default(), &mut import, directory, key, (&manifest, covered))?
         }
         None => {
             let identity = installation.identity()?;

@@ -2,7 +2,6 @@
 //! those know their partition.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use fieldseal_audit::Change;
 use fieldseal_store::{Import, Path};
@@ -15,7 +14,7 @@ use crate::records::{
     COUNTS, CountsRecord, DATA_KEY, DataKeyFacts, ErasedRecord, PARTITION, PartitionRecord,
     PartitionState, SHREDDING, ShreddingRecord, decode,
 };
-use crate::shredding::IDS_IN_A_RECORD;
+use crate::shredding::{IDS_IN_A_RECORD, LONGEST_WINDOW};
 
 /// A partition of the store that is being made.
 struct Found {
@@ -62,18 +61,15 @@ impl Found {
     }
 }
 
-/// Nothing of it opens, and its data keys go once its window is over. How much of it had passed, only
-/// the lost store knew: it begins anew, because it may last longer and never shorter.
-pub(super) fn shred(
-    import: &mut Import,
-    change: &Change,
-    window: Duration,
-) -> Result<bool, KeyError> {
+/// Nothing of it opens, and its data keys go once its window is over. How long that was, and how much
+/// of it had passed, only the lost store knew: it gets the longest one, because it may last longer and
+/// never shorter than whoever shredded it was told.
+pub(super) fn shred(import: &mut Import, change: &Change) -> Result<bool, KeyError> {
     let Some(mut found) = find(import, change)? else { return Ok(false) };
     if found.record.state()? != PartitionState::Open {
         return Ok(true);
     }
-    let window = u64::try_from(window.as_nanos()).unwrap_or(u64::MAX);
+    let window = u64::try_from(LONGEST_WINDOW.as_nanos()).unwrap_or(u64::MAX);
     found.record.state = PartitionState::Shredding.code();
     found.record.shredded_at = change.time.unix_nanos();
     found.record.due = seen(import)?.saturating_add(window);

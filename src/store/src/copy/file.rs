@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::frames::{self, Frame};
 use super::reader::{Frames, unavailable};
-use super::{CopyError, CopyOwner, Moment, Place, base};
+use super::{COPIED_KEYRING, CopyError, CopyOwner, Moment, Place, base};
 use crate::backend::Backend;
 
 /// The file's name.
@@ -108,6 +108,23 @@ impl FileCopy {
         let (path, began) = (path.to_owned(), now.revision);
         Ok(Self { path, file, identity, end, base: end, began })
     }
+}
+
+/// Puts the keyring beside a copy, whole, if it is not the one that is there.
+pub(super) fn put_beside(directory: &Path, keyring: &[u8]) -> Result<(), CopyError> {
+    let path = directory.join(COPIED_KEYRING);
+    if fs::read(&path).is_ok_and(|found| found == keyring) {
+        return Ok(());
+    }
+    let staged = path.with_extension("json.new");
+    let failed = |e: io::Error| unavailable(&path, &e);
+    let made = File::options().write(true).create(true).truncate(true).mode(0o600).open(&staged);
+    let mut file = made.map_err(failed)?;
+    file.write_all(keyring)
+        .and_then(|()| file.sync_all())
+        .and_then(|()| fs::rename(&staged, &path))
+        .and_then(|()| File::open(directory)?.sync_all())
+        .map_err(failed)
 }
 
 /// Overwrites a file that has no name any more: where a file system writes in place, nothing of it

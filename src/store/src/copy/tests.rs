@@ -18,7 +18,7 @@ async fn a_copy_that_has_become_long_is_begun_anew_once() {
     let (place, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let outbox = mpsc::unbounded_channel().0;
     let store = Store::create(settings(&place.path().join("store")), secrets(), outbox).unwrap();
-    store.copy_to(CopyTarget::Directory(elsewhere.path().to_owned()), OWNER).await.unwrap();
+    store.copy_to(CopyTarget::Directory(elsewhere.path().to_owned()), OWNER, None).await.unwrap();
     let path = store.path(Kind::new(1), &[b"name"]);
     let (mut files, mut shrank, mut longest, mut before) = (BTreeSet::new(), 0, 0, 0);
     // About 1 KiB each, and the limit is 16 KiB beyond the base.
@@ -43,7 +43,7 @@ async fn a_copy_that_was_begun_before_something_was_erased_is_begun_anew_after_a
     let file = elsewhere.path().join(file::NAME);
     let outbox = || mpsc::unbounded_channel().0;
     let store = Store::create(settings(&directory), secrets(), outbox()).unwrap();
-    store.copy_to(target(), OWNER).await.unwrap();
+    store.copy_to(target(), OWNER, None).await.unwrap();
     let path = store.path(Kind::new(1), &[b"name"]);
     store.txn(change().put(path.clone(), b"secret".to_vec())).await.unwrap();
     let stored = store.inner.backend.get(&path.0).unwrap().unwrap();
@@ -60,13 +60,13 @@ async fn a_copy_that_was_begun_before_something_was_erased_is_begun_anew_after_a
     assert!(is_copied());
     let store = Store::open(settings(&directory), secrets(), outbox()).unwrap();
     assert!(!store.is_rewrite_due() && store.copy_began_at() == 0);
-    store.copy_to(target(), OWNER).await.unwrap();
+    store.copy_to(target(), OWNER, None).await.unwrap();
     assert!(!is_copied() && store.copy_began_at() == erased);
     store.close().await;
     drop(store);
     // One that was begun since is gone on with.
     let inode = fs::metadata(&file).unwrap().ino();
     let store = Store::open(settings(&directory), secrets(), outbox()).unwrap();
-    store.copy_to(target(), OWNER).await.unwrap();
+    store.copy_to(target(), OWNER, None).await.unwrap();
     assert_eq!((fs::metadata(&file).unwrap().ino(), store.copy_began_at()), (inode, erased));
 }

@@ -54,7 +54,7 @@ fn restore<P: Place>(copy: &Path) -> Result<(P, Opened, u64), CopyError> {
 }
 
 async fn begin(opened: &Opened, directory: &Path) -> Result<(), CopyError> {
-    opened.store.copy_to(CopyTarget::Directory(directory.to_owned()), OWNER).await
+    opened.store.copy_to(CopyTarget::Directory(directory.to_owned()), OWNER, None).await
 }
 
 async fn what_was_acknowledged_is_in_the_copy_on<P: Place>() {
@@ -149,7 +149,7 @@ async fn a_copy_of_something_else_is_refused_and_an_older_one_is_kept() {
     let held = fs::read(directory.path().join("store.copy")).unwrap();
     let begin = async |owner: CopyOwner| {
         let opened = InMemory::new().create();
-        opened.store.copy_to(CopyTarget::Directory(directory.path().to_owned()), owner).await
+        opened.store.copy_to(CopyTarget::Directory(directory.path().to_owned()), owner, None).await
     };
     let other = CopyOwner { installation: InstallationId::new([9; 16]), ..OWNER };
     assert!(matches!(begin(other).await, Err(CopyError::Foreign { .. })));
@@ -225,7 +225,7 @@ async fn a_program_takes_the_copy_as_well() {
     let words = ["/bin/sh", "-c", PROGRAM, "copy", &shown].map(str::to_owned).to_vec();
     let opened = InMemory::new().create();
     opened.put(&opened.path(&["base"]), "base").await;
-    opened.store.copy_to(CopyTarget::Command(words), OWNER).await.unwrap();
+    opened.store.copy_to(CopyTarget::Command(words), OWNER, None).await.unwrap();
     for number in 0..3 {
         opened.put(&opened.path(&[&name(number)]), "value").await;
     }

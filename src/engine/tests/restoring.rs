@@ -1,0 +1,267 @@
+//! An installation that is put back from a backup after its store was lost.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot be set up fails")]
+
+mod kit;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use age::secrecy::ExposeSecret as _;
+use age::x25519;
+use fieldseal_engine::backup::{
+    self, BackupError, Keep, LogSource, Recipients, Restore, Restored, Unlock,
+};
+use fieldseal_engine::offline::root::{self, Task};
+use fieldseal_engine::{CopyTarget, Engine, Installation, Settings};
+use fieldseal_keys::keyring::{self, FileProvider};
+use fieldseal_keys::{PartitionChange, StateChange};
+use fieldseal_model::{AccessReason, KeyName, Partition, Principal, VersionNumber};
+use kit::{Place, caller, change, open, seal, why};
+
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// Backs up in this directory to an identity of its own.
+fn backups(place: &Place, identity: &x25519::Identity) -> Option<backup::Settings> {
+    let recipient = identity.to_public().to_string();
+    Some(backup::Settings {
+        directory: place.path("backups"),
+        recipients: Recipients::parse([recipient.as_str()]).unwrap(),
+        keep: Keep::default(),
+        keyring: place.path("keyring.json"),
+    })
+}
+
+async fn start(place: &Place, settings: Settings) -> Engine {
+    let installation = Installation::new(settings, place.keyring());
+    installation.start(place.clock.clone()).await.unwrap()
+}
+
+/// An installation with the key `pii` that can be backed up.
+async fn backed(identity: &x25519::Identity) -> (Place, Engine) {
+    let place = Place::new().await;
+    let settings = Settings { backup: backups(&place, identity), ..place.settings() };
+    let engine = start(&place, settings).await;
+    engine.create_key(&caller("ops"), change("pii")).await.unwrap();
+    (place, engine)
+}
+
+async fn back_up(engine: &Engine) -> PathBuf {
+    engine.create_backup(&caller("ops"), &AccessReason::default()).await.unwrap().path
+}
+
+async fn stop(engine: Engine) {
+    engine.stop().await.unwrap();
+}
+
+/// The settings of the place that it is restored to.
+fn settings_in(place: &Place, into: &Path) -> Settings {
+    Settings { policy: place.settings().policy, ..Place::settings_in(into) }
+}
+
+fn open_keyring(
+    place: &Place,
+    directory: &Path,
+) -> Result<keyring::Keyring, keyring::KeyringError> {
+    let provider =
+        FileProvider::open(&place.path("root.key"), &place.path("state"), false).unwrap();
+    keyring::open(&directory.join("keyring.json"), &provider)
+}
+
+/// Restores with the log that survived.
+async fn restore(
+    place: &Place,
+    identity: &x25519::Identity,
+    backup: &Path,
+    copy: Option<PathBuf>,
+) -> Result<Restored, BackupError> {
+    let into = place.path("restored");
+    let plan = Restore {
+        backup: backup.to_owned(),
+        unlock: Unlock::identity(identity.to_string().expose_secret()).unwrap(),
+        log: LogSource::Surviving(place.path("audit")),
+        copy,
+        into: into.clone(),
+        settings: settings_in(place, &into),
+        local: Principal::parse("local:1000").unwrap(),
+    };
+    let open = async |directory: &Path| open_keyring(place, directory);
+    backup::restore(plan, place.clock.clone(), open).await
+}
+
+async fn start_restored(place: &Place) -> Engine {
+    let into = place.path("restored");
+    let keyring = open_keyring(place, &into).unwrap();
+    let installation = Installation::new(settings_in(place, &into), keyring);
+    installation.start(place.clock.clone()).await.unwrap()
+}
+
+async fn states(engine: &Engine) -> Vec<&'static str> {
+    let key = engine.key(&caller("ops"), &change("pii").key).await.unwrap();
+    key.versions.iter().map(|version| version.state.as_str()).collect()
+}
+
+#[tokio::test]
+async fn a_version_that_the_backup_has_not_stays_destroyed_whatever_became_of_it() {
+    let destroy = StateChange::ScheduleDestroy { data_keys_lost: 0 };
+    for what in [StateChange::Disable, destroy] {
+        let identity = x25519::Identity::generate();
+        let (place, engine) = backed(&identity).await;
+        let sealed = seal(&engine, "t", "1", "ada@example.com").await.unwrap().0;
+        let backup = back_up(&engine).await;
+        for _ in 0..2 {
+            engine.rotate_key(&caller("ops"), change("pii")).await.unwrap();
+        }
+        let second = VersionNumber::new(2).unwrap();
+        engine.change_key_version(&caller("ops"), change("pii"), second, what).await.unwrap();
+        stop(engine).await;
+        let restored = restore(&place, &identity, &backup, None).await.unwrap();
+        assert_eq!(restored.replayed.lost_versions, 2);
+        let engine = start_restored(&place).await;
+        assert_eq!(states(&engine).await, ["ENABLED", "DESTROYED", "DESTROYED"]);
+        assert_eq!(open(&engine, "t", "1", &sealed).await.unwrap(), "ada@example.com");
+        seal(&engine, "u", "1", "x").await.unwrap();
+        stop(engine).await;
+    }
+}
+
+/// A change of the partition `t`.
+fn shred(window: Option<Duration>) -> PartitionChange {
+    PartitionChange {
+        key: KeyName::parse("pii").unwrap(),
+        partition: Partition::parse("t").unwrap(),
+        default_partition: false,
+        window,
+        request_id: None,
+        validate_only: false,
+        reason: AccessReason::default(),
+    }
+}
+
+#[tokio::test]
+async fn a_restore_never_shortens_the_window_of_a_shred() {
+    let identity = x25519::Identity::generate();
+    let (place, engine) = backed(&identity).await;
+    let sealed = seal(&engine, "t", "1", "ada@example.com").await.unwrap().0;
+    let backup = back_up(&engine).await;
+    engine.shred_partition(&caller("ops"), shred(Some(90 * DAY))).await.unwrap();
+    stop(engine).await;
+    restore(&place, &identity, &backup, None).await.unwrap();
+    let engine = start_restored(&place).await;
+    assert_eq!(why(open(&engine, "t", "1", &sealed).await), "PARTITION_SHREDDED");
+    place.clock.advance(90 * DAY - HOUR);
+    engine.run_due().await;
+    engine.restore_partition(&caller("ops"), shred(None)).await.unwrap();
+    assert_eq!(open(&engine, "t", "1", &sealed).await.unwrap(), "ada@example.com");
+    stop(engine).await;
+}
+
+/// The settings of an installation that is backed up and copied.
+fn copied(place: &Place, identity: &x25519::Identity) -> Settings {
+    let copy = Some(CopyTarget::Directory(place.path("copy")));
+    Settings { backup: backups(place, identity), copy, ..place.settings() }
+}
+
+/// An installation that is copied, with a value that its backup has.
+async fn copied_and_backed(identity: &x25519::Identity) -> (Place, bytes::Bytes, PathBuf) {
+    let place = Place::new().await;
+    std::fs::create_dir(place.path("copy")).unwrap();
+    let engine = start(&place, copied(&place, identity)).await;
+    engine.create_key(&caller("ops"), change("pii")).await.unwrap();
+    let sealed = seal(&engine, "t", "1", "ada@example.com").await.unwrap().0;
+    let backup = back_up(&engine).await;
+    stop(engine).await;
+    (place, sealed, backup)
+}
+
+#[tokio::test]
+async fn a_copy_opens_that_is_wrapped_by_a_younger_root_key_than_the_backup() {
+    let identity = x25519::Identity::generate();
+    let (place, before, backup) = copied_and_backed(&identity).await;
+    let task = Task {
+        settings: place.settings(),
+        keyring: place.keyring(),
+        clock: place.clock.clone(),
+        principal: Principal::parse("local:1000").unwrap(),
+    };
+    let provider = FileProvider::open(&place.path("root.key"), &place.path("state"), false);
+    let provider = Arc::new(provider.unwrap());
+    root::rotate(task, place.path("keyring.json"), provider, |_| ()).await.unwrap();
+    let engine = start(&place, copied(&place, &identity)).await;
+    let after = seal(&engine, "u", "1", "bob@example.com").await.unwrap().0;
+    stop(engine).await;
+    std::fs::remove_dir_all(place.path("store")).unwrap();
+    std::fs::remove_file(place.path("keyring.json")).unwrap();
+    // The copy alone, without the keyring beside it, is wrapped by a root key that is lost.
+    let alone = place.path("copy").join("store.copy");
+    assert!(restore(&place, &identity, &backup, Some(alone)).await.is_err());
+    let restored = restore(&place, &identity, &backup, Some(place.path("copy"))).await.unwrap();
+    assert!(restored.copied.is_some());
+    let engine = start_restored(&place).await;
+    assert_eq!(open(&engine, "t", "1", &before).await.unwrap(), "ada@example.com");
+    assert_eq!(open(&engine, "u", "1", &after).await.unwrap(), "bob@example.com");
+    stop(engine).await;
+}
+
+#[tokio::test]
+async fn a_copy_of_another_history_is_refused() {
+    let identity = x25519::Identity::generate();
+    let (place, _, backup) = copied_and_backed(&identity).await;
+    for name in ["store", "audit"] {
+        kit::copy(&place.path(name), &place.path(&format!("{name}-then")));
+    }
+    let engine = start(&place, copied(&place, &identity)).await;
+    seal(&engine, "a", "1", "x").await.unwrap();
+    stop(engine).await;
+    let reason = |result: Result<Restored, BackupError>| result.err().map(|e| e.reason());
+    // What the backup says of its life is another than the copy's.
+    let manifest = backup.with_extension("json");
+    let text = std::fs::read_to_string(&manifest).unwrap();
+    let other = text.replace(&"0".repeat(32), &"1".repeat(32));
+    assert_ne!(other, text);
+    std::fs::write(&manifest, other).unwrap();
+    let copy = || Some(place.path("copy"));
+    let refused = reason(restore(&place, &identity, &backup, copy()).await);
+    assert_eq!(refused, Some("STORE_COPY_FOREIGN"));
+    std::fs::write(&manifest, text).unwrap();
+    // The store and the log as they were, which then go another way.
+    for name in ["store", "audit"] {
+        std::fs::remove_dir_all(place.path(name)).unwrap();
+        std::fs::rename(place.path(&format!("{name}-then")), place.path(name)).unwrap();
+    }
+    let engine = start(&place, place.settings()).await;
+    for partition in ["b", "c", "d"] {
+        seal(&engine, partition, "1", "x").await.unwrap();
+    }
+    stop(engine).await;
+    let refused = reason(restore(&place, &identity, &backup, copy()).await);
+    assert_eq!(refused, Some("STORE_COPY_FOREIGN"));
+    restore(&place, &identity, &backup, None).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_backup_that_was_moved_away_is_named_until_its_time_is_over() {
+    let identity = x25519::Identity::generate();
+    let (place, engine) = backed(&identity).await;
+    seal(&engine, "t", "1", "ada@example.com").await.unwrap();
+    let moved = back_up(&engine).await;
+    let name = moved.file_stem().unwrap().to_str().unwrap();
+    std::fs::rename(place.path("backups"), place.path("elsewhere")).unwrap();
+    place.clock.advance(HOUR);
+    back_up(&engine).await;
+    engine.shred_partition(&caller("ops"), shred(None)).await.unwrap();
+    place.clock.advance(7 * DAY);
+    engine.run_due().await;
+    let receipt = async || {
+        let of = shred(None);
+        let shown = engine.partition(&caller("ops"), &of.key, &of.partition).await;
+        shown.unwrap().1.unwrap()
+    };
+    assert!(receipt().await.contains(name));
+    place.clock.advance(400 * DAY);
+    back_up(&engine).await;
+    assert!(!receipt().await.contains(name));
+    stop(engine).await;
+}
