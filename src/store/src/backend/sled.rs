@@ -128,7 +128,9 @@ fn open_unlocked(config: &::sled::Config) -> ::sled::Result<::sled::Db> {
 fn failure(error: ::sled::Error) -> io::Error {
     match error {
         ::sled::Error::Io(error) => error,
-        ::sled::Error::Corruption { .. } => damaged(),
+        // Every one of these files was written by this version of sled: where it takes one for an
+        // older version's, the file is damaged.
+        ::sled::Error::Corruption { .. } | ::sled::Error::Unsupported(_) => damaged(),
         other => io::Error::other(other.to_string()),
     }
 }
