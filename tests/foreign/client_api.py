@@ -276,6 +276,11 @@ def system_service(at, policy):
     policy.unlink()
     digest = at.good("ops", system, "SystemService.ReloadPolicy", reload).policy_digest
     at.checks.that("the same policy", digest == status.policy_digest, digest)
+    backup = system.CreateBackupRequest()
+    made = at.good("ops", system, "SystemService.CreateBackup", backup)
+    at.checks.that("a backup", pathlib.Path(made.path).stat().st_size == made.file_bytes, made)
+    at.refused("app", system, "SystemService.CreateBackup", backup,
+               Code.PERMISSION_DENIED, "PERMISSION_DENIED")
 
 
 def without_stubs(at):
@@ -310,7 +315,7 @@ def main():
         for ended in ("answered", "refused"):
             checks.that(f"{method} is {ended} here", (method, ended) in at.called)
     # Each RPC: answered, refused with reason and message, and both counted; and every value.
-    checks.end(len(methods) * 5 + ITEMS + 25)
+    checks.end(len(methods) * 5 + ITEMS + 26)
 
 
 if __name__ == "__main__":
