@@ -7,6 +7,7 @@ use fieldseal_model::{KeyId, Partition};
 use serde_json::{Value, json};
 
 use crate::engine::Engine;
+use crate::policy::hexadecimal;
 use crate::refusal::RefusalCause;
 
 /// What kind of statement it is, for its signature and in its text.
@@ -101,8 +102,4 @@ fn in_backup(backup: &KnownBackup) -> Value {
 #[must_use]
 pub fn commitment(r: &[u8], partition: &Partition) -> [u8; 32] {
     sha256(&[r, partition.as_str().as_bytes()])
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::BackupError;
 use super::retention::Class;
+pub(super) use crate::policy::hexadecimal as hex;
 
 pub(super) const FORMAT: u32 = 1;
 /// The largest manifest that is read.
@@ -251,10 +252,6 @@ pub(super) fn create(path: &Path) -> io::Result<File> {
 pub(super) fn sync_directory(directory: &Path) -> Result<(), BackupError> {
     let synced = File::open(directory).and_then(|directory| directory.sync_all());
     synced.map_err(|e| BackupError::io("sync", directory, e))
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 pub(super) fn from_hex(text: &str) -> Option<Vec<u8>> {
