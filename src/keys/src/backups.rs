@@ -118,7 +118,7 @@ impl Keys {
                     count = count.saturating_add(counts.data_keys);
                     continue;
                 };
-                let made = DataKeyFacts::decode(&found.value)?.created_at;
+                let made = DataKeyFacts::of(found)?.created_at;
                 if made > since {
                     count = count.saturating_add(1);
                     oldest = oldest.into_iter().chain([made]).min();

@@ -16,7 +16,7 @@ use crate::records::{DATA_KEY, DataKeyFacts, ErasedRecord, PartitionRecord, Part
 use crate::shredding::IDS_IN_A_RECORD;
 
 /// Data keys that one transaction removes: each may change the counts of a version of its own.
-const REMOVED_AT_ONCE: usize = 40;
+const REMOVED_AT_ONCE: usize = 32;
 
 impl Inner {
     /// Erases every partition whose window is over. First the log gets what it lacks of shreds that
@@ -57,9 +57,12 @@ impl Inner {
                     [] => txn.delete(self.pending_path(of)),
                     _ => txn,
                 };
-                let removed =
-                    |txn: Txn, id: &KeyId| txn.delete(self.store.path(DATA_KEY, &[id.as_bytes()]));
-                let txn = ids.iter().fold(txn.erasing(), removed);
+                // One that moved under another version meanwhile is counted there.
+                let removed = |txn: Txn, facts: &DataKeyFacts| {
+                    let path = self.store.path(DATA_KEY, &[facts.key_id.as_bytes()]);
+                    txn.at(path.clone(), facts.revision).delete(path)
+                };
+                let txn = batch.iter().fold(txn.erasing(), removed);
                 let deltas = deltas(batch, left);
                 deltas.into_iter().fold(txn, |txn, (version, delta)| {
                     count(txn, &self.store, &of.key, version, delta)

@@ -335,7 +335,7 @@ impl Inner {
     pub(crate) async fn facts(&self, id: KeyId) -> Result<DataKeyFacts, KeyError> {
         let path = self.store.path(DATA_KEY, &[id.as_bytes()]);
         let found = self.store.get(&path).await?.ok_or(KeyError::DataKeyNotFound)?;
-        let facts = DataKeyFacts::decode(&found.value)?;
+        let facts = DataKeyFacts::of(&found)?;
         if facts.key_id != id {
             return Err(KeyError::Corrupt("a data key under another's id"));
         }

@@ -5,7 +5,7 @@
 
 use fieldseal_crypto::wrap::WRAPPED_BYTES;
 use fieldseal_model::{KeyId, KeyName, KeyVersionState, Partition, Timestamp, VersionNumber};
-use fieldseal_store::Kind;
+use fieldseal_store::{Kind, Versioned};
 use prost::Message;
 
 use crate::error::KeyError;
@@ -109,8 +109,9 @@ pub(crate) struct VersionRecord {
     pub(crate) destroyed_at: i64,
 }
 
-/// Every transaction that changes a data key of a partition writes this record too, so that its
-/// revision guards all of them.
+/// Every transaction that adds or removes a data key of a partition writes this record too, so that
+/// its revision guards their chain. What a data key says of itself is guarded by its own revision: a
+/// rewrap writes no partition.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct PartitionRecord {
     #[prost(string, tag = "1")]
@@ -316,6 +317,8 @@ pub(crate) fn decode<M: Message + Default>(
 
 /// A decoded and checked data-key record.
 pub(crate) struct DataKeyFacts {
+    /// Of the record: what is made of it is guarded by this. 0 where it is not known.
+    pub(crate) revision: u64,
     pub(crate) key_id: KeyId,
     pub(crate) key: KeyName,
     pub(crate) partition: Partition,
@@ -351,12 +354,19 @@ impl DataKeyFacts {
         }
     }
 
+    /// A record as it was found.
+    pub(crate) fn of(found: &Versioned) -> Result<Self, KeyError> {
+        Ok(Self { revision: found.revision, ..Self::decode(&found.value)? })
+    }
+
+    /// A record's value alone.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, KeyError> {
         const WHAT: &str = "a data key's record";
         let record: DataKeyRecord = decode(WHAT, bytes)?;
         let corrupt = || KeyError::Corrupt(WHAT);
         let version = VersionNumber::new(record.version).ok_or_else(corrupt)?;
         Ok(Self {
+            revision: 0,
             key_id: key_id(&record.key_id).ok_or_else(corrupt)?,
             key: KeyName::parse(&record.key).map_err(|_| corrupt())?,
             partition: Partition::parse(&record.partition).map_err(|_| corrupt())?,

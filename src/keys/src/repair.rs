@@ -15,7 +15,7 @@ use crate::records::{COUNTS, CountsRecord, DATA_KEY, DataKeyFacts, DataKeyRecord
 pub fn raise_seals(import: &mut Import, id: KeyId, revision: u64) -> Result<(), KeyError> {
     let path = import.path(DATA_KEY, &[id.as_bytes()]);
     let Some(found) = import.open(&path)? else { return Ok(()) };
-    let facts = DataKeyFacts::decode(&found.value)?;
+    let facts = DataKeyFacts::of(&found)?;
     let reserved = facts.reserved.saturating_add(SEAL_BLOCK);
     let record = DataKeyRecord { reserved, ..facts.record() };
     import.seal(&path, revision, &record.encode_to_vec())?;

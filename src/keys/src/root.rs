@@ -109,7 +109,7 @@ async fn data_keys(
     loop {
         let page = store.range(&prefix, after.as_ref(), PAGE).await?;
         for (_, value) in &page.entries {
-            let facts = DataKeyFacts::decode(&value.value)?;
+            let facts = DataKeyFacts::of(value)?;
             let id = DataKeyId {
                 installation: keyring.installation(),
                 key: &facts.key,

@@ -381,7 +381,7 @@ impl Scrub {
             let now = self.pass.now(path)?.map(|now| now.revision);
             return Ok(if now == Some(revision) { Err(Damage::Dangling) } else { Ok(()) });
         };
-        let Ok(facts) = DataKeyFacts::decode(&found.value) else { return Ok(Ok(())) };
+        let Ok(facts) = DataKeyFacts::of(&found) else { return Ok(Ok(())) };
         let own = facts.key.as_str() == record.key
             && facts.partition.as_str() == record.partition
             && facts.generation == record.generation;

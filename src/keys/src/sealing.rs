@@ -319,10 +319,11 @@ impl Inner {
         let event = want.event(self, Kind::SealsReserved, version, id);
         let fill = |txn: Txn| {
             let partition = self.partition_path(&want.of);
+            let data_key = self.store.path(DATA_KEY, &[id.as_bytes()]);
             let txn = txn
-                .at(partition.clone(), of.revision)
-                .put(partition, of.record.encode_to_vec())
-                .put(self.store.path(DATA_KEY, &[id.as_bytes()]), next.encode_to_vec());
+                .at(partition, of.revision)
+                .at(data_key.clone(), facts.revision)
+                .put(data_key, next.encode_to_vec());
             let delta = Delta { reserved: block as i64, ..Delta::default() };
             count(txn, &self.store, &want.of.key, version, delta)
         };
@@ -364,6 +365,13 @@ impl Inner {
             let txn = match &before {
                 None => txn.absent(of.clone()),
                 Some(before) => txn.at(of.clone(), before.revision),
+            };
+            // Whether it is the partition's first under its version depends on the one before.
+            let txn = match newest {
+                None => txn,
+                Some(newest) => {
+                    txn.at(self.store.path(DATA_KEY, &[newest.key_id.as_bytes()]), newest.revision)
+                }
             };
             let txn = txn
                 .at(self.store.path(VERSION, &[key, &number]), version_facts.revision)
@@ -415,6 +423,7 @@ impl Inner {
         };
         let wrapped = wrap::wrap_data_key(&*version.usable()?, &wrapping, &data_key)?;
         let facts = DataKeyFacts {
+            revision: 0,
             key_id,
             key: want.of.key.clone(),
             partition: want.of.partition.clone(),

@@ -28,7 +28,7 @@ struct Found {
 fn find(import: &Import, change: &Change) -> Result<Option<Found>, KeyError> {
     for id in &change.key_ids {
         let Some(found) = import.open(&import.path(DATA_KEY, &[id]))? else { continue };
-        let facts = DataKeyFacts::decode(&found.value)?;
+        let facts = DataKeyFacts::of(&found)?;
         let parts = [facts.key.as_str().as_bytes(), facts.partition.as_str().as_bytes()];
         let (path, pending) = (import.path(PARTITION, &parts), import.path(SHREDDING, &parts));
         let found = import.open(&path)?.ok_or(KeyError::Corrupt("a data key of no partition"))?;
@@ -50,7 +50,7 @@ impl Found {
             let path = import.path(DATA_KEY, &[id.as_bytes()]);
             let found = import.open(&path)?;
             let found = found.ok_or(KeyError::Corrupt("a partition whose data key is gone"))?;
-            let facts = DataKeyFacts::decode(&found.value)?;
+            let facts = DataKeyFacts::of(&found)?;
             if chain.last().is_some_and(|newer| newer.generation <= facts.generation) {
                 return Err(KeyError::Corrupt("the order of a partition's data keys"));
             }

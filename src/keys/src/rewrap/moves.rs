@@ -22,8 +22,10 @@ const OPERATIONS: usize = 96;
 const FIXED: usize = 3;
 /// What another version to move from adds: its guard and its counts.
 const PER_VERSION: usize = 2;
-/// What another partition adds: its guard and its record.
-const PER_PARTITION: usize = 2;
+/// What another partition adds: its guard.
+const PER_PARTITION: usize = 1;
+/// What another data key adds: its guard and its record.
+const PER_DATA_KEY: usize = 2;
 /// Data keys that are wrapped anew before other calls get their turn: some 50 µs.
 const SLICE: usize = 8;
 
@@ -39,9 +41,16 @@ pub(super) struct Batch {
 /// What a transaction changes in one partition.
 struct Moved {
     chain: Chain,
-    records: Vec<(KeyId, DataKeyRecord)>,
+    records: Vec<(Guarded, DataKeyRecord)>,
     /// More of its data keys wait.
     is_cut: bool,
+}
+
+/// The data key that a record replaces.
+#[derive(Clone, Copy)]
+struct Guarded {
+    id: KeyId,
+    revision: u64,
 }
 
 /// What became of a batch.
@@ -57,11 +66,12 @@ impl Batch {
         let data_keys: usize = self.partitions.iter().map(|moved| moved.records.len()).sum();
         // The target has a delta too; it is counted among what is fixed.
         let versions = self.deltas.len().saturating_sub(1);
-        FIXED + versions * PER_VERSION + self.partitions.len() * PER_PARTITION + data_keys
+        let partitions = self.partitions.len();
+        FIXED + versions * PER_VERSION + partitions * PER_PARTITION + data_keys * PER_DATA_KEY
     }
 
     fn has_room_for(&self, data_keys: usize, versions: usize) -> bool {
-        let more = versions * PER_VERSION + PER_PARTITION + data_keys;
+        let more = versions * PER_VERSION + PER_PARTITION + data_keys * PER_DATA_KEY;
         self.partitions.is_empty() || self.operations() + more <= OPERATIONS
     }
 
@@ -113,7 +123,7 @@ impl Run {
             }
             // What does not fit into one transaction comes with the next look at the partition.
             let room = OPERATIONS - FIXED - PER_PARTITION;
-            let most = room / (1 + PER_VERSION);
+            let most = room / (PER_DATA_KEY + PER_VERSION);
             let is_cut = movable.len() > most;
             movable.truncate(most);
             let mut records = Vec::with_capacity(movable.len());
@@ -122,7 +132,8 @@ impl Run {
                 if wrapped.is_multiple_of(SLICE) {
                     tokio::task::yield_now().await;
                 }
-                records.push((data_key.key_id, self.rewrapped(data_key, versions)?));
+                let guarded = Guarded { id: data_key.key_id, revision: data_key.revision };
+                records.push((guarded, self.rewrapped(data_key, versions)?));
             }
             let deltas = deltas(&chain, &records, self.target);
             if alone || !batch.has_room_for(records.len(), deltas.len()) {
@@ -190,7 +201,7 @@ impl Run {
                 // under, and is read again once that may not be used. Whoever reads it next shall
                 // see the new one all the same.
                 let records = batch.partitions.iter().flat_map(|moved| &moved.records);
-                records.for_each(|(id, _)| inner.cache.forget(*id));
+                records.for_each(|(of, _)| inner.cache.forget(of.id));
                 let moved = batch.moved;
                 let cut = batch.partitions.into_iter().filter(|moved| moved.is_cut);
                 Ok(Committed { moved, again: cut.map(|m| m.chain.partition).collect() })
@@ -215,11 +226,10 @@ impl Run {
         }
         for Moved { chain, records, .. } in &batch.partitions {
             let partition = store.path(PARTITION, &[key, chain.partition.as_str().as_bytes()]);
-            txn = txn
-                .at(partition.clone(), chain.revision)
-                .put(partition, chain.record.encode_to_vec());
-            for (id, record) in records {
-                txn = txn.put(store.path(DATA_KEY, &[id.as_bytes()]), record.encode_to_vec());
+            txn = txn.at(partition, chain.revision);
+            for (of, record) in records {
+                let path = store.path(DATA_KEY, &[of.id.as_bytes()]);
+                txn = txn.at(path.clone(), of.revision).put(path, record.encode_to_vec());
             }
         }
         txn.update(store.path(JOB, &[key]), self.progress(batch.moved))
@@ -245,12 +255,13 @@ impl Run {
 /// How the counts change if these data keys of a partition move.
 fn deltas(
     chain: &Chain,
-    records: &[(KeyId, DataKeyRecord)],
+    records: &[(Guarded, DataKeyRecord)],
     target: VersionNumber,
 ) -> BTreeMap<VersionNumber, Delta> {
     let before = chain.by_version();
     let mut deltas: BTreeMap<VersionNumber, Delta> = BTreeMap::new();
-    let moved = chain.data_keys.iter().filter(|of| records.iter().any(|(id, _)| *id == of.key_id));
+    let moved =
+        chain.data_keys.iter().filter(|of| records.iter().any(|(moved, _)| moved.id == of.key_id));
     for data_key in moved {
         // At most 2^32 seals a data key.
         let reserved = i64::try_from(data_key.reserved).unwrap_or(i64::MAX);

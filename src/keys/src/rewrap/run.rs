@@ -20,12 +20,13 @@ use super::scan::{Chain, Page};
 use crate::error::KeyError;
 use crate::keys::Inner;
 
-/// Partitions that are read, wrapped and committed together.
-const WAVE: usize = 1024;
+/// Partitions that are read, wrapped and committed together: few, so that neither the thread that
+/// reads them nor the one that writes them holds a processor for long. Callers wait for it.
+const WAVE: usize = 64;
 /// Waves on their way: one is read and wrapped while the other is written.
 const WAVES: usize = 2;
 /// Data keys that a wave should not have more of.
-const WAVE_DATA_KEYS: usize = 4096;
+const WAVE_DATA_KEYS: usize = 256;
 /// How often the whole is scanned before it counts as failed.
 const SCANS: usize = 5;
 /// How often a partition that others change too is looked at again within a scan.
@@ -151,7 +152,7 @@ impl Run {
     async fn scan(&self) -> Result<Option<Over>, KeyError> {
         let mut waves = FuturesOrdered::<BoxFuture<'_, _>>::new();
         let mut next = Some(self.cursor.lock().clone());
-        let (mut size, mut failed) = (self.largest_wave().min(64), None);
+        let (mut size, mut failed) = (self.largest_wave(), None);
         loop {
             while let Some(after) = next.take_if(|_| waves.len() < WAVES) {
                 // Told to stop, it begins no other wave.

@@ -16,7 +16,6 @@ pub(super) struct Chain {
     pub(super) partition: Partition,
     /// Of the partition's record.
     pub(super) revision: u64,
-    pub(super) record: PartitionRecord,
     pub(super) data_keys: Vec<DataKeyFacts>,
 }
 
@@ -100,7 +99,7 @@ impl Inner {
                 next.push((chains.len(), newest));
             }
             let (revision, data_keys) = (found.revision, Vec::new());
-            chains.push(Chain { partition, revision, record, data_keys });
+            chains.push(Chain { partition, revision, data_keys });
         }
         while !next.is_empty() {
             let path = |(_, id): &(usize, KeyId)| self.store.path(DATA_KEY, &[id.as_bytes()]);
@@ -111,7 +110,7 @@ impl Inner {
                 // Gone since the partition was read: whoever removed it wrote the partition too,
                 // and what is made of this is refused.
                 let Some(found) = found else { continue };
-                let facts = DataKeyFacts::decode(&found.value)?;
+                let facts = DataKeyFacts::of(&found)?;
                 if facts.key_id != id || facts.key != *key || facts.partition != chain.partition {
                     return Err(KeyError::Corrupt("a data key of another partition"));
                 }
