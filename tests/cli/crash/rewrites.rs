@@ -2,6 +2,7 @@
 //! serves from one whole store, the old or the new one, and nothing that was erased comes back.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -285,7 +286,15 @@ fn a_rewrite_that_is_killed_leaves_one_whole_store_and_what_was_erased_stays_gon
         shredded.insert(partition(number));
         runtime.block_on(values.check(&installation, &shredded));
     }
-    assert!(begun >= OF_EACH && renamed >= OF_EACH, "begun {begun}, renamed {renamed}");
+    let report = format!(
+        "killed while the store was written anew: {begun} before the new files counted, {renamed} \
+         after, of {} kills; {} values were acknowledged meanwhile",
+        shredded.len(),
+        values.0.len() - DATA_KEYS,
+    );
+    // Past the test harness, which keeps to itself what a test that passed has printed.
+    writeln!(std::io::stderr(), "{report}").unwrap();
+    assert!(begun >= OF_EACH && renamed >= OF_EACH && values.0.len() > DATA_KEYS, "{report}");
     runtime.block_on(receipts(&installation, &shredded));
     let after = newest_generation(&installation);
     let gone = before.iter().filter(|(path, _)| path[0] == DATA_KEY && !after.contains_key(*path));
