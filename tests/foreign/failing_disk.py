@@ -20,7 +20,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter
 from dataclasses import dataclass
 
 import grpc
@@ -33,6 +32,7 @@ BEFORE, AFTERWARDS = 60, 120
 STORE = {"", "STORE_BROKEN", "STORE_UNAVAILABLE", "CHANGE_INDETERMINATE", "CHANGE_UNACKNOWLEDGED",
          "AUDIT_UNAVAILABLE", "STOPPING"}
 LOG = {"", "AUDIT_UNAVAILABLE", "CHANGE_UNACKNOWLEDGED", "STOPPING"}
+READS = {"store": {"STORE_UNAVAILABLE"}, "log": {"AUDIT_UNREADABLE"}}
 
 
 @dataclass
@@ -207,40 +207,26 @@ class Run:
         self.check()
         return "fsync of the store's directory: exit code 5, STORE_BROKEN"
 
-    def reads(self, call, file):
-        """A start that has come to its end, with reads that fail for a while from then on."""
+    def reads(self, file):
+        """Reads that fail for a while; then the disk is well again, and the same process has everything.
+        Without the scrub, nobody has read what the callers ask for."""
+        process, address = self.installation.start(environment={"FIELDSEAL_STORE_SCRUB_MINUTES": "0"})
         path = database(self.installation.state) if file == "store" else \
             os.path.join(self.installation.state, FIRST)
-        trace = os.path.join(self.work, "reads")
-        tracer = ["strace", "-D", "-f", "-s", "0", "-o", trace, "-P", path, "-e", f"trace={call}"]
-        process, address = self.installation.start(tracer)
-        # strace counts the calls of each thread.
-        with open(trace, encoding="utf-8") as lines:
-            threads = Counter(line.split()[0] for line in lines if f"{call}(" in line)
-        until_ready = max(threads.values(), default=0)
-        stopped(process)
-        process.wait()
-        when = f"{until_ready + 1}..{until_ready + 40}"
-        tracer = [*tracer, "-e", f"inject={call}:error=EIO:when={when}"]
-        process, address = self.installation.start(tracer)
-        reasons = self.failing_reads(address, file)
-
-        def injected():
-            with open(trace, encoding="utf-8") as lines:
-                return sum("INJECTED" in line for line in lines)
-        self.failed_calls += injected()
-        if not injected():
-            raise Failed(f"no read failed; {until_ready} until it was ready")
-        # The disk is well again: the same process has everything.
+        tracer = Tracer(self.work, process, "pread64", [path], "1+")
+        try:
+            reasons = self.failing_reads(address, file)
+        finally:
+            tracer.end()
+        count = self.injected(tracer)
+        if reasons != READS[file]:
+            raise Failed(f"callers were told {reasons}")
         within(PATIENCE, lambda: not self.failing_reads(address, file), "the reads are well")
-        lost = list(Check(self.installation, address, self.told).lost())
-        self.looked_at += len(self.told.facts)
-        if lost or process.poll() is not None:
-            raise Failed(f"{process.poll()} {'; '.join(lost[:5])} {self.installation.said()[-300:]}")
         stopped(process)
-        if process.wait():
-            raise Failed(f"it ended with {process.returncode}")
-        return f"{call} of the {file}: {injected()} failed, {sorted(reasons)}, and it goes on"
+        if process.returncode:
+            raise Failed(f"it ended with {process.returncode}: {self.installation.said()[-300:]}")
+        self.check()
+        return f"pread64 of the {file}: {count} failed, {sorted(reasons)}, and it goes on"
 
     def failing_reads(self, address, file):
         """The reasons of what is refused when everything is read."""
@@ -283,8 +269,8 @@ def main():
         lambda: run.rewrite_goes_on("fdatasync", "1", new_database),
         lambda: run.rewrite_goes_on("write", "1", new_generation),
         run.rename_fails,
-        lambda: run.reads("pread64", "store"),
-        lambda: run.reads("pread64", "log"),
+        lambda: run.reads("store"),
+        lambda: run.reads("log"),
     ]
     for case in work:
         print(case(), flush=True)

@@ -45,7 +45,7 @@ class Installation:
         # As long as those that will follow; it holds nothing yet.
         os.truncate(os.path.join(self.state, FIRST), 1 << 20)
 
-    def start(self, tracer=()):
+    def start(self, tracer=(), environment=None):
         """A process that is ready, and its address; or what it said instead."""
         address = os.path.join(self.home, "address")
         if os.path.exists(address):
@@ -53,7 +53,7 @@ class Installation:
         with open(self.log, "wb") as log:
             process = subprocess.Popen(
                 [*tracer, self.binary, "serve", "--config", self.config],
-                stdout=subprocess.DEVNULL, stderr=log)
+                stdout=subprocess.DEVNULL, stderr=log, env=os.environ | (environment or {}))
             # Whatever goes wrong, none outlives this.
             atexit.register(process.kill)
         end = time.monotonic() + PATIENCE

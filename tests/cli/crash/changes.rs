@@ -101,7 +101,7 @@ impl Caller {
     pub(super) async fn turn_version(&mut self, ticket: String) -> Option<()> {
         let Some(newest) = self.locked.len().checked_sub(2) else { return Some(()) };
         let locked = self.locked.iter().position(|(enabled, _)| !enabled);
-        let at = locked.filter(|_| ticket.len() % 2 == 0).unwrap_or(newest);
+        let at = locked.filter(|_| ticket.len().is_multiple_of(2)).unwrap_or(newest);
         let (was_enabled, name) = self.locked[at].clone();
         let (mut client, reason) = (self.ops.keys(), reason(&ticket));
         let answer = if was_enabled {
