@@ -17,7 +17,7 @@ use std::io::Write as _;
 use std::process::Stdio;
 
 use crate::installation::Installation;
-use crate::process::{Lines, Running, program, text};
+use crate::process::{Lines, Running, event, program, text};
 use checks::Found;
 use load::Life;
 use log::Log;
@@ -95,7 +95,13 @@ impl Known {
         installation.serve();
         self.moments.in_a_rewrap += u32::from(checks::is_rewrapping(installation).await);
         let (_, lines) = installation.sidecar.as_mut().unwrap();
+        // Every record is opened, counted, and held against the sum that the log tells.
+        let clean = lines.wait(|line| {
+            let clean = event("store_scrubbed", line).map(|_| true);
+            clean.or_else(|| event("scrub_found", line).map(|_| false))
+        });
         let said = lines.so_far();
+        assert!(clean, "{said}");
         self.log.read_on(installation).await;
         self.moments.add(&self.log, &of_life, &said);
         // The values of this life; those of earlier ones are looked at again in the end.
