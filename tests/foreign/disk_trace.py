@@ -41,6 +41,7 @@ class Node:
     effects: list = field(default_factory=list)
     # Of each sync: when it began, when it was over, its call.
     syncs: list = field(default_factory=list)
+    is_directory: bool = False
 
 
 @dataclass
@@ -105,11 +106,13 @@ def calls(path):
 class Disk:
     def __init__(self, trace, directory, base):
         self.root = os.path.realpath(directory)
-        self.base_names, self.directories = {}, {"": Node()}
-        for where, directories, names in os.walk(base):
+        self.base_names, self.directories = {}, {}
+        for where, _, names in os.walk(base):
             below = os.path.relpath(where, base)
             below = "" if below == "." else below
-            self.directories[below] = self.directories.get(below, Node())
+            self.directories[below] = Node(is_directory=True)
+            if below:
+                self.base_names[below] = self.directories[below]
             for name in names:
                 with open(os.path.join(where, name), "rb") as file:
                     self.base_names[os.path.join(below, name)] = Node(file.read())
@@ -153,8 +156,16 @@ class Disk:
         if left != float("inf"):
             self.interesting.append(left)
 
+    def _path(self, arguments):
+        """The path of a call, if it is of these files; from the root, or nothing can be said of it."""
+        path = text(arguments).decode()
+        number = re.match(r"(\d+), ", arguments)
+        if number and not os.path.isabs(path) and int(number[1]) in self.files:
+            raise NotModelled(f"a path below an open directory: {path}")
+        return self._below(path)
+
     def _openat(self, arguments, result, entered, left):
-        path = self._below(text(arguments).decode())
+        path = self._path(arguments)
         if result is None:
             return
         self.files.pop(result, None)
@@ -244,26 +255,43 @@ class Disk:
         self.namings.append(Naming(entered, left, directory, change))
         self._mark(entered, left)
 
+    def _mkdir(self, arguments, result, entered, left):
+        path = self._path(arguments)
+        if path is not None:
+            self.directories[path] = Node(is_directory=True)
+            self._rename_to({path: self.directories[path]}, entered, left)
+
+    _mkdirat = _mkdir
+
+    def _rmdir(self, arguments, result, entered, left):
+        path = self._path(arguments)
+        if path is not None:
+            self.directories.pop(path)
+            self._rename_to({path: None}, entered, left)
+
     def _rename(self, arguments, result, entered, left):
         old, new = (self._below(text(f'"{found[0]}"').decode()) for found in HEX.findall(arguments))
         if old is None and new is None:
             return
         if old is None or new is None or os.path.dirname(old) != os.path.dirname(new):
             raise NotModelled(f"a rename between directories: {old} {new}")
+        if self.names[old].is_directory:
+            raise NotModelled(f"a directory that is renamed: {old}")
         self._rename_to({old: None, new: self.names[old]}, entered, left)
 
     _renameat = _renameat2 = _rename
 
     def _unlink(self, arguments, result, entered, left):
-        path = self._below(text(arguments).decode())
+        path = self._path(arguments)
         if path is not None:
             self._rename_to({path: None}, entered, left)
 
     _unlinkat = _unlink
 
     def image(self, line, choose, ignored=lambda path, call: False):
-        """The files after a cut at `line`: {path: bytes}. `choose` says what is kept of what was not
-        synced; `ignored` which syncs are treated as if they had never been made."""
+        """The files after a cut at `line`: {path: bytes}, and {path: None} for a directory. `choose`
+        says what is kept of what was not synced; `ignored` which syncs are treated as if they had
+        never been made."""
         names = dict(self.base_names)
         before = [naming for naming in self.namings if naming.entered < line]
         durable = 0
@@ -278,6 +306,9 @@ class Disk:
                     del names[path]
         files = {}
         for path, node in names.items():
+            if node.is_directory:
+                files[path] = None
+                continue
             synced = covered(node, line, lambda call, path=path: ignored(path, call))
             kept = []
             for effect in node.effects:
@@ -287,7 +318,24 @@ class Disk:
         return files
 
     def final(self):
-        return {path: content(node, node.effects) for path, node in self.names.items()}
+        """The same when everything was done."""
+        return {path: None if node.is_directory else content(node, node.effects)
+                for path, node in self.names.items()}
+
+    def rewrites(self):
+        """Of each time that the store was written anew: the lines at which its new directory was
+        made, at which it began to count, and at which the files before were gone."""
+        found, begun = [], None
+        for naming in self.namings:
+            (path, node), *_ = naming.change.items()
+            if node is not None and re.fullmatch(r"store/live-\d+", path):
+                begun = naming.entered
+            elif "store/live" in naming.change and begun is not None:
+                found.append([begun, naming.entered, naming.entered])
+                begun = None
+            elif node is None and re.match(r"store/(live-|db$|conf$|snap|blobs)", path) and found:
+                found[-1][2] = naming.entered
+        return found
 
 
 def covered(node, line, ignored):

@@ -106,10 +106,11 @@ impl Ledger {
     /// Refuses a change while its record could not be written: before anything changes (I1). It
     /// looks at the log's file itself, because the first to notice may be a change.
     pub(crate) fn ready(&self) -> Result<(), KeyError> {
-        if self.journal.is_closed() || self.slots.lock().is_none() {
+        if self.journal.is_closed() {
             return Err(KeyError::Stopping);
         }
         match self.journal.look() {
+            Health::Ok if self.slots.lock().is_none() => Err(KeyError::Stopping),
             Health::Ok => Ok(()),
             _ => Err(KeyError::Journal(JournalError::Unavailable)),
         }
@@ -117,7 +118,8 @@ impl Ledger {
 
     /// Commits `txn` together with `event` and waits until both are durable. If the log goes away
     /// in between, it waits until the log is back: a change that is in the store is made visible
-    /// when its record is written, and never without it.
+    /// when its record is written, and never without it. If it does not come back, because its disk
+    /// failed or the process ends, the next start records the change.
     ///
     /// INVARIANT: runs inside a spawned task, so that a caller that is cancelled, or that gives up
     /// waiting, leaves no half state.
@@ -173,7 +175,9 @@ impl Ledger {
             let mut told = 0;
             while told < group.len() {
                 told += self.relay_group(group.get(told..).unwrap_or_default()).await;
-                if self.journal.is_closed() {
+                // Nothing is ever written again to a log whose disk failed: whoever waits learns it.
+                let is_broken = matches!(self.journal.health(), Health::Broken(_));
+                if is_broken || self.journal.is_closed() {
                     return;
                 }
                 if told < group.len() {

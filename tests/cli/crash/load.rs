@@ -1,71 +1,22 @@
-//! Callers at work until the sidecar is killed, and what they were told.
+//! Callers at work until the sidecar is killed.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use fieldseal_client::{Client, v1};
+use fieldseal_client::{Client, Failure, v1};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::task::JoinSet;
 
+use super::told::{Fate, Sealed, Told};
 use crate::installation::Installation;
 
-const CALLERS: u32 = 16;
+pub(super) const CALLERS: u32 = 16;
 /// Calls that begin or end before a kill: at least, and how many more at most.
-const EVENTS: (u64, u64) = (160, 160);
+const EVENTS: (u64, u64) = (240, 240);
 /// Items of a batch.
 const BATCH: usize = 40;
 /// Every encrypt under this key has a partition of its own, so it makes a data key.
 pub(super) const PEOPLE: &str = "people";
-
-/// A value that a caller holds.
-#[derive(Clone)]
-pub(super) struct Sealed {
-    pub(super) key: String,
-    pub(super) partition: String,
-    pub(super) plaintext: String,
-    pub(super) ciphertext: Vec<u8>,
-}
-
-/// What callers were told, and what they asked without an answer.
-#[derive(Default)]
-pub(super) struct Told {
-    /// By the call's ticket, which no other call has.
-    pub(super) receipts: HashMap<String, v1::AuditReceipt>,
-    pub(super) sealed: Vec<Sealed>,
-    /// The versions of each key.
-    pub(super) versions: BTreeMap<String, BTreeSet<u32>>,
-    /// Tickets, and partitions that should have got a data key.
-    pub(super) unanswered: HashSet<String>,
-}
-
-impl Told {
-    pub(super) fn add(&mut self, other: Self) {
-        self.receipts.extend(other.receipts);
-        self.sealed.extend(other.sealed);
-        for (key, versions) in other.versions {
-            self.versions.entry(key).or_default().extend(versions);
-        }
-        self.unanswered.extend(other.unanswered);
-    }
-
-    /// Each receipt, each ciphertext, and each data key that was made for one.
-    pub(super) fn acknowledged(&self) -> usize {
-        self.receipts.len() + self.sealed.len() + self.partitions().count()
-    }
-
-    /// The partitions that have a data key of their own.
-    pub(super) fn partitions(&self) -> impl Iterator<Item = &Sealed> {
-        self.sealed.iter().filter(|sealed| sealed.key == PEOPLE)
-    }
-
-    fn version(&mut self, name: &str) {
-        let (key, version) = name.strip_prefix("keys/").unwrap().split_once("/versions/").unwrap();
-        let version: u32 = version.parse().unwrap();
-        let new = self.versions.entry(key.to_owned()).or_default().insert(version);
-        assert!(new, "{name} was made twice");
-    }
-}
 
 /// One life of the sidecar, up to its kill.
 pub(super) struct Life {
@@ -96,10 +47,23 @@ impl Life {
         let (app, ops) = (installation.client("app").await, installation.client("ops").await);
         let mut callers = JoinSet::new();
         for number in 0..CALLERS {
-            let held = before.sealed.iter().skip(number as usize).step_by(CALLERS as usize);
-            let held = held.rev().take(BATCH * 2).cloned().collect();
             let (app, ops, life) = (app.clone(), ops.clone(), Arc::clone(&self));
-            let caller = Caller { life, number, app, ops, held, told: Told::default() };
+            let mut caller = Caller::new(life, number, app, ops);
+            // Whatever stands in one place of the list belongs to one caller.
+            let held = before.sealed.iter().skip(number as usize).step_by(CALLERS as usize);
+            for sealed in held.rev() {
+                match before.fate(&sealed.partition) {
+                    Fate::Shredded => caller.shredded.push(sealed.clone()),
+                    _ if before.refusal(sealed).is_some() => {}
+                    _ if caller.held.len() < BATCH * 2 => caller.held.push(sealed.clone()),
+                    _ => {}
+                }
+            }
+            let numbers = before.versions[&locked(number)].iter();
+            caller.locked = numbers
+                .map(|n| format!("keys/{}/versions/{n}", locked(number)))
+                .map(|name| (before.enabled.known.get(&name) != Some(&false), name))
+                .collect();
             callers.spawn(caller.work());
         }
         let mut told = Told::default();
@@ -117,15 +81,28 @@ impl Life {
     }
 
     /// Waits for an answer; `None` if the sidecar died first. Nothing else may go wrong.
-    async fn answer<T>(
+    pub(super) async fn answer<T>(
         &self,
         call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
     ) -> Option<T> {
+        self.answer_or(call, "no reason").await.map(|answer| answer.expect("it was refused"))
+    }
+
+    /// The same where a refusal with this reason is an answer, too.
+    pub(super) async fn answer_or<T>(
+        &self,
+        call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+        refusal: &str,
+    ) -> Option<Option<T>> {
         self.event();
         match call.await {
             Ok(answer) => {
                 self.event();
-                Some(answer.into_inner())
+                Some(Some(answer.into_inner()))
+            }
+            Err(status) if Failure::from(&status).reason() == refusal => {
+                self.event();
+                Some(None)
             }
             Err(_) if self.over.load(Ordering::SeqCst) => None,
             Err(status) => panic!("a call failed before the kill: {status}"),
@@ -133,7 +110,7 @@ impl Life {
     }
 }
 
-fn reason(ticket: &str) -> Option<v1::AccessReason> {
+pub(super) fn reason(ticket: &str) -> Option<v1::AccessReason> {
     let ticket = ticket.to_owned();
     Some(v1::AccessReason { purpose: "crash".into(), ticket, ..Default::default() })
 }
@@ -146,7 +123,7 @@ pub(super) fn field(key: &str) -> v1::Field {
 /// The keys that every life uses.
 pub(super) async fn keys(installation: &Installation, told: &mut Told) {
     let mut ops = installation.client("ops").await.keys();
-    let names = (0..CALLERS).map(turning).chain([PEOPLE.to_owned()]);
+    let names = (0..CALLERS).flat_map(|caller| [turning(caller), locked(caller)]);
     for key_id in names {
         let ticket = format!("key-{key_id}");
         let request =
@@ -157,31 +134,52 @@ pub(super) async fn keys(installation: &Installation, told: &mut Told) {
     }
 }
 
-/// The key that a caller rotates; nobody else does.
-fn turning(caller: u32) -> String {
-    format!("turning-{caller}")
+/// The key that a caller rotates and rewraps; nobody else does. Caller 0 has the one with all the data keys.
+pub(super) fn turning(caller: u32) -> String {
+    // Somebody does it with the key that has all the data keys.
+    if caller == 0 { PEOPLE.to_owned() } else { format!("turning-{caller}") }
 }
 
-struct Caller {
-    life: Arc<Life>,
-    number: u32,
+/// The key of which a caller disables versions.
+pub(super) fn locked(caller: u32) -> String {
+    format!("locked-{caller}")
+}
+
+pub(super) struct Caller {
+    pub(super) life: Arc<Life>,
+    pub(super) number: u32,
     app: Client,
-    ops: Client,
-    /// Values of this caller, of earlier lives too.
-    held: Vec<Sealed>,
-    told: Told,
+    pub(super) ops: Client,
+    /// Values of this caller that open, of earlier lives too.
+    pub(super) held: Vec<Sealed>,
+    /// Values of partitions that it may restore.
+    pub(super) shredded: Vec<Sealed>,
+    /// The versions of its own key, and whether each is enabled.
+    pub(super) locked: Vec<(bool, String)>,
+    pub(super) told: Told,
 }
 
 impl Caller {
+    fn new(life: Arc<Life>, number: u32, app: Client, ops: Client) -> Self {
+        let (held, shredded, locked) = (Vec::new(), Vec::new(), Vec::new());
+        Self { life, number, app, ops, held, shredded, locked, told: Told::default() }
+    }
+
     async fn work(mut self) -> Told {
         for n in self.number.. {
             let name = format!("{}-{}-{n}", self.life.number, self.number);
-            let done = match n % 8 {
-                0 | 4 => self.encrypt(PEOPLE.to_owned(), name).await,
-                1 => self.rotate(name).await,
+            let done = match n % 16 {
+                0 | 5 | 9 => self.encrypt(PEOPLE.to_owned(), name).await,
+                1 | 8 => self.rotate(turning(self.number), name).await,
                 2 => self.encrypt(turning(self.number), name).await,
                 3 => self.create(name).await,
-                5 => self.decrypt_many(name).await,
+                4 | 11 => self.rewrap(name).await,
+                6 | 10 => self.shred(name, (n / 16 + self.life.number).is_multiple_of(2)).await,
+                7 => self.encrypt(locked(self.number), name).await,
+                12 => self.rotate(locked(self.number), name).await,
+                13 => self.turn_version(name).await,
+                14 => self.restore(name).await,
+                15 => self.decrypt_many(name).await,
                 _ => self.decrypt(name).await,
             };
             if done.is_none() {
@@ -209,8 +207,8 @@ impl Caller {
             }
             return None;
         };
-        let ciphertext = answer.ciphertext.to_vec();
-        let sealed = Sealed { key, partition, plaintext, ciphertext };
+        let (ciphertext, version) = (answer.ciphertext.to_vec(), answer.key_version);
+        let sealed = Sealed { key, partition, plaintext, ciphertext, version };
         self.held.push(sealed.clone());
         self.told.sealed.push(sealed);
         Some(())
@@ -234,7 +232,7 @@ impl Caller {
 
     async fn decrypt_many(&mut self, ticket: String) -> Option<()> {
         if self.held.is_empty() {
-            return Some(());
+            return self.decrypt(ticket).await;
         }
         let newest: Vec<_> = self.held.iter().rev().take(BATCH).cloned().collect();
         let mut request = batch(&newest);
@@ -257,22 +255,12 @@ impl Caller {
         self.receipt(ticket, answer.map(|answer| answer.receipt))
     }
 
-    async fn rotate(&mut self, ticket: String) -> Option<()> {
-        let request = v1::RotateKeyRequest {
-            name: format!("keys/{}", turning(self.number)),
-            reason: reason(&ticket),
-            ..Default::default()
-        };
-        let mut client = self.ops.keys();
-        let answer = self.life.answer(client.rotate_key(request)).await;
-        if let Some(answer) = &answer {
-            self.told.version(&answer.primary_version);
-        }
-        self.receipt(ticket, answer.map(|answer| answer.receipt))
-    }
-
     /// Keeps a receipt; `None` if there was no answer.
-    fn receipt(&mut self, ticket: String, answer: Option<Option<v1::AuditReceipt>>) -> Option<()> {
+    pub(super) fn receipt(
+        &mut self,
+        ticket: String,
+        answer: Option<Option<v1::AuditReceipt>>,
+    ) -> Option<()> {
         match answer {
             Some(receipt) => {
                 self.told.receipts.insert(ticket, receipt.expect("an answer without a receipt"));

@@ -4,19 +4,36 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fieldseal_client::v1;
 
-use super::load::Told;
+use super::told::Told;
 use crate::installation::Installation;
 
 const PAGE: i32 = 1000;
-/// The kinds of records that tell of a change of the store.
-const CHANGES: [&str; 4] = ["KEY_CREATED", "KEY_ROTATED", "DATA_KEY_CREATED", "SEALS_RESERVED"];
+/// The kinds of records that tell of a change of the store that somebody called for.
+const CHANGES: [&str; 9] = [
+    "KEY_CREATED",
+    "KEY_ROTATED",
+    "DATA_KEY_CREATED",
+    "SEALS_RESERVED",
+    "VERSION_ENABLED",
+    "VERSION_DISABLED",
+    "REWRAP_STARTED",
+    "PARTITION_SHREDDED",
+    "PARTITION_RESTORED",
+];
 
 pub(super) struct Record {
     pub(super) leaf_hash: Vec<u8>,
     pub(super) ticket: String,
     pub(super) kind: String,
-    /// Key, and the token of the partition, of a record with one item.
-    pub(super) subject: Option<(String, String)>,
+    /// Of a record with one item.
+    pub(super) subject: Option<Subject>,
+}
+
+pub(super) struct Subject {
+    pub(super) key: String,
+    pub(super) version: String,
+    /// The partition's.
+    pub(super) token: String,
 }
 
 /// Every record by its index.
@@ -67,7 +84,11 @@ impl Log {
             self.starts.insert(index);
         }
         let subject = match event.items.as_slice() {
-            [item] => Some((item.key.clone(), item.partition_token.clone())),
+            [item] => Some(Subject {
+                key: item.key.clone(),
+                version: item.key_version.clone(),
+                token: item.partition_token.clone(),
+            }),
             _ => None,
         };
         let leaf_hash = event.leaf_hash.to_vec();

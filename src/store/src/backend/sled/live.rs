@@ -38,7 +38,9 @@ impl Live {
         let path = directory.join("db");
         fs::set_permissions(directory, Permissions::from_mode(0o700))?;
         fs::set_permissions(&path, Permissions::from_mode(0o600))?;
-        // sled syncs its files but not their names.
+        // sled syncs neither what it is told about its files, without which they do not open, nor
+        // their names.
+        File::open(directory.join("conf"))?.sync_all()?;
         File::open(directory)?.sync_all()?;
         let file = File::open(path)?;
         let metadata = file.metadata()?;
