@@ -23,8 +23,9 @@ use crate::damage::{self, Trouble};
 use crate::error::StoreError;
 use crate::store::Health;
 
-/// Bytes of sled's page cache.
-const CACHE_BYTES: u64 = 16 * 1024 * 1024;
+/// Bytes of sled's page cache. sled counts a page as it is on disk; in memory it takes several times as
+/// much. What it has not is read from the operating system's cache of the file.
+const CACHE_BYTES: u64 = 8 * 1024 * 1024;
 
 /// How often a locked database is tried, and how long apart.
 const TRIES: u32 = 100;
@@ -86,6 +87,8 @@ fn open_database(directory: &Path) -> Result<::sled::Db, StoreError> {
     opening.spawn(move || {
         // Nobody waits any more if a thread that this one waits for is gone.
         let _gone = ended.send(damage::calmly(|| open_unlocked(&config)));
+        // Reading the whole file takes far more memory than what is kept of it.
+        fieldseal_memory::give_back();
     })?;
     match damage::wait(&opened) {
         Some(Some(Ok(db))) => Ok(db),
