@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 
 use crate::installation::{Installation, place};
 use crate::process::{PATIENCE, text};
+use crate::terminal::Person;
 use crate::trouble::block_on;
 
 const FIRST: &str = "keys/customer-pii/versions/1";
@@ -173,6 +174,28 @@ fn a_version_is_disabled_enabled_and_scheduled_and_the_question_must_be_answered
     for kind in ["VERSION_DISABLED", "VERSION_DESTROY_SCHEDULED", "VERSION_RESTORED"] {
         assert!(kinds.to_string().contains(kind), "{kind}: {kinds}");
     }
+}
+
+#[test]
+fn a_person_at_a_terminal_is_asked_for_the_name() {
+    let installation = Installation::with_key();
+    installation.ok("ops", &["key", "rotate", "customer-pii"], b"");
+    let destroy = ["key", "schedule-destroy", "customer-pii", "--version", "1"];
+    for (answer, code) in [("yes", 2), ("", 2), ("customer-pii", 0)] {
+        let mut person = Person::new();
+        let running = person.run(&mut installation.command("ops", &destroy));
+        person.answers(
+            "destroyed for good when its window is over; no data key is lost with it.",
+            "",
+        );
+        person.answers("Type customer-pii to go on: ", &format!("{answer}\n"));
+        if code == 2 {
+            person.answers("CONFIRMATION_REQUIRED", "");
+            assert_eq!(states(&installation), ["ENABLED", "ENABLED"]);
+        }
+        assert_eq!(running.output().status.code(), Some(code), "{answer:?}");
+    }
+    assert_eq!(states(&installation), ["DESTROY_SCHEDULED", "ENABLED"]);
 }
 
 #[test]

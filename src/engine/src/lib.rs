@@ -39,6 +39,6 @@ pub use engine::Engine;
 pub use fieldseal_store::{CopyError, CopyTarget, Health as StoreHealth};
 pub use observe::{AuditPage, AuditQuery, Measures, Status};
 pub use policy::PolicyReload;
-pub use receipts::{SHRED_RECEIPT, commitment};
+pub use receipts::{SHRED_RECEIPT, ShredReceipt, commitment};
 pub use refusal::{Refusal, RefusalCause};
 pub use upkeep::{ScrubState, Scrubbed, Upkeep};

@@ -14,7 +14,7 @@ use fieldseal_engine::backup::{
     self, BackupError, Keep, LogSource, Recipients, Restore, Restored, Unlock,
 };
 use fieldseal_engine::offline::root::{self, Task};
-use fieldseal_engine::{CopyTarget, Engine, Installation, Settings};
+use fieldseal_engine::{CopyTarget, Engine, Installation, Settings, ShredReceipt};
 use fieldseal_keys::keyring::{self, FileProvider};
 use fieldseal_keys::{PartitionChange, StateChange};
 use fieldseal_model::{AccessReason, KeyName, Partition, Principal, VersionNumber};
@@ -257,11 +257,75 @@ async fn a_backup_that_was_moved_away_is_named_until_its_time_is_over() {
     let receipt = async || {
         let of = shred(None);
         let shown = engine.partition(&caller("ops"), &of.key, &of.partition).await;
-        shown.unwrap().1.unwrap()
+        shown.unwrap().1.signed().unwrap()
     };
     assert!(receipt().await.contains(name));
     place.clock.advance(400 * DAY);
     back_up(&engine).await;
     assert!(!receipt().await.contains(name));
+    stop(engine).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_receipt_of_an_erasure_outlives_a_restore_and_not_its_log() {
+    let identity = x25519::Identity::generate();
+    let (place, engine) = backed(&identity).await;
+    seal(&engine, "ada", "1", "ada@example.com").await.unwrap();
+    let of = PartitionChange {
+        key: change("pii").key,
+        partition: Partition::parse("ada").unwrap(),
+        default_partition: false,
+        window: None,
+        request_id: None,
+        validate_only: false,
+        reason: AccessReason::default(),
+    };
+    let receipt = async |engine: &Engine| {
+        engine.partition(&caller("ops"), &of.key, &of.partition).await.unwrap().1
+    };
+    engine.shred_partition(&caller("ops"), of.clone()).await.unwrap();
+    place.clock.advance(7 * DAY);
+    engine.run_due().await;
+    let record = |receipt: ShredReceipt| {
+        let receipt = receipt.signed().unwrap();
+        let (_, record) = receipt.split_once("\\\"record\\\":").unwrap();
+        record.split(',').next().unwrap().to_owned()
+    };
+    let before = record(receipt(&engine).await);
+    let untouched = back_up(&engine).await;
+    // This change is done again on the store that is put back: what it replaces is in its files.
+    let first = VersionNumber::new(1).unwrap();
+    engine.rotate_key(&caller("ops"), change("pii")).await.unwrap();
+    let rotated = back_up(&engine).await;
+    let disable = StateChange::Disable;
+    engine.change_key_version(&caller("ops"), change("pii"), first, disable).await.unwrap();
+    stop(engine).await;
+    for backup in [&untouched, &rotated] {
+        restore(&place, &identity, backup, None).await.unwrap();
+        let engine = start_restored(&place).await;
+        engine.run_due().await;
+        assert_eq!(record(receipt(&engine).await), before);
+        stop(engine).await;
+        std::fs::remove_dir_all(place.path("restored")).unwrap();
+    }
+    // The log is lost, and begun anew.
+    let into = place.path("restored");
+    let instance = "second".to_owned();
+    let settings = Settings { instance: instance.clone(), ..settings_in(&place, &into) };
+    let plan = Restore {
+        backup: untouched,
+        unlock: Unlock::identity(identity.to_string().expose_secret()).unwrap(),
+        log: LogSource::Lost { instance, key: None },
+        copy: None,
+        into: into.clone(),
+        settings: settings.clone(),
+        local: Principal::parse("local:1000").unwrap(),
+    };
+    let open = async |directory: &Path| open_keyring(&place, directory);
+    backup::restore(plan, place.clock.clone(), open).await.unwrap();
+    let installation = Installation::new(settings, open_keyring(&place, &into).unwrap());
+    let engine = installation.start(place.clock.clone()).await.unwrap();
+    engine.run_due().await;
+    assert_eq!(receipt(&engine).await, ShredReceipt::NotInLog);
     stop(engine).await;
 }

@@ -61,6 +61,6 @@ pub use rewrap::{LeftBehind, RewrapJob, RewrapStarted, RewrapState};
 pub use scrub::{Class, Damage, ScrubReport, scrub};
 pub use sealing::{Sealer, SealingKey};
 pub use settings::{CallRules, SettingsChange, SettingsChanged};
-pub use shredding::{PartitionChange, PartitionChanged};
+pub use shredding::{PartitionChange, PartitionChanged, PartitionStep};
 pub use usage::Day;
 pub use version_state::{StateChange, VersionChanged};

@@ -79,60 +79,51 @@ impl PartitionChange {
     }
 }
 
+/// What becomes of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PartitionStep {
+    /// Nothing of it opens or is sealed any more, and its data keys go when its window is over.
+    Shred,
+    /// A shred is taken back whose window is not over.
+    Restore,
+    /// It was erased, and takes new values. What was sealed before never opens again.
+    Reopen,
+}
+
+impl PartitionStep {
+    /// The action that a caller is allowed.
+    #[must_use]
+    pub const fn action(self) -> Action {
+        match self {
+            Self::Shred => Action::ShredPartition,
+            Self::Restore => Action::RestorePartition,
+            Self::Reopen => Action::ReopenPartition,
+        }
+    }
+}
+
 impl Keys {
-    /// Shreds a partition. When this returns, no call that began afterwards opens or seals anything
-    /// in it, and the calls that began before are over.
+    /// Changes a partition. When a shred returns, no call that began afterwards opens or seals
+    /// anything in it, and the calls that began before are over.
     ///
     /// # Errors
     /// `NotPermitted`, `KeyNotFound`, `PartitionNotFound`, `PartitionState`, `ShredWindow`,
     /// `DefaultPartition`, `RequestIdReused`, or trouble of journal and store.
-    pub async fn shred_partition(
+    pub async fn change_partition(
         &self,
         permit: &Permit,
+        step: PartitionStep,
         change: PartitionChange,
     ) -> Result<PartitionChanged, KeyError> {
-        self.change_partition(permit, Action::ShredPartition, change).await
-    }
-
-    /// Takes a shred back whose window is not over.
-    ///
-    /// # Errors
-    /// As [`Keys::shred_partition`].
-    pub async fn restore_partition(
-        &self,
-        permit: &Permit,
-        change: PartitionChange,
-    ) -> Result<PartitionChanged, KeyError> {
-        self.change_partition(permit, Action::RestorePartition, change).await
-    }
-
-    /// Lets a partition that was erased take new values. What was sealed before never opens again.
-    ///
-    /// # Errors
-    /// As [`Keys::shred_partition`].
-    pub async fn reopen_partition(
-        &self,
-        permit: &Permit,
-        change: PartitionChange,
-    ) -> Result<PartitionChanged, KeyError> {
-        self.change_partition(permit, Action::ReopenPartition, change).await
-    }
-
-    async fn change_partition(
-        &self,
-        permit: &Permit,
-        action: Action,
-        change: PartitionChange,
-    ) -> Result<PartitionChanged, KeyError> {
-        if !permit.covers_partition(action, &change.key, &change.partition) {
+        if !permit.covers_partition(step.action(), &change.key, &change.partition) {
             return Err(KeyError::NotPermitted);
         }
         let is_default = change.partition.class() == PartitionClass::Default;
-        if action == Action::ShredPartition && is_default != change.default_partition {
+        if step == PartitionStep::Shred && is_default != change.default_partition {
             return Err(KeyError::DefaultPartition);
         }
         let (inner, permit) = (Arc::clone(&self.inner), permit.clone());
-        self.inner.finish(async move { inner.change_partition(&permit, change).await }).await
+        self.inner.finish(async move { inner.change_partition(&permit, step, change).await }).await
     }
 }
 
@@ -172,6 +163,7 @@ impl Inner {
     async fn change_partition(
         &self,
         permit: &Permit,
+        step: PartitionStep,
         change: PartitionChange,
     ) -> Result<PartitionChanged, KeyError> {
         // A change before this one may wait for the log to come back: nobody need queue for that.
@@ -186,7 +178,7 @@ impl Inner {
                 }
                 Asked::New(request) => request,
             };
-            match self.try_partition(permit, &change, request).await {
+            match self.try_partition(permit, step, &change, request).await {
                 // A data key was made or moved meanwhile: look again.
                 Err(KeyError::Conflict) => {}
                 other => return other,
@@ -209,6 +201,7 @@ impl Inner {
     async fn try_partition(
         &self,
         permit: &Permit,
+        step: PartitionStep,
         change: &PartitionChange,
         request: NewRequest,
     ) -> Result<PartitionChanged, KeyError> {
@@ -217,10 +210,10 @@ impl Inner {
         let of = change.of();
         let found = self.partition(&of).await?.ok_or(KeyError::PartitionNotFound)?;
         let seen = self.seen.now();
-        let next = match permit.action() {
-            Action::ShredPartition => self.shredded(change, &found.record, seen).await?,
-            Action::RestorePartition => self.restored(&of, &found.record).await?,
-            _ => reopened(&found)?,
+        let next = match step {
+            PartitionStep::Shred => self.shredded(change, &found.record, seen).await?,
+            PartitionStep::Restore => self.restored(&of, &found.record).await?,
+            PartitionStep::Reopen => reopened(&found)?,
         };
         let after = PartitionFound { revision: found.revision, record: next.record.clone() };
         let partition = self.partition_view(&of, &after, next.chain.len() as u64)?;

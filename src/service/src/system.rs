@@ -4,10 +4,9 @@ use fieldseal_api::v1;
 use fieldseal_api::v1::system_service_server::SystemService;
 use fieldseal_engine::backup::Made;
 use fieldseal_engine::{Engine, ScrubState, Scrubbed};
-use fieldseal_model::InstallationId;
+use fieldseal_model::{InstallationId, hex};
 use tonic::{Request, Response, Status};
 
-use crate::audit::hex;
 use crate::caller::caller;
 use crate::encryption::wire_receipt;
 use crate::errors::status;
@@ -68,7 +67,7 @@ impl SystemService for SystemHandler {
             keys: signed(found.keys as u64),
             data_keys_cached: signed(found.data_keys_cached as u64),
             data_keys_cached_limit: signed(found.data_keys_cached_limit as u64),
-            policy_digest: hex(&found.policy_digest),
+            policy_digest: hex::encode(&found.policy_digest),
             memory_protection: protection.into(),
             start_time: Some(wire_time(found.started_at)),
             journal: Some(journal),
@@ -93,8 +92,8 @@ impl SystemService for SystemHandler {
         let reloaded = self.engine.reload_policy(&caller, &reason).await;
         let reloaded = reloaded.map_err(|r| status(&r))?;
         Ok(Response::new(v1::ReloadPolicyResponse {
-            policy_digest: hex(&reloaded.digest),
-            previous_policy_digest: hex(&reloaded.previous),
+            policy_digest: hex::encode(&reloaded.digest),
+            previous_policy_digest: hex::encode(&reloaded.previous),
             receipt: Some(wire_receipt(&reloaded.receipt)),
         }))
     }

@@ -12,7 +12,7 @@ use crate::backend::{Backend, RawWrite};
 use crate::error::StoreError;
 use crate::lock::Hold;
 use crate::path::{self, Kind, Path};
-use crate::rewrite::ERASED_KEY;
+use crate::rewrite::{ERASED_KEY, REWRITTEN_KEY};
 use crate::snapshot::{RawEntry, is_record};
 use crate::store::{
     BackendSettings, Base, FORMAT, FORMAT_KEY, STATE_KEY, Secrets, Settings, Store, Versioned,
@@ -32,6 +32,8 @@ pub struct Import {
     waiting_bytes: usize,
     revision: u64,
     erased: bool,
+    /// Something that was put in is not in it any more.
+    replaced: bool,
     _lock: Hold,
 }
 
@@ -51,6 +53,7 @@ impl Import {
             waiting_bytes: 0,
             revision: 0,
             erased: false,
+            replaced: false,
             _lock: lock,
         })
     }
@@ -164,10 +167,10 @@ impl Import {
             )));
         }
         self.write()?;
-        if self.erased {
-            let erased = seal_value(&self.secrets, ERASED_KEY, revision, &[])?;
-            self.backend.apply(vec![RawWrite::Put(ERASED_KEY.to_vec(), erased)])?;
-        }
+        // Files into which nothing was put that is not in them any more are as good as written anew.
+        let key = if self.erased || self.replaced { ERASED_KEY } else { REWRITTEN_KEY };
+        let mark = seal_value(&self.secrets, key, revision, &[])?;
+        self.backend.apply(vec![RawWrite::Put(key.to_vec(), mark)])?;
         Store::found(&*self.backend, &self.secrets, revision, &self.acc)
     }
 
@@ -180,6 +183,7 @@ impl Import {
 
     fn subtract(&mut self, path: &[u8]) -> Result<(), StoreError> {
         if let Some(old) = self.stored(path)? {
+            self.replaced = true;
             let sealed = old.get(8..).unwrap_or_default();
             let term = self.secrets.anchor.term(path, stored_revision(&old)?, sealed);
             record::subtract(&mut self.acc, &term);

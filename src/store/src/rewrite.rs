@@ -18,7 +18,7 @@ use crate::stored::{open_value, seal_value};
 /// The last transaction that erased something.
 pub(crate) const ERASED_KEY: &[u8] = b"\0erased";
 /// Everything that was removed by this transaction or before has left the files.
-const REWRITTEN_KEY: &[u8] = b"\0rewritten";
+pub(crate) const REWRITTEN_KEY: &[u8] = b"\0rewritten";
 
 type Answer = oneshot::Sender<Result<(), StoreError>>;
 

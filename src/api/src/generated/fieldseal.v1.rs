@@ -1405,6 +1405,9 @@ pub struct GetPartitionResponse {
     /// signed with the log's key (docs/shredding.md). A JSON document; each one is made anew.
     #[prost(string, tag = "2")]
     pub shred_receipt: ::prost::alloc::string::String,
+    /// Whether there is a receipt, or why not.
+    #[prost(enumeration = "ShredReceiptState", tag = "3")]
+    pub shred_receipt_state: i32,
 }
 /// The newest rewrap of a key.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1668,6 +1671,53 @@ impl PartitionState {
             "PARTITION_STATE_SHREDDING" => Some(Self::Shredding),
             "PARTITION_STATE_ERASING" => Some(Self::Erasing),
             "PARTITION_STATE_ERASED" => Some(Self::Erased),
+            _ => None,
+        }
+    }
+}
+/// Whether there is a receipt of an erasure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ShredReceiptState {
+    /// Never sent.
+    Unspecified = 0,
+    /// The partition was never erased.
+    NotErased = 1,
+    /// The store is still to be written anew: its files may hold the data keys. Ask again later.
+    StorePending = 2,
+    /// The copy of the store is away, or still to be begun anew: it may hold the data keys. Ask again
+    /// later.
+    CopyPending = 3,
+    /// The record of the erasure is in no segment of this log: they were moved away, or the log was lost
+    /// and begun anew. There will be no receipt unless they are put back.
+    NotInLog = 4,
+    /// There is one.
+    Signed = 5,
+}
+impl ShredReceiptState {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "SHRED_RECEIPT_STATE_UNSPECIFIED",
+            Self::NotErased => "SHRED_RECEIPT_STATE_NOT_ERASED",
+            Self::StorePending => "SHRED_RECEIPT_STATE_STORE_PENDING",
+            Self::CopyPending => "SHRED_RECEIPT_STATE_COPY_PENDING",
+            Self::NotInLog => "SHRED_RECEIPT_STATE_NOT_IN_LOG",
+            Self::Signed => "SHRED_RECEIPT_STATE_SIGNED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "SHRED_RECEIPT_STATE_UNSPECIFIED" => Some(Self::Unspecified),
+            "SHRED_RECEIPT_STATE_NOT_ERASED" => Some(Self::NotErased),
+            "SHRED_RECEIPT_STATE_STORE_PENDING" => Some(Self::StorePending),
+            "SHRED_RECEIPT_STATE_COPY_PENDING" => Some(Self::CopyPending),
+            "SHRED_RECEIPT_STATE_NOT_IN_LOG" => Some(Self::NotInLog),
+            "SHRED_RECEIPT_STATE_SIGNED" => Some(Self::Signed),
             _ => None,
         }
     }

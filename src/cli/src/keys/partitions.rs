@@ -114,11 +114,16 @@ pub(super) async fn show(
     let found = client.get_partition(request).await.map_err(|s| failure(&s))?.into_inner();
     let partition = found.partition.ok_or_else(no_partition)?;
     if let Some(path) = &arguments.receipt {
-        super::receipts::write(path, &found.shred_receipt)?;
+        super::receipts::write(path, &found)?;
     }
     let receipt: Option<Value> = serde_json::from_str(&found.shred_receipt).ok();
     output.show(
-        || json!({ "partition": partition_json(&partition), "shred_receipt": receipt }),
+        || {
+            json!({
+                "partition": partition_json(&partition), "shred_receipt": receipt,
+                "shred_receipt_state": receipt_state(&found),
+            })
+        },
         || {
             let mut table = Table::bare();
             table.row(["state", state(&partition)]);
@@ -134,11 +139,7 @@ pub(super) async fn show(
             }
             if partition.erase_time.is_some() {
                 table.row(["data keys erased", &partition.erased_data_keys.to_string()]);
-                let there = match found.shred_receipt.is_empty() {
-                    true => "not yet: the store is still being written anew",
-                    false => "there is one: --receipt PATH writes it",
-                };
-                table.row(["receipt", there]);
+                table.row(["receipt", super::receipts::said(found.shred_receipt_state())]);
             }
             table.text()
         },
@@ -183,6 +184,11 @@ fn partition_json(partition: &v1::Partition) -> Value {
 fn state(partition: &v1::Partition) -> &'static str {
     let name = partition.state().as_str_name();
     name.strip_prefix("PARTITION_STATE_").unwrap_or(name)
+}
+
+fn receipt_state(found: &v1::GetPartitionResponse) -> &'static str {
+    let name = found.shred_receipt_state().as_str_name();
+    name.strip_prefix("SHRED_RECEIPT_STATE_").unwrap_or(name)
 }
 
 fn no_partition() -> Failure {
