@@ -158,6 +158,8 @@ fn a_version_is_disabled_enabled_and_scheduled_and_the_question_must_be_answered
     assert_eq!(refused(&installation, &key("schedule-destroy", &[])), would);
     let lost = ["--data-keys-lost", "1"];
     let destroy = |more: &[&'static str]| key("schedule-destroy", &[&lost[..], more].concat());
+    let said = text(&installation.ok("ops", &destroy(&["--validate-only"]), b""));
+    assert!(said.contains("1 data key would be lost for good with it at 20"), "{said}");
     let dry = installation.json("ops", &destroy(&["--validate-only"]));
     assert_eq!(dry["key_version"]["state"], "DESTROY_SCHEDULED");
     let refused_with = |more| refused(&installation, &destroy(more));

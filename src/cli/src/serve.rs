@@ -37,7 +37,17 @@ pub(crate) fn config_failure(errors: &ConfigErrors) -> Failure {
 
 pub(crate) fn keyring_failure(error: &KeyringError) -> Failure {
     let (kind, reason) = fieldseal_server::keyring_kind(error);
-    Failure::new(exit(kind), reason, error.to_string())
+    let failure = Failure::new(exit(kind), reason, error.to_string());
+    match error {
+        KeyringError::WrongProvider { .. } => failure.advise(
+            "name that provider and key in [root] of the configuration; if the key is lost, \
+             `fieldseal root rewrap --identity FILE` wraps the root key with a new one",
+        ),
+        KeyringError::Identity(_) => {
+            failure.advise("name the file with the identity of that recipient; nothing was changed")
+        }
+        _ => failure,
+    }
 }
 
 pub(crate) fn boot_failure(error: &BootError) -> Failure {

@@ -36,7 +36,7 @@ pub enum KeyError {
     #[error("the key version is destroyed")]
     VersionDestroyed,
     /// The key has no version of this number.
-    #[error("the key has no version {0}; key show lists its versions")]
+    #[error("the key has no version {0}")]
     VersionNotFound(VersionNumber),
     /// The primary version can be neither disabled nor destroyed.
     #[error(

@@ -49,12 +49,18 @@ pub(super) async fn shred(arguments: ShredArguments, output: &Output) -> Result<
     let v1::ShredPartitionResponse { partition, receipt } = shredded.into_inner();
     let partition = partition.ok_or_else(no_partition)?;
     shown(&partition, receipt.as_ref(), output, || {
-        format!(
-            "shredded: nothing of the partition opens any more. Its {} can be restored until {}: \
-             fieldseal key unshred {key} …",
-            counted(partition.data_keys, "data key"),
-            times::shown(partition.due_time.as_ref())
-        )
+        let data_keys = counted(partition.data_keys, "data key");
+        let due = times::shown(partition.due_time.as_ref());
+        match window_hours {
+            Some(0) => format!(
+                "shredded: nothing of the partition opens any more, and no time is left to restore its {data_keys}: \
+                 fieldseal key partition {key} … says when there is a receipt"
+            ),
+            _ => format!(
+                "shredded: nothing of the partition opens any more. Until {due} its {data_keys} can \
+                 be restored: fieldseal key unshred {key} …"
+            ),
+        }
     })
 }
 
@@ -139,7 +145,11 @@ pub(super) async fn show(
             }
             if partition.erase_time.is_some() {
                 table.row(["data keys erased", &partition.erased_data_keys.to_string()]);
-                table.row(["receipt", super::receipts::said(found.shred_receipt_state())]);
+                let there = match &arguments.receipt {
+                    Some(path) => format!("written to {}", path.display()),
+                    None => super::receipts::said(found.shred_receipt_state()).to_owned(),
+                };
+                table.row(["receipt", &there]);
             }
             table.text()
         },

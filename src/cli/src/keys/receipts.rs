@@ -60,7 +60,15 @@ pub(super) fn write(path: &Path, found: &v1::GetPartitionResponse) -> Result<(),
         file.write_all(receipt.as_bytes())?;
         file.sync_all()
     });
-    written.map_err(|error| Failure::io("cannot write", path, &error))
+    written.map_err(|error| {
+        let failure = Failure::io("cannot write", path, &error);
+        match error.kind() {
+            std::io::ErrorKind::AlreadyExists => {
+                failure.advise("name another file: a receipt is written to a new one only")
+            }
+            _ => failure,
+        }
+    })
 }
 
 /// Runs `key check-receipt`.
