@@ -214,8 +214,9 @@ fn advice_for(reason: &str) -> Option<&'static str> {
         }
         "KEY_VERSION_IS_PRIMARY" => "rotate first: `fieldseal key rotate NAME`",
         "DATA_KEYS_WOULD_BE_LOST" => {
-            "move them to the primary version: `fieldseal key rewrap NAME`; or, if what they protect \
-             may be lost, repeat their number: --data-keys-lost COUNT"
+            "see how many with `fieldseal key status NAME`, and move them to the primary version with \
+             `fieldseal key rewrap NAME`; or, if what they protect may be lost, repeat their number: \
+             --data-keys-lost COUNT"
         }
         "REWRAP_RUNNING" => {
             "see how far it is with `fieldseal key rewrap NAME --watch`, or end it with `--cancel`"

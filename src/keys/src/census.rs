@@ -7,14 +7,12 @@ use std::sync::atomic::Ordering;
 
 use fieldseal_model::{Action, KeyName, KeyVersionState, Timestamp, VersionNumber};
 use fieldseal_policy::Permit;
+use fieldseal_store::Versioned;
 
 use crate::error::KeyError;
 use crate::keys::{Inner, Keys};
 use crate::records::{COUNTS, CountsRecord, decode};
 use crate::usage::Day;
-
-/// How many records one page of a scan has.
-const PAGE: usize = 512;
 
 /// What there is under a key version.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -202,26 +200,22 @@ impl Inner {
             return Err(KeyError::Corrupt(WHAT));
         }
         let prefix = self.store.prefix(COUNTS, &[key.as_str().as_bytes()]);
-        let (mut found, mut after) = (BTreeMap::new(), None);
-        loop {
-            let page = self.store.range(&prefix, after.as_ref(), PAGE).await?;
-            for (_, value) in &page.entries {
-                let record: CountsRecord = decode(WHAT, &value.value)?;
-                let version = VersionNumber::new(record.version)
-                    .filter(|_| record.key == key.as_str())
-                    .ok_or(KeyError::Corrupt(WHAT))?;
-                let totals = Totals {
-                    data_keys: record.data_keys,
-                    partitions: record.partitions,
-                    reserved_seals: record.reserved,
-                };
-                found.insert(version, totals);
-            }
-            after = page.next;
-            if after.is_none() {
-                return Ok(found);
-            }
-        }
+        let mut totals = BTreeMap::new();
+        let add = |found: Versioned| {
+            let record: CountsRecord = decode(WHAT, &found.value)?;
+            let version = VersionNumber::new(record.version)
+                .filter(|_| record.key == key.as_str())
+                .ok_or(KeyError::Corrupt(WHAT))?;
+            let of_version = Totals {
+                data_keys: record.data_keys,
+                partitions: record.partitions,
+                reserved_seals: record.reserved,
+            };
+            totals.insert(version, of_version);
+            Ok(())
+        };
+        self.store.each::<KeyError>(&prefix, add).await?;
+        Ok(totals)
     }
 }
 
