@@ -2,7 +2,7 @@
 
 use fieldseal_audit::{ChangeEvent, ChangedBy, Kind as Recorded, Receipt};
 use fieldseal_model::{Action, Timestamp};
-use fieldseal_store::{Kind, Txn, Versioned};
+use fieldseal_store::{Kind, Txn};
 use prost::Message;
 
 use crate::error::KeyError;
@@ -78,20 +78,24 @@ impl Keys {
     /// The store's trouble.
     pub async fn known_backups(&self) -> Result<Vec<KnownBackup>, KeyError> {
         let store = &self.inner.store;
-        let mut known = Vec::new();
-        let add = |found: Versioned| {
-            let record: BackupRecord = decode("a backup's record", &found.value)?;
-            known.push(KnownBackup {
-                name: record.name,
-                revision: record.revision,
-                created_at: Timestamp::from_unix_nanos(record.created_at),
-                expires_at: Timestamp::from_unix_nanos(record.expires_at),
-            });
-            Ok(())
-        };
-        store.each::<KeyError>(&store.prefix(BACKUP, &[]), add).await?;
-        known.sort_by_key(|backup| (backup.created_at, backup.revision));
-        Ok(known)
+        let (mut known, mut after) = (Vec::new(), None);
+        loop {
+            let page = store.range(&store.prefix(BACKUP, &[]), after.as_ref(), PAGE).await?;
+            for (_, found) in &page.entries {
+                let record: BackupRecord = decode("a backup's record", &found.value)?;
+                known.push(KnownBackup {
+                    name: record.name,
+                    revision: record.revision,
+                    created_at: Timestamp::from_unix_nanos(record.created_at),
+                    expires_at: Timestamp::from_unix_nanos(record.expires_at),
+                });
+            }
+            after = page.next;
+            if after.is_none() {
+                known.sort_by_key(|backup| (backup.created_at, backup.revision));
+                return Ok(known);
+            }
+        }
     }
 
     /// How many data keys were made after this moment, or ever; and when the first of those was, as
