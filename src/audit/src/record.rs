@@ -101,6 +101,8 @@ codes! {
         BackupDrilled = 31, "BACKUP_DRILLED";
         /// Store and log were made to fit by an operator.
         Repaired = 32, "REPAIRED";
+        /// A backup's time was over, and it was removed.
+        BackupPruned = 33, "BACKUP_PRUNED";
     }
 }
 

@@ -125,6 +125,7 @@ const MAY_BE_LOST: &[Kind] = &[
     Kind::VersionUsed,
     Kind::ClockTicked,
     Kind::BackupCreated,
+    Kind::BackupPruned,
     Kind::Repaired,
 ];
 
