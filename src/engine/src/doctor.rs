@@ -50,6 +50,8 @@ pub struct Diagnosis {
     pub generations: Vec<(u64, Result<Generation, StoreError>)>,
     /// The copy of the store, if it is in a directory, read to its end.
     pub copy: Option<Result<CopyFound, CopyError>>,
+    /// It is on the volume of the store: both are lost together.
+    pub copy_shares_volume: bool,
     /// The backups, the oldest first, each with its signature and its hash checked.
     pub backups: Vec<Result<Manifest, BackupError>>,
 }
@@ -114,7 +116,17 @@ pub async fn examine(
     };
     let backups = settings.backup.as_ref();
     let backups = backups.map(|backup| backups_of(&backup.directory, &key)).unwrap_or_default();
-    Ok(Diagnosis { store, log, changes, relation, unfinished, generations, copy, backups })
+    Ok(Diagnosis {
+        store,
+        log,
+        changes,
+        relation,
+        unfinished,
+        generations,
+        copy,
+        copy_shares_volume: settings.copy_shares_volume(),
+        backups,
+    })
 }
 
 fn backups_of(directory: &Path, key: &LogKey) -> Vec<Result<Manifest, BackupError>> {

@@ -78,6 +78,7 @@ impl SystemService for SystemHandler {
                 data_keys_at_risk: signed(found.data_keys_at_risk),
                 copied: found.copied,
                 copy_trouble: found.copy_trouble.unwrap_or_default(),
+                copy_shares_volume: found.copy_shares_volume,
             }),
             scrub: Some(scrub),
         }))
