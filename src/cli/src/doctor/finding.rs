@@ -61,13 +61,15 @@ pub(super) fn findings(seen: &Seen<'_>) -> Vec<Finding> {
         }
     }
     all.extend(copy(seen));
-    all.extend(seen.found.copy_shares_volume.then(|| Finding {
+    all.extend(seen.found.copy_shares_volume.then(|| {
+        Finding {
         exit: None,
         reason: "STORE_COPY_SHARES_VOLUME",
         what: "the copy of the store is on the volume of the state directory: whatever takes that \
                takes the copy too"
             .to_owned(),
         todo: vec!["name a directory on another volume in store.copy".to_owned()],
+    }
     }));
     for error in seen.found.backups.iter().filter_map(|backup| backup.as_ref().err()) {
         all.push(Finding {
