@@ -217,6 +217,10 @@ pub(crate) struct ShreddingRecord {
     /// As in the partition's record.
     #[prost(uint64, tag = "3")]
     pub(crate) due: u64,
+    /// The partition does not wait any more: it is open again, and only the log has yet to name the
+    /// oldest of its data keys.
+    #[prost(bool, tag = "4")]
+    pub(crate) restored: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]

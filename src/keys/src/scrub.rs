@@ -451,8 +451,11 @@ impl Scrub {
             Err(other) => return Err(other),
         };
         let state = found.and_then(|found| read::<PartitionRecord>(&found.value).ok());
-        let waits =
-            state.is_some_and(|of| of.state().is_ok_and(|is| is == PartitionState::Shredding));
+        let waits = state.is_some_and(|of| match of.state() {
+            Ok(PartitionState::Shredding | PartitionState::Erasing) => true,
+            Ok(PartitionState::Open) => of.unlogged > 0,
+            Ok(PartitionState::Erased) | Err(_) => false,
+        });
         let is_over = !waits && self.pass.now(path)?.is_none();
         Ok(if waits || is_over { Ok(()) } else { Err(Damage::Dangling) })
     }

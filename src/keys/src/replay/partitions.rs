@@ -77,6 +77,7 @@ pub(super) fn shred(import: &mut Import, change: &Change) -> Result<bool, KeyErr
         key: found.record.key.clone(),
         partition: found.record.partition.clone(),
         due: found.record.due,
+        restored: false,
     };
     import.seal(&found.pending, change.revision, &pending.encode_to_vec())?;
     found.seal(import, change.revision)?;
