@@ -42,6 +42,22 @@ VERDICT = {
     6: ("cause", str),
     7: ("generation", int),
 }
+LABEL = {
+    1: ("name", str),
+    2: ("value", str),
+}
+KEY_SETTINGS = {
+    3: ("rotation_period_seconds", int),
+    4: ("destroy_window_seconds", int),
+    5: ("data_key_lifetime_seconds", int),
+    6: ("seal_limit", int),
+    7: ("suites", bytes),  # Packed: one number after the other.
+    8: ("log_encrypts", int),
+    9: ("row_required", int),
+    10: ("partition_required", int),
+    11: ("purpose_required", int),
+    12: ("labels", [LABEL]),
+}
 RECORD = {
     1: ("kind", int),
     2: ("time", "sfixed64"),
@@ -60,6 +76,8 @@ RECORD = {
     15: ("previous_policy_digest", bytes),
     16: ("count", int),
     17: ("key_ids", bytes),
+    18: ("erased_key_id", bytes),
+    19: ("settings", KEY_SETTINGS),
 }
 DETAIL_HEAD = {
     1: ("ticket", str),
@@ -150,6 +168,8 @@ def part(data, at, length):
 def default(kind):
     if isinstance(kind, list):
         return []
+    if isinstance(kind, dict):
+        return {}
     return 0 if kind == "sfixed64" else kind()
 
 

@@ -382,9 +382,14 @@ impl Scrub {
             return Ok(if now == Some(revision) { Err(Damage::Dangling) } else { Ok(()) });
         };
         let Ok(facts) = DataKeyFacts::decode(&found.value) else { return Ok(Ok(())) };
+        // While they are removed, the newest first, it names the next one; no number is used again.
+        let is_named = match record.state() {
+            Ok(PartitionState::Erasing) => facts.generation <= record.generation,
+            _ => facts.generation == record.generation,
+        };
         let own = facts.key.as_str() == record.key
             && facts.partition.as_str() == record.partition
-            && facts.generation == record.generation;
+            && is_named;
         Ok(if own { Ok(()) } else { Err(Damage::Foreign) })
     }
 

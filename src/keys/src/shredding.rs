@@ -235,6 +235,7 @@ impl Inner {
         let record = PartitionRecord { unlogged: rest.len() as u64, ..next.record.clone() };
         let by = ChangedBy::Caller(permit, &change.reason);
         let event = self.partition_event(by, next.kind, &of, first);
+        let event = event.erased_key_id(found.record.erased_before());
         let fill = |txn: Txn| {
             let path = self.partition_path(&of);
             let txn = txn.at(path.clone(), found.revision).put(path, record.encode_to_vec());

@@ -71,6 +71,7 @@ impl Inner {
             let mut record = found.record;
             record.unlogged = left;
             let event = self.partition_event(by, kind, of, more);
+            let event = event.erased_key_id(record.erased_before());
             let path = self.partition_path(of);
             let committed = self.ledger.commit(event, |txn| {
                 let txn = txn.at(path.clone(), found.revision).put(path, record.encode_to_vec());

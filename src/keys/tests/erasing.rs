@@ -236,7 +236,8 @@ async fn an_erasure_that_is_cut_off_goes_on_and_counts_each_data_key_once() {
     let mut running = place.start().await;
     let keys = running.keys.clone();
     assert_eq!(state(&keys).await, PartitionState::Erasing);
-    assert_eq!(keys.scrub().await.unwrap().findings(), 0, "half way is no damage");
+    let half_way = keys.scrub().await.unwrap();
+    assert_eq!(half_way.findings(), 0, "half way is no damage: {half_way}");
     assert_eq!(place.data_keys() as u64, left);
     running.with_relay(keys.run_due()).await;
     assert_eq!(state(&keys).await, PartitionState::Erased);
