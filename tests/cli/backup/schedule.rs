@@ -87,7 +87,7 @@ fn the_schedule_makes_what_is_due_and_prunes_what_is_over_but_never_the_newest()
     let backed = Backed { at };
     let directory = backed.at.path("backups");
     // The newest of those was the only one of the last week when it was looked at: it stays.
-    assert_eq!(backed.names(&directory), [&kept, &over[2], &new]);
+    assert_eq!(backed.names(&directory), [kept.clone(), over[2].clone(), new.clone()]);
     let by_schedule = |name: &String| [String::new(), "schedule".to_owned(), note(name)];
     assert_eq!(backed.pruned(), [by_schedule(&over[0]), by_schedule(&over[1])]);
     let status = backed.at.json("ops", &["status"]);
@@ -105,7 +105,7 @@ fn the_schedule_makes_what_is_due_and_prunes_what_is_over_but_never_the_newest()
     let done = backed.at.json("ops", &["backup", "prune", "--ticket", "OPS-7"]);
     assert_eq!((&done["removed"], &done["kept"]), (&look["removed"], &look["kept"]));
     assert!(done["events"][0].as_str().unwrap().starts_with("logs/"), "{done}");
-    assert_eq!(backed.names(&directory), [&kept, &new]);
+    assert_eq!(backed.names(&directory), [kept, new]);
     let by_hand = &backed.pruned()[2];
     assert!(by_hand[0].ends_with("/ops") && by_hand[1] == "operator-manage", "{by_hand:?}");
     assert_eq!(by_hand[2], note(&over[2]));
