@@ -8,6 +8,7 @@
 )]
 
 mod kit;
+mod restored;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,8 +18,8 @@ use bytes::Bytes;
 use fieldseal_engine::Engine;
 use fieldseal_keys::{KeyView, PartitionState, Replayed, SettingsChange, StateChange};
 use fieldseal_model::{KeySettings, Labels, Required, Setting, VersionNumber};
-use kit::restored::{back_up, backed, restore, shred, start_restored, states, stop};
 use kit::{Place, caller, change, open, seal, why};
+use restored::{back_up, backed, restore, shred, start_restored, states, stop};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const WINDOW: Duration = Duration::from_secs(30 * 24 * 3600);

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot be set up fails")]
 
 mod kit;
+mod restored;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,10 +16,8 @@ use fieldseal_engine::{CopyTarget, Settings};
 use fieldseal_keys::StateChange;
 use fieldseal_keys::keyring::FileProvider;
 use fieldseal_model::{Principal, VersionNumber};
-use kit::restored::{
-    back_up, backed, backups, restore, shred, start, start_restored, states, stop,
-};
 use kit::{Place, caller, change, open, seal, why};
+use restored::{back_up, backed, backups, restore, shred, start, start_restored, states, stop};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);

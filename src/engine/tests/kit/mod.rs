@@ -7,8 +7,6 @@
     reason = "a test that cannot be set up fails"
 )]
 
-pub(crate) mod restored;
-
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 

@@ -1,4 +1,6 @@
 //! An installation that is backed up, lost and put back.
+#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,7 +15,7 @@ use fieldseal_keys::PartitionChange;
 use fieldseal_keys::keyring::{self, FileProvider};
 use fieldseal_model::{AccessReason, KeyName, Partition, Principal};
 
-use super::{Place, caller, change};
+use crate::kit::{Place, caller, change};
 
 /// Backs up in this directory to an identity of its own.
 pub(crate) fn backups(place: &Place, identity: &x25519::Identity) -> Option<backup::Settings> {
