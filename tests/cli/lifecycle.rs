@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use fieldseal_api::v1;
 use fieldseal_client::{Client, Failure};
+use serde_json::json;
 use tokio::sync::Semaphore;
 
 use crate::installation::{Installation, place};
@@ -205,14 +206,15 @@ fn settings_are_given_changed_and_shown() {
     let installation = Installation::served();
     let create = ["key", "create", "orders", "--rotation-period", "off", "--destroy-window", "2d"];
     let more = ["--seal-limit", "1048576", "--label", "team=billing", "--log-encrypts"];
-    installation.ok("ops", &[&create[..], &more].concat(), b"");
+    let suites = ["--suites", "1"];
+    installation.ok("ops", &[&create[..], &more, &suites].concat(), b"");
     let shown = installation.json("ops", &["key", "show", "orders"]);
     let key = &shown["key"];
     assert_eq!(key["rotation_period_seconds"], 0);
     assert!(key["next_rotation_time"].is_null());
     assert_eq!(key["destroy_window_seconds"], 2 * 24 * 3600);
     assert_eq!(key["data_key_lifetime_seconds"], 90 * 24 * 3600);
-    assert_eq!(key["seal_limit"], 1_048_576);
+    assert_eq!((&key["seal_limit"], &key["suites"]), (&1_048_576.into(), &json!([1])));
     assert_eq!((&key["log_encrypts"], &key["labels"]["team"]), (&true.into(), &"billing".into()));
 
     let etag = key["etag"].as_str().unwrap();
@@ -222,6 +224,8 @@ fn settings_are_given_changed_and_shown() {
     installation.ok("ops", &first, b"");
     assert_eq!(refused(&installation, &first), (6, "ETAG_MISMATCH".into()));
     let shown = text(&installation.ok("ops", &["key", "show", "orders"], b""));
+    let suites = installation.ok("ops", &["key", "update", "orders", "--suites", "1"], b"");
+    assert_eq!(text(&suites).trim(), "set suites of keys/orders");
     for part in ["every 30d, next 20", "row, purpose", "team=billing", "destroy window  2d"] {
         assert!(shown.contains(part), "{part}: {shown}");
     }
@@ -233,7 +237,7 @@ fn settings_are_given_changed_and_shown() {
     let shown = installation.json("ops", &["key", "show", "orders"]);
     assert_eq!(
         (&shown["key"]["row_required"], &shown["key"]["labels"]),
-        (&false.into(), &serde_json::json!({}))
+        (&false.into(), &json!({}))
     );
     for (more, reason) in [
         (&[][..], "UPDATE_MASK_INVALID"),
@@ -241,6 +245,8 @@ fn settings_are_given_changed_and_shown() {
         (&["--data-key-lifetime", "59m"], "SETTING_INVALID"),
         (&["--seal-limit", "1000"], "SETTING_INVALID"),
         (&["--label", "Team=x"], "LABEL_INVALID"),
+        (&["--suites", "2"], "SETTING_INVALID"),
+        (&["--suites", "1,2"], "SETTING_INVALID"),
     ] {
         let all = [&["key", "update", "orders"], more].concat();
         assert_eq!(refused(&installation, &all), (2, reason.to_owned()), "{more:?}");

@@ -97,6 +97,14 @@ pub(crate) fn advise_missing(failure: Failure, state: &StateSettings) -> Failure
     if failure.exit() != Exit::NotFound {
         return failure;
     }
+    let rebuilt = fieldseal_engine::doctor::place_of_repair(&state.store());
+    if !state.store().exists() && rebuilt.exists() {
+        return failure.advise(format!(
+            "a repair was cut off, and {} may be the only store there is: leave it where it is; \
+             `fieldseal doctor` with the same --config says how the repair is finished",
+            rebuilt.display()
+        ));
+    }
     let holds = |dir: &Path| std::fs::read_dir(dir).is_ok_and(|mut found| found.next().is_some());
     if state.keyring().exists() || holds(&state.store()) || holds(&state.audit()) {
         return failure.advise(

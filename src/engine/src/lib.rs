@@ -29,6 +29,7 @@ mod rewrap;
 mod rulings;
 mod tokens;
 mod upkeep;
+mod volume;
 
 pub use boot::{BootError, Installation, Settings, StoreBackend};
 pub use call::{

@@ -220,7 +220,9 @@ async fn check_receipt(place: &Place, engine: &Engine, receipt: &str) {
     let r = bytes(text("r"));
     let stated = bytes(text("partition_sha256"));
     assert_eq!(stated, commitment(&r, &Partition::parse("ada").unwrap()));
-    assert!(!signed.contains("ada"), "its name stands nowhere");
+    // Digits of hexadecimal may spell it.
+    let mut words = signed.split(|letter: char| !letter.is_alphanumeric());
+    assert!(words.all(|word| word != "ada"), "its name stands nowhere");
     // The record that it names is the last of this erasure.
     let erasures = events(engine, AuditQuery::default()).await;
     let mut erasures = erasures.iter().filter(|event| event.kind == Some(Kind::PartitionErased));

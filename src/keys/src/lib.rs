@@ -46,7 +46,7 @@ pub use anchor::{Mismatch, Relation};
 pub use backups::{Incarnation, KnownBackup};
 pub use census::{RotationStatus, Totals, Verdict, VersionStatus};
 pub use change::{Changed, KeyChange, NewKey};
-pub use data_key::DataKeyHandle;
+pub use data_key::{DataKeyHandle, Owner, Unusable};
 pub use eras::CallGuard;
 pub use error::KeyError;
 pub use keys::{Keys, Settings, Statistics};

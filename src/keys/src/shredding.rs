@@ -127,7 +127,7 @@ impl Keys {
     }
 }
 
-/// The partitions that wait to be erased, closed.
+/// The partitions that wait to be erased, closed, and those whose last change the log tells of in part.
 pub(crate) async fn load(store: &Store) -> Result<PartitionCells, KeyError> {
     const WHAT: &str = "a partition that waits to be erased";
     let cells = PartitionCells::default();
@@ -140,9 +140,11 @@ pub(crate) async fn load(store: &Store) -> Result<PartitionCells, KeyError> {
             let partition = Partition::parse(&record.partition);
             let partition = partition.map_err(|_| KeyError::Corrupt(WHAT))?;
             let of = PartitionOf { key, partition };
-            // Whether its shred was cut off, its record says: the first time that due things are done.
+            // Whether its change was cut off, its record says: the first time that due things are done.
             cells.note_unlogged(of.clone());
-            cells.close(of, Duration::from_nanos(record.due));
+            if !record.restored {
+                cells.close(of, Duration::from_nanos(record.due));
+            }
         }
         after = page.next;
         if after.is_none() {
@@ -226,6 +228,7 @@ impl Inner {
         let record = PartitionRecord { unlogged: rest.len() as u64, ..next.record.clone() };
         let by = ChangedBy::Caller(permit, &change.reason);
         let event = self.partition_event(by, next.kind, &of, first);
+        let event = event.erased_key_id(found.record.erased_before());
         let fill = |txn: Txn| {
             let path = self.partition_path(&of);
             let txn = txn.at(path.clone(), found.revision).put(path, record.encode_to_vec());
@@ -234,6 +237,12 @@ impl Inner {
                     let pending = pending_record(&of, &next.record).encode_to_vec();
                     self.see(txn.put(self.pending_path(&of), pending), seen)
                 }
+                // The last of the records that follow removes it.
+                _ if !rest.is_empty() => {
+                    let pending = pending_record(&of, &next.record);
+                    let pending = ShreddingRecord { restored: true, ..pending }.encode_to_vec();
+                    txn.put(self.pending_path(&of), pending)
+                }
                 _ => txn.delete(self.pending_path(&of)),
             };
             request.answer(txn, at, &Done {})
@@ -241,7 +250,7 @@ impl Inner {
         let receipt = self.ledger.commit(event, fill).await?.receipt;
         self.publish_partition(&next, &of, &ids).await;
         if !rest.is_empty()
-            && let Err(error) = self.log_rest(by, &of).await
+            && let Err(error) = self.log_rest(Some(by), &of).await
         {
             // The change took effect and is on record; what is left is logged when things are due.
             tracing::error!(event = "job_failed", job = "shred", %error, "tried again later");
@@ -389,5 +398,6 @@ fn pending_record(of: &PartitionOf, record: &PartitionRecord) -> ShreddingRecord
         key: of.key.as_str().to_owned(),
         partition: of.partition.as_str().to_owned(),
         due: record.due,
+        restored: false,
     }
 }

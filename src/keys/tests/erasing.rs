@@ -103,6 +103,8 @@ async fn an_erasure_that_is_cut_off_goes_on_and_counts_each_data_key_once() {
     let mut running = place.start().await;
     let keys = running.keys.clone();
     assert_eq!(state(&keys).await, PartitionState::Erasing);
+    let half_way = keys.scrub().await.unwrap();
+    assert_eq!(half_way.findings(), 0, "half way is no damage: {half_way}");
     assert_eq!(data_keys(&place) as u64, left);
     running.with_relay(keys.run_due()).await;
     assert_eq!(state(&keys).await, PartitionState::Erased);
@@ -191,8 +193,48 @@ async fn the_log_names_every_data_key_of_a_shred_whatever_comes_between_its_reco
         assert_eq!(named_in(&running.journal, Kind::PartitionShredded), [512, 8, 512, 8]);
     }
     assert_eq!(state(&keys).await, PartitionState::Shredding);
+
+    // A restore that is cut off is as open as a whole one, and its rest follows too.
+    let restoring = tokio::spawn({
+        let keys = keys.clone();
+        let permit = permit(Action::RestorePartition);
+        async move { keys.change_partition(&permit, PartitionStep::Restore, of_ada()).await }
+    });
+    let _in_the_store = running.events.recv().await.unwrap();
     drop(keys);
     running.kill().await;
+    assert!(restoring.await.unwrap().is_err(), "nobody was told that it is done");
+    let mut running = place.start().await;
+    let keys = running.keys.clone();
+    assert_eq!(state(&keys).await, PartitionState::Open);
+    assert_eq!(keys.statistics().partitions_shredding, 0);
+    assert_eq!(named_in(&running.journal, Kind::PartitionRestored), [512, 8, 512]);
+    assert_eq!(keys.scrub().await.unwrap().findings(), 0, "before the rest is logged");
+    for _ in 0..2 {
+        running.with_relay(keys.run_due()).await;
+        assert_eq!(named_in(&running.journal, Kind::PartitionRestored), [512, 8, 512, 8]);
+    }
+    assert_eq!(by_itself(&running.journal, Kind::PartitionRestored), ["RestorePartition"]);
+    assert_eq!(by_itself(&running.journal, Kind::PartitionShredded), ["ShredPartition"]);
+    assert_eq!(keys.scrub().await.unwrap().findings(), 0);
+    drop(keys);
+    running.kill().await;
+    // Nothing of it is left to do.
+    let mut running = place.start().await;
+    let keys = running.keys.clone();
+    running.with_relay(keys.run_due()).await;
+    assert_eq!(named_in(&running.journal, Kind::PartitionRestored), [512, 8, 512, 8]);
+    drop(keys);
+    running.kill().await;
+}
+
+/// The actions of the events of this kind that the sidecar wrote because a change was cut off.
+fn by_itself(journal: &Journal, kind: Kind) -> Vec<&'static str> {
+    let size = journal.checkpoint().tree_size;
+    let all = PageLimit { events: 10_000, bytes: usize::MAX };
+    let page = journal.reader().page(&Query::default(), all, size, "").unwrap();
+    let own = page.events.into_iter().filter(|e| e.kind == Some(kind) && e.rule == "cut-off");
+    own.map(|event| event.action.unwrap().as_str()).collect()
 }
 
 /// Writes the partition's record as it is, as a rewrap does.

@@ -2,7 +2,7 @@
 
 use fieldseal_api::v1;
 use fieldseal_api::v1::system_service_server::SystemService;
-use fieldseal_engine::backup::Made;
+use fieldseal_engine::backup::{Made, Pruned};
 use fieldseal_engine::{Engine, ScrubState, Scrubbed};
 use fieldseal_model::{InstallationId, hex};
 use tonic::{Request, Response, Status};
@@ -77,6 +77,7 @@ impl SystemService for SystemHandler {
                 data_keys_at_risk: signed(found.data_keys_at_risk),
                 copied: found.copied,
                 copy_trouble: found.copy_trouble.unwrap_or_default(),
+                copy_shares_volume: found.copy_shares_volume,
             }),
             scrub: Some(scrub),
         }))
@@ -108,6 +109,20 @@ impl SystemService for SystemHandler {
         let made = self.engine.create_backup(&caller, &reason).await.map_err(|r| status(&r))?;
         Ok(Response::new(wire_backup(&made)))
     }
+
+    async fn prune_backups(
+        &self,
+        request: Request<v1::PruneBackupsRequest>,
+    ) -> Result<Response<v1::PruneBackupsResponse>, Status> {
+        let caller = caller(&request)?;
+        let v1::PruneBackupsRequest { reason, validate_only } = request.get_ref();
+        let reason = parse::reason(reason.as_ref()).map_err(|what| status(&what.into()))?;
+        let pruned = self.engine.prune_backups(&caller, &reason, *validate_only).await;
+        let pruned = pruned.map_err(|r| status(&r))?;
+        let directory = self.engine.backup_directory();
+        let directory = directory.map(|path| path.display().to_string()).unwrap_or_default();
+        Ok(Response::new(wire_pruned(&pruned, directory)))
+    }
 }
 
 fn wire_backup(made: &Made) -> v1::CreateBackupResponse {
@@ -123,6 +138,22 @@ fn wire_backup(made: &Made) -> v1::CreateBackupResponse {
         create_time: Some(wire_time(manifest.created_at())),
         expire_time: Some(wire_time(manifest.expires_at())),
         receipt: Some(wire_receipt(&made.receipt)),
+    }
+}
+
+fn wire_pruned(pruned: &Pruned, directory: String) -> v1::PruneBackupsResponse {
+    let receipts = pruned.receipts.iter().map(|receipt| Some(wire_receipt(receipt)));
+    let receipts = receipts.chain(std::iter::repeat(None));
+    let removed = pruned
+        .removed
+        .iter()
+        .zip(receipts)
+        .map(|(manifest, receipt)| v1::PrunedBackup { name: manifest.name.clone(), receipt });
+    v1::PruneBackupsResponse {
+        removed: removed.collect(),
+        kept: pruned.kept.iter().map(|manifest| manifest.name.clone()).collect(),
+        passed_over: pruned.passed_over.clone(),
+        directory,
     }
 }
 

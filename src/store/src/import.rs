@@ -19,6 +19,8 @@ use crate::store::{
 };
 use crate::stored::{OUTBOX, open_value, seal_value, stored_revision};
 
+/// Records that are read at once.
+const PAGE: usize = 256;
 /// Bytes that wait before they are written.
 const BATCH_BYTES: usize = 1024 * 1024;
 
@@ -126,6 +128,25 @@ impl Import {
     pub fn open(&self, path: &Path) -> Result<Option<Versioned>, StoreError> {
         let stored = self.stored(&path.0)?;
         stored.map(|stored| open_value(&self.secrets, &path.0, &stored)).transpose()
+    }
+
+    /// Hands every record of a class to `see`, opened, in no order that means anything.
+    ///
+    /// # Errors
+    /// As [`Import::put`], and `Corrupt` for a record that does not open.
+    pub fn each(&mut self, kind: Kind, mut see: impl FnMut(&Versioned)) -> Result<(), StoreError> {
+        self.write()?;
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let page = self.backend.range(&[kind.number()], after.as_deref(), PAGE)?;
+            for (path, stored) in &page {
+                see(&open_value(&self.secrets, path, stored)?);
+            }
+            match page.into_iter().nth(PAGE - 1) {
+                Some((last, _)) => after = Some(last),
+                None => return Ok(()),
+            }
+        }
     }
 
     /// Opens a stored entry of this store.

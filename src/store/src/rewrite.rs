@@ -56,7 +56,8 @@ impl Rewrites {
         Ok(Self(Arc::new(Known { erased, rewritten, ..Known::default() })))
     }
 
-    /// A transaction erases: before it is applied, so that nobody misses it.
+    /// This transaction erases: it is in the copy, and not applied yet. One that the copy does not
+    /// take never happens, and its revision is another one's.
     pub(crate) fn erased(&self, revision: u64) {
         self.0.erased.fetch_max(revision, Ordering::AcqRel);
     }
