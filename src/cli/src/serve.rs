@@ -37,13 +37,17 @@ pub(crate) fn config_failure(errors: &ConfigErrors) -> Failure {
 
 pub(crate) fn keyring_failure(error: &KeyringError) -> Failure {
     let (kind, reason) = fieldseal_server::keyring_kind(error);
-    let failure = Failure::new(exit(kind), reason, error.to_string());
-    match error {
-        KeyringError::WrongProvider { .. } => failure.advise(
-            "name that provider and key in [root] of the configuration; if the key is lost, \
-             `fieldseal root rewrap --identity FILE` wraps the root key with a new one",
+    advised(Failure::new(exit(kind), reason, error.to_string()))
+}
+
+/// What to do about a keyring that does not open.
+fn advised(failure: Failure) -> Failure {
+    match failure.reason() {
+        "ROOT_KEY_WRONG" => failure.advise(
+            "name the provider and key that wrapped it in [root] of the configuration; if they are \
+             lost, `fieldseal root rewrap --identity FILE` wraps the root key with new ones",
         ),
-        KeyringError::Identity(_) => {
+        "IDENTITY_WRONG" => {
             failure.advise("name the file with the identity of that recipient; nothing was changed")
         }
         _ => failure,
@@ -87,7 +91,7 @@ pub(crate) fn serve_failure(error: &ServeError) -> Failure {
             "look at the disk of the state directory, and start it again: what was acknowledged \
                  is on it",
         ),
-        _ => failure,
+        _ => advised(failure),
     }
 }
 
