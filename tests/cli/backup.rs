@@ -4,6 +4,7 @@
 mod copy;
 mod refused;
 mod runbook;
+mod schedule;
 mod shredded;
 
 use std::path::PathBuf;
@@ -27,7 +28,16 @@ impl Backed {
 
     /// The same, with other settings.
     pub(crate) fn configured(other: impl FnOnce(&Installation)) -> Self {
-        let mut at = Installation::new();
+        let mut at = Self::stopped();
+        other(&at);
+        at.serve();
+        at.ok("ops", &["key", "create", "customer-pii"], b"");
+        Self { at }
+    }
+
+    /// Such an installation, not started yet.
+    fn stopped() -> Installation {
+        let at = Installation::new();
         let keyring = std::fs::read(at.home().join("state/keyring.json")).unwrap();
         let keyring: Value = serde_json::from_slice(&keyring).unwrap();
         // Whoever can recover the root key can open the backups here.
@@ -35,10 +45,7 @@ impl Backed {
         at.set("directory = \"\"", "directory = \"../backups\"");
         at.set("recipients = []", &format!("recipients = [{recipient:?}]"));
         std::fs::write(at.path("identity"), &at.identity).unwrap();
-        other(&at);
-        at.serve();
-        at.ok("ops", &["key", "create", "customer-pii"], b"");
-        Self { at }
+        at
     }
 
     pub(crate) fn seal(&self, partition: &str, value: &str) -> Vec<u8> {

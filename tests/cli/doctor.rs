@@ -135,6 +135,49 @@ fn an_older_store_is_refused_explained_and_goes_on_where_its_owner_says_so() {
 }
 
 #[test]
+fn a_repair_that_was_cut_off_is_named_by_serve_and_finished_by_doctor() {
+    let mut i = Installation::with_key();
+    let sealed = i.ok("app", &place("encrypt", &[]), b"x");
+    assert_eq!(i.stop(), 0);
+    let (store, older) = (i.home().join("state/store"), i.home().join("older"));
+    copy(&store, &older);
+    i.serve();
+    i.ok("app", &place("encrypt", &["--partition", "late"]), b"y");
+    assert_eq!(i.stop(), 0);
+    std::fs::remove_dir_all(&store).unwrap();
+    std::fs::rename(&older, &store).unwrap();
+    let repair = command(&json(&doctor(&i, &[])));
+    assert!(run(&repair).status.success());
+    // As if it was killed between its two renames.
+    let rebuilt = i.home().join("state/store.rebuilt");
+    std::fs::rename(&store, &rebuilt).unwrap();
+
+    let output = i.serve_command().output().unwrap();
+    assert_eq!(ended(&output), refused(3, "STORE_NOT_INITIALIZED"));
+    let said = text(&output.stderr);
+    assert!(said.contains("store.rebuilt") && said.contains("fieldseal doctor"), "{said}");
+    assert!(!said.contains("restore it from a backup"), "{said}");
+    let output = doctor(&i, &[]);
+    assert_eq!(failed(&output), refused(9, "REPAIR_UNFINISHED"));
+    let seen = json(&output);
+    assert_eq!(reasons(&seen), ["REPAIR_UNFINISHED"]);
+    let todo = seen["findings"][0]["to_do"][1].as_str().unwrap();
+    let finish = todo.strip_prefix("finish it:  ").unwrap();
+    assert!(finish.contains(" --repair rebuilt --confirm "), "{finish}");
+    // It is confirmed as every repair is, and the command of the one that was cut off does it too.
+    assert_eq!(doctor(&i, &["--repair", "rebuilt"]).status.code(), Some(2));
+    assert!(rebuilt.exists());
+    let output = run(&repair);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(!rebuilt.exists());
+    assert!(doctor(&i, &[]).status.success());
+    i.serve();
+    assert_eq!(i.ok("app", &place("decrypt", &[]), &sealed), b"x");
+    let listed = i.json("auditor", &["audit", "list", "--action", "Repair"]);
+    assert_eq!(listed["audit_events"].as_array().unwrap().len(), 1, "{listed}");
+}
+
+#[test]
 fn a_damaged_store_is_replaced_by_a_generation() {
     let mut i = Installation::with_key();
     let sealed = i.ok("app", &place("encrypt", &[]), b"x");

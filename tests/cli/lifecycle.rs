@@ -6,10 +6,12 @@ use std::time::Instant;
 
 use fieldseal_api::v1;
 use fieldseal_client::{Client, Failure};
+use serde_json::json;
 use tokio::sync::Semaphore;
 
 use crate::installation::{Installation, place};
 use crate::process::{PATIENCE, text};
+use crate::terminal::Person;
 use crate::trouble::block_on;
 
 const FIRST: &str = "keys/customer-pii/versions/1";
@@ -157,6 +159,8 @@ fn a_version_is_disabled_enabled_and_scheduled_and_the_question_must_be_answered
     assert_eq!(refused(&installation, &key("schedule-destroy", &[])), would);
     let lost = ["--data-keys-lost", "1"];
     let destroy = |more: &[&'static str]| key("schedule-destroy", &[&lost[..], more].concat());
+    let said = text(&installation.ok("ops", &destroy(&["--validate-only"]), b""));
+    assert!(said.contains("1 data key would be lost for good with it at 20"), "{said}");
     let dry = installation.json("ops", &destroy(&["--validate-only"]));
     assert_eq!(dry["key_version"]["state"], "DESTROY_SCHEDULED");
     let refused_with = |more| refused(&installation, &destroy(more));
@@ -176,18 +180,41 @@ fn a_version_is_disabled_enabled_and_scheduled_and_the_question_must_be_answered
 }
 
 #[test]
+fn a_person_at_a_terminal_is_asked_for_the_name() {
+    let installation = Installation::with_key();
+    installation.ok("ops", &["key", "rotate", "customer-pii"], b"");
+    let destroy = ["key", "schedule-destroy", "customer-pii", "--version", "1"];
+    for (answer, code) in [("yes", 2), ("", 2), ("customer-pii", 0)] {
+        let mut person = Person::new();
+        let running = person.run(&mut installation.command("ops", &destroy));
+        person.answers(
+            "destroyed for good when its window is over; no data key is lost with it.",
+            "",
+        );
+        person.answers("Type customer-pii to go on: ", &format!("{answer}\n"));
+        if code == 2 {
+            person.answers("CONFIRMATION_REQUIRED", "");
+            assert_eq!(states(&installation), ["ENABLED", "ENABLED"]);
+        }
+        assert_eq!(running.output().status.code(), Some(code), "{answer:?}");
+    }
+    assert_eq!(states(&installation), ["DESTROY_SCHEDULED", "ENABLED"]);
+}
+
+#[test]
 fn settings_are_given_changed_and_shown() {
     let installation = Installation::served();
     let create = ["key", "create", "orders", "--rotation-period", "off", "--destroy-window", "2d"];
     let more = ["--seal-limit", "1048576", "--label", "team=billing", "--log-encrypts"];
-    installation.ok("ops", &[&create[..], &more].concat(), b"");
+    let suites = ["--suites", "1"];
+    installation.ok("ops", &[&create[..], &more, &suites].concat(), b"");
     let shown = installation.json("ops", &["key", "show", "orders"]);
     let key = &shown["key"];
     assert_eq!(key["rotation_period_seconds"], 0);
     assert!(key["next_rotation_time"].is_null());
     assert_eq!(key["destroy_window_seconds"], 2 * 24 * 3600);
     assert_eq!(key["data_key_lifetime_seconds"], 90 * 24 * 3600);
-    assert_eq!(key["seal_limit"], 1_048_576);
+    assert_eq!((&key["seal_limit"], &key["suites"]), (&1_048_576.into(), &json!([1])));
     assert_eq!((&key["log_encrypts"], &key["labels"]["team"]), (&true.into(), &"billing".into()));
 
     let etag = key["etag"].as_str().unwrap();
@@ -197,6 +224,8 @@ fn settings_are_given_changed_and_shown() {
     installation.ok("ops", &first, b"");
     assert_eq!(refused(&installation, &first), (6, "ETAG_MISMATCH".into()));
     let shown = text(&installation.ok("ops", &["key", "show", "orders"], b""));
+    let suites = installation.ok("ops", &["key", "update", "orders", "--suites", "1"], b"");
+    assert_eq!(text(&suites).trim(), "set suites of keys/orders");
     for part in ["every 30d, next 20", "row, purpose", "team=billing", "destroy window  2d"] {
         assert!(shown.contains(part), "{part}: {shown}");
     }
@@ -208,7 +237,7 @@ fn settings_are_given_changed_and_shown() {
     let shown = installation.json("ops", &["key", "show", "orders"]);
     assert_eq!(
         (&shown["key"]["row_required"], &shown["key"]["labels"]),
-        (&false.into(), &serde_json::json!({}))
+        (&false.into(), &json!({}))
     );
     for (more, reason) in [
         (&[][..], "UPDATE_MASK_INVALID"),
@@ -216,6 +245,8 @@ fn settings_are_given_changed_and_shown() {
         (&["--data-key-lifetime", "59m"], "SETTING_INVALID"),
         (&["--seal-limit", "1000"], "SETTING_INVALID"),
         (&["--label", "Team=x"], "LABEL_INVALID"),
+        (&["--suites", "2"], "SETTING_INVALID"),
+        (&["--suites", "1,2"], "SETTING_INVALID"),
     ] {
         let all = [&["key", "update", "orders"], more].concat();
         assert_eq!(refused(&installation, &all), (2, reason.to_owned()), "{more:?}");

@@ -37,4 +37,5 @@ mod rewrap;
 mod root;
 mod root_provider;
 mod shredding;
+mod terminal;
 mod trouble;

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::installation::{Installation, place};
 use crate::process::{Lines, Running, ended, refused, text};
+use crate::terminal::Person;
 
 /// Data keys of a test that needs a rewrap to last.
 const MANY: usize = 400;
@@ -138,7 +139,18 @@ fn a_rewrap_can_be_asked_about_and_cancelled() {
     assert_eq!(data_keys(&installation), [MANY as u64, 0]);
     let old = run("key rewrap customer-pii --etag 1");
     assert_eq!(old, refused(6, "ETAG_MISMATCH"));
-    show(&installation, "key rewrap customer-pii --max-per-second 1 --detach");
+    let mut person = Person::new();
+    let slowly = command("key rewrap customer-pii --max-per-second 1");
+    let watching = person.run(&mut installation.command("ops", &slowly));
+    person.answers("rewrapping keys/customer-pii", "");
+    person.answers(" data keys", "");
+    watching.signal(Signal::INT);
+    person.answers("the rewrap goes on: fieldseal key rewrap customer-pii --watch", "");
+    assert_eq!(watching.output().status.code(), Some(0));
+    let again = installation.run("ops", &command("key rewrap customer-pii"), b"");
+    let said = text(&again.stderr);
+    assert!(said.contains("REWRAP_RUNNING") && said.contains("--cancel"), "{said}");
+    assert!(!said.contains("RewrapJob"), "{said}");
     let cancelled = show(&installation, "key rewrap customer-pii --cancel");
     assert_eq!(cancelled["job"]["state"], "CANCELLED");
     assert!(cancelled["event"].is_string());

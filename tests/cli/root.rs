@@ -177,7 +177,9 @@ fn old_copies_are_made_useless_as_the_runbook_says() {
     let keyring = i.home().join("state/keyring.json");
     let now = std::fs::read(&keyring).unwrap();
     std::fs::write(&keyring, copy).unwrap();
-    assert_eq!(ended(&i.serve_command().output().unwrap()), refused(2, "ROOT_KEY_WRONG"));
+    let wrong = i.serve_command().output().unwrap();
+    assert_eq!(ended(&wrong), refused(2, "ROOT_KEY_WRONG"));
+    assert!(text(&wrong.stderr).contains("in [root] of the configuration"), "it says what to do");
     let identity = i.path("identity");
     let drilled = run(&i, &["drill", "--identity", &identity]);
     assert_eq!(ended(&drilled), refused(2, "IDENTITY_WRONG"));

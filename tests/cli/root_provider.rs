@@ -1,16 +1,12 @@
 //! Root providers: each makes an installation, serves it, and says what it needs when that is not
 //! there.
 
-use std::fs::File;
-use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Output, Stdio};
 
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{LocalModes, tcgetattr};
-
 use crate::installation::{Installation, place};
 use crate::process::{Lines, Running, ended, event, program, ready, refused, text};
+use crate::terminal::Person;
 
 /// The program of `exec`: the key is in a file beside it, and without that it is down.
 const WRAPPER: &str = r#"#!/bin/sh
@@ -111,49 +107,6 @@ fn a_passphrase_on_a_descriptor() {
     says(&refused_of, "ROOT_KEY_WRONG", &i, "the configuration names passphrase ");
     let none = with_descriptor_3(&i.serve_command(), "/dev/null").output().unwrap();
     says(&none, "ROOT_KEY_UNREADABLE", &i, "there is no passphrase on file descriptor 3");
-}
-
-/// Both ends of a new terminal, on which a command is run, and what is asked there.
-struct Person {
-    terminal: File,
-    other_end: File,
-    seen: String,
-    /// How much of it was waited for.
-    heard: usize,
-}
-
-impl Person {
-    fn new() -> Self {
-        let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-        grantpt(&terminal).unwrap();
-        unlockpt(&terminal).unwrap();
-        let name = ptsname(&terminal, Vec::new()).unwrap().into_string().unwrap();
-        let other_end = File::options().read(true).write(true).open(name).unwrap();
-        Self { terminal: terminal.into(), other_end, seen: String::new(), heard: 0 }
-    }
-
-    fn run(&self, command: &mut Command) -> Running {
-        let end = || Stdio::from(self.other_end.try_clone().unwrap());
-        Running::new(command.stdin(end()).stderr(end()).stdout(Stdio::piped()))
-    }
-
-    /// Reads until this is asked, and answers.
-    fn answers(&mut self, asked: &str, with: &str) {
-        let found = loop {
-            if let Some(at) = self.seen[self.heard..].find(asked) {
-                break at;
-            }
-            let mut bytes = [0; 1024];
-            let read = self.terminal.read(&mut bytes).unwrap();
-            self.seen.push_str(&text(&bytes[..read]));
-        };
-        self.heard += found + asked.len();
-        self.terminal.write_all(with.as_bytes()).unwrap();
-    }
-
-    fn sees_what_it_types(&self) -> bool {
-        tcgetattr(&self.other_end).unwrap().local_modes.contains(LocalModes::ECHO)
-    }
 }
 
 #[test]

@@ -281,7 +281,8 @@ fn until_there_is_a_receipt(installation: &Installation, partition: &str) -> Val
 
 fn check_receipt(installation: &Installation) {
     let file = installation.path("receipt.json");
-    installation.ok("ops", &shred("partition", &["--receipt", &file]), b"");
+    let said = text(&installation.ok("ops", &shred("partition", &["--receipt", &file]), b""));
+    assert!(said.contains(&format!("written to {file}")), "{said}");
     let key = installation.log().join("log.pub");
     let check = |file: &str, partition: &str| {
         let mut command = program();

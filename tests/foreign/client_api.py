@@ -281,6 +281,11 @@ def system_service(at, policy):
     at.checks.that("a backup", pathlib.Path(made.path).stat().st_size == made.file_bytes, made)
     at.refused("app", system, "SystemService.CreateBackup", backup,
                Code.PERMISSION_DENIED, "PERMISSION_DENIED")
+    prune = system.PruneBackupsRequest()
+    pruned = at.good("ops", system, "SystemService.PruneBackups", prune)
+    at.checks.that("none is over", not pruned.removed and made.name in pruned.kept, pruned)
+    at.refused("app", system, "SystemService.PruneBackups", prune,
+               Code.PERMISSION_DENIED, "PERMISSION_DENIED")
 
 
 def without_stubs(at):

@@ -42,6 +42,22 @@ VERDICT = {
     6: ("cause", str),
     7: ("generation", int),
 }
+LABEL = {
+    1: ("name", str),
+    2: ("value", str),
+}
+KEY_SETTINGS = {
+    3: ("rotation_period_seconds", int),
+    4: ("destroy_window_seconds", int),
+    5: ("data_key_lifetime_seconds", int),
+    6: ("seal_limit", int),
+    7: ("suites", bytes),  # Packed: one number after the other.
+    8: ("log_encrypts", int),
+    9: ("row_required", int),
+    10: ("partition_required", int),
+    11: ("purpose_required", int),
+    12: ("labels", [LABEL]),
+}
 RECORD = {
     1: ("kind", int),
     2: ("time", "sfixed64"),
@@ -60,6 +76,8 @@ RECORD = {
     15: ("previous_policy_digest", bytes),
     16: ("count", int),
     17: ("key_ids", bytes),
+    18: ("erased_key_id", bytes),
+    19: ("settings", KEY_SETTINGS),
 }
 DETAIL_HEAD = {
     1: ("ticket", str),
@@ -101,12 +119,13 @@ KINDS |= {15: "CLOCK_TICKED", 20: "PARTITION_SHREDDED", 21: "PARTITION_RESTORED"
 KINDS |= {22: "PARTITION_ERASED", 23: "PARTITION_REOPENED", 24: "VERSION_USED"}
 KINDS |= {25: "ROOT_DRILLED", 26: "ROOT_ROTATED", 27: "ROOT_REWRAPPED", 28: "BACKUP_CREATED"}
 KINDS |= {29: "BACKUP_RESTORED", 30: "SCRUB_FOUND", 31: "BACKUP_DRILLED", 32: "REPAIRED"}
+KINDS |= {33: "BACKUP_PRUNED"}
 ACTIONS = {1: "Encrypt", 2: "Decrypt", 3: "BatchEncrypt", 4: "BatchDecrypt", 16: "CreateKey"}
 ACTIONS |= {20: "UpdateKey", 21: "EnableKeyVersion", 22: "DisableKeyVersion"}
 ACTIONS |= {23: "ScheduleDestroyKeyVersion", 24: "RestoreKeyVersion"}
 ACTIONS |= {17: "GetKey", 18: "ListKeys", 19: "RotateKey", 32: "QueryAuditEvents"}
 ACTIONS |= {33: "GetCheckpoint", 48: "GetStatus", 49: "ReloadPolicy", 64: "Recover"}
-ACTIONS |= {50: "CreateBackup", 68: "RestoreBackup", 70: "BackupDrill"}
+ACTIONS |= {50: "CreateBackup", 51: "PruneBackups", 68: "RestoreBackup", 70: "BackupDrill"}
 ACTIONS |= {27: "ShredPartition", 28: "RestorePartition", 31: "ReopenPartition"}
 ACTIONS |= {34: "GetPartition"}
 OUTCOMES = {1: "OK", 2: "DENIED", 3: "FAILED", 4: "PARTIAL"}
@@ -149,6 +168,8 @@ def part(data, at, length):
 def default(kind):
     if isinstance(kind, list):
         return []
+    if isinstance(kind, dict):
+        return {}
     return 0 if kind == "sfixed64" else kind()
 
 

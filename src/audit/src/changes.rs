@@ -32,6 +32,10 @@ pub struct Change {
     pub count: u64,
     /// The data keys that it was about, where a restore must know them.
     pub key_ids: Vec<[u8; 8]>,
+    /// A data key that its partition had before it was erased an earlier time.
+    pub erased_key_id: Option<[u8; 8]>,
+    /// The key's settings afterwards; empty if it did not change any, and in what an older program wrote.
+    pub settings: Vec<u8>,
     /// The HMAC of the sum of the whole store afterwards.
     pub anchor: Vec<u8>,
 }
@@ -57,6 +61,10 @@ struct Facts {
     count: u64,
     #[prost(bytes = "vec", tag = "17")]
     key_ids: Vec<u8>,
+    #[prost(bytes = "vec", tag = "18")]
+    erased_key_id: Vec<u8>,
+    #[prost(bytes = "vec", tag = "19")]
+    settings: Vec<u8>,
 }
 
 /// Hands every change of a log to `see`, in its order; returns the root that the log had when it had
@@ -115,6 +123,8 @@ fn change(leaf: &[u8], index: u64) -> Option<Option<Change>> {
         key_id: facts.key_id.as_slice().try_into().ok(),
         count: facts.count,
         key_ids: key_ids.to_vec(),
+        erased_key_id: facts.erased_key_id.as_slice().try_into().ok(),
+        settings: facts.settings,
         anchor: facts.anchor,
     }))
 }

@@ -417,6 +417,21 @@ impl ChangeEvent {
         self
     }
 
+    /// A data key that the partition had before it was erased an earlier time: a restore from a backup
+    /// that has none of its data keys knows the partition by it.
+    #[must_use]
+    pub fn erased_key_id(mut self, id: Option<KeyId>) -> Self {
+        wire::bytes(&mut self.public, 18, id.as_ref().map_or(&[][..], |id| id.as_bytes()));
+        self
+    }
+
+    /// The key's settings as they are now, encoded: a restore from an older backup sets them again.
+    #[must_use]
+    pub fn settings(mut self, settings: &[u8]) -> Self {
+        wire::bytes(&mut self.public, 19, settings);
+        self
+    }
+
     /// More about it, in words. No name of a partition or row, and no secret.
     #[must_use]
     pub fn note(mut self, note: &str) -> Self {

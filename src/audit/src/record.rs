@@ -101,6 +101,8 @@ codes! {
         BackupDrilled = 31, "BACKUP_DRILLED";
         /// Store and log were made to fit by an operator.
         Repaired = 32, "REPAIRED";
+        /// A backup's time was over, and it was removed.
+        BackupPruned = 33, "BACKUP_PRUNED";
     }
 }
 
@@ -173,6 +175,12 @@ pub(crate) struct Record {
     /// Of a change of data keys that a restore must repeat: their ids, 8 bytes each.
     #[prost(bytes = "vec", tag = "17")]
     pub key_ids: Vec<u8>,
+    /// Of a change of a partition that was erased before: the oldest of the data keys it had then.
+    #[prost(bytes = "vec", tag = "18")]
+    pub erased_key_id: Vec<u8>,
+    /// Of a change of a key's settings: all of them as they are now, a message of their own.
+    #[prost(bytes = "vec", tag = "19")]
+    pub settings: Vec<u8>,
 }
 
 /// One decision, and what it was about.

@@ -4,6 +4,8 @@ mod backup;
 pub(crate) mod config;
 pub(crate) mod dev;
 mod doctor;
+#[cfg(test)]
+mod documents;
 mod health;
 mod key;
 pub(crate) mod manual;

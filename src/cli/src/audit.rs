@@ -2,6 +2,7 @@
 
 use fieldseal_api::v1;
 use fieldseal_client::AuditClient;
+use fieldseal_model::hex;
 use serde_json::{Value, json};
 
 use crate::arguments::{AuditListArguments, Outcome};
@@ -230,7 +231,7 @@ fn outcome(outcome: v1::AuditOutcome) -> String {
 }
 
 fn event_json(event: &v1::AuditEvent) -> Value {
-    let leaf: String = event.leaf_hash.iter().map(|b| format!("{b:02x}")).collect();
+    let leaf = hex::encode(&event.leaf_hash);
     let item = |item: &v1::AuditEventItem| {
         json!({
             "key": item.key, "key_version": item.key_version, "table": item.table,

@@ -2,6 +2,7 @@
 
 mod access;
 mod drill;
+mod prune;
 mod restore;
 
 use std::path::{Path, PathBuf};
@@ -13,20 +14,19 @@ use fieldseal_engine::backup::{self, BackupError, Made, Manifest, Recipients};
 use fieldseal_engine::{BootError, CopyError};
 use fieldseal_keys::keyring::{Keyring, KeyringError};
 use fieldseal_model::{
-    AccessReason, Clock as _, Principal, PrincipalKind, Purpose, SystemClock, Ticket, Timestamp,
+    AccessReason, Principal, PrincipalKind, Purpose, SystemClock, Ticket, Timestamp,
 };
 use fieldseal_server::Config;
 use rustix::process::getuid;
 use serde_json::{Value, json};
 
 use crate::arguments::{
-    BackupCommand, BackupCreateArguments, BackupPlace, BackupPruneArguments, BackupVerifyArguments,
+    BackupCommand, BackupCreateArguments, BackupPlace, BackupVerifyArguments, ReasonArguments,
 };
-use crate::confirm;
 use crate::connection;
 use crate::failure::{Exit, Failure};
 use crate::keys::event;
-use crate::output::{Output, Table, counted, grouped};
+use crate::output::{Output, Table, grouped};
 use crate::recover::refuse_other_user;
 use crate::times;
 use crate::{serve, values};
@@ -38,7 +38,7 @@ pub(crate) async fn run(command: BackupCommand, output: &Output) -> Result<(), F
         BackupCommand::List(place) => list(&place, output),
         BackupCommand::Verify(arguments) => check(arguments, output).await,
         BackupCommand::Restore(arguments) => restore::run(arguments, output).await,
-        BackupCommand::Prune(arguments) => prune(&arguments, output),
+        BackupCommand::Prune(arguments) => prune::run(arguments, output).await,
         BackupCommand::Drill(arguments) => drill::run(arguments, output).await,
     }
 }
@@ -99,10 +99,7 @@ async fn create_stopped(
     let keyring = open_keyring(&config).await;
     let keyring =
         keyring.map_err(|e| serve::advise_missing(serve::keyring_failure(&e), &config.state))?;
-    let reason = AccessReason {
-        purpose: Purpose::parse(&arguments.reason.purpose)?,
-        ticket: Ticket::parse(&arguments.reason.ticket)?,
-    };
+    let reason = reason(&arguments.reason)?;
     let made = backup::create(settings, keyring, Arc::new(SystemClock), local()?, reason).await;
     let Made { manifest, path, receipt } = made.map_err(|e| failure(&e))?;
     let event = format!("logs/{}/events/{}", receipt.log(), receipt.index());
@@ -214,61 +211,6 @@ async fn check(arguments: BackupVerifyArguments, output: &Output) -> Result<(), 
     )
 }
 
-fn prune(arguments: &BackupPruneArguments, output: &Output) -> Result<(), Failure> {
-    let directory = directory(&arguments.place)?;
-    let key = match (&arguments.public_key, &arguments.place.config) {
-        (Some(path), _) => public_key(path)?,
-        (None, Some(file)) => public_key(&config(file)?.state.audit().join("log.pub"))?,
-        (None, None) => return Err(Failure::usage("ARGUMENT_MISSING", "name --public-key")),
-    };
-    let dry = arguments.dry_run;
-    let now = SystemClock.now();
-    let over = backup::prune(&directory, &key, now, true).map_err(|e| failure(&e))?;
-    if !dry {
-        confirm_many(over.removed.len(), &directory, arguments.confirm.as_deref())?;
-    }
-    let pruned = backup::prune(&directory, &key, now, dry).map_err(|e| failure(&e))?;
-    output.show(
-        || {
-            let names = |all: &[Manifest]| all.iter().map(|m| m.name.clone()).collect::<Vec<_>>();
-            json!({
-                "dry_run": dry, "removed": names(&pruned.removed), "kept": names(&pruned.kept),
-                "passed_over": pruned.passed_over,
-            })
-        },
-        || {
-            let verb = if dry { "would be removed" } else { "removed" };
-            let mut text = String::new();
-            for one in &pruned.removed {
-                text.push_str(&format!("{}  {verb}\n", one.name));
-            }
-            for what in &pruned.passed_over {
-                text.push_str(&format!("left alone  {what}\n"));
-            }
-            let kept = counted(pruned.kept.len() as u64, "backup");
-            text + &format!("{kept} kept, {} {verb}\n", pruned.removed.len())
-        },
-    )
-}
-
-/// Backups that are removed at once without a question: a clock that is years ahead makes all of them
-/// look over.
-const UNASKED: usize = 3;
-
-fn confirm_many(removed: usize, directory: &Path, given: Option<&str>) -> Result<(), Failure> {
-    if removed <= UNASKED {
-        return Ok(());
-    }
-    let whole = directory.canonicalize();
-    let whole = whole.map_err(|e| Failure::io("cannot find", directory, &e))?;
-    let name = whole.file_name().unwrap_or(whole.as_os_str()).to_string_lossy();
-    let what = format!(
-        "{} go for good, by this machine's clock: look at it, and at --dry-run, first",
-        counted(removed as u64, "backup")
-    );
-    confirm::by_name(&name, given, &what)
-}
-
 fn directory(place: &BackupPlace) -> Result<PathBuf, Failure> {
     match (&place.dir, &place.config) {
         (Some(directory), _) => Ok(directory.clone()),
@@ -287,6 +229,12 @@ fn config(file: &Path) -> Result<Config, Failure> {
 async fn open_keyring(config: &Config) -> Result<Keyring, KeyringError> {
     let provider = fieldseal_server::provider(config).await?;
     fieldseal_server::open_with(config, provider).await
+}
+
+/// Why, for a command that no sidecar is asked for.
+fn reason(stated: &ReasonArguments) -> Result<AccessReason, Failure> {
+    let purpose = Purpose::parse(&stated.purpose)?;
+    Ok(AccessReason { purpose, ticket: Ticket::parse(&stated.ticket)? })
 }
 
 /// The user who runs this, as the log names it.
@@ -374,25 +322,9 @@ fn booted(error: &BootError) -> Failure {
     let failure = serve::boot_failure(error);
     match failure.reason() {
         "STORE_LOCKED" | "AUDIT_LOG_LOCKED" => failure.advise(
-            "the sidecar is running: without --config the running one makes the backup, and a log \
-             is taken from a stopped one",
+            "the sidecar is running: without --config the running one makes or removes backups, and \
+             a log is taken from a stopped one",
         ),
         _ => failure,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn many_backups_go_only_by_the_name_of_their_directory() {
-        let parent = tempfile::tempdir().unwrap();
-        let directory = parent.path().join("nightly");
-        std::fs::create_dir(&directory).unwrap();
-        assert!(confirm_many(UNASKED, &directory, None).is_ok());
-        let refused = confirm_many(UNASKED + 1, &directory, Some("other")).unwrap_err();
-        assert_eq!(refused.reason(), "CONFIRMATION_REQUIRED");
-        assert!(confirm_many(UNASKED + 1, &directory, Some("nightly")).is_ok());
     }
 }

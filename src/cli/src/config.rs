@@ -23,31 +23,47 @@ pub(crate) fn run(command: ConfigCommand, output: &Output) -> Result<(), Failure
     }
 }
 
-fn load(file: &Path) -> Result<Vec<Effective>, Failure> {
+fn load(file: &Path) -> Result<(Config, Vec<Effective>), Failure> {
     let loaded = Config::load_with_origins(file, &Environment::of_process());
-    loaded.map(|(_, effective)| effective).map_err(|e| serve::config_failure(&e))
+    loaded.map_err(|e| serve::config_failure(&e))
 }
 
 fn check(file: &Path, output: &Output) -> Result<(), Failure> {
-    let effective = load(file)?;
+    let (config, effective) = load(file)?;
     let stated = |of: fn(&Origin) -> bool| effective.iter().filter(|e| of(&e.origin)).count();
     let in_file = stated(|origin| matches!(origin, Origin::File { .. }));
     let in_environment = stated(|origin| matches!(origin, Origin::Variable(_)));
+    let warnings = warnings(&config);
     output.show(
-        || json!({ "config": file, "good": true, "file": in_file, "environment": in_environment }),
         || {
-            format!(
+            json!({
+                "config": file, "good": true, "file": in_file, "environment": in_environment,
+                "warnings": warnings,
+            })
+        },
+        || {
+            let good = format!(
                 "{} is good: {} from it, {} from the environment, the rest are defaults",
                 output::visible(&file.display().to_string()),
                 counted(in_file as u64, "setting"),
                 in_environment
-            )
+            );
+            warnings.iter().fold(good, |text, warning| format!("{text}\nwarning  {warning}"))
         },
     )
 }
 
+/// What is allowed and hardly meant, as far as this machine shows it.
+fn warnings(config: &Config) -> Vec<&'static str> {
+    let shared = fieldseal_server::engine_settings(config).copy_shares_volume();
+    let shared = shared.then_some(
+        "store.copy is on the volume of state.directory: whatever takes that takes the copy too",
+    );
+    shared.into_iter().collect()
+}
+
 fn show(file: &Path, origin: bool, output: &Output) -> Result<(), Failure> {
-    let effective = load(file)?;
+    let (_, effective) = load(file)?;
     output.show(
         || json!({ "settings": effective.iter().map(as_json).collect::<Vec<_>>() }),
         || {

@@ -5,7 +5,7 @@ mod finding;
 use std::path::Path;
 use std::sync::Arc;
 
-use fieldseal_engine::doctor::{self, Diagnosis, Lost, RepairError, Repaired, Source};
+use fieldseal_engine::doctor::{self, Diagnosis, Lost, RepairError, Repaired, Source, Step};
 use fieldseal_keys::keyring::Keyring;
 use fieldseal_model::{InstallationId, Principal, PrincipalKind, SystemClock};
 use fieldseal_server::Config;
@@ -40,9 +40,19 @@ pub(crate) async fn run(arguments: DoctorArguments, output: &Output) -> Result<(
     let local = Principal::new(PrincipalKind::Local, &user)?;
     let clock = Arc::new(SystemClock);
     let of = (&seen.found, scratch.path());
-    let repaired = doctor::repair(&settings, &keyring, clock, &local, of, source).await;
+    let repaired = doctor::repair(&settings, &keyring, clock, &local, of, source, said).await;
     let repaired = repaired.map_err(|e| impossible(&e))?;
     output.show(|| repaired_json(&repaired), || repaired_table(&repaired))
+}
+
+/// A step that takes its time, or that changes what a start finds.
+fn said(step: Step) {
+    note(match step {
+        Step::Made => "the new store is made; its record comes next",
+        Step::Recorded => "it is on record; from here on the same command finishes it",
+        Step::MovedAway => "the store before is kept under another name",
+        Step::InPlace => "the new store is in its place",
+    });
 }
 
 async fn opened(config: &Config) -> Result<Keyring, Failure> {
@@ -103,6 +113,7 @@ impl Seen<'_> {
         let source = match source {
             Source::Store => "store".to_owned(),
             Source::Copy => "copy".to_owned(),
+            Source::Rebuilt => "rebuilt".to_owned(),
             Source::Generation(number) => format!("gen-{number}"),
         };
         let config = crate::connection::quoted_path(self.config);
@@ -253,20 +264,24 @@ fn repaired_table(repaired: &Repaired) -> String {
     let mut table = Table::bare();
     table.row(["repaired", "start it: the store goes on where the log is"]);
     table.row(["lost", &lost_text(&repaired.lost)]);
-    table.row(["kept", &repaired.kept.display().to_string()]);
-    let (log, index) = (repaired.receipt.log(), repaired.receipt.index());
-    table.row(["record", &format!("logs/{log}/events/{index}")]);
+    if let Some(kept) = &repaired.kept {
+        table.row(["kept", &kept.display().to_string()]);
+    }
+    table.row(["record", &event_of(repaired)]);
     table.text()
 }
 
 fn repaired_json(repaired: &Repaired) -> serde_json::Value {
-    let (log, index) = (repaired.receipt.log(), repaired.receipt.index());
     json!({
         "revision": repaired.lost.revision,
         "log_revision": repaired.lost.log_revision,
         "lost_data_keys": repaired.lost.data_keys,
         "lost_changes": repaired.lost.changes,
         "kept": repaired.kept,
-        "event": format!("logs/{log}/events/{index}"),
+        "event": event_of(repaired),
     })
+}
+
+fn event_of(repaired: &Repaired) -> String {
+    format!("logs/{}/events/{}", repaired.log, repaired.record)
 }

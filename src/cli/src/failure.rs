@@ -214,9 +214,18 @@ fn advice_for(reason: &str) -> Option<&'static str> {
         }
         "KEY_VERSION_IS_PRIMARY" => "rotate first: `fieldseal key rotate NAME`",
         "DATA_KEYS_WOULD_BE_LOST" => {
-            "move them to the primary version: `fieldseal key rewrap NAME`; or, if what they protect \
-             may be lost, repeat their number: --data-keys-lost COUNT"
+            "see how many with `fieldseal key status NAME`, and move them to the primary version with \
+             `fieldseal key rewrap NAME`; or, if what they protect may be lost, repeat their number: \
+             --data-keys-lost COUNT"
         }
+        "REWRAP_RUNNING" => {
+            "see how far it is with `fieldseal key rewrap NAME --watch`, or end it with `--cancel`"
+        }
+        "REWRAP_NOT_FOUND" => "begin one with `fieldseal key rewrap NAME`",
+        "PARTITION_STATE_INVALID" => {
+            "see it with `fieldseal key partition NAME --partition PARTITION`"
+        }
+        "BACKUP_RUNNING" => "see the newest one with `fieldseal status` when it is done",
         "DATA_KEY_NOT_FOUND" => "check that the value was sealed by this installation",
         "KEY_EXISTS" => "nothing was changed; see it with `fieldseal key show NAME`",
         "ETAG_MISMATCH" => "read the key again with `fieldseal key show NAME`",

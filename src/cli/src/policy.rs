@@ -6,7 +6,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use fieldseal_api::v1;
-use fieldseal_model::{Principal, PrincipalKind};
+use fieldseal_model::{Principal, PrincipalKind, hex};
 use fieldseal_policy::{Policy, PolicyErrors, Problem, Role, Settings};
 use fieldseal_server::Config;
 use fieldseal_server::config::Environment;
@@ -99,7 +99,7 @@ fn check(stated: &PolicySource, output: &Output) -> Result<(), Failure> {
         Err(errors) => (errors.problems(), &[][..]),
     };
     let policy = checked.as_ref().ok().map(|checked| &checked.policy);
-    let digest = policy.map(|policy| hexadecimal(&policy.digest()));
+    let digest = policy.map(|policy| hex::encode(&policy.digest()));
     output.show(
         || {
             json!({
@@ -159,8 +159,4 @@ async fn reload(reason: &ReasonArguments, output: &Output) -> Result<(), Failure
             format!("{said}\n{}", table.text())
         },
     )
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }

@@ -37,7 +37,21 @@ pub(crate) fn config_failure(errors: &ConfigErrors) -> Failure {
 
 pub(crate) fn keyring_failure(error: &KeyringError) -> Failure {
     let (kind, reason) = fieldseal_server::keyring_kind(error);
-    Failure::new(exit(kind), reason, error.to_string())
+    advised(Failure::new(exit(kind), reason, error.to_string()))
+}
+
+/// What to do about a keyring that does not open.
+fn advised(failure: Failure) -> Failure {
+    match failure.reason() {
+        "ROOT_KEY_WRONG" => failure.advise(
+            "name the provider and key that wrapped it in [root] of the configuration; if they are \
+             lost, `fieldseal root rewrap --identity FILE` wraps the root key with new ones",
+        ),
+        "IDENTITY_WRONG" => {
+            failure.advise("name the file with the identity of that recipient; nothing was changed")
+        }
+        _ => failure,
+    }
 }
 
 pub(crate) fn boot_failure(error: &BootError) -> Failure {
@@ -77,7 +91,7 @@ pub(crate) fn serve_failure(error: &ServeError) -> Failure {
             "look at the disk of the state directory, and start it again: what was acknowledged \
                  is on it",
         ),
-        _ => failure,
+        _ => advised(failure),
     }
 }
 
@@ -86,6 +100,14 @@ pub(crate) fn serve_failure(error: &ServeError) -> Failure {
 pub(crate) fn advise_missing(failure: Failure, state: &StateSettings) -> Failure {
     if failure.exit() != Exit::NotFound {
         return failure;
+    }
+    let rebuilt = fieldseal_engine::doctor::place_of_repair(&state.store());
+    if !state.store().exists() && rebuilt.exists() {
+        return failure.advise(format!(
+            "a repair was cut off, and {} may be the only store there is: leave it where it is; \
+             `fieldseal doctor` with the same --config says how the repair is finished",
+            rebuilt.display()
+        ));
     }
     let holds = |dir: &Path| std::fs::read_dir(dir).is_ok_and(|mut found| found.next().is_some());
     if state.keyring().exists() || holds(&state.store()) || holds(&state.audit()) {

@@ -65,6 +65,9 @@ fn table(status: &v1::GetStatusResponse) -> String {
         table.row(["at risk", &format!("{risk} data keys are in no backup")]);
         let copy = match (backup.copied, backup.copy_trouble.as_str()) {
             (false, _) => "none",
+            (true, "") if backup.copy_shares_volume => {
+                "written, but on the volume of the state: whatever takes that takes the copy too"
+            }
             (true, "") => "written",
             (true, trouble) => trouble,
         };
@@ -95,6 +98,7 @@ fn status_json(status: &v1::GetStatusResponse) -> serde_json::Value {
             "data_keys_at_risk": backup.data_keys_at_risk,
             "copied": backup.copied,
             "copy_trouble": backup.copy_trouble,
+            "copy_shares_volume": backup.copy_shares_volume,
         })),
         "scrub": status.scrub.as_ref().map(|scrub| json!({
             "state": scrub_state(scrub),

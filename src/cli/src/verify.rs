@@ -4,6 +4,7 @@ use std::path::Path;
 
 use fieldseal_audit::JournalError;
 use fieldseal_audit::verify::{self, Verified, VerifyError};
+use fieldseal_model::hex;
 use serde_json::json;
 
 use crate::arguments::AuditVerifyArguments;
@@ -69,20 +70,16 @@ fn table(found: &Verified) -> String {
     table.row(["signatures", &grouped(found.checkpoints)]);
     table.row(["details", &grouped(found.details)]);
     table.row(["files", &grouped(found.segments)]);
-    table.row(["root", &hex(&found.root)]);
+    table.row(["root", &hex::encode(&found.root)]);
     table.text()
 }
 
 fn json(found: &Verified) -> serde_json::Value {
     json!({
         "origin": found.origin, "records": found.records, "signatures": found.checkpoints,
-        "details": found.details, "segments": found.segments, "root": hex(&found.root),
+        "details": found.details, "segments": found.segments, "root": hex::encode(&found.root),
         "checkpoint": found.checkpoint_note,
     })
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ pub use create::Made;
 pub use drill::{Drill, Drilled, drill};
 pub use error::BackupError;
 pub use manifest::{Manifest, list};
-pub use offline::create;
+pub use offline::{create, prune as prune_stopped};
 pub use prune::{Pruned, prune};
 pub use reading::{Verified, verify};
 pub use restore::{Copied, LogSource, Restore, Restored, restore};

@@ -23,6 +23,7 @@ use crate::jobs::Jobs;
 use crate::observe::Queries;
 use crate::policy::ActivePolicy;
 use crate::upkeep::{self, Kept};
+use crate::volume::Places;
 
 /// Where the data keys are kept.
 #[derive(Debug, Clone)]
@@ -196,6 +197,7 @@ impl Installation {
         let (store, journal, ledger) = self.begin(purpose, policy.digest(), &clock).await?;
         let now = clock.now();
         let generations = upkeep::generations(&self.settings);
+        let places = Places::of(&self.settings);
         let keys =
             Keys::open(self.settings.keys, store.clone(), ledger, self.keyring, Arc::clone(&clock))
                 .await?;
@@ -218,6 +220,7 @@ impl Installation {
             store,
             clock,
             generations,
+            places,
             upkeep: Kept::default(),
             queries: Queries::default(),
             started_at: now,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use fieldseal_audit::{CallEvent, Item, ItemOutcome, VerdictIndex};
-use fieldseal_keys::{DataKeyHandle, OpenCause, Opened, Opening, OpeningKey};
+use fieldseal_keys::{DataKeyHandle, OpenCause, Opened, Opening, OpeningKey, Owner, Unusable};
 use fieldseal_model::{Action, Context, KeyId, Malformed, MalformedReason, Partition};
 use fieldseal_policy::Permit;
 
@@ -25,6 +25,9 @@ enum Step {
     Open { permit: Permit, verdict: VerdictIndex, data_key: DataKeyHandle },
     Refused { verdict: VerdictIndex, outcome: ItemOutcome, cause: RefusalCause, stated: bool },
 }
+
+/// A data key, or why it cannot be used and whose it is.
+type LookedUp = Result<DataKeyHandle, (RefusalCause, Option<Owner>)>;
 
 impl Engine {
     /// Opens values. The RPC as a whole fails only if nothing can be recorded.
@@ -64,16 +67,19 @@ impl Engine {
         let admitted: Vec<_> = admitted.collect();
         let wanted = admitted.iter().filter_map(|item| item.as_ref().ok());
         let wanted = wanted.map(|(_, _, input)| input.key_id);
-        let load =
-            |id| async move { self.inner.keys.data_key(id).await.map_err(RefusalCause::from) };
+        let load = |id| async move {
+            let found = self.inner.keys.data_key(id).await;
+            found.map_err(|Unusable { error, owner }| (RefusalCause::from(error), owner))
+        };
         let found = gather(wanted, load).await;
         let gone = admitted.iter().filter_map(|item| {
             let (permit, _, input) = item.as_ref().ok()?;
-            let is_gone = found.get(&input.key_id)?.as_ref().err().is_some_and(is_gone);
+            let failed = found.get(&input.key_id)?.as_ref().err();
+            let is_gone = failed.is_some_and(|(cause, _)| is_gone(cause));
             is_gone.then(|| stated(permit, input)).flatten()
         });
         let shredded = self.shredded(gone).await;
-        let mut last: Option<(KeyId, &Result<DataKeyHandle, RefusalCause>)> = None;
+        let mut last: Option<(KeyId, &LookedUp)> = None;
         let mut step = |(permit, verdict, input): (Permit, VerdictIndex, &SealedInput)| {
             let id = input.key_id;
             if last.is_none_or(|(of, _)| of != id) {
@@ -83,12 +89,24 @@ impl Engine {
                 Some((_, Ok(data_key))) => {
                     Step::Open { permit, verdict, data_key: data_key.clone() }
                 }
-                Some((_, Err(cause))) if is_gone(cause) => {
+                Some((_, Err((cause, _)))) if is_gone(cause) => {
                     let of = stated(&permit, input);
                     let (cause, outcome) = told(cause, of.and_then(|of| shredded.get(&of)));
                     Step::Refused { verdict, outcome, cause, stated: true }
                 }
-                Some((_, Err(cause))) => unavailable(cause.clone(), verdict),
+                Some((_, Err((cause, owner)))) => {
+                    let other = owner.as_ref().zip(permit.key());
+                    let other = other.and_then(|(o, key)| o.other_than(key, &input.partition));
+                    match other {
+                        Some(other) => Step::Refused {
+                            verdict,
+                            outcome: ItemOutcome::Failed(other.as_str()),
+                            cause: other.into(),
+                            stated: true,
+                        },
+                        None => unavailable(cause.clone(), verdict),
+                    }
+                }
                 None => {
                     unavailable(RefusalCause::Internal("a data key was not looked up"), verdict)
                 }

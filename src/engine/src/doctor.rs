@@ -2,6 +2,7 @@
 
 mod copied;
 mod repair;
+mod unfinished;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,7 +21,8 @@ use crate::backup::{self, BackupError, Manifest};
 use crate::boot::{BootError, Installation, Settings, StoreBackend};
 
 pub use copied::CopyFound;
-pub use repair::{Lost, RepairError, Repaired, Source, repair};
+pub use repair::{Lost, RepairError, Repaired, Source, Step, repair};
+pub use unfinished::{Unfinished, place as place_of_repair};
 
 /// A store that opens.
 pub struct StoreFound {
@@ -42,10 +44,14 @@ pub struct Diagnosis {
     pub changes: Vec<Change>,
     /// Whether both tell of the same changes, if both can be read.
     pub relation: Option<Result<(), Mismatch>>,
+    /// A repair that was cut off: its store waits beside the one that is in the place.
+    pub unfinished: Option<Unfinished>,
     /// The generations, the oldest first, each read to its end.
     pub generations: Vec<(u64, Result<Generation, StoreError>)>,
     /// The copy of the store, if it is in a directory, read to its end.
     pub copy: Option<Result<CopyFound, CopyError>>,
+    /// It is on the volume of the store: both are lost together.
+    pub copy_shares_volume: bool,
     /// The backups, the oldest first, each with its signature and its hash checked.
     pub backups: Vec<Result<Manifest, BackupError>>,
 }
@@ -76,20 +82,27 @@ pub async fn examine(
         fieldseal_audit::Journal::check_unused(log_directory)?;
     }
     let secrets = || Installation::secrets_of(keyring);
+    let mut changes = Vec::new();
+    let key = LogKey::of(&Installation::identity_of(keyring, &settings.instance)?);
+    let log = verify::examine(log_directory, &key, |_| {}, |change| changes.push(change));
+    let mut unfinished = None;
+    if let Ok(log) = &log {
+        let newest = changes.last();
+        unfinished = unfinished::look(directory, scratch, secrets()?, log, newest).await?;
+    }
     let store = match fieldseal_store::copy_files(directory, scratch) {
         Err(locked @ StoreError::Locked { .. }) => return Err(locked.into()),
         Err(error) => Err(error),
         Ok(()) => look(scratch, secrets()?, keyring).await,
     };
-    let mut changes = Vec::new();
-    let key = LogKey::of(&Installation::identity_of(keyring, &settings.instance)?);
-    let log = verify::examine(log_directory, &key, |_| {}, |change| changes.push(change));
     let relation = match (&store, &log) {
         (Ok(store), Ok(log)) => {
             Some(anchor::compare(store.position, &store.outbox, log.last_change))
         }
         _ => None,
     };
+    // What fits the log already needs no other store.
+    let unfinished = unfinished.filter(|_| !matches!(relation, Some(Ok(()))));
     let mut generations = Vec::new();
     let all = Generations::new(settings.generations());
     for number in all.numbers().map_err(StoreError::from)? {
@@ -103,7 +116,17 @@ pub async fn examine(
     };
     let backups = settings.backup.as_ref();
     let backups = backups.map(|backup| backups_of(&backup.directory, &key)).unwrap_or_default();
-    Ok(Diagnosis { store, log, changes, relation, generations, copy, backups })
+    Ok(Diagnosis {
+        store,
+        log,
+        changes,
+        relation,
+        unfinished,
+        generations,
+        copy,
+        copy_shares_volume: settings.copy_shares_volume(),
+        backups,
+    })
 }
 
 fn backups_of(directory: &Path, key: &LogKey) -> Vec<Result<Manifest, BackupError>> {

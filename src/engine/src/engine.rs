@@ -18,6 +18,7 @@ use crate::observe::Queries;
 use crate::policy::ActivePolicy;
 use crate::refusal::{Refusal, RefusalCause};
 use crate::upkeep::Kept;
+use crate::volume::Places;
 
 /// Everything a running installation needs to answer calls. Cheap to clone.
 #[derive(Clone)]
@@ -35,6 +36,8 @@ pub(crate) struct Inner {
     pub(crate) clock: Arc<dyn Clock>,
     /// Of a store on disk: where its generations are.
     pub(crate) generations: Option<Generations>,
+    /// Of a store that is copied to a directory: where both are.
+    pub(crate) places: Option<Places>,
     pub(crate) upkeep: Kept,
     /// Places for queries of the audit log.
     pub(crate) queries: Queries,

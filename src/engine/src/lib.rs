@@ -29,6 +29,7 @@ mod rewrap;
 mod rulings;
 mod tokens;
 mod upkeep;
+mod volume;
 
 pub use boot::{BootError, Installation, Settings, StoreBackend};
 pub use call::{
@@ -39,6 +40,6 @@ pub use engine::Engine;
 pub use fieldseal_store::{CopyError, CopyTarget, Health as StoreHealth};
 pub use observe::{AuditPage, AuditQuery, Measures, Status};
 pub use policy::PolicyReload;
-pub use receipts::{SHRED_RECEIPT, commitment};
+pub use receipts::{SHRED_RECEIPT, ShredReceipt, commitment};
 pub use refusal::{Refusal, RefusalCause};
 pub use upkeep::{ScrubState, Scrubbed, Upkeep};

@@ -118,6 +118,8 @@ pub struct Status {
     pub copied: bool,
     /// Why the copy cannot be written, while it cannot.
     pub copy_trouble: Option<String>,
+    /// True if the copy is on the volume of the store: both are lost together.
+    pub copy_shares_volume: bool,
     /// What the scrub says of the store.
     pub scrub: ScrubState,
 }
@@ -271,6 +273,7 @@ impl Engine {
             data_keys_at_risk: self.data_keys_at_risk(),
             copied: inner.store.is_copied(),
             copy_trouble: inner.store.copy_trouble(),
+            copy_shares_volume: self.copy_shares_volume(),
             scrub: self.scrub_state(),
         })
     }

@@ -1,12 +1,13 @@
 //! The calls of operators about partitions.
 
-use fieldseal_keys::{KeyError, PartitionChange, PartitionChanged, PartitionView};
+use fieldseal_keys::{PartitionChange, PartitionChanged, PartitionStep, PartitionView};
 use fieldseal_model::{AccessReason, Action, KeyName, Partition};
 use fieldseal_policy::{Denial, Permit, Request};
 
 use crate::call::Caller;
 use crate::engine::Engine;
-use crate::refusal::{Refusal, RefusalCause};
+use crate::receipts::ShredReceipt;
+use crate::refusal::Refusal;
 
 impl Engine {
     /// Shreds a partition: nothing of it opens or is sealed by a call that begins after this
@@ -20,10 +21,7 @@ impl Engine {
         caller: &Caller,
         change: PartitionChange,
     ) -> Result<PartitionChanged, Refusal> {
-        let permit = self.permit_partition(caller, Action::ShredPartition, &change).await?;
-        let reason = change.reason.clone();
-        let result = self.inner.keys.shred_partition(&permit, change).await;
-        self.partition_changed(caller, &permit, &reason, result).await
+        self.change_partition(caller, PartitionStep::Shred, change).await
     }
 
     /// Takes a shred back.
@@ -35,10 +33,7 @@ impl Engine {
         caller: &Caller,
         change: PartitionChange,
     ) -> Result<PartitionChanged, Refusal> {
-        let permit = self.permit_partition(caller, Action::RestorePartition, &change).await?;
-        let reason = change.reason.clone();
-        let result = self.inner.keys.restore_partition(&permit, change).await;
-        self.partition_changed(caller, &permit, &reason, result).await
+        self.change_partition(caller, PartitionStep::Restore, change).await
     }
 
     /// Lets an erased partition take new values.
@@ -50,13 +45,10 @@ impl Engine {
         caller: &Caller,
         change: PartitionChange,
     ) -> Result<PartitionChanged, Refusal> {
-        let permit = self.permit_partition(caller, Action::ReopenPartition, &change).await?;
-        let reason = change.reason.clone();
-        let result = self.inner.keys.reopen_partition(&permit, change).await;
-        self.partition_changed(caller, &permit, &reason, result).await
+        self.change_partition(caller, PartitionStep::Reopen, change).await
     }
 
-    /// A partition and, once it was erased, a signed receipt of that.
+    /// A partition and, once it was erased, a signed receipt of that, or why there is none yet.
     ///
     /// # Errors
     /// Denied, nothing there, or trouble of journal and store.
@@ -65,7 +57,7 @@ impl Engine {
         caller: &Caller,
         key: &KeyName,
         partition: &Partition,
-    ) -> Result<(PartitionView, Option<String>), Refusal> {
+    ) -> Result<(PartitionView, ShredReceipt), Refusal> {
         let (action, reason) = (Action::GetPartition, AccessReason::default());
         let permit = match self.decide_partition(caller, action, key, partition, &reason) {
             Ok(permit) => permit,
@@ -78,18 +70,23 @@ impl Engine {
         Ok((view, receipt))
     }
 
-    async fn permit_partition(
+    async fn change_partition(
         &self,
         caller: &Caller,
-        action: Action,
-        change: &PartitionChange,
-    ) -> Result<Permit, Refusal> {
+        step: PartitionStep,
+        change: PartitionChange,
+    ) -> Result<PartitionChanged, Refusal> {
         self.journal_ready()?;
-        let PartitionChange { key, partition, reason, .. } = change;
-        match self.decide_partition(caller, action, key, partition, reason) {
-            Ok(permit) => Ok(permit),
-            Err(denial) => Err(self.denied(caller, action, Some(key), reason, &denial).await),
-        }
+        let (action, reason) = (step.action(), change.reason.clone());
+        let PartitionChange { key, partition, .. } = &change;
+        let permit = match self.decide_partition(caller, action, key, partition, &reason) {
+            Ok(permit) => permit,
+            Err(denial) => {
+                return Err(self.denied(caller, action, Some(key), &reason, &denial).await);
+            }
+        };
+        let result = self.inner.keys.change_partition(&permit, step, change).await;
+        self.changed(caller, &permit, &reason, result).await
     }
 
     fn decide_partition(
@@ -109,23 +106,5 @@ impl Engine {
             column: None,
             reason,
         })
-    }
-
-    async fn partition_changed(
-        &self,
-        caller: &Caller,
-        permit: &Permit,
-        reason: &AccessReason,
-        result: Result<PartitionChanged, KeyError>,
-    ) -> Result<PartitionChanged, Refusal> {
-        match result {
-            Ok(changed) => Ok(changed),
-            // These say themselves what stands in the log, or that nothing can.
-            Err(error @ (KeyError::Unacknowledged | KeyError::Journal(_))) => Err(error.into()),
-            Err(error) => {
-                let cause = RefusalCause::from(error);
-                Err(self.failed(caller, permit, reason, cause).await)
-            }
-        }
     }
 }

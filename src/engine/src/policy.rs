@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use fieldseal_audit::{Receipt, SystemEvent};
-use fieldseal_model::{AccessReason, Action};
+use fieldseal_model::{AccessReason, Action, hex};
 use fieldseal_policy::{Permit, Policy, PolicyErrors, Settings};
 use tokio::sync::{Mutex, Semaphore};
 
@@ -154,8 +154,8 @@ impl Engine {
         active.newest.store(Arc::new(policy));
         tracing::info!(
             event = "policy_reloaded",
-            policy_digest = hexadecimal(&digest),
-            previous_policy_digest = hexadecimal(&previous),
+            policy_digest = hex::encode(&digest),
+            previous_policy_digest = hex::encode(&previous),
             "the policy was reloaded"
         );
         Ok(PolicyReload { digest, previous, receipt })
@@ -184,10 +184,6 @@ impl Engine {
         let by = by.as_ref().map(|(permit, reason)| (permit, reason));
         SystemEvent::policy_reloaded(self.inner.clock.now(), by, previous, ended)
     }
-}
-
-pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -3,11 +3,10 @@
 
 use fieldseal_crypto::{random, sha256};
 use fieldseal_keys::{Erased, KnownBackup, PartitionView};
-use fieldseal_model::{KeyId, Partition};
+use fieldseal_model::{KeyId, Partition, hex};
 use serde_json::{Value, json};
 
 use crate::engine::Engine;
-use crate::policy::hexadecimal;
 use crate::refusal::RefusalCause;
 
 /// What kind of statement it is, for its signature and in its text.
@@ -17,25 +16,52 @@ const NOT_COVERED: &str = "Copies taken elsewhere are not covered: of the state 
     disk, of a snapshot, or of a backup that this installation does not know. See \"Shred a person or \
     tenant\" in docs/operations.md for how to make even those useless.";
 
+/// The receipt of an erasure, or why there is none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ShredReceipt {
+    /// The partition was never erased.
+    NotErased,
+    /// The files of the store may still hold the data keys: it is to be written anew.
+    StorePending,
+    /// The copy of the store may still hold them: it is away, or to be begun anew.
+    CopyPending,
+    /// The record of the erasure is in no segment of this log: they were moved away, or the log was
+    /// lost and begun anew.
+    NotInLog,
+    /// A JSON document, made anew and signed.
+    Signed(String),
+}
+
+impl ShredReceipt {
+    /// The document, if there is one.
+    #[must_use]
+    pub fn signed(self) -> Option<String> {
+        match self {
+            Self::Signed(document) => Some(document),
+            _ => None,
+        }
+    }
+}
+
 impl Engine {
     /// A receipt, made anew, if the partition was erased and nothing of its data keys is in the
     /// store's files.
     pub(crate) async fn shred_receipt(
         &self,
         view: &PartitionView,
-    ) -> Result<Option<String>, RefusalCause> {
-        let Some(erased) = view.erased.as_ref().filter(|erased| erased.left_the_files) else {
-            return Ok(None);
-        };
+    ) -> Result<ShredReceipt, RefusalCause> {
+        let Some(erased) = &view.erased else { return Ok(ShredReceipt::NotErased) };
+        if !erased.left_the_files {
+            return Ok(ShredReceipt::StorePending);
+        }
         let store = &self.inner.store;
         if store.is_copied() && store.copy_began_at() < erased.revision {
-            // The copy of the store may still hold them: it is away, or not begun anew yet.
-            return Ok(None);
+            return Ok(ShredReceipt::CopyPending);
         }
         let (reader, revision) = (self.inner.journal.reader(), erased.revision);
         let record = tokio::task::spawn_blocking(move || reader.record_of(revision));
         let record = record.await.map_err(|_| RefusalCause::Internal("a query was cut off"))??;
-        let record = record.ok_or(RefusalCause::Internal("an erasure without its record"))?;
+        let Some(record) = record else { return Ok(ShredReceipt::NotInLog) };
         let r: [u8; 16] = random::array()?;
         let known = self.inner.keys.known_backups().await?;
         // One that was made afterwards does not have them.
@@ -43,8 +69,8 @@ impl Engine {
             known.iter().filter(|backup| backup.revision < erased.revision).map(in_backup);
         let statement = self.statement(view, erased, record, &r, backups.collect()).to_string();
         let signature = self.inner.journal.sign_statement(SHRED_RECEIPT, &[statement.as_bytes()]);
-        let receipt = json!({ "receipt": statement, "signature": hexadecimal(&signature) });
-        Ok(Some(format!("{receipt:#}\n")))
+        let receipt = json!({ "receipt": statement, "signature": hex::encode(&signature) });
+        Ok(ShredReceipt::Signed(format!("{receipt:#}\n")))
     }
 
     fn statement(
@@ -61,8 +87,8 @@ impl Engine {
             "origin": self.inner.journal.origin(),
             "record": record,
             "key": view.key.as_str(),
-            "r": hexadecimal(r),
-            "partition_sha256": hexadecimal(&commitment(r, &view.partition)),
+            "r": hex::encode(r),
+            "partition_sha256": hex::encode(&commitment(r, &view.partition)),
             "erased_at": erased.at.to_string(),
             "data_keys": erased.data_keys,
             "data_key_ids": ids,

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use fieldseal_audit::Kind;
-use fieldseal_engine::doctor::{self, Diagnosis, RepairError, Repaired, Source};
+use fieldseal_engine::doctor::{self, Diagnosis, RepairError, Repaired, Source, Step};
 use fieldseal_engine::{AuditQuery, BootError, CopyTarget, Engine, Installation, Settings};
 use fieldseal_keys::anchor::Relation;
 use fieldseal_model::{Principal, PrincipalKind};
@@ -51,10 +51,19 @@ async fn try_examine(place: &Place) -> Result<Seen, BootError> {
 }
 
 async fn repair(place: &Place, seen: &Seen, source: Source) -> Result<Repaired, RepairError> {
+    repair_and(place, seen, source, |_| {}).await
+}
+
+async fn repair_and(
+    place: &Place,
+    seen: &Seen,
+    source: Source,
+    done: impl FnMut(Step),
+) -> Result<Repaired, RepairError> {
     let (keyring, clock) = (Arc::new(place.keyring()), place.clock.clone());
     let local = Principal::new(PrincipalKind::Local, "1000").unwrap();
     let of = (&seen.found, seen.scratch.path());
-    doctor::repair(&settings(place), &keyring, clock, &local, of, source).await
+    doctor::repair(&settings(place), &keyring, clock, &local, of, source, done).await
 }
 
 fn relation(seen: &Seen) -> Option<Relation> {
@@ -126,7 +135,7 @@ async fn an_older_store_can_take_the_place_once_it_is_known_what_is_lost() {
 
     let repaired = repair(&place, &seen, Source::Store).await.unwrap();
     assert_eq!(repaired.lost, lost);
-    assert!(repaired.kept.join("db").exists(), "the store before is kept");
+    assert!(repaired.kept.unwrap().join("db").exists(), "the store before is kept");
     let engine = place.start().await;
     assert_eq!(open(&engine, "early", "1", &early).await.unwrap(), "x");
     assert_eq!(why(open(&engine, "late", "1", &late).await), "DATA_KEY_NOT_FOUND");
@@ -135,7 +144,7 @@ async fn an_older_store_can_take_the_place_once_it_is_known_what_is_lost() {
     let all = events(&engine, AuditQuery::default()).await;
     let told: Vec<_> = all.iter().filter(|event| event.kind == Some(Kind::Repaired)).collect();
     assert_eq!(told.len(), 1);
-    assert_eq!(told[0].index, repaired.receipt.index());
+    assert_eq!(told[0].index, repaired.record);
     assert_eq!(told[0].principal, "local:1000");
     assert_eq!(told[0].action.map(|action| action.as_str()), Some("Repair"));
     // It goes on: what is made now is recorded and found.
@@ -148,22 +157,131 @@ async fn an_older_store_can_take_the_place_once_it_is_known_what_is_lost() {
     assert_eq!((relation(&seen), seen.found.store.unwrap().report.findings()), (None, 0));
 }
 
+/// The files as a process leaves them that is killed at each step of a repair.
+async fn cut_off(source: Source, prepare: impl AsyncFnOnce() -> (Place, Bytes)) -> Vec<CutOff> {
+    let (place, early) = prepare().await;
+    let seen = examine(&place).await;
+    let mut steps = Vec::new();
+    let lost = seen.found.lost(source).unwrap();
+    let killed = |step| {
+        let dir = tempfile::tempdir().unwrap();
+        copy(place.dir.path(), &dir.path().join("then"));
+        steps.push((step, dir));
+    };
+    repair_and(&place, &seen, source, killed).await.unwrap();
+    let found = steps.into_iter().map(|(step, dir)| {
+        let then = dir.path().join("then");
+        for entry in std::fs::read_dir(&then).unwrap().map(Result::unwrap) {
+            std::fs::rename(entry.path(), dir.path().join(entry.file_name())).unwrap();
+        }
+        std::fs::remove_dir(then).unwrap();
+        let (clock, identity) = (place.clock.clone(), place.identity.clone());
+        let place = Place { dir, clock, identity };
+        CutOff { step, place, early: early.clone(), revision: lost.log_revision + 1 }
+    });
+    found.collect()
+}
+
+struct CutOff {
+    step: Step,
+    place: Place,
+    early: Bytes,
+    /// Of the repair's record.
+    revision: u64,
+}
+
+/// What is left of a repair that ended at this step comes to its end, whatever the next one names,
+/// and the log has one record of it.
+async fn goes_on(cut: CutOff, again: Source) {
+    let CutOff { step, place, early, revision } = cut;
+    let seen = examine(&place).await;
+    let on_record = matches!(step, Step::Recorded | Step::MovedAway);
+    let unfinished = seen.found.unfinished.map(|unfinished| unfinished.revision);
+    assert_eq!(unfinished, on_record.then_some(revision), "{step:?}");
+    if step != Step::InPlace {
+        let repaired = repair(&place, &seen, again).await.unwrap();
+        assert_eq!(repaired.kept.is_some(), step != Step::MovedAway, "{step:?}");
+    }
+    assert!(!place.path("store.rebuilt").exists(), "{step:?}");
+    let engine = start(&place).await;
+    assert_eq!(open(&engine, "early", "1", &early).await.unwrap(), "x", "{step:?}");
+    let found = engine.scrub().await.unwrap();
+    assert_eq!(found.report.findings(), 0, "{step:?}: {}", found.report);
+    let all = events(&engine, AuditQuery::default()).await;
+    let told = all.iter().filter(|event| event.kind == Some(Kind::Repaired)).count();
+    assert_eq!(told, 1, "{step:?}");
+    stop(engine).await;
+    assert_eq!(relation(&examine(&place).await), None, "{step:?}");
+}
+
+const STEPS: [Step; 4] = [Step::Made, Step::Recorded, Step::MovedAway, Step::InPlace];
+
 #[tokio::test]
-async fn a_repair_that_was_cut_short_is_done_again() {
+async fn a_repair_that_is_killed_at_any_step_is_finished_by_the_next() {
+    let prepare = async || {
+        let (place, early, _) = behind().await;
+        (place, early)
+    };
+    let all = cut_off(Source::Store, prepare).await;
+    assert_eq!(all.iter().map(|cut| cut.step).collect::<Vec<_>>(), STEPS);
+    for cut in all {
+        goes_on(cut, Source::Store).await;
+    }
+}
+
+#[tokio::test]
+async fn the_only_store_that_is_left_is_never_removed_by_a_repair() {
+    // The store is gone, and the only generation too once the repair was on record.
+    let prepare = async || {
+        let (place, engine) = Place::with_key().await;
+        let (early, _) = seal(&engine, "early", "1", "x").await.unwrap();
+        engine.make_generation().await.unwrap();
+        stop(engine).await;
+        std::fs::remove_dir_all(place.path("store")).unwrap();
+        (place, early)
+    };
+    for mut cut in cut_off(Source::Generation(1), prepare).await {
+        if cut.step == Step::Made || cut.step == Step::InPlace {
+            continue;
+        }
+        std::fs::remove_dir_all(cut.place.path("generations")).unwrap();
+        // There is no store before it that could be kept.
+        cut.step = Step::MovedAway;
+        goes_on(cut, Source::Generation(1)).await;
+    }
+}
+
+#[tokio::test]
+async fn what_a_repair_left_that_is_not_the_log_s_newest_change_takes_no_place() {
+    let (place, _, _) = behind().await;
+    let seen = examine(&place).await;
+    let nothing = seen.found.lost(Source::Rebuilt).unwrap_err();
+    assert!(nothing.to_string().contains("no repair was cut off"), "{nothing}");
+    repair(&place, &seen, Source::Store).await.unwrap();
+    copy(&place.path("store"), &place.path("store.rebuilt"));
+    // The store in the place fits the log already.
+    assert!(examine(&place).await.found.unfinished.is_none());
+    let engine = place.start().await;
+    seal(&engine, "new", "1", "z").await.unwrap();
+    stop(engine).await;
+    std::fs::remove_dir_all(place.path("store")).unwrap();
+    // The log went on: the store of that repair is an old one by now.
+    let seen = examine(&place).await;
+    assert!(seen.found.unfinished.is_none());
+    // One that is damaged is none, either.
     let (place, early, _) = behind().await;
-    let store = place.path("store");
-    copy(&store, &place.path("as-it-was"));
     let seen = examine(&place).await;
     let repaired = repair(&place, &seen, Source::Store).await.unwrap();
-    // As if it ended before the new store took the place: its record is in the log already.
-    std::fs::remove_dir_all(repaired.kept).unwrap();
-    std::fs::rename(&store, place.path("store.rebuilt")).unwrap();
-    std::fs::rename(place.path("as-it-was"), &store).unwrap();
+    std::fs::rename(place.path("store"), place.path("store.rebuilt")).unwrap();
+    std::fs::rename(repaired.kept.unwrap(), place.path("store")).unwrap();
+    assert!(examine(&place).await.found.unfinished.is_some());
+    std::fs::write(place.path("store.rebuilt/db"), [0xa5; 4096]).unwrap();
     let seen = examine(&place).await;
-    assert_eq!(relation(&seen), Some(Relation::StoreBehind));
+    assert!(seen.found.unfinished.is_none());
     repair(&place, &seen, Source::Store).await.unwrap();
     let engine = place.start().await;
     assert_eq!(open(&engine, "early", "1", &early).await.unwrap(), "x");
+    stop(engine).await;
 }
 
 #[tokio::test]

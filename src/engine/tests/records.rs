@@ -13,8 +13,10 @@ use fieldseal_crypto::field::Header;
 use fieldseal_engine::{
     AuditQuery, DecryptCall, DecryptItem, EncryptCall, Engine, Refusal, SealedInput, Stated,
 };
+use fieldseal_keys::StateChange;
 use fieldseal_model::{
     AccessReason, Action, Column, Field, KeyId, KeyName, Malformed, MalformedReason, Table,
+    VersionNumber,
 };
 use futures_util::FutureExt as _;
 use kit::{ALL, Place, caller, change, events, field, open_as, plain, reason, seal, sealed, why};
@@ -101,6 +103,43 @@ async fn a_version_is_named_only_if_it_is_one_of_the_stated_key() {
         assert_eq!(why(refused), "DECRYPTION_FAILED", "{cause}");
         let item = of_action(&engine, Action::Decrypt).await.items.remove(0);
         assert_eq!((item.cause.as_str(), item.key_version), (cause, version));
+    }
+}
+
+#[tokio::test]
+async fn how_another_key_s_version_stands_is_not_told() {
+    let (place, engine) = Place::with_key().await;
+    engine.create_key(&caller("ops"), change("other")).await.unwrap();
+    let (value, _) = seal(&engine, "t", "1", "x").await.unwrap();
+    engine.rotate_key(&caller("ops"), change("pii")).await.unwrap();
+    let first = VersionNumber::new(1).unwrap();
+    let set = async |what| {
+        let ops = caller("ops");
+        engine.change_key_version(&ops, change("pii"), first, what).await.unwrap();
+    };
+    for (what, told) in [
+        (StateChange::Disable, "KEY_VERSION_DISABLED"),
+        (StateChange::ScheduleDestroy { data_keys_lost: 1 }, "KEY_VERSION_DISABLED"),
+        (StateChange::Restore, "KEY_VERSION_DISABLED"),
+        (StateChange::ScheduleDestroy { data_keys_lost: 1 }, "KEY_VERSION_DESTROYED"),
+    ] {
+        set(what).await;
+        if told == "KEY_VERSION_DESTROYED" {
+            place.clock.advance(Duration::from_secs(31 * 24 * 3600));
+            engine.run_due().await;
+        }
+        for (of, partition, told, cause) in [
+            (field("other", "email"), "t", "DECRYPTION_FAILED", "OTHER_KEY"),
+            (field("nobody-s", "email"), "t", "DECRYPTION_FAILED", "OTHER_KEY"),
+            (field("pii", "email"), "u", "DECRYPTION_FAILED", "OTHER_PARTITION"),
+            (field("pii", "email"), "", "DECRYPTION_FAILED", "OTHER_PARTITION"),
+            (field("pii", "email"), "t", told, told),
+        ] {
+            let refused = open_as(&engine, "app", of, sealed(partition, "1", &value)).await;
+            assert_eq!(why(refused), told, "{what:?} {cause}");
+            let item = of_action(&engine, Action::Decrypt).await.items.remove(0);
+            assert_eq!((item.cause.as_str(), item.key_version), (cause, 0), "{what:?}");
+        }
     }
 }
 

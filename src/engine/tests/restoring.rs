@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot be set up fails")]
 
 mod kit;
+mod restored;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,98 +11,20 @@ use std::time::Duration;
 
 use age::secrecy::ExposeSecret as _;
 use age::x25519;
-use fieldseal_engine::backup::{
-    self, BackupError, Keep, LogSource, Recipients, Restore, Restored, Unlock,
-};
+use fieldseal_engine::backup::{self, BackupError, LogSource, Restore, Restored, Unlock};
 use fieldseal_engine::offline::root::{self, Task};
-use fieldseal_engine::{CopyTarget, Engine, Installation, Settings};
-use fieldseal_keys::keyring::{self, FileProvider};
-use fieldseal_keys::{PartitionChange, StateChange};
-use fieldseal_model::{AccessReason, KeyName, Partition, Principal, VersionNumber};
+use fieldseal_engine::{CopyTarget, Engine, Installation, Settings, ShredReceipt};
+use fieldseal_keys::StateChange;
+use fieldseal_keys::keyring::FileProvider;
+use fieldseal_model::{Principal, VersionNumber};
 use kit::{Place, caller, change, open, seal, why};
+use restored::{
+    back_up, backed, backups, open_keyring, restore, settings_in, shred, start, start_restored,
+    states, stop,
+};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
-
-/// Backs up in this directory to an identity of its own.
-fn backups(place: &Place, identity: &x25519::Identity) -> Option<backup::Settings> {
-    let recipient = identity.to_public().to_string();
-    Some(backup::Settings {
-        directory: place.path("backups"),
-        recipients: Recipients::parse([recipient.as_str()]).unwrap(),
-        keep: Keep::default(),
-        keyring: place.path("keyring.json"),
-    })
-}
-
-async fn start(place: &Place, settings: Settings) -> Engine {
-    let installation = Installation::new(settings, place.keyring());
-    installation.start(place.clock.clone()).await.unwrap()
-}
-
-/// An installation with the key `pii` that can be backed up.
-async fn backed(identity: &x25519::Identity) -> (Place, Engine) {
-    let place = Place::new().await;
-    let settings = Settings { backup: backups(&place, identity), ..place.settings() };
-    let engine = start(&place, settings).await;
-    engine.create_key(&caller("ops"), change("pii")).await.unwrap();
-    (place, engine)
-}
-
-async fn back_up(engine: &Engine) -> PathBuf {
-    engine.create_backup(&caller("ops"), &AccessReason::default()).await.unwrap().path
-}
-
-async fn stop(engine: Engine) {
-    engine.stop().await.unwrap();
-}
-
-/// The settings of the place that it is restored to.
-fn settings_in(place: &Place, into: &Path) -> Settings {
-    Settings { policy: place.settings().policy, ..Place::settings_in(into) }
-}
-
-fn open_keyring(
-    place: &Place,
-    directory: &Path,
-) -> Result<keyring::Keyring, keyring::KeyringError> {
-    let provider =
-        FileProvider::open(&place.path("root.key"), &place.path("state"), false).unwrap();
-    keyring::open(&directory.join("keyring.json"), &provider)
-}
-
-/// Restores with the log that survived.
-async fn restore(
-    place: &Place,
-    identity: &x25519::Identity,
-    backup: &Path,
-    copy: Option<PathBuf>,
-) -> Result<Restored, BackupError> {
-    let into = place.path("restored");
-    let plan = Restore {
-        backup: backup.to_owned(),
-        unlock: Unlock::identity(identity.to_string().expose_secret()).unwrap(),
-        log: LogSource::Surviving(place.path("audit")),
-        copy,
-        into: into.clone(),
-        settings: settings_in(place, &into),
-        local: Principal::parse("local:1000").unwrap(),
-    };
-    let open = async |directory: &Path| open_keyring(place, directory);
-    backup::restore(plan, place.clock.clone(), open).await
-}
-
-async fn start_restored(place: &Place) -> Engine {
-    let into = place.path("restored");
-    let keyring = open_keyring(place, &into).unwrap();
-    let installation = Installation::new(settings_in(place, &into), keyring);
-    installation.start(place.clock.clone()).await.unwrap()
-}
-
-async fn states(engine: &Engine) -> Vec<&'static str> {
-    let key = engine.key(&caller("ops"), &change("pii").key).await.unwrap();
-    key.versions.iter().map(|version| version.state.as_str()).collect()
-}
 
 #[tokio::test]
 async fn a_version_that_the_backup_has_not_stays_destroyed_whatever_became_of_it() {
@@ -124,19 +47,6 @@ async fn a_version_that_the_backup_has_not_stays_destroyed_whatever_became_of_it
         assert_eq!(open(&engine, "t", "1", &sealed).await.unwrap(), "ada@example.com");
         seal(&engine, "u", "1", "x").await.unwrap();
         stop(engine).await;
-    }
-}
-
-/// A change of the partition `t`.
-fn shred(window: Option<Duration>) -> PartitionChange {
-    PartitionChange {
-        key: KeyName::parse("pii").unwrap(),
-        partition: Partition::parse("t").unwrap(),
-        default_partition: false,
-        window,
-        request_id: None,
-        validate_only: false,
-        reason: AccessReason::default(),
     }
 }
 
@@ -257,11 +167,67 @@ async fn a_backup_that_was_moved_away_is_named_until_its_time_is_over() {
     let receipt = async || {
         let of = shred(None);
         let shown = engine.partition(&caller("ops"), &of.key, &of.partition).await;
-        shown.unwrap().1.unwrap()
+        shown.unwrap().1.signed().unwrap()
     };
     assert!(receipt().await.contains(name));
     place.clock.advance(400 * DAY);
     back_up(&engine).await;
     assert!(!receipt().await.contains(name));
+    stop(engine).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_receipt_of_an_erasure_outlives_a_restore_and_not_its_log() {
+    let identity = x25519::Identity::generate();
+    let (place, engine) = backed(&identity).await;
+    seal(&engine, "t", "1", "ada@example.com").await.unwrap();
+    let of = shred(None);
+    let receipt = async |engine: &Engine| {
+        engine.partition(&caller("ops"), &of.key, &of.partition).await.unwrap().1
+    };
+    engine.shred_partition(&caller("ops"), of.clone()).await.unwrap();
+    place.clock.advance(7 * DAY);
+    engine.run_due().await;
+    let record = |receipt: ShredReceipt| {
+        let receipt = receipt.signed().unwrap();
+        let (_, record) = receipt.split_once("\\\"record\\\":").unwrap();
+        record.split(',').next().unwrap().to_owned()
+    };
+    let before = record(receipt(&engine).await);
+    let untouched = back_up(&engine).await;
+    // This change is done again on the store that is put back: what it replaces is in its files.
+    let first = VersionNumber::new(1).unwrap();
+    engine.rotate_key(&caller("ops"), change("pii")).await.unwrap();
+    let rotated = back_up(&engine).await;
+    let disable = StateChange::Disable;
+    engine.change_key_version(&caller("ops"), change("pii"), first, disable).await.unwrap();
+    stop(engine).await;
+    for backup in [&untouched, &rotated] {
+        restore(&place, &identity, backup, None).await.unwrap();
+        let engine = start_restored(&place).await;
+        engine.run_due().await;
+        assert_eq!(record(receipt(&engine).await), before);
+        stop(engine).await;
+        std::fs::remove_dir_all(place.path("restored")).unwrap();
+    }
+    // The log is lost, and begun anew.
+    let into = place.path("restored");
+    let instance = "second".to_owned();
+    let settings = Settings { instance: instance.clone(), ..settings_in(&place, &into) };
+    let plan = Restore {
+        backup: untouched,
+        unlock: Unlock::identity(identity.to_string().expose_secret()).unwrap(),
+        log: LogSource::Lost { instance, key: None },
+        copy: None,
+        into: into.clone(),
+        settings: settings.clone(),
+        local: Principal::parse("local:1000").unwrap(),
+    };
+    let open = async |directory: &Path| open_keyring(&place, directory);
+    backup::restore(plan, place.clock.clone(), open).await.unwrap();
+    let installation = Installation::new(settings, open_keyring(&place, &into).unwrap());
+    let engine = installation.start(place.clock.clone()).await.unwrap();
+    engine.run_due().await;
+    assert_eq!(receipt(&engine).await, ShredReceipt::NotInLog);
     stop(engine).await;
 }

@@ -12,7 +12,7 @@ mod kit;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use fieldseal_audit::Kind;
@@ -149,6 +149,24 @@ async fn every_data_key_moves_and_every_value_still_opens() {
     let engine = place.start().await;
     join_all(values.iter().map(|value| opens(&engine, value))).await;
     opens(&engine, &newer).await;
+}
+
+/// It can only be slower on a busy machine.
+#[tokio::test]
+async fn a_rewrap_keeps_to_its_rate() {
+    const PER_SECOND: u32 = 20;
+    let (_place, engine) = Place::with_key().await;
+    for partition in 0..10 {
+        sealed(&engine, &format!("t{partition}"), 0).await;
+    }
+    rotate(&engine).await;
+    let began = Instant::now();
+    start(&engine, PER_SECOND).await;
+    let done = ended(&engine).await;
+    assert_eq!((done.state, done.moved), (RewrapState::Done, 10));
+    // Two waves are on their way before any is counted, and each of them is a tenth of a second's.
+    let least = Duration::from_secs(1) * (10 - 2 * 2) / PER_SECOND;
+    assert!(began.elapsed() >= least, "{:?}", began.elapsed());
 }
 
 #[tokio::test]

@@ -12,8 +12,10 @@ use fieldseal_engine::{AuditQuery, DecryptCall, Engine, Refusal, RefusalCause};
 use fieldseal_keys::{KeyChange, KeyError, StateChange, VersionChanged};
 use fieldseal_model::{Action, KeyVersionState, RequestId, Timestamp, VersionNumber};
 use futures_util::future::join_all;
-use kit::{Place, caller, change, events, field, open, reason, seal, sealed, why};
+use kit::{Place, caller, change, events, field, found, open, reason, seal, sealed, stored, why};
 
+/// The kind of a key version's record.
+const VERSION: u8 = 3;
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const DESTROY: StateChange = StateChange::ScheduleDestroy { data_keys_lost: 0 };
 use StateChange::{Disable, Enable, Restore};
@@ -155,6 +157,11 @@ async fn the_primary_version_and_those_that_do_not_exist_are_refused_by_name() {
         assert!(refusal.cause.to_string().contains("rotate the key first"), "{refusal:?}");
         assert!(refusal.event.is_some());
     }
+    for what in [Enable, Restore] {
+        let refusal = set(&engine, 1, what).await.err().unwrap();
+        assert_eq!(refusal.cause.reason(), "KEY_VERSION_STATE_WRONG");
+        assert!(refusal.cause.to_string().ends_with("rotate the key"), "{refusal:?}");
+    }
     assert_eq!(why(set(&engine, 2, Disable).await), "KEY_VERSION_NOT_FOUND");
     assert_eq!(why(ask(&engine, change("missing"), 1, Disable).await), "KEY_NOT_FOUND");
     let number = VersionNumber::FIRST;
@@ -230,6 +237,35 @@ async fn data_keys_are_lost_only_if_their_number_is_repeated() {
     let (next, version) = seal(&engine, "a", "1", "y").await.unwrap();
     assert_eq!(version, "keys/pii/versions/2");
     assert_eq!(open(&engine, "a", "1", &next).await.unwrap(), "y");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_wrapped_kek_of_a_destroyed_version_leaves_the_files_and_generations() {
+    let (place, engine) = Place::with_key().await;
+    rotate(&engine).await;
+    engine.stop().await.unwrap();
+    drop(engine);
+    let mut with_kek = stored(&place, VERSION).await;
+    let engine = place.start().await;
+    set(&engine, 1, DESTROY).await.unwrap();
+    engine.make_generation().await.unwrap().unwrap();
+    engine.stop().await.unwrap();
+    drop(engine);
+    // The record of a scheduled version has its KEK too.
+    for record in stored(&place, VERSION).await {
+        if !with_kek.contains(&record) {
+            with_kek.push(record);
+        }
+    }
+    assert_eq!(with_kek.len(), 3);
+    let engine = place.start().await;
+    assert!(found(place.dir.path(), &with_kek) >= 2, "until the window is over");
+    place.clock.advance(30 * DAY);
+    engine.run_due().await;
+    assert_eq!(states(&engine).await, ["DESTROYED", "ENABLED"]);
+    engine.stop().await.unwrap();
+    drop(engine);
+    assert_eq!(found(place.dir.path(), &with_kek), 1, "that of the primary version");
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! The backups that hold data keys, and how often the installation was put back from one.
 
 use fieldseal_audit::{ChangeEvent, ChangedBy, Kind as Recorded, Receipt};
-use fieldseal_model::{Action, Timestamp};
+use fieldseal_model::Timestamp;
 use fieldseal_store::{Kind, Txn};
 use prost::Message;
 
@@ -165,14 +165,13 @@ impl Keys {
         self.inner.installation_change(by, Recorded::BackupCreated, note, put, gone).await
     }
 
-    /// Puts on record that a backup is over and goes now. It stays known until the next one is made,
+    /// Puts on record that a backup is over and goes now, and by whom. It stays known until the next one is made,
     /// which finds that it is gone.
     ///
     /// # Errors
     /// Trouble of journal and store.
-    pub async fn backup_over(&self, name: &str) -> Result<Receipt, KeyError> {
-        let by = ChangedBy::Itself(Action::CreateBackup, "prune");
-        let event = ChangeEvent::new(by, self.inner.clock.now(), Recorded::BackupCreated, None)
+    pub async fn backup_over(&self, by: ChangedBy<'_>, name: &str) -> Result<Receipt, KeyError> {
+        let event = ChangeEvent::new(by, self.inner.clock.now(), Recorded::BackupPruned, None)
             .note(&format!("removed {name}: its time is over"));
         let ledger = self.inner.ledger.clone();
         let commit = async move { Ok(ledger.commit(event, |txn| txn).await?.receipt) };

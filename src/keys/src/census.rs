@@ -7,14 +7,12 @@ use std::sync::atomic::Ordering;
 
 use fieldseal_model::{Action, KeyName, KeyVersionState, Timestamp, VersionNumber};
 use fieldseal_policy::Permit;
+use fieldseal_store::Versioned;
 
 use crate::error::KeyError;
 use crate::keys::{Inner, Keys};
 use crate::records::{COUNTS, CountsRecord, decode};
 use crate::usage::Day;
-
-/// How many records one page of a scan has.
-const PAGE: usize = 512;
 
 /// What there is under a key version.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -47,7 +45,6 @@ pub enum Verdict {
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let keys = |n: u64| if n == 1 { "1 data key".to_owned() } else { format!("{n} data keys") };
         match *self {
             Self::Safe => f.write_str("yes: it wraps no data key"),
             Self::Primary => f.write_str("no: it is the primary version; rotate the key first"),
@@ -72,6 +69,10 @@ impl fmt::Display for Verdict {
             }
         }
     }
+}
+
+fn keys(count: u64) -> String {
+    if count == 1 { "1 data key".to_owned() } else { format!("{count} data keys") }
 }
 
 impl Verdict {
@@ -130,11 +131,13 @@ impl RotationStatus {
         match (open, left) {
             (0, 0) => "the rotation is finished: the primary version wraps every data key".into(),
             (0, left) => format!(
-                "the rotation is finished but for {left} data keys of versions that are disabled \
-                 or going to be destroyed"
+                "the rotation is finished but for {} of versions that are disabled or going to be \
+                 destroyed",
+                keys(left)
             ),
             (open, _) => {
-                format!("the rotation is not finished: {open} data keys wait for a rewrap")
+                let wait = if open == 1 { "waits" } else { "wait" };
+                format!("the rotation is not finished: {} {wait} for a rewrap", keys(open))
             }
         }
     }
@@ -197,25 +200,54 @@ impl Inner {
             return Err(KeyError::Corrupt(WHAT));
         }
         let prefix = self.store.prefix(COUNTS, &[key.as_str().as_bytes()]);
-        let (mut found, mut after) = (BTreeMap::new(), None);
-        loop {
-            let page = self.store.range(&prefix, after.as_ref(), PAGE).await?;
-            for (_, value) in &page.entries {
-                let record: CountsRecord = decode(WHAT, &value.value)?;
-                let version = VersionNumber::new(record.version)
-                    .filter(|_| record.key == key.as_str())
-                    .ok_or(KeyError::Corrupt(WHAT))?;
-                let totals = Totals {
-                    data_keys: record.data_keys,
-                    partitions: record.partitions,
-                    reserved_seals: record.reserved,
-                };
-                found.insert(version, totals);
-            }
-            after = page.next;
-            if after.is_none() {
-                return Ok(found);
-            }
-        }
+        let mut totals = BTreeMap::new();
+        let add = |found: Versioned| {
+            let record: CountsRecord = decode(WHAT, &found.value)?;
+            let version = VersionNumber::new(record.version)
+                .filter(|_| record.key == key.as_str())
+                .ok_or(KeyError::Corrupt(WHAT))?;
+            let of_version = Totals {
+                data_keys: record.data_keys,
+                partitions: record.partitions,
+                reserved_seals: record.reserved,
+            };
+            totals.insert(version, of_version);
+            Ok(())
+        };
+        self.store.each::<KeyError>(&prefix, add).await?;
+        Ok(totals)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_summary_counts_what_waits_and_what_is_left() {
+        let said = |verdicts: &[Verdict]| {
+            let of = |verdict: &Verdict| VersionStatus {
+                number: VersionNumber::FIRST,
+                state: KeyVersionState::Enabled,
+                created_at: Timestamp::default(),
+                totals: Totals::default(),
+                last_sealed: None,
+                last_opened: None,
+                verdict: *verdict,
+            };
+            let versions = verdicts.iter().map(of).collect();
+            let key = KeyName::parse("pii").unwrap();
+            RotationStatus { key, primary: VersionNumber::FIRST, versions }.summary()
+        };
+        let left = [Verdict::InUseDisabled(1), Verdict::Scheduled(2), Verdict::Primary];
+        assert_eq!(
+            said(&[Verdict::InUse(1), Verdict::Safe]),
+            "the rotation is not finished: 1 data key waits for a rewrap"
+        );
+        assert!(said(&[Verdict::InUse(2)]).ends_with(": 2 data keys wait for a rewrap"));
+        assert!(
+            said(&left).starts_with("the rotation is finished but for 3 data keys of versions")
+        );
+        assert!(said(&[Verdict::Destroyed(7)]).starts_with("the rotation is finished: "));
     }
 }

@@ -1,5 +1,6 @@
 //! A data key in memory, and the check that it is the one a caller may use.
 
+use std::fmt;
 use std::sync::Arc;
 
 use fieldseal_crypto::DataKey;
@@ -9,6 +10,7 @@ use fieldseal_model::{
 };
 use fieldseal_policy::Permit;
 
+use crate::cache::PartitionOf;
 use crate::error::KeyError;
 use crate::opening::{OpenCause, OpeningKey};
 use crate::partitions::PartitionCell;
@@ -27,6 +29,35 @@ pub(crate) struct DataKeyEntry {
     /// The version under which it was made: another one if it was moved since.
     pub(crate) made_under: VersionNumber,
     pub(crate) data_key: DataKey,
+}
+
+/// Why a data key cannot be used, and whose it is.
+pub struct Unusable {
+    /// Why.
+    pub error: KeyError,
+    /// Whose it is, if it is there.
+    pub owner: Option<Owner>,
+}
+
+impl fmt::Debug for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+/// Whose a data key is.
+pub struct Owner(pub(crate) PartitionOf);
+
+impl Owner {
+    /// The true cause, if the data key is another key's or another partition's than a caller states.
+    /// How that one stands is not the caller's affair.
+    #[must_use]
+    pub fn other_than(&self, key: &KeyName, partition: &Partition) -> Option<OpenCause> {
+        if self.0.key != *key {
+            return Some(OpenCause::OtherKey);
+        }
+        (self.0.partition != *partition).then_some(OpenCause::OtherPartition)
+    }
 }
 
 /// A data key that was looked up. It can do nothing without a `Permit`.

@@ -47,7 +47,8 @@ impl Inner {
             let chain = self.chain(of, &found.record).await?;
             let (batch, left) = chain.split_at(chain.len().min(REMOVED_AT_ONCE));
             let ids: Vec<KeyId> = batch.iter().map(|facts| facts.key_id).collect();
-            let record = self.after(&found.record, state, &ids, left);
+            let oldest = chain.last().map(|facts| facts.key_id);
+            let record = self.after(&found.record, state, (&ids, oldest), left);
             let by = ChangedBy::Itself(Action::ShredPartition, "window-over");
             let event = self.partition_event(by, Kind::PartitionErased, of, &ids);
             let fill = |txn: Txn| {
@@ -91,7 +92,7 @@ impl Inner {
         &self,
         before: &PartitionRecord,
         state: PartitionState,
-        ids: &[KeyId],
+        (ids, oldest): (&[KeyId], Option<KeyId>),
         left: &[DataKeyFacts],
     ) -> PartitionRecord {
         // What is counted so far counts only while it goes on.
@@ -105,6 +106,7 @@ impl Inner {
             data_keys: so_far.data_keys.saturating_add(ids.len() as u64),
             key_ids,
             revision: 0,
+            oldest: oldest.map_or_else(Vec::new, |id| id.as_bytes().to_vec()),
         };
         let next = left.first().map(|facts| facts.key_id);
         let state = if next.is_some() { PartitionState::Erasing } else { PartitionState::Erased };

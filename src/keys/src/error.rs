@@ -36,7 +36,7 @@ pub enum KeyError {
     #[error("the key version is destroyed")]
     VersionDestroyed,
     /// The key has no version of this number.
-    #[error("the key has no version {0}; key show lists its versions")]
+    #[error("the key has no version {0}")]
     VersionNotFound(VersionNumber),
     /// The primary version can be neither disabled nor destroyed.
     #[error(
@@ -53,10 +53,7 @@ pub enum KeyError {
         allowed: &'static str,
     },
     /// The version wraps data keys, and their number was not repeated.
-    #[error(
-        "the version wraps {data_keys} data keys, and whatever they protect would be lost for good: \
-         rewrap them first, or repeat their number as data_keys_lost"
-    )]
+    #[error("{}", would_be_lost(*.data_keys))]
     DataKeysWouldBeLost {
         /// How many.
         data_keys: u64,
@@ -79,7 +76,10 @@ pub enum KeyError {
         instead: &'static str,
     },
     /// The window is shorter or longer than it may be.
-    #[error("a window before the data keys of a partition go has {least} to {most} seconds")]
+    #[error(
+        "the window before the data keys of a partition go has {} to {} hours", least / 3600,
+        most / 3600
+    )]
     ShredWindow {
         /// Seconds at least, as this installation is configured.
         least: u64,
@@ -89,7 +89,7 @@ pub enum KeyError {
     /// The default partition is shredded only by who says so.
     #[error(
         "name a partition; the default partition is everything without one, and is shredded only if \
-         default_partition says so"
+         the call says that it is meant, and names no other"
     )]
     DefaultPartition,
     /// The etag given is not the newest.
@@ -99,10 +99,7 @@ pub enum KeyError {
     #[error("this request id was used before for another request; use a new one")]
     RequestIdReused,
     /// The key is being rewrapped already.
-    #[error(
-        "keys/{key}/rewrap is running since {started_at}; wait for its end, or cancel it with \
-         CancelRewrapJob"
-    )]
+    #[error("keys/{key}/rewrap is running since {started_at}; wait for its end, or cancel it")]
     RewrapRunning {
         /// The key.
         key: KeyName,
@@ -110,7 +107,7 @@ pub enum KeyError {
         started_at: Timestamp,
     },
     /// The key was never rewrapped.
-    #[error("the key was never rewrapped; RewrapDataKeys starts a rewrap")]
+    #[error("the key was never rewrapped")]
     RewrapNotFound,
     /// There is no rewrap to cancel.
     #[error("the rewrap is over: it is {state}; there is nothing to cancel")]
@@ -157,11 +154,46 @@ pub enum KeyError {
     Stopping,
 }
 
+/// What is lost with a version, or that the number that was stated is wrong.
+fn would_be_lost(data_keys: u64) -> String {
+    match data_keys {
+        0 => {
+            "the version wraps no data key, and the call says that some would be lost: look at the \
+              version again, and state none"
+                .to_owned()
+        }
+        1 => {
+            "the version wraps 1 data key, and whatever it protects would be lost for good: rewrap \
+              it first, or repeat the number"
+                .to_owned()
+        }
+        many => format!(
+            "the version wraps {many} data keys, and whatever they protect would be lost for good: \
+             rewrap them first, or repeat their number"
+        ),
+    }
+}
+
 impl From<TxnError> for KeyError {
     fn from(error: TxnError) -> Self {
         match error {
             TxnError::Conflict { .. } => Self::Conflict,
             other => Self::Txn(other),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_be_lost_is_said_as_it_is() {
+        let said = |data_keys| KeyError::DataKeysWouldBeLost { data_keys }.to_string();
+        assert!(said(0).starts_with("the version wraps no data key, and the call says"));
+        assert!(said(1).starts_with("the version wraps 1 data key, and whatever it protects"));
+        assert!(said(2).starts_with("the version wraps 2 data keys, and whatever they protect"));
+        let window = KeyError::ShredWindow { least: 24 * 3600, most: 90 * 24 * 3600 };
+        assert!(window.to_string().ends_with("24 to 2160 hours"), "{window}");
     }
 }

@@ -22,6 +22,7 @@ pub use provider::{
     Derivation, EnvProvider, ExecProvider, FileProvider, Passphrase, PassphraseProvider, Program,
     RootProvider, SystemdProvider, Terminal,
 };
+pub use recovery::age_identity;
 pub use rotation::{begin_rotation, finish_rotation, rewrap};
 
 /// Who can recover the root key.

@@ -13,7 +13,7 @@ use fieldseal_store::{Store, StoreError};
 use tokio::sync::{Notify, Semaphore};
 
 use crate::cache::{DataKeyCache, PartitionOf};
-use crate::data_key::{DataKeyEntry, DataKeyHandle};
+use crate::data_key::{DataKeyEntry, DataKeyHandle, Owner, Unusable};
 use crate::eras::{CallGuard, Eras};
 use crate::error::KeyError;
 use crate::keyring::Keyring;
@@ -222,9 +222,10 @@ impl Keys {
     ///
     /// # Errors
     /// `DataKeyNotFound`, `VersionDisabled`, `VersionDestroyed`, `PartitionShredded` (of the data
-    /// key's own partition), or the store's trouble.
-    pub async fn data_key(&self, id: KeyId) -> Result<DataKeyHandle, KeyError> {
-        self.inner.entry(id).await.map(DataKeyHandle)
+    /// key's own partition), or the store's trouble. Nobody but a caller who states the key and the
+    /// partition of the data key may learn which.
+    pub async fn data_key(&self, id: KeyId) -> Result<DataKeyHandle, Unusable> {
+        self.inner.usable_entry(id).await.map(DataKeyHandle)
     }
 
     /// The data key of this id if it is in memory.
@@ -314,6 +315,10 @@ impl Inner {
     }
 
     pub(crate) async fn entry(&self, id: KeyId) -> Result<Arc<DataKeyEntry>, KeyError> {
+        self.usable_entry(id).await.map_err(|unusable| unusable.error)
+    }
+
+    async fn usable_entry(&self, id: KeyId) -> Result<Arc<DataKeyEntry>, Unusable> {
         if let Some(entry) = self.remembered(id) {
             return Ok(entry);
         }
@@ -342,10 +347,18 @@ impl Inner {
         Ok(facts)
     }
 
-    async fn read_entry(&self, id: KeyId) -> Result<Arc<DataKeyEntry>, KeyError> {
-        let facts = self.facts(id).await?;
+    async fn read_entry(&self, id: KeyId) -> Result<Arc<DataKeyEntry>, Unusable> {
+        let facts = self.facts(id).await.map_err(|error| Unusable { error, owner: None })?;
         let of = PartitionOf { key: facts.key.clone(), partition: facts.partition.clone() };
-        let cell = self.partitions.cell(of);
+        self.unwrapped(facts, &of).map_err(|error| Unusable { error, owner: Some(Owner(of)) })
+    }
+
+    fn unwrapped(
+        &self,
+        facts: DataKeyFacts,
+        of: &PartitionOf,
+    ) -> Result<Arc<DataKeyEntry>, KeyError> {
+        let cell = self.partitions.cell(of.clone());
         if !cell.is_open() {
             return Err(KeyError::PartitionShredded);
         }
@@ -361,12 +374,12 @@ impl Inner {
             version: facts.version,
             partition: &facts.partition,
             generation: facts.generation,
-            key_id: id,
+            key_id: facts.key_id,
         };
         let data_key = wrap::unwrap_data_key(&*version.usable()?, &wrapping, &facts.wrapped)
             .map_err(|_| KeyError::Corrupt("a data key that its version does not open"))?;
         Ok(Arc::new(DataKeyEntry {
-            key_id: id,
+            key_id: facts.key_id,
             key: facts.key,
             partition: facts.partition,
             created_at: facts.created_at,

@@ -154,6 +154,9 @@ pub(crate) struct ErasedRecord {
     /// The transaction that removed the last of them; 0 while that is the partition's own last one.
     #[prost(uint64, tag = "4")]
     pub(crate) revision: u64,
+    /// The id of the oldest: every backup that had any of them has it.
+    #[prost(bytes = "vec", tag = "5")]
+    pub(crate) oldest: Vec<u8>,
 }
 
 /// What can be done with a partition.
@@ -207,6 +210,11 @@ impl PartitionRecord {
             bytes => key_id(bytes).map(Some).ok_or(KeyError::Corrupt("a partition's record")),
         }
     }
+
+    /// The oldest of the data keys that it had before it was erased the last time.
+    pub(crate) fn erased_before(&self) -> Option<KeyId> {
+        key_id(&self.erased.as_ref()?.oldest)
+    }
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -218,6 +226,10 @@ pub(crate) struct ShreddingRecord {
     /// As in the partition's record.
     #[prost(uint64, tag = "3")]
     pub(crate) due: u64,
+    /// The partition does not wait any more: it is open again, and only the log has yet to name the
+    /// oldest of its data keys.
+    #[prost(bool, tag = "4")]
+    pub(crate) restored: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -9,7 +9,7 @@ use fieldseal_crypto::wrap::KekId;
 use fieldseal_model::{
     KeyName, KeySettings, KeyVersion, KeyVersionState, Timestamp, VersionNumber,
 };
-use fieldseal_store::Store;
+use fieldseal_store::{Store, Versioned};
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
@@ -235,18 +235,12 @@ async fn load_key(
 ) -> Result<KeySnapshot, KeyError> {
     let mut versions = BTreeMap::new();
     let prefix = store.prefix(VERSION, &[name.as_str().as_bytes()]);
-    let mut after = None;
-    loop {
-        let page = store.range(&prefix, after.as_ref(), PAGE).await?;
-        for (_, value) in &page.entries {
-            let cell = load_version(keyring, &name, value.revision, &value.value)?;
-            versions.insert(cell.version.number, Arc::new(cell));
-        }
-        after = page.next;
-        if after.is_none() {
-            break;
-        }
-    }
+    let add = |found: Versioned| {
+        let cell = load_version(keyring, &name, found.revision, &found.value)?;
+        versions.insert(cell.version.number, Arc::new(cell));
+        Ok(())
+    };
+    store.each::<KeyError>(&prefix, add).await?;
     usage::load(store, &name, &versions).await?;
     let pointer = store
         .get(&store.path(PRIMARY, &[name.as_str().as_bytes()]))

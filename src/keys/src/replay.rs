@@ -28,12 +28,15 @@ pub struct Replayed {
     pub lost_versions: u64,
     /// Keys that were made later.
     pub lost_keys: BTreeSet<String>,
+    /// Keys whose settings were changed when the log did not hold them yet: they are the backup's.
+    pub unknown_settings: BTreeSet<String>,
 }
 
 /// Applies changes in the order of the log.
 #[derive(Default)]
 pub struct Replay {
     replayed: Replayed,
+    partitions: partitions::Known,
 }
 
 impl Replay {
@@ -53,18 +56,24 @@ impl Replay {
                 return self.version_made(import, change);
             }
             Some(Recorded::DataKeyCreated) => return self.data_key_made(import, change),
+            Some(Recorded::KeyUpdated) => return self.settings_become(import, change),
             Some(Recorded::PartitionShredded) => {
-                let was_there = partitions::shred(import, change)?;
+                let was_there = partitions::shred(&mut self.partitions, import, change)?;
                 self.replayed.applied += u64::from(was_there);
                 return Ok(());
             }
             Some(Recorded::PartitionRestored) => {
-                let was_there = partitions::restore(import, change)?;
+                let was_there = partitions::restore(&mut self.partitions, import, change)?;
+                self.replayed.applied += u64::from(was_there);
+                return Ok(());
+            }
+            Some(Recorded::PartitionReopened) => {
+                let was_there = partitions::reopen(&mut self.partitions, import, change)?;
                 self.replayed.applied += u64::from(was_there);
                 return Ok(());
             }
             Some(Recorded::PartitionErased) => {
-                let gone = partitions::erase(import, change)?;
+                let gone = partitions::erase(&mut self.partitions, import, change)?;
                 self.replayed.applied += u64::from(gone > 0);
                 self.replayed.shredded += gone;
                 return Ok(());
@@ -78,6 +87,23 @@ impl Replay {
             _ => return Ok(()),
         };
         self.version_becomes(import, change, to)
+    }
+
+    /// A key's settings are what they were set to. Its name and its age stay.
+    fn settings_become(&mut self, import: &mut Import, change: &Change) -> Result<(), KeyError> {
+        let path = import.path(KEY, &[change.key.as_bytes()]);
+        let Some(found) = import.open(&path)? else { return Ok(()) };
+        let before: KeyRecord = decode("a key's record", &found.value)?;
+        if change.settings.is_empty() {
+            self.replayed.unknown_settings.insert(change.key.clone());
+            return Ok(());
+        }
+        let settings: KeyRecord = decode("settings in the audit log", &change.settings)?;
+        let after = KeyRecord { name: before.name, created_at: before.created_at, ..settings };
+        crate::settings::of_record(&after)?;
+        import.seal(&path, change.revision, &after.encode_to_vec())?;
+        self.replayed.applied += 1;
+        Ok(())
     }
 
     fn version_becomes(

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use fieldseal_audit::{ChangeEvent, ChangedBy, Kind, Receipt};
 use fieldseal_model::{Action, KeyName, KeyVersionState, Timestamp, VersionNumber};
 use fieldseal_policy::Permit;
-use fieldseal_store::Txn;
+use fieldseal_store::{Txn, Versioned};
 use parking_lot::Mutex;
 use prost::Message;
 use tokio::sync::watch;
@@ -38,8 +38,6 @@ use run::Run;
 
 /// How long a stop waits for what is on its way. The next start takes the rewrap up in any case.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
-/// How many records one page of a scan for jobs has.
-const PAGE: usize = 256;
 
 /// How a rewrap is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -236,21 +234,15 @@ impl Keys {
     /// The store's trouble.
     pub async fn resume_rewraps(&self) -> Result<(), KeyError> {
         let store = &self.inner.store;
-        let mut after = None;
-        loop {
-            let page = store.range(&store.prefix(JOB, &[]), after.as_ref(), PAGE).await?;
-            for (_, value) in &page.entries {
-                let record: JobRecord = decode(record::WHAT, &value.value)?;
-                if record.state()? == RewrapState::Running {
-                    tracing::info!(event = "rewrap_resumed", key = record.key, "a rewrap goes on");
-                    self.inner.run(&record)?;
-                }
+        let resume = |found: Versioned| {
+            let record: JobRecord = decode(record::WHAT, &found.value)?;
+            if record.state()? == RewrapState::Running {
+                tracing::info!(event = "rewrap_resumed", key = record.key, "a rewrap goes on");
+                self.inner.run(&record)?;
             }
-            after = page.next;
-            if after.is_none() {
-                return Ok(());
-            }
-        }
+            Ok(())
+        };
+        store.each(&store.prefix(JOB, &[]), resume).await
     }
 
     /// Stops the rewraps of this process. The next start takes them up.

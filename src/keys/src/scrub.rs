@@ -382,9 +382,14 @@ impl Scrub {
             return Ok(if now == Some(revision) { Err(Damage::Dangling) } else { Ok(()) });
         };
         let Ok(facts) = DataKeyFacts::of(&found) else { return Ok(Ok(())) };
+        // While they are removed, the newest first, it names the next one; no number is used again.
+        let is_named = match record.state() {
+            Ok(PartitionState::Erasing) => facts.generation <= record.generation,
+            _ => facts.generation == record.generation,
+        };
         let own = facts.key.as_str() == record.key
             && facts.partition.as_str() == record.partition
-            && facts.generation == record.generation;
+            && is_named;
         Ok(if own { Ok(()) } else { Err(Damage::Foreign) })
     }
 
@@ -451,8 +456,11 @@ impl Scrub {
             Err(other) => return Err(other),
         };
         let state = found.and_then(|found| read::<PartitionRecord>(&found.value).ok());
-        let waits =
-            state.is_some_and(|of| of.state().is_ok_and(|is| is == PartitionState::Shredding));
+        let waits = state.is_some_and(|of| match of.state() {
+            Ok(PartitionState::Shredding | PartitionState::Erasing) => true,
+            Ok(PartitionState::Open) => of.unlogged > 0,
+            Ok(PartitionState::Erased) | Err(_) => false,
+        });
         let is_over = !waits && self.pass.now(path)?.is_none();
         Ok(if waits || is_over { Ok(()) } else { Err(Damage::Dangling) })
     }

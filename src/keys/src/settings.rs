@@ -102,10 +102,14 @@ impl Inner {
         }
         let now = self.clock.now();
         let by = ChangedBy::Caller(permit, &change.reason);
-        let event = ChangeEvent::new(by, now, Kind::KeyUpdated, Some(&change.key)).note(&names);
+        let next = record(&change.key, before.created_at, &snapshot.settings);
+        let recorded = KeyRecord { name: String::new(), created_at: 0, ..next.clone() };
+        let event = ChangeEvent::new(by, now, Kind::KeyUpdated, Some(&change.key))
+            .note(&names)
+            .settings(&recorded.encode_to_vec());
         let answer = ChangeAnswer { key: change.key.as_str().to_owned(), version: 0 };
         let path = self.store.path(KEY, &[change.key.as_str().as_bytes()]);
-        let next = record(&change.key, before.created_at, &snapshot.settings).encode_to_vec();
+        let next = next.encode_to_vec();
         let fill = |txn: fieldseal_store::Txn| {
             let txn = txn.at(path.clone(), before.settings_revision).put(path, next);
             request.answer(txn, now, &answer)

@@ -79,64 +79,55 @@ impl PartitionChange {
     }
 }
 
+/// What becomes of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PartitionStep {
+    /// Nothing of it opens or is sealed any more, and its data keys go when its window is over.
+    Shred,
+    /// A shred is taken back whose window is not over.
+    Restore,
+    /// It was erased, and takes new values. What was sealed before never opens again.
+    Reopen,
+}
+
+impl PartitionStep {
+    /// The action that a caller is allowed.
+    #[must_use]
+    pub const fn action(self) -> Action {
+        match self {
+            Self::Shred => Action::ShredPartition,
+            Self::Restore => Action::RestorePartition,
+            Self::Reopen => Action::ReopenPartition,
+        }
+    }
+}
+
 impl Keys {
-    /// Shreds a partition. When this returns, no call that began afterwards opens or seals anything
-    /// in it, and the calls that began before are over.
+    /// Changes a partition. When a shred returns, no call that began afterwards opens or seals
+    /// anything in it, and the calls that began before are over.
     ///
     /// # Errors
     /// `NotPermitted`, `KeyNotFound`, `PartitionNotFound`, `PartitionState`, `ShredWindow`,
     /// `DefaultPartition`, `RequestIdReused`, or trouble of journal and store.
-    pub async fn shred_partition(
+    pub async fn change_partition(
         &self,
         permit: &Permit,
+        step: PartitionStep,
         change: PartitionChange,
     ) -> Result<PartitionChanged, KeyError> {
-        self.change_partition(permit, Action::ShredPartition, change).await
-    }
-
-    /// Takes a shred back whose window is not over.
-    ///
-    /// # Errors
-    /// As [`Keys::shred_partition`].
-    pub async fn restore_partition(
-        &self,
-        permit: &Permit,
-        change: PartitionChange,
-    ) -> Result<PartitionChanged, KeyError> {
-        self.change_partition(permit, Action::RestorePartition, change).await
-    }
-
-    /// Lets a partition that was erased take new values. What was sealed before never opens again.
-    ///
-    /// # Errors
-    /// As [`Keys::shred_partition`].
-    pub async fn reopen_partition(
-        &self,
-        permit: &Permit,
-        change: PartitionChange,
-    ) -> Result<PartitionChanged, KeyError> {
-        self.change_partition(permit, Action::ReopenPartition, change).await
-    }
-
-    async fn change_partition(
-        &self,
-        permit: &Permit,
-        action: Action,
-        change: PartitionChange,
-    ) -> Result<PartitionChanged, KeyError> {
-        if !permit.covers_partition(action, &change.key, &change.partition) {
+        if !permit.covers_partition(step.action(), &change.key, &change.partition) {
             return Err(KeyError::NotPermitted);
         }
         let is_default = change.partition.class() == PartitionClass::Default;
-        if action == Action::ShredPartition && is_default != change.default_partition {
+        if step == PartitionStep::Shred && is_default != change.default_partition {
             return Err(KeyError::DefaultPartition);
         }
         let (inner, permit) = (Arc::clone(&self.inner), permit.clone());
-        self.inner.finish(async move { inner.change_partition(&permit, change).await }).await
+        self.inner.finish(async move { inner.change_partition(&permit, step, change).await }).await
     }
 }
 
-/// The partitions that wait to be erased, closed.
+/// The partitions that wait to be erased, closed, and those whose last change the log tells of in part.
 pub(crate) async fn load(store: &Store) -> Result<PartitionCells, KeyError> {
     const WHAT: &str = "a partition that waits to be erased";
     let cells = PartitionCells::default();
@@ -149,9 +140,11 @@ pub(crate) async fn load(store: &Store) -> Result<PartitionCells, KeyError> {
             let partition = Partition::parse(&record.partition);
             let partition = partition.map_err(|_| KeyError::Corrupt(WHAT))?;
             let of = PartitionOf { key, partition };
-            // Whether its shred was cut off, its record says: the first time that due things are done.
+            // Whether its change was cut off, its record says: the first time that due things are done.
             cells.note_unlogged(of.clone());
-            cells.close(of, Duration::from_nanos(record.due));
+            if !record.restored {
+                cells.close(of, Duration::from_nanos(record.due));
+            }
         }
         after = page.next;
         if after.is_none() {
@@ -172,6 +165,7 @@ impl Inner {
     async fn change_partition(
         &self,
         permit: &Permit,
+        step: PartitionStep,
         change: PartitionChange,
     ) -> Result<PartitionChanged, KeyError> {
         // A change before this one may wait for the log to come back: nobody need queue for that.
@@ -186,7 +180,7 @@ impl Inner {
                 }
                 Asked::New(request) => request,
             };
-            match self.try_partition(permit, &change, request).await {
+            match self.try_partition(permit, step, &change, request).await {
                 // A data key was made or moved meanwhile: look again.
                 Err(KeyError::Conflict) => {}
                 other => return other,
@@ -209,6 +203,7 @@ impl Inner {
     async fn try_partition(
         &self,
         permit: &Permit,
+        step: PartitionStep,
         change: &PartitionChange,
         request: NewRequest,
     ) -> Result<PartitionChanged, KeyError> {
@@ -217,10 +212,10 @@ impl Inner {
         let of = change.of();
         let found = self.partition(&of).await?.ok_or(KeyError::PartitionNotFound)?;
         let seen = self.seen.now();
-        let next = match permit.action() {
-            Action::ShredPartition => self.shredded(change, &found.record, seen).await?,
-            Action::RestorePartition => self.restored(&of, &found.record).await?,
-            _ => reopened(&found)?,
+        let next = match step {
+            PartitionStep::Shred => self.shredded(change, &found.record, seen).await?,
+            PartitionStep::Restore => self.restored(&of, &found.record).await?,
+            PartitionStep::Reopen => reopened(&found)?,
         };
         let after = PartitionFound { revision: found.revision, record: next.record.clone() };
         let partition = self.partition_view(&of, &after, next.chain.len() as u64)?;
@@ -233,6 +228,7 @@ impl Inner {
         let record = PartitionRecord { unlogged: rest.len() as u64, ..next.record.clone() };
         let by = ChangedBy::Caller(permit, &change.reason);
         let event = self.partition_event(by, next.kind, &of, first);
+        let event = event.erased_key_id(found.record.erased_before());
         let fill = |txn: Txn| {
             let path = self.partition_path(&of);
             let txn = txn.at(path.clone(), found.revision).put(path, record.encode_to_vec());
@@ -241,6 +237,12 @@ impl Inner {
                     let pending = pending_record(&of, &next.record).encode_to_vec();
                     self.see(txn.put(self.pending_path(&of), pending), seen)
                 }
+                // The last of the records that follow removes it.
+                _ if !rest.is_empty() => {
+                    let pending = pending_record(&of, &next.record);
+                    let pending = ShreddingRecord { restored: true, ..pending }.encode_to_vec();
+                    txn.put(self.pending_path(&of), pending)
+                }
                 _ => txn.delete(self.pending_path(&of)),
             };
             request.answer(txn, at, &Done {})
@@ -248,7 +250,7 @@ impl Inner {
         let receipt = self.ledger.commit(event, fill).await?.receipt;
         self.publish_partition(&next, &of, &ids).await;
         if !rest.is_empty()
-            && let Err(error) = self.log_rest(by, &of).await
+            && let Err(error) = self.log_rest(Some(by), &of).await
         {
             // The change took effect and is on record; what is left is logged when things are due.
             tracing::error!(event = "job_failed", job = "shred", %error, "tried again later");
@@ -396,5 +398,6 @@ fn pending_record(of: &PartitionOf, record: &PartitionRecord) -> ShreddingRecord
         key: of.key.as_str().to_owned(),
         partition: of.partition.as_str().to_owned(),
         due: record.due,
+        restored: false,
     }
 }

@@ -18,8 +18,7 @@ impl Inner {
         let mut outcome = Ok(());
         for of in self.partitions.take_unlogged() {
             let _one_at_a_time = self.changes.lock().await;
-            let by = ChangedBy::Itself(Action::ShredPartition, "cut-off");
-            if let Err(error) = self.log_rest(by, &of).await {
+            if let Err(error) = self.log_rest(None, &of).await {
                 self.partitions.note_unlogged(of);
                 outcome = Err(error);
             }
@@ -27,19 +26,21 @@ impl Inner {
         outcome
     }
 
-    /// Logs the data keys that the log has yet to name. The caller holds the lock of changes: neither
-    /// the state nor the older data keys change meanwhile, but a rewrap may write the record.
+    /// Logs the data keys that the log has yet to name: by whoever asked for the change, or by the
+    /// sidecar itself if that was cut off. The caller holds the lock of changes: neither the state nor
+    /// the older data keys change meanwhile, but a rewrap may write the record.
     pub(crate) async fn log_rest(
         &self,
-        by: ChangedBy<'_>,
+        by: Option<ChangedBy<'_>>,
         of: &PartitionOf,
     ) -> Result<(), KeyError> {
         let Some(found) = self.partition(of).await? else { return Ok(()) };
-        let kind = match found.record.state()? {
-            PartitionState::Shredding => Kind::PartitionShredded,
-            PartitionState::Open => Kind::PartitionRestored,
+        let (kind, action) = match found.record.state()? {
+            PartitionState::Shredding => (Kind::PartitionShredded, Action::ShredPartition),
+            PartitionState::Open => (Kind::PartitionRestored, Action::RestorePartition),
             PartitionState::Erasing | PartitionState::Erased => return Ok(()),
         };
+        let by = by.unwrap_or(ChangedBy::Itself(action, "cut-off"));
         let left = usize::try_from(found.record.unlogged).unwrap_or(usize::MAX);
         if left == 0 {
             return Ok(());
@@ -70,9 +71,15 @@ impl Inner {
             let mut record = found.record;
             record.unlogged = left;
             let event = self.partition_event(by, kind, of, more);
+            let event = event.erased_key_id(record.erased_before());
             let path = self.partition_path(of);
             let committed = self.ledger.commit(event, |txn| {
-                txn.at(path.clone(), found.revision).put(path, record.encode_to_vec())
+                let txn = txn.at(path.clone(), found.revision).put(path, record.encode_to_vec());
+                match (kind, left) {
+                    // It waits for nothing any more.
+                    (Kind::PartitionRestored, 0) => txn.delete(self.pending_path(of)),
+                    _ => txn,
+                }
             });
             match committed.await {
                 Ok(_) => return Ok(()),

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use fieldseal_audit::{ChangeEvent, ChangedBy, Kind};
 use fieldseal_model::{Action, KeyName, KeyVersionState, Timestamp, VersionNumber};
-use fieldseal_store::{Store, Txn};
+use fieldseal_store::{Store, Txn, Versioned};
 use futures_util::future::join_all;
 use prost::Message;
 
@@ -19,8 +19,6 @@ use crate::registry::VersionCell;
 
 /// Nanoseconds of a day.
 const DAY_NANOS: i64 = 86_400 * 1_000_000_000;
-/// How many records one page of a scan has.
-const PAGE: usize = 256;
 /// How many records are written at the same time.
 const TOGETHER: usize = 64;
 
@@ -119,25 +117,18 @@ pub(crate) async fn load(
     versions: &BTreeMap<VersionNumber, Arc<VersionCell>>,
 ) -> Result<(), KeyError> {
     const WHAT: &str = "a record of a key version's use";
-    let prefix = store.prefix(USE, &[key.as_str().as_bytes()]);
-    let mut after = None;
-    loop {
-        let page = store.range(&prefix, after.as_ref(), PAGE).await?;
-        for (_, value) in &page.entries {
-            let record: UseRecord = decode(WHAT, &value.value)?;
-            let version = VersionNumber::new(record.version)
-                .filter(|_| record.key == key.as_str())
-                .and_then(|number| versions.get(&number))
-                .ok_or(KeyError::Corrupt(WHAT))?;
-            version.used.sealed.store(record.sealed, Ordering::Relaxed);
-            version.used.opened.store(record.opened, Ordering::Relaxed);
-            version.used.keep([record.sealed, record.opened]);
-        }
-        after = page.next;
-        if after.is_none() {
-            return Ok(());
-        }
-    }
+    let load = |found: Versioned| {
+        let record: UseRecord = decode(WHAT, &found.value)?;
+        let version = VersionNumber::new(record.version)
+            .filter(|_| record.key == key.as_str())
+            .and_then(|number| versions.get(&number))
+            .ok_or(KeyError::Corrupt(WHAT))?;
+        version.used.sealed.store(record.sealed, Ordering::Relaxed);
+        version.used.opened.store(record.opened, Ordering::Relaxed);
+        version.used.keep([record.sealed, record.opened]);
+        Ok(())
+    };
+    store.each(&store.prefix(USE, &[key.as_str().as_bytes()]), load).await
 }
 
 impl Keys {

@@ -68,8 +68,9 @@ impl StateChange {
 }
 
 /// What can be done with a version in this state.
-fn allowed(state: KeyVersionState) -> &'static str {
+fn allowed(state: KeyVersionState, is_primary: bool) -> &'static str {
     match state {
+        KeyVersionState::Enabled if is_primary => "replaced: it is the primary one; rotate the key",
         KeyVersionState::Enabled => "disabled or scheduled for destruction",
         KeyVersionState::Disabled => "enabled or scheduled for destruction",
         KeyVersionState::DestroyScheduled => "restored, which leaves it disabled",
@@ -189,10 +190,11 @@ impl Inner {
         let before = cell.facts();
         let state = cell.state();
         let takes_away = matches!(what, StateChange::Disable | StateChange::ScheduleDestroy { .. });
-        if takes_away && snapshot.primary.version.number == number {
+        let is_primary = snapshot.primary.version.number == number;
+        if takes_away && is_primary {
             return Err(KeyError::VersionIsPrimary(number));
         }
-        let wrong = KeyError::VersionStateWrong { state, allowed: allowed(state) };
+        let wrong = KeyError::VersionStateWrong { state, allowed: allowed(state, is_primary) };
         let target = what.target(state).ok_or(wrong)?;
         let mut step = Step {
             next: VersionRecord {

@@ -2,142 +2,27 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
-use std::sync::Arc;
+mod kit;
+
 use std::time::Duration;
 
-use fieldseal_audit::{ChangeEvent, ChangedBy, Identity, Journal, Kind, PageLimit, Query};
-use fieldseal_crypto::ServiceKeyKind;
-use fieldseal_crypto::record::{AnchorKey, PathKey, StorageKey};
-use fieldseal_crypto::signing::LogSigningKey;
-use fieldseal_keys::keyring::{self, FileProvider, Keyring, Recovery};
-use fieldseal_keys::{KeyChange, Keys, Ledger, PartitionChange, PartitionState, Settings};
-use fieldseal_model::{
-    AccessReason, Action, Column, ExtraContext, Field, KeyName, ManualClock, Partition, Principal,
-    Table, Timestamp,
+use fieldseal_audit::{ChangeEvent, ChangedBy, Journal, Kind, PageLimit, Query};
+use fieldseal_keys::{
+    KeyError, Keys, PartitionChange, PartitionChanged, PartitionState, PartitionStep,
 };
-use fieldseal_policy::{Permit, Policy, Request, Role};
-use fieldseal_store::{BackendSettings, MemoryDisk, OutboxEntry, Secrets, Store, Txn};
-use tokio::sync::mpsc;
+use fieldseal_model::{AccessReason, Action, Partition, Timestamp};
+use fieldseal_policy::Permit;
+use fieldseal_store::{Store, Txn};
+use kit::{Place, START_NANOS, change, field};
 
 /// More than two transactions remove.
 const DATA_KEYS: u64 = 90;
 const DATA_KEY_CLASS: u8 = 5;
 const PARTITION: fieldseal_store::Kind = fieldseal_store::Kind::new(4);
 
-struct Place {
-    dir: tempfile::TempDir,
-    disk: MemoryDisk,
-    clock: Arc<ManualClock>,
-}
-
-struct Running {
-    keys: Keys,
-    store: Store,
-    journal: Journal,
-    /// Events of the store that are not yet handed to the ledger.
-    events: mpsc::UnboundedReceiver<OutboxEntry>,
-    to_ledger: mpsc::UnboundedSender<OutboxEntry>,
-}
-
-impl Place {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let provider = FileProvider::create(&dir.path().join("root.key")).unwrap();
-        let path = dir.path().join("keyring.json");
-        keyring::create(&path, &provider, Recovery::Generate).unwrap();
-        let clock = ManualClock::at(Timestamp::from_unix_nanos(1_700_000_000_000_000_000));
-        let place = Self { dir, disk: MemoryDisk::default(), clock: Arc::new(clock) };
-        Journal::create(&place.audit(), &place.identity()).unwrap();
-        place
-    }
-
-    fn audit(&self) -> fieldseal_audit::Settings {
-        let directory = self.dir.path().join("audit");
-        fieldseal_audit::Settings { directory, segment_bytes: 256 * 1024, reserve_bytes: 0 }
-    }
-
-    fn keyring(&self) -> Keyring {
-        let state = self.dir.path().join("state");
-        let provider = FileProvider::open(&self.dir.path().join("root.key"), &state, false);
-        keyring::open(&self.dir.path().join("keyring.json"), &provider.unwrap()).unwrap()
-    }
-
-    fn identity(&self) -> Identity {
-        let keyring = self.keyring();
-        let seed = keyring.service(ServiceKeyKind::LogSigning).unwrap();
-        Identity {
-            installation: keyring.installation(),
-            instance: "main".to_owned(),
-            signing: LogSigningKey::new(seed),
-        }
-    }
-
-    fn store(&self, outbox: mpsc::UnboundedSender<OutboxEntry>) -> Store {
-        let keyring = self.keyring();
-        let service = |kind| keyring.service(kind).unwrap();
-        let secrets = || Secrets {
-            installation: keyring.installation(),
-            storage: StorageKey::new(service(ServiceKeyKind::Storage)),
-            path: PathKey::new(service(ServiceKeyKind::Path)),
-            anchor: AnchorKey::new(service(ServiceKeyKind::Anchor)),
-        };
-        let mut settings =
-            fieldseal_store::Settings::on(BackendSettings::Memory(self.disk.clone()));
-        settings.reserve_bytes = 0;
-        Store::open(settings.clone(), secrets(), outbox.clone())
-            .or_else(|_| Store::create(settings, secrets(), outbox))
-            .unwrap()
-    }
-
-    async fn start(&self) -> Running {
-        let (outbox, events) = mpsc::unbounded_channel();
-        let (to_ledger, entries) = mpsc::unbounded_channel();
-        let store = self.store(outbox);
-        let journal = Journal::open(self.audit(), self.identity(), self.clock.clone()).unwrap().0;
-        let ledger = Ledger::start(store.clone(), journal.clone(), entries).await.unwrap();
-        let (settings, keyring, clock) = (Settings::default(), self.keyring(), self.clock.clone());
-        let keys = Keys::open(settings, store.clone(), ledger, keyring, clock).await.unwrap();
-        Running { keys, store, journal, events, to_ledger }
-    }
-
-    fn data_keys(&self) -> usize {
-        let entries = self.disk.entries();
-        entries.iter().filter(|(path, _)| path.first() == Some(&DATA_KEY_CLASS)).count()
-    }
-}
-
-impl Running {
-    /// Runs `work` to its end while events go to the ledger.
-    async fn with_relay<T>(&mut self, work: impl Future<Output = T>) -> T {
-        let (events, to_ledger) = (&mut self.events, &self.to_ledger);
-        let relay = async {
-            while let Some(entry) = events.recv().await {
-                to_ledger.send(entry).unwrap();
-            }
-        };
-        tokio::select! {
-            done = work => done,
-            () = relay => unreachable!("the store is open"),
-        }
-    }
-
-    /// The process is killed: nothing of it goes on.
-    async fn kill(self) {
-        let Self { keys, store, journal, events, to_ledger } = self;
-        drop((events, to_ledger));
-        store.close().await;
-        drop(keys);
-        journal.close().await.unwrap();
-    }
-}
-
-fn field() -> Field {
-    Field {
-        key: KeyName::parse("pii").unwrap(),
-        table: Table::parse("users").unwrap(),
-        column: Column::parse("email").unwrap(),
-        extra: ExtraContext::default(),
-    }
+fn data_keys(place: &Place) -> usize {
+    let entries = place.disk.entries();
+    entries.iter().filter(|(path, _)| path.first() == Some(&DATA_KEY_CLASS)).count()
 }
 
 fn ada() -> Partition {
@@ -145,30 +30,7 @@ fn ada() -> Partition {
 }
 
 fn permit(action: Action) -> Permit {
-    let (ops, field) = (Principal::parse("spiffe://test/ops").unwrap(), field());
-    let members = [(Role::Operator, ops.clone()), (Role::App, ops.clone())];
-    let policy = Policy::from_texts(fieldseal_policy::default_files(&members)).unwrap();
-    let sealing = action == Action::Encrypt;
-    let decided = policy.decide(&Request {
-        principal: &ops,
-        action,
-        key: Some(&field.key),
-        partition: ada().class(),
-        table: sealing.then_some(&field.table),
-        column: sealing.then_some(&field.column),
-        reason: &AccessReason::default(),
-    });
-    decided.unwrap()
-}
-
-fn change() -> KeyChange {
-    KeyChange {
-        key: field().key,
-        etag: String::new(),
-        request_id: None,
-        validate_only: false,
-        reason: AccessReason::default(),
-    }
+    kit::permit(action, &ada())
 }
 
 fn of_ada() -> PartitionChange {
@@ -195,6 +57,11 @@ async fn make_data_keys(keys: &Keys, count: u64) {
     }
 }
 
+async fn shred(keys: &Keys) -> Result<PartitionChanged, KeyError> {
+    let permit = permit(Action::ShredPartition);
+    keys.change_partition(&permit, PartitionStep::Shred, of_ada()).await
+}
+
 /// How many data keys each event of this kind names, the oldest first.
 fn named_in(journal: &Journal, kind: Kind) -> Vec<u64> {
     let size = journal.checkpoint().tree_size;
@@ -217,10 +84,10 @@ async fn an_erasure_that_is_cut_off_goes_on_and_counts_each_data_key_once() {
     let keys = running.keys.clone();
     let fill = async {
         make_data_keys(&keys, DATA_KEYS).await;
-        keys.shred_partition(&permit(Action::ShredPartition), of_ada()).await.unwrap();
+        shred(&keys).await.unwrap();
     };
     running.with_relay(fill).await;
-    assert_eq!(place.data_keys() as u64, DATA_KEYS);
+    assert_eq!(data_keys(&place) as u64, DATA_KEYS);
     place.clock.advance(Duration::from_secs(8 * 24 * 3600));
     // The first transaction is in the store, and its process is killed before its record is written.
     let erasing = tokio::spawn(async move { keys.run_due().await });
@@ -228,7 +95,7 @@ async fn an_erasure_that_is_cut_off_goes_on_and_counts_each_data_key_once() {
     let tick = running.events.recv().await.unwrap();
     running.to_ledger.send(tick).unwrap();
     let first = running.events.recv().await.unwrap();
-    let left = place.data_keys() as u64;
+    let left = data_keys(&place) as u64;
     assert!(left > 0 && left < DATA_KEYS, "half way: {left}");
     running.kill().await;
     erasing.await.unwrap();
@@ -236,10 +103,12 @@ async fn an_erasure_that_is_cut_off_goes_on_and_counts_each_data_key_once() {
     let mut running = place.start().await;
     let keys = running.keys.clone();
     assert_eq!(state(&keys).await, PartitionState::Erasing);
-    assert_eq!(place.data_keys() as u64, left);
+    let half_way = keys.scrub().await.unwrap();
+    assert_eq!(half_way.findings(), 0, "half way is no damage: {half_way}");
+    assert_eq!(data_keys(&place) as u64, left);
     running.with_relay(keys.run_due()).await;
     assert_eq!(state(&keys).await, PartitionState::Erased);
-    assert_eq!(place.data_keys(), 0);
+    assert_eq!(data_keys(&place), 0);
     let view = keys.view_partition(&permit(Action::GetPartition), &field().key, &ada()).await;
     assert_eq!(view.unwrap().erased.unwrap().data_keys, DATA_KEYS);
     let reader = running.journal.reader();
@@ -263,7 +132,7 @@ async fn a_partition_stays_closed_until_the_calls_that_began_before_its_erasure_
     let (keys, journal) = (running.keys.clone(), running.journal.clone());
     let work = async {
         make_data_keys(&keys, 1).await;
-        keys.shred_partition(&permit(Action::ShredPartition), of_ada()).await.unwrap();
+        shred(&keys).await.unwrap();
         place.clock.advance(Duration::from_secs(8 * 24 * 3600));
         let reading = keys.enter();
         let erasing = tokio::spawn({
@@ -277,7 +146,7 @@ async fn a_partition_stays_closed_until_the_calls_that_began_before_its_erasure_
         for _ in 0..1000 {
             tokio::task::yield_now().await;
         }
-        assert_eq!((place.data_keys(), state(&keys).await), (0, PartitionState::Erased));
+        assert_eq!((data_keys(&place), state(&keys).await), (0, PartitionState::Erased));
         assert!(!erasing.is_finished());
         assert_eq!(keys.statistics().partitions_shredding, 1, "still closed in memory");
         drop(reading);
@@ -298,9 +167,7 @@ async fn the_log_names_every_data_key_of_a_shred_whatever_comes_between_its_reco
     let mut running = place.start().await;
     let keys = running.keys.clone();
     running.with_relay(make_data_keys(&keys, DATA_KEYS)).await;
-    let shred = |keys: Keys| async move {
-        keys.shred_partition(&permit(Action::ShredPartition), of_ada()).await
-    };
+    let shred = |keys: Keys| async move { shred(&keys).await };
     let shredding = tokio::spawn(shred(keys.clone()));
     let first = running.events.recv().await.unwrap();
     write_again(&running.store).await;
@@ -309,7 +176,8 @@ async fn the_log_names_every_data_key_of_a_shred_whatever_comes_between_its_reco
     assert!(changed.receipt.is_some());
     assert_eq!(named_in(&running.journal, Kind::PartitionShredded), [512, 8]);
     let restored = permit(Action::RestorePartition);
-    running.with_relay(keys.restore_partition(&restored, of_ada())).await.unwrap();
+    let restoring = keys.change_partition(&restored, PartitionStep::Restore, of_ada());
+    running.with_relay(restoring).await.unwrap();
     assert_eq!(named_in(&running.journal, Kind::PartitionRestored), [512, 8]);
 
     let shredding = tokio::spawn(shred(keys.clone()));
@@ -325,8 +193,48 @@ async fn the_log_names_every_data_key_of_a_shred_whatever_comes_between_its_reco
         assert_eq!(named_in(&running.journal, Kind::PartitionShredded), [512, 8, 512, 8]);
     }
     assert_eq!(state(&keys).await, PartitionState::Shredding);
+
+    // A restore that is cut off is as open as a whole one, and its rest follows too.
+    let restoring = tokio::spawn({
+        let keys = keys.clone();
+        let permit = permit(Action::RestorePartition);
+        async move { keys.change_partition(&permit, PartitionStep::Restore, of_ada()).await }
+    });
+    let _in_the_store = running.events.recv().await.unwrap();
     drop(keys);
     running.kill().await;
+    assert!(restoring.await.unwrap().is_err(), "nobody was told that it is done");
+    let mut running = place.start().await;
+    let keys = running.keys.clone();
+    assert_eq!(state(&keys).await, PartitionState::Open);
+    assert_eq!(keys.statistics().partitions_shredding, 0);
+    assert_eq!(named_in(&running.journal, Kind::PartitionRestored), [512, 8, 512]);
+    assert_eq!(keys.scrub().await.unwrap().findings(), 0, "before the rest is logged");
+    for _ in 0..2 {
+        running.with_relay(keys.run_due()).await;
+        assert_eq!(named_in(&running.journal, Kind::PartitionRestored), [512, 8, 512, 8]);
+    }
+    assert_eq!(by_itself(&running.journal, Kind::PartitionRestored), ["RestorePartition"]);
+    assert_eq!(by_itself(&running.journal, Kind::PartitionShredded), ["ShredPartition"]);
+    assert_eq!(keys.scrub().await.unwrap().findings(), 0);
+    drop(keys);
+    running.kill().await;
+    // Nothing of it is left to do.
+    let mut running = place.start().await;
+    let keys = running.keys.clone();
+    running.with_relay(keys.run_due()).await;
+    assert_eq!(named_in(&running.journal, Kind::PartitionRestored), [512, 8, 512, 8]);
+    drop(keys);
+    running.kill().await;
+}
+
+/// The actions of the events of this kind that the sidecar wrote because a change was cut off.
+fn by_itself(journal: &Journal, kind: Kind) -> Vec<&'static str> {
+    let size = journal.checkpoint().tree_size;
+    let all = PageLimit { events: 10_000, bytes: usize::MAX };
+    let page = journal.reader().page(&Query::default(), all, size, "").unwrap();
+    let own = page.events.into_iter().filter(|e| e.kind == Some(kind) && e.rule == "cut-off");
+    own.map(|event| event.action.unwrap().as_str()).collect()
 }
 
 /// Writes the partition's record as it is, as a rewrap does.
@@ -337,7 +245,7 @@ async fn write_again(store: &Store) {
     let found = store.get(&path).await.unwrap().unwrap();
     let event = ChangeEvent::new(
         ChangedBy::Itself(Action::RewrapDataKeys, "test"),
-        Timestamp::from_unix_nanos(1_700_000_000_000_000_000),
+        Timestamp::from_unix_nanos(START_NANOS),
         Kind::DataKeysRewrapped,
         Some(&key),
     );

@@ -103,6 +103,8 @@ actions! {
     ReloadPolicy = "ReloadPolicy", 49, Change;
     /// `SystemService.CreateBackup`, and `fieldseal backup create` of a stopped installation.
     CreateBackup = "CreateBackup", 50, Change;
+    /// `SystemService.PruneBackups`, and `fieldseal backup prune` of a stopped installation.
+    PruneBackups = "PruneBackups", 51, Change;
     /// The offline command `fieldseal recover`.
     Recover = "Recover", 64, Decrypt;
     /// The offline command `fieldseal backup restore`.

@@ -8,6 +8,7 @@
 mod action;
 mod clock;
 mod context;
+pub mod hex;
 mod malformed;
 mod name;
 mod principal;

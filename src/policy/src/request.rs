@@ -49,6 +49,7 @@ impl Subject {
             | Action::GetStatus
             | Action::ReloadPolicy
             | Action::CreateBackup
+            | Action::PruneBackups
             | Action::RestoreBackup
             | Action::BackupDrill
             | Action::RootDrill

@@ -33,7 +33,7 @@ pub(crate) async fn scheduled(engine: &Engine, every: Duration) {
     loop {
         let mut wait = LOOK_EVERY;
         if engine.backup_is_due(every) {
-            if let Err(error) = engine.prune_backups().await {
+            if let Err(error) = engine.prune_by_schedule().await {
                 tracing::error!(event = "backup_prune_failed", reason = error.reason(), %error);
             }
             // Why it failed, the engine says in a line.

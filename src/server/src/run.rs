@@ -133,6 +133,13 @@ pub async fn run(
     }
     let engine = self::installation(&config, keyring);
     let engine = engine.start(Arc::new(SystemClock)).await?;
+    if engine.copy_shares_volume() {
+        tracing::warn!(
+            event = "store_copy_shares_volume",
+            "the copy of the store (store.copy) is on the volume of the state directory: whatever \
+             takes that takes the copy too"
+        );
+    }
     let watchers = (&readiness, observer);
     let served = serve(&config, (socket, tls), &engine, installation, watchers, stop, reload).await;
     let stopped = engine.stop().await;

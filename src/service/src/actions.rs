@@ -30,4 +30,5 @@ pub const ACTIONS: &[(&str, &str, Action)] = &[
     ("SystemService", "GetStatus", Action::GetStatus),
     ("SystemService", "ReloadPolicy", Action::ReloadPolicy),
     ("SystemService", "CreateBackup", Action::CreateBackup),
+    ("SystemService", "PruneBackups", Action::PruneBackups),
 ];

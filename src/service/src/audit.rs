@@ -7,7 +7,7 @@ use fieldseal_audit::{Checkpoint, Event, EventItem, Outcome, PageLimit};
 use fieldseal_engine::{AuditPage, AuditQuery, Engine};
 use fieldseal_model::{
     Action, Column, KeyName, Malformed, MalformedReason, Partition, Principal, Row, Table,
-    Timestamp,
+    Timestamp, hex,
 };
 use prost::Message as _;
 use tonic::{Request, Response, Status};
@@ -185,8 +185,8 @@ fn wire_event(log: &str, event: Event) -> v1::AuditEvent {
         kind: event.kind.map_or("UNKNOWN", fieldseal_audit::Kind::as_str).to_owned(),
         leaf_hash: Bytes::copy_from_slice(&event.leaf_hash),
         note: event.note,
-        policy_digest: hex(&event.policy_digest),
-        previous_policy_digest: hex(&event.previous_policy_digest),
+        policy_digest: hex::encode(&event.policy_digest),
+        previous_policy_digest: hex::encode(&event.previous_policy_digest),
         data_keys: i64::try_from(event.data_keys).unwrap_or(i64::MAX),
     }
 }
@@ -204,16 +204,12 @@ fn wire_item(item: EventItem) -> v1::AuditEventItem {
         key: named(String::new()),
         table: item.table,
         column: item.column,
-        partition_token: hex(&item.partition),
-        row_token: hex(&item.row),
+        partition_token: hex::encode(&item.partition),
+        row_token: hex::encode(&item.row),
         outcome: wire_outcome(item.outcome),
         error_reason: item.cause,
         policy_rule: item.rule,
     }
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 fn wire_checkpoint(checkpoint: &Checkpoint) -> v1::AuditCheckpoint {

@@ -2,19 +2,21 @@
 
 mod partitions;
 mod rewrap;
+#[macro_use]
+mod versions;
 
 use fieldseal_api::v1;
 use fieldseal_api::v1::key_service_server::KeyService;
-use fieldseal_engine::{Caller, Engine};
+use fieldseal_engine::Engine;
 use fieldseal_keys::{KeyChange, NewKey, SettingsChange, StateChange};
-use fieldseal_model::{KeyName, KeyVersion, Malformed, MalformedReason, RequestId};
+use fieldseal_model::{KeyName, Malformed, MalformedReason, RequestId};
 use prost::Message as _;
 use tonic::{Request, Response, Status};
 
 use crate::caller::caller;
 use crate::encryption::wire_receipt;
 use crate::errors::status;
-use crate::wire_key::{wire_key, wire_version};
+use crate::wire_key::wire_key;
 use crate::{WireLimits, key_settings, parse};
 
 /// Default and greatest number of keys on a page.
@@ -33,50 +35,6 @@ impl KeyHandler {
     #[must_use]
     pub fn new(engine: Engine, limits: WireLimits) -> Self {
         Self { engine, limits }
-    }
-}
-
-/// What the four changes of a version's state are asked with.
-struct VersionAsked {
-    name: String,
-    etag: String,
-    request_id: String,
-    validate_only: bool,
-    reason: Option<v1::AccessReason>,
-}
-
-/// What they are answered with.
-struct VersionAnswer {
-    key_version: Option<v1::KeyVersion>,
-    etag: String,
-    receipt: Option<v1::AuditReceipt>,
-}
-
-impl KeyHandler {
-    async fn change_version(
-        &self,
-        caller: &Caller,
-        asked: VersionAsked,
-        what: StateChange,
-    ) -> Result<VersionAnswer, Status> {
-        let parsed = KeyVersion::parse_resource(&asked.name).and_then(|version| {
-            let change = KeyChange {
-                key: version.key,
-                etag: asked.etag,
-                request_id: RequestId::parse(&asked.request_id)?,
-                validate_only: asked.validate_only,
-                reason: parse::reason(asked.reason.as_ref())?,
-            };
-            Ok((change, version.number))
-        });
-        let (change, number) = parsed.map_err(|what| status(&what.into()))?;
-        let changed = self.engine.change_key_version(caller, change, number, what).await;
-        let changed = changed.map_err(|refusal| status(&refusal))?;
-        Ok(VersionAnswer {
-            key_version: Some(wire_version(&changed.name.key.resource(), &changed.version)),
-            etag: changed.etag,
-            receipt: changed.receipt.as_ref().map(wire_receipt),
-        })
     }
 }
 
@@ -206,88 +164,34 @@ impl KeyService for KeyHandler {
         &self,
         request: Request<v1::EnableKeyVersionRequest>,
     ) -> Result<Response<v1::EnableKeyVersionResponse>, Status> {
-        let caller = caller(&request)?;
-        let wire = request.into_inner();
-        let what = StateChange::Enable;
-        let asked = VersionAsked {
-            name: wire.name,
-            etag: wire.etag,
-            request_id: wire.request_id,
-            validate_only: wire.validate_only,
-            reason: wire.reason,
-        };
-        let changed = self.change_version(&caller, asked, what).await?;
-        Ok(Response::new(v1::EnableKeyVersionResponse {
-            key_version: changed.key_version,
-            etag: changed.etag,
-            receipt: changed.receipt,
-        }))
+        change_version!(self, request, wire, StateChange::Enable, EnableKeyVersionResponse)
     }
 
     async fn disable_key_version(
         &self,
         request: Request<v1::DisableKeyVersionRequest>,
     ) -> Result<Response<v1::DisableKeyVersionResponse>, Status> {
-        let caller = caller(&request)?;
-        let wire = request.into_inner();
-        let what = StateChange::Disable;
-        let asked = VersionAsked {
-            name: wire.name,
-            etag: wire.etag,
-            request_id: wire.request_id,
-            validate_only: wire.validate_only,
-            reason: wire.reason,
-        };
-        let changed = self.change_version(&caller, asked, what).await?;
-        Ok(Response::new(v1::DisableKeyVersionResponse {
-            key_version: changed.key_version,
-            etag: changed.etag,
-            receipt: changed.receipt,
-        }))
+        change_version!(self, request, wire, StateChange::Disable, DisableKeyVersionResponse)
     }
 
     async fn schedule_destroy_key_version(
         &self,
         request: Request<v1::ScheduleDestroyKeyVersionRequest>,
     ) -> Result<Response<v1::ScheduleDestroyKeyVersionResponse>, Status> {
-        let caller = caller(&request)?;
-        let wire = request.into_inner();
-        let what = StateChange::ScheduleDestroy { data_keys_lost: wire.data_keys_lost };
-        let asked = VersionAsked {
-            name: wire.name,
-            etag: wire.etag,
-            request_id: wire.request_id,
-            validate_only: wire.validate_only,
-            reason: wire.reason,
-        };
-        let changed = self.change_version(&caller, asked, what).await?;
-        Ok(Response::new(v1::ScheduleDestroyKeyVersionResponse {
-            key_version: changed.key_version,
-            etag: changed.etag,
-            receipt: changed.receipt,
-        }))
+        change_version!(
+            self,
+            request,
+            wire,
+            StateChange::ScheduleDestroy { data_keys_lost: wire.data_keys_lost },
+            ScheduleDestroyKeyVersionResponse
+        )
     }
 
     async fn restore_key_version(
         &self,
         request: Request<v1::RestoreKeyVersionRequest>,
     ) -> Result<Response<v1::RestoreKeyVersionResponse>, Status> {
-        let caller = caller(&request)?;
-        let wire = request.into_inner();
-        let what = StateChange::Restore;
-        let asked = VersionAsked {
-            name: wire.name,
-            etag: wire.etag,
-            request_id: wire.request_id,
-            validate_only: wire.validate_only,
-            reason: wire.reason,
-        };
-        let changed = self.change_version(&caller, asked, what).await?;
-        Ok(Response::new(v1::RestoreKeyVersionResponse {
-            key_version: changed.key_version,
-            etag: changed.etag,
-            receipt: changed.receipt,
-        }))
+        change_version!(self, request, wire, StateChange::Restore, RestoreKeyVersionResponse)
     }
 
     async fn shred_partition(

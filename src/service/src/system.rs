@@ -2,12 +2,11 @@
 
 use fieldseal_api::v1;
 use fieldseal_api::v1::system_service_server::SystemService;
-use fieldseal_engine::backup::Made;
+use fieldseal_engine::backup::{Made, Pruned};
 use fieldseal_engine::{Engine, ScrubState, Scrubbed};
-use fieldseal_model::InstallationId;
+use fieldseal_model::{InstallationId, hex};
 use tonic::{Request, Response, Status};
 
-use crate::audit::hex;
 use crate::caller::caller;
 use crate::encryption::wire_receipt;
 use crate::errors::status;
@@ -68,7 +67,7 @@ impl SystemService for SystemHandler {
             keys: signed(found.keys as u64),
             data_keys_cached: signed(found.data_keys_cached as u64),
             data_keys_cached_limit: signed(found.data_keys_cached_limit as u64),
-            policy_digest: hex(&found.policy_digest),
+            policy_digest: hex::encode(&found.policy_digest),
             memory_protection: protection.into(),
             start_time: Some(wire_time(found.started_at)),
             journal: Some(journal),
@@ -78,6 +77,7 @@ impl SystemService for SystemHandler {
                 data_keys_at_risk: signed(found.data_keys_at_risk),
                 copied: found.copied,
                 copy_trouble: found.copy_trouble.unwrap_or_default(),
+                copy_shares_volume: found.copy_shares_volume,
             }),
             scrub: Some(scrub),
         }))
@@ -93,8 +93,8 @@ impl SystemService for SystemHandler {
         let reloaded = self.engine.reload_policy(&caller, &reason).await;
         let reloaded = reloaded.map_err(|r| status(&r))?;
         Ok(Response::new(v1::ReloadPolicyResponse {
-            policy_digest: hex(&reloaded.digest),
-            previous_policy_digest: hex(&reloaded.previous),
+            policy_digest: hex::encode(&reloaded.digest),
+            previous_policy_digest: hex::encode(&reloaded.previous),
             receipt: Some(wire_receipt(&reloaded.receipt)),
         }))
     }
@@ -108,6 +108,20 @@ impl SystemService for SystemHandler {
         let reason = reason.map_err(|what| status(&what.into()))?;
         let made = self.engine.create_backup(&caller, &reason).await.map_err(|r| status(&r))?;
         Ok(Response::new(wire_backup(&made)))
+    }
+
+    async fn prune_backups(
+        &self,
+        request: Request<v1::PruneBackupsRequest>,
+    ) -> Result<Response<v1::PruneBackupsResponse>, Status> {
+        let caller = caller(&request)?;
+        let v1::PruneBackupsRequest { reason, validate_only } = request.get_ref();
+        let reason = parse::reason(reason.as_ref()).map_err(|what| status(&what.into()))?;
+        let pruned = self.engine.prune_backups(&caller, &reason, *validate_only).await;
+        let pruned = pruned.map_err(|r| status(&r))?;
+        let directory = self.engine.backup_directory();
+        let directory = directory.map(|path| path.display().to_string()).unwrap_or_default();
+        Ok(Response::new(wire_pruned(&pruned, directory)))
     }
 }
 
@@ -124,6 +138,22 @@ fn wire_backup(made: &Made) -> v1::CreateBackupResponse {
         create_time: Some(wire_time(manifest.created_at())),
         expire_time: Some(wire_time(manifest.expires_at())),
         receipt: Some(wire_receipt(&made.receipt)),
+    }
+}
+
+fn wire_pruned(pruned: &Pruned, directory: String) -> v1::PruneBackupsResponse {
+    let receipts = pruned.receipts.iter().map(|receipt| Some(wire_receipt(receipt)));
+    let receipts = receipts.chain(std::iter::repeat(None));
+    let removed = pruned
+        .removed
+        .iter()
+        .zip(receipts)
+        .map(|(manifest, receipt)| v1::PrunedBackup { name: manifest.name.clone(), receipt });
+    v1::PruneBackupsResponse {
+        removed: removed.collect(),
+        kept: pruned.kept.iter().map(|manifest| manifest.name.clone()).collect(),
+        passed_over: pruned.passed_over.clone(),
+        directory,
     }
 }
 

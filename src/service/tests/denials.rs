@@ -220,6 +220,10 @@ impl Sender<'_> {
                 let request = self.with(v1::CreateBackupRequest::default());
                 of_call(system.create_backup(request).await, call)
             }
+            ("SystemService", "PruneBackups") => {
+                let request = self.with(v1::PruneBackupsRequest::default());
+                of_call(system.prune_backups(request).await, call)
+            }
             _ => panic!("write a request for {service}.{call}"),
         }
     }

@@ -67,6 +67,8 @@ pub(crate) struct Committer {
 struct Group {
     /// Where the store was before the first transaction.
     began: Option<(u64, [u8; 32])>,
+    /// The last transaction that erases something, or 0.
+    erases: u64,
     overlay: HashMap<Vec<u8>, Option<Vec<u8>>>,
     events: Vec<OutboxEntry>,
     answers: Vec<(oneshot::Sender<Result<u64, TxnError>>, u64)>,
@@ -196,7 +198,6 @@ impl Committer {
         if txn.erases {
             let erased = seal_value(&self.secrets, ERASED_KEY, revision, &[])?;
             changes.push((ERASED_KEY.to_vec(), Some(erased)));
-            self.rewrites.erased(revision);
         }
         let anchor = self.secrets.anchor.mac(&acc);
         let previous = self.secrets.anchor.mac(&self.acc);
@@ -205,6 +206,7 @@ impl Committer {
         let waiting = outbox_value([previous, anchor], &bytes);
         let sealed = seal_value(&self.secrets, &key, revision, &waiting)?;
         group.began.get_or_insert((self.revision, self.acc));
+        group.erases = if txn.erases { revision } else { group.erases };
         group.overlay.extend(changes);
         group.overlay.insert(key, Some(sealed));
         group.events.push(OutboxEntry { revision, previous, anchor, bytes });
@@ -256,7 +258,9 @@ impl Committer {
 
     fn commit(&mut self, group: Group) {
         let group = self.copied(group);
-        let Group { overlay, events, answers, refused, done, .. } = group;
+        let Group { erases, overlay, events, answers, refused, done, .. } = group;
+        // Before it is applied, so that nobody misses it.
+        self.rewrites.erased(erases);
         let write = AssertUnwindSafe(|| self.write(overlay, !answers.is_empty()));
         let result = catch_unwind(write)
             .unwrap_or_else(|_| Err(io::Error::other("a group was given up half way")));
@@ -305,6 +309,7 @@ impl Committer {
         let refused = answers.map(|(answer, _)| (answer, TxnError::CopyUnavailable(why.clone())));
         group.refused.extend(refused);
         group.events.clear();
+        group.erases = 0;
         group.overlay.retain(|path, stored| {
             stored.is_none() && !is_record(path) && *path <= outbox_key(revision)
         });

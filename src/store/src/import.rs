@@ -12,13 +12,15 @@ use crate::backend::{Backend, RawWrite};
 use crate::error::StoreError;
 use crate::lock::Hold;
 use crate::path::{self, Kind, Path};
-use crate::rewrite::ERASED_KEY;
+use crate::rewrite::{ERASED_KEY, REWRITTEN_KEY};
 use crate::snapshot::{RawEntry, is_record};
 use crate::store::{
     BackendSettings, Base, FORMAT, FORMAT_KEY, STATE_KEY, Secrets, Settings, Store, Versioned,
 };
 use crate::stored::{OUTBOX, open_value, seal_value, stored_revision};
 
+/// Records that are read at once.
+const PAGE: usize = 256;
 /// Bytes that wait before they are written.
 const BATCH_BYTES: usize = 1024 * 1024;
 
@@ -32,6 +34,8 @@ pub struct Import {
     waiting_bytes: usize,
     revision: u64,
     erased: bool,
+    /// Something that was put in is not in it any more.
+    replaced: bool,
     _lock: Hold,
 }
 
@@ -51,6 +55,7 @@ impl Import {
             waiting_bytes: 0,
             revision: 0,
             erased: false,
+            replaced: false,
             _lock: lock,
         })
     }
@@ -125,6 +130,25 @@ impl Import {
         stored.map(|stored| open_value(&self.secrets, &path.0, &stored)).transpose()
     }
 
+    /// Hands every record of a class to `see`, opened, in no order that means anything.
+    ///
+    /// # Errors
+    /// As [`Import::put`], and `Corrupt` for a record that does not open.
+    pub fn each(&mut self, kind: Kind, mut see: impl FnMut(&Versioned)) -> Result<(), StoreError> {
+        self.write()?;
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let page = self.backend.range(&[kind.number()], after.as_deref(), PAGE)?;
+            for (path, stored) in &page {
+                see(&open_value(&self.secrets, path, stored)?);
+            }
+            match page.into_iter().nth(PAGE - 1) {
+                Some((last, _)) => after = Some(last),
+                None => return Ok(()),
+            }
+        }
+    }
+
     /// Opens a stored entry of this store.
     ///
     /// # Errors
@@ -164,10 +188,10 @@ impl Import {
             )));
         }
         self.write()?;
-        if self.erased {
-            let erased = seal_value(&self.secrets, ERASED_KEY, revision, &[])?;
-            self.backend.apply(vec![RawWrite::Put(ERASED_KEY.to_vec(), erased)])?;
-        }
+        // Files into which nothing was put that is not in them any more are as good as written anew.
+        let key = if self.erased || self.replaced { ERASED_KEY } else { REWRITTEN_KEY };
+        let mark = seal_value(&self.secrets, key, revision, &[])?;
+        self.backend.apply(vec![RawWrite::Put(key.to_vec(), mark)])?;
         Store::found(&*self.backend, &self.secrets, revision, &self.acc)
     }
 
@@ -180,6 +204,7 @@ impl Import {
 
     fn subtract(&mut self, path: &[u8]) -> Result<(), StoreError> {
         if let Some(old) = self.stored(path)? {
+            self.replaced = true;
             let sealed = old.get(8..).unwrap_or_default();
             let term = self.secrets.anchor.term(path, stored_revision(&old)?, sealed);
             record::subtract(&mut self.acc, &term);

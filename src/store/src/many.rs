@@ -1,11 +1,35 @@
 //! Reading many records at once: one visit of a thread that may block.
 
 use crate::error::StoreError;
-use crate::path::Path;
+use crate::path::{Path, Prefix};
 use crate::store::{Store, Versioned};
 use crate::stored::open_value;
 
+/// How many records one visit reads.
+const PAGE: usize = 256;
+
 impl Store {
+    /// Hands every record under `prefix` to `see`, in the order of [`Store::range`]: each as it is when
+    /// its page is read.
+    ///
+    /// # Errors
+    /// As [`Store::get`], and the first refusal of `see`.
+    pub async fn each<E: From<StoreError>>(
+        &self,
+        prefix: &Prefix,
+        mut see: impl FnMut(Versioned) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut after = None;
+        loop {
+            let page = self.range(prefix, after.as_ref(), PAGE).await?;
+            page.entries.into_iter().try_for_each(|(_, found)| see(found))?;
+            after = page.next;
+            if after.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
     /// Reads these records, each as [`Store::get`] does; the answers stand in the same order.
     ///
     /// # Errors

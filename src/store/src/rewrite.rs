@@ -18,7 +18,7 @@ use crate::stored::{open_value, seal_value};
 /// The last transaction that erased something.
 pub(crate) const ERASED_KEY: &[u8] = b"\0erased";
 /// Everything that was removed by this transaction or before has left the files.
-const REWRITTEN_KEY: &[u8] = b"\0rewritten";
+pub(crate) const REWRITTEN_KEY: &[u8] = b"\0rewritten";
 
 type Answer = oneshot::Sender<Result<(), StoreError>>;
 
@@ -56,7 +56,8 @@ impl Rewrites {
         Ok(Self(Arc::new(Known { erased, rewritten, ..Known::default() })))
     }
 
-    /// A transaction erases: before it is applied, so that nobody misses it.
+    /// This transaction erases: it is in the copy, and not applied yet. One that the copy does not
+    /// take never happens, and its revision is another one's.
     pub(crate) fn erased(&self, revision: u64) {
         self.0.erased.fetch_max(revision, Ordering::AcqRel);
     }

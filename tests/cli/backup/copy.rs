@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{Backed, reason};
 use crate::installation::{Installation, place};
 use crate::probes;
-use crate::process::text;
+use crate::process::{event, program, text};
 
 impl Backed {
     /// The same, with `store.copy` in `copy`.
@@ -25,6 +25,36 @@ impl Backed {
     fn at_risk(&self) -> Value {
         self.at.json("ops", &["status"])["backup"]["data_keys_at_risk"].clone()
     }
+}
+
+/// A command on the stopped or running installation, as JSON.
+fn asked(at: &Installation, command: &[&str]) -> Value {
+    let mut program = program();
+    program.args(["--output", "json"]).args(command).arg("--config").arg(at.config());
+    let output = program.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", text(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn a_copy_on_the_volume_of_the_state_is_warned_of_wherever_somebody_looks() {
+    let mut at = Installation::new();
+    assert_eq!(asked(&at, &["config", "check"])["warnings"], serde_json::json!([]));
+    std::fs::create_dir(at.path("copy")).unwrap();
+    at.set("copy = \"\"", "copy = \"../copy\"");
+    let checked = asked(&at, &["config", "check"]);
+    assert_eq!(checked["warnings"].as_array().unwrap().len(), 1, "{checked}");
+    at.serve();
+    let (running, mut lines) = at.sidecar.take().unwrap();
+    let said = lines.so_far();
+    let warned = said.lines().filter_map(|line| event("store_copy_shares_volume", line));
+    assert_eq!(warned.count(), 1, "{said}");
+    at.sidecar = Some((running, lines));
+    let status = at.json("ops", &["status"]);
+    assert_eq!(status["backup"]["copy_shares_volume"], true, "{status}");
+    assert_eq!(at.stop(), 0);
+    let seen = asked(&at, &["doctor"]);
+    assert_eq!(seen["findings"][0]["reason"], "STORE_COPY_SHARES_VOLUME", "{seen}");
 }
 
 #[test]

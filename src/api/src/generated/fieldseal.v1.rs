@@ -1405,6 +1405,9 @@ pub struct GetPartitionResponse {
     /// signed with the log's key (docs/shredding.md). A JSON document; each one is made anew.
     #[prost(string, tag = "2")]
     pub shred_receipt: ::prost::alloc::string::String,
+    /// Whether there is a receipt, or why not.
+    #[prost(enumeration = "ShredReceiptState", tag = "3")]
+    pub shred_receipt_state: i32,
 }
 /// The newest rewrap of a key.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1668,6 +1671,53 @@ impl PartitionState {
             "PARTITION_STATE_SHREDDING" => Some(Self::Shredding),
             "PARTITION_STATE_ERASING" => Some(Self::Erasing),
             "PARTITION_STATE_ERASED" => Some(Self::Erased),
+            _ => None,
+        }
+    }
+}
+/// Whether there is a receipt of an erasure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ShredReceiptState {
+    /// Never sent.
+    Unspecified = 0,
+    /// The partition was never erased.
+    NotErased = 1,
+    /// The store is still to be written anew: its files may hold the data keys. Ask again later.
+    StorePending = 2,
+    /// The copy of the store is away, or still to be begun anew: it may hold the data keys. Ask again
+    /// later.
+    CopyPending = 3,
+    /// The record of the erasure is in no segment of this log: they were moved away, or the log was lost
+    /// and begun anew. There will be no receipt unless they are put back.
+    NotInLog = 4,
+    /// There is one.
+    Signed = 5,
+}
+impl ShredReceiptState {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "SHRED_RECEIPT_STATE_UNSPECIFIED",
+            Self::NotErased => "SHRED_RECEIPT_STATE_NOT_ERASED",
+            Self::StorePending => "SHRED_RECEIPT_STATE_STORE_PENDING",
+            Self::CopyPending => "SHRED_RECEIPT_STATE_COPY_PENDING",
+            Self::NotInLog => "SHRED_RECEIPT_STATE_NOT_IN_LOG",
+            Self::Signed => "SHRED_RECEIPT_STATE_SIGNED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "SHRED_RECEIPT_STATE_UNSPECIFIED" => Some(Self::Unspecified),
+            "SHRED_RECEIPT_STATE_NOT_ERASED" => Some(Self::NotErased),
+            "SHRED_RECEIPT_STATE_STORE_PENDING" => Some(Self::StorePending),
+            "SHRED_RECEIPT_STATE_COPY_PENDING" => Some(Self::CopyPending),
+            "SHRED_RECEIPT_STATE_NOT_IN_LOG" => Some(Self::NotInLog),
+            "SHRED_RECEIPT_STATE_SIGNED" => Some(Self::Signed),
             _ => None,
         }
     }
@@ -4008,6 +4058,42 @@ pub mod audit_service_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+/// Request of SystemService.PruneBackups.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PruneBackupsRequest {
+    /// Why.
+    #[prost(message, optional, tag = "1")]
+    pub reason: ::core::option::Option<AccessReason>,
+    /// Look, and remove nothing.
+    #[prost(bool, tag = "2")]
+    pub validate_only: bool,
+}
+/// Response of SystemService.PruneBackups.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PruneBackupsResponse {
+    /// What was removed, or with validate_only would be. The oldest first.
+    #[prost(message, repeated, tag = "1")]
+    pub removed: ::prost::alloc::vec::Vec<PrunedBackup>,
+    /// The names of those that stay.
+    #[prost(string, repeated, tag = "2")]
+    pub kept: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What in the directory is no backup of this installation, or was altered, in words. It is left alone.
+    #[prost(string, repeated, tag = "3")]
+    pub passed_over: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The directory, on the sidecar's machine.
+    #[prost(string, tag = "4")]
+    pub directory: ::prost::alloc::string::String,
+}
+/// A backup whose time is over.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PrunedBackup {
+    /// The name of its two files.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// The audit record; absent with validate_only.
+    #[prost(message, optional, tag = "2")]
+    pub receipt: ::core::option::Option<AuditReceipt>,
+}
 /// Request of SystemService.CreateBackup.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CreateBackupRequest {
@@ -4168,6 +4254,10 @@ pub struct BackupStatus {
     /// Why the copy cannot be written now, so that nothing is changed; empty if it can.
     #[prost(string, tag = "5")]
     pub copy_trouble: ::prost::alloc::string::String,
+    /// True if the copy is on the volume of the state directory, so that the disk that takes the one takes the
+    /// other.
+    #[prost(bool, tag = "6")]
+    pub copy_shares_volume: bool,
 }
 /// How the audit log's writer does, since the process started.
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]
@@ -4314,7 +4404,7 @@ pub mod system_service_client {
     /// FAILED_PRECONDITION  the policy's files are no policy, and nothing changed: the message says what
     /// is wrong in which file and line (POLICY_INVALID); backups are not configured
     /// (BACKUP_NOT_CONFIGURED)
-    /// ABORTED              another backup is being made (BACKUP_RUNNING), or more was changed while it
+    /// ABORTED              another backup is being made, or some are removed (BACKUP_RUNNING), or more was changed while it
     /// was made than is kept for it (BACKUP_OVERRUN); there is no new backup
     /// RESOURCE_EXHAUSTED   the audit log's queue is full: try again (AUDIT_BUSY); the disk of the
     /// backups is full (NO_SPACE)
@@ -4479,6 +4569,32 @@ pub mod system_service_client {
                 .insert(GrpcMethod::new("fieldseal.v1.SystemService", "CreateBackup"));
             self.inner.unary(req, path, codec).await
         }
+        /// Removes the backups in the directory of the configuration whose time is over, but never the newest.
+        /// Each is on record before it goes. It goes on when its caller goes away.
+        pub async fn prune_backups(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PruneBackupsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PruneBackupsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/fieldseal.v1.SystemService/PruneBackups",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("fieldseal.v1.SystemService", "PruneBackups"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -4520,6 +4636,15 @@ pub mod system_service_server {
             tonic::Response<super::CreateBackupResponse>,
             tonic::Status,
         >;
+        /// Removes the backups in the directory of the configuration whose time is over, but never the newest.
+        /// Each is on record before it goes. It goes on when its caller goes away.
+        async fn prune_backups(
+            &self,
+            request: tonic::Request<super::PruneBackupsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PruneBackupsResponse>,
+            tonic::Status,
+        >;
     }
     /// Says how the process is, and has it read its policy again. For load balancers and orchestrators use
     /// grpc.health.v1 instead.
@@ -4529,7 +4654,7 @@ pub mod system_service_server {
     /// FAILED_PRECONDITION  the policy's files are no policy, and nothing changed: the message says what
     /// is wrong in which file and line (POLICY_INVALID); backups are not configured
     /// (BACKUP_NOT_CONFIGURED)
-    /// ABORTED              another backup is being made (BACKUP_RUNNING), or more was changed while it
+    /// ABORTED              another backup is being made, or some are removed (BACKUP_RUNNING), or more was changed while it
     /// was made than is kept for it (BACKUP_OVERRUN); there is no new backup
     /// RESOURCE_EXHAUSTED   the audit log's queue is full: try again (AUDIT_BUSY); the disk of the
     /// backups is full (NO_SPACE)
@@ -4733,6 +4858,51 @@ pub mod system_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = CreateBackupSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/fieldseal.v1.SystemService/PruneBackups" => {
+                    #[allow(non_camel_case_types)]
+                    struct PruneBackupsSvc<T: SystemService>(pub Arc<T>);
+                    impl<
+                        T: SystemService,
+                    > tonic::server::UnaryService<super::PruneBackupsRequest>
+                    for PruneBackupsSvc<T> {
+                        type Response = super::PruneBackupsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PruneBackupsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as SystemService>::prune_backups(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PruneBackupsSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

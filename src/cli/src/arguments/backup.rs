@@ -16,7 +16,8 @@ pub(crate) enum BackupCommand {
     Verify(BackupVerifyArguments),
     /// Put an installation back from a backup, into an empty directory
     Restore(BackupRestoreArguments),
-    /// Remove the backups whose time is over
+    /// Remove the backups whose time is over: of the running sidecar, or with --config of a stopped
+    /// installation
     Prune(BackupPruneArguments),
     /// Restore a backup to a scratch place, start on it, open every key, and remove it
     Drill(BackupDrillArguments),
@@ -29,7 +30,8 @@ impl BackupCommand {
             Self::Create(arguments) => arguments.config.as_ref(),
             Self::Restore(arguments) => Some(&arguments.config),
             Self::Drill(arguments) => Some(&arguments.config),
-            Self::List(_) | Self::Verify(_) | Self::Prune(_) => None,
+            Self::Prune(arguments) => arguments.config.as_ref(),
+            Self::List(_) | Self::Verify(_) => None,
         }
     }
 }
@@ -125,10 +127,14 @@ pub(crate) struct BackupRestoreArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct BackupPruneArguments {
-    #[command(flatten)]
-    pub place: BackupPlace,
-    /// The log's public key [default with --config: that of the installation's log]
-    #[arg(long, value_name = "PATH", required_unless_present = "config")]
+    /// The configuration file of a stopped installation
+    #[arg(long, value_name = "PATH", conflicts_with = "dir")]
+    pub config: Option<PathBuf>,
+    /// A directory of backups without their installation: nothing is put on record
+    #[arg(long, value_name = "DIR", requires = "public_key")]
+    pub dir: Option<PathBuf>,
+    /// With --dir: the log's public key, kept apart from the log
+    #[arg(long, value_name = "PATH", requires = "dir")]
     pub public_key: Option<PathBuf>,
     /// Show what would be removed, and remove nothing
     #[arg(long)]
@@ -136,6 +142,8 @@ pub(crate) struct BackupPruneArguments {
     /// The last part of the directory's path, to confirm that more than three go at once
     #[arg(long, value_name = "NAME")]
     pub confirm: Option<String>,
+    #[command(flatten)]
+    pub reason: ReasonArguments,
 }
 
 #[derive(Debug, Args)]

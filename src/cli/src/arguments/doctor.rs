@@ -15,9 +15,9 @@ pub(crate) struct DoctorArguments {
     #[arg(long, value_name = "DIR")]
     pub scratch: Option<PathBuf>,
     /// Let this take the store's place, after what is lost was shown: `store` for the store as it
-    /// is, which is older than its log, `copy` for its copy (store.copy), or `gen-N` for a
-    /// generation. The store before is kept
-    #[arg(long, value_name = "store|copy|gen-N", value_parser = source)]
+    /// is, which is older than its log, `copy` for its copy (store.copy), `gen-N` for a generation,
+    /// or `rebuilt` for what a repair had made when it was cut off. The store before is kept
+    #[arg(long, value_name = "store|copy|gen-N|rebuilt", value_parser = source)]
     pub repair: Option<Source>,
     /// The installation's id, to confirm the repair
     #[arg(long, value_name = "ID", requires = "repair")]
@@ -29,7 +29,8 @@ fn source(text: &str) -> Result<Source, String> {
     match (text, number) {
         ("store", _) => Ok(Source::Store),
         ("copy", _) => Ok(Source::Copy),
+        ("rebuilt", _) => Ok(Source::Rebuilt),
         (_, Some(number)) => Ok(Source::Generation(number)),
-        _ => Err("expected `store`, `copy`, or `gen-N` as `doctor` lists them".to_owned()),
+        _ => Err("expected `store`, `copy`, `rebuilt`, or `gen-N` as `doctor` lists them".to_owned()),
     }
 }

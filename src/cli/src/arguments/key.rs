@@ -18,6 +18,10 @@ pub(crate) struct SettingArguments {
     /// How many values a data key encrypts: 1048576 to 4294967296 [default: 4294967296]
     #[arg(long, value_name = "COUNT")]
     pub seal_limit: Option<u64>,
+    /// The ciphertext suites under which values are encrypted and opened; replaces those the key has.
+    /// There is one: 1 [default: 1]
+    #[arg(long, value_name = "NUMBER", value_delimiter = ',')]
+    pub suites: Vec<u32>,
     /// Record every call that encrypts before it is answered
     #[arg(
         long,

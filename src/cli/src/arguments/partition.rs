@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 
 use super::{ReasonArguments, key_name};
 
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("which").required(true))]
 pub(crate) struct PartitionArguments {
     /// The key's name
     #[arg(value_parser = key_name)]
@@ -15,13 +16,12 @@ pub(crate) struct PartitionArguments {
     #[arg(
         long,
         value_name = "TEXT",
-        required_unless_present = "default_partition",
-        conflicts_with = "default_partition",
+        group = "which",
         value_parser = clap::builder::NonEmptyStringValueParser::new()
     )]
     pub partition: Option<String>,
     /// The default partition: everything that was encrypted without one
-    #[arg(long)]
+    #[arg(long, group = "which")]
     pub default_partition: bool,
 }
 

@@ -131,6 +131,7 @@ fn show(
                 "applied": replayed.applied, "shredded_data_keys": replayed.shredded,
                 "lost_data_keys": replayed.lost_data_keys,
                 "lost_versions": replayed.lost_versions, "lost_keys": replayed.lost_keys,
+                "unknown_settings": replayed.unknown_settings,
                 "without_log": arguments.without_log, "event": event,
             })
         },
@@ -181,6 +182,11 @@ fn lost(arguments: &BackupRestoreArguments, restored: &Restored) -> String {
     say(replayed.lost_versions, "key version was lost,", "its number is not used again.");
     for key in &replayed.lost_keys {
         text.push_str(&format!("\nkeys/{key} was made after the backup and is lost."));
+    }
+    for key in &replayed.unknown_settings {
+        text.push_str(&format!(
+            "\nkeys/{key} has the settings of the backup: what they were set to since is not in the log."
+        ));
     }
     if text.is_empty() {
         text.push_str("\nNothing that the audit log tells of is lost.");

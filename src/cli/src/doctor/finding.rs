@@ -2,7 +2,7 @@
 
 use fieldseal_audit::JournalError;
 use fieldseal_audit::verify::VerifyError;
-use fieldseal_engine::doctor::Source;
+use fieldseal_engine::doctor::{Source, Unfinished};
 use fieldseal_keys::anchor::Relation;
 use fieldseal_store::{CopyError, StoreError};
 use serde_json::json;
@@ -40,10 +40,16 @@ const BACKUP: &str =
 /// Everything, the store first.
 pub(super) fn findings(seen: &Seen<'_>) -> Vec<Finding> {
     let mut all = Vec::new();
-    all.extend(store(seen));
+    match unfinished(seen) {
+        // What is in the store's place is not what counts.
+        Some(finding) => all.push(finding),
+        None => all.extend(store(seen)),
+    }
     all.extend(log(seen));
-    all.extend(relation(seen));
-    all.extend(outbox(seen));
+    if seen.found.unfinished.is_none() {
+        all.extend(relation(seen));
+        all.extend(outbox(seen));
+    }
     for (number, generation) in &seen.found.generations {
         if let Err(error) = generation {
             all.push(Finding {
@@ -55,6 +61,16 @@ pub(super) fn findings(seen: &Seen<'_>) -> Vec<Finding> {
         }
     }
     all.extend(copy(seen));
+    all.extend(seen.found.copy_shares_volume.then(|| {
+        Finding {
+        exit: None,
+        reason: "STORE_COPY_SHARES_VOLUME",
+        what: "the copy of the store is on the volume of the state directory: whatever takes that \
+               takes the copy too"
+            .to_owned(),
+        todo: vec!["name a directory on another volume in store.copy".to_owned()],
+    }
+    }));
     for error in seen.found.backups.iter().filter_map(|backup| backup.as_ref().err()) {
         all.push(Finding {
             exit: Some(Exit::Corrupt),
@@ -64,6 +80,22 @@ pub(super) fn findings(seen: &Seen<'_>) -> Vec<Finding> {
         });
     }
     all
+}
+
+fn unfinished(seen: &Seen<'_>) -> Option<Finding> {
+    let Unfinished { revision, record } = seen.found.unfinished?;
+    Some(Finding {
+        exit: Some(Exit::Corrupt),
+        reason: "REPAIR_UNFINISHED",
+        what: format!(
+            "a repair was cut off after its record {record}: the store that it made, of revision \
+             {revision}, is whole and waits in store.rebuilt"
+        ),
+        todo: vec![
+            "leave store.rebuilt where it is: the log goes on from no other store".to_owned(),
+            format!("finish it:  {}", seen.repair_command(Source::Rebuilt)),
+        ],
+    })
 }
 
 fn copy(seen: &Seen<'_>) -> Option<Finding> {

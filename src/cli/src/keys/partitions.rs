@@ -49,12 +49,18 @@ pub(super) async fn shred(arguments: ShredArguments, output: &Output) -> Result<
     let v1::ShredPartitionResponse { partition, receipt } = shredded.into_inner();
     let partition = partition.ok_or_else(no_partition)?;
     shown(&partition, receipt.as_ref(), output, || {
-        format!(
-            "shredded: nothing of the partition opens any more. Its {} can be restored until {}: \
-             fieldseal key unshred {key} …",
-            counted(partition.data_keys, "data key"),
-            times::shown(partition.due_time.as_ref())
-        )
+        let data_keys = counted(partition.data_keys, "data key");
+        let due = times::shown(partition.due_time.as_ref());
+        match window_hours {
+            Some(0) => format!(
+                "shredded: nothing of the partition opens any more, and no time is left to restore its {data_keys}: \
+                 fieldseal key partition {key} … says when there is a receipt"
+            ),
+            _ => format!(
+                "shredded: nothing of the partition opens any more. Until {due} its {data_keys} can \
+                 be restored: fieldseal key unshred {key} …"
+            ),
+        }
     })
 }
 
@@ -114,11 +120,16 @@ pub(super) async fn show(
     let found = client.get_partition(request).await.map_err(|s| failure(&s))?.into_inner();
     let partition = found.partition.ok_or_else(no_partition)?;
     if let Some(path) = &arguments.receipt {
-        super::receipts::write(path, &found.shred_receipt)?;
+        super::receipts::write(path, &found)?;
     }
     let receipt: Option<Value> = serde_json::from_str(&found.shred_receipt).ok();
     output.show(
-        || json!({ "partition": partition_json(&partition), "shred_receipt": receipt }),
+        || {
+            json!({
+                "partition": partition_json(&partition), "shred_receipt": receipt,
+                "shred_receipt_state": receipt_state(&found),
+            })
+        },
         || {
             let mut table = Table::bare();
             table.row(["state", state(&partition)]);
@@ -134,11 +145,11 @@ pub(super) async fn show(
             }
             if partition.erase_time.is_some() {
                 table.row(["data keys erased", &partition.erased_data_keys.to_string()]);
-                let there = match found.shred_receipt.is_empty() {
-                    true => "not yet: the store is still being written anew",
-                    false => "there is one: --receipt PATH writes it",
+                let there = match &arguments.receipt {
+                    Some(path) => format!("written to {}", path.display()),
+                    None => super::receipts::said(found.shred_receipt_state()).to_owned(),
                 };
-                table.row(["receipt", there]);
+                table.row(["receipt", &there]);
             }
             table.text()
         },
@@ -183,6 +194,11 @@ fn partition_json(partition: &v1::Partition) -> Value {
 fn state(partition: &v1::Partition) -> &'static str {
     let name = partition.state().as_str_name();
     name.strip_prefix("PARTITION_STATE_").unwrap_or(name)
+}
+
+fn receipt_state(found: &v1::GetPartitionResponse) -> &'static str {
+    let name = found.shred_receipt_state().as_str_name();
+    name.strip_prefix("SHRED_RECEIPT_STATE_").unwrap_or(name)
 }
 
 fn no_partition() -> Failure {

@@ -5,9 +5,10 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
+use fieldseal_api::v1;
 use fieldseal_audit::verify;
 use fieldseal_engine::{SHRED_RECEIPT, commitment};
-use fieldseal_model::Partition;
+use fieldseal_model::{Partition, hex};
 use serde_json::Value;
 
 use crate::arguments::CheckReceiptArguments;
@@ -17,12 +18,41 @@ use crate::output::{Output, Table};
 /// Most bytes of a receipt.
 const MAX_BYTES: u64 = 1024 * 1024;
 
+/// Whether there is a receipt, or why not.
+pub(super) fn said(state: v1::ShredReceiptState) -> &'static str {
+    match state {
+        v1::ShredReceiptState::Signed => "there is one: --receipt PATH writes it",
+        v1::ShredReceiptState::StorePending => "not yet: the store is still to be written anew",
+        v1::ShredReceiptState::CopyPending => {
+            "not yet: the copy of the store is away, or still to be begun anew"
+        }
+        v1::ShredReceiptState::NotInLog => {
+            "none: no segment that is here has the record of the erasure"
+        }
+        v1::ShredReceiptState::NotErased => "none: the partition is not erased",
+        v1::ShredReceiptState::Unspecified => "unknown",
+    }
+}
+
 /// Writes a receipt to a new file.
-pub(super) fn write(path: &Path, receipt: &str) -> Result<(), Failure> {
+pub(super) fn write(path: &Path, found: &v1::GetPartitionResponse) -> Result<(), Failure> {
+    let receipt = &found.shred_receipt;
     if receipt.is_empty() {
-        let what = "there is no receipt: the partition is not erased, or still leaves the files";
-        return Err(Failure::new(Exit::NotFound, "RECEIPT_NOT_FOUND", what)
-            .advise("ask again once `key partition` says that there is one"));
+        let state = found.shred_receipt_state();
+        let advice = match state {
+            v1::ShredReceiptState::NotInLog => {
+                "put the segments back that were moved out of the audit log's directory; if that log \
+                 is lost, there will be no receipt"
+            }
+            v1::ShredReceiptState::NotErased => {
+                "shred it with `fieldseal key shred`; ask again when its window is over"
+            }
+            _ => {
+                "ask again later; `fieldseal status` and the sidecar's log lines say what holds it up"
+            }
+        };
+        let what = format!("there is no receipt: {}", said(state));
+        return Err(Failure::new(Exit::NotFound, "RECEIPT_NOT_FOUND", what).advise(advice));
     }
     let mut options = OpenOptions::new();
     let file = options.write(true).create_new(true).mode(0o600).open(path);
@@ -30,7 +60,15 @@ pub(super) fn write(path: &Path, receipt: &str) -> Result<(), Failure> {
         file.write_all(receipt.as_bytes())?;
         file.sync_all()
     });
-    written.map_err(|error| Failure::io("cannot write", path, &error))
+    written.map_err(|error| {
+        let failure = Failure::io("cannot write", path, &error);
+        match error.kind() {
+            std::io::ErrorKind::AlreadyExists => {
+                failure.advise("name another file: a receipt is written to a new one only")
+            }
+            _ => failure,
+        }
+    })
 }
 
 /// Runs `key check-receipt`.
@@ -44,7 +82,7 @@ pub(super) fn check(arguments: &CheckReceiptArguments, output: &Output) -> Resul
         value.get(name).and_then(Value::as_str).map(str::to_owned).ok_or_else(no_receipt)
     };
     let (signed, signature) = (text(&document, "receipt")?, text(&document, "signature")?);
-    let signature = bytes(&signature).and_then(|bytes| bytes.try_into().ok());
+    let signature = hex::decode(&signature).and_then(|bytes| bytes.try_into().ok());
     let signature: [u8; 64] = signature.ok_or_else(no_receipt)?;
     if !key.verify_statement(SHRED_RECEIPT, &[signed.as_bytes()], &signature) {
         return Err(wrong("the log of this public key did not sign this receipt"));
@@ -55,8 +93,8 @@ pub(super) fn check(arguments: &CheckReceiptArguments, output: &Output) -> Resul
     {
         return Err(no_receipt());
     }
-    let r = bytes(&text(&statement, "r")?).ok_or_else(no_receipt)?;
-    let stated = bytes(&text(&statement, "partition_sha256")?).ok_or_else(no_receipt)?;
+    let r = hex::decode(&text(&statement, "r")?).ok_or_else(no_receipt)?;
+    let stated = hex::decode(&text(&statement, "partition_sha256")?).ok_or_else(no_receipt)?;
     if stated != commitment(&r, &Partition::parse(&arguments.partition)?) {
         return Err(wrong("this receipt is about another partition"));
     }
@@ -101,11 +139,6 @@ fn read(path: &Path) -> Result<String, Failure> {
         std::fs::File::open(path).and_then(|file| file.take(MAX_BYTES).read_to_end(&mut bytes));
     read.map_err(|error| Failure::io("cannot read", path, &error))?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-fn bytes(hexadecimal: &str) -> Option<Vec<u8>> {
-    let digits = hexadecimal.as_bytes().chunks(2);
-    digits.map(|two| u8::from_str_radix(std::str::from_utf8(two).ok()?, 16).ok()).collect()
 }
 
 fn no_receipt() -> Failure {

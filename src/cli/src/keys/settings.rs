@@ -64,6 +64,10 @@ pub(super) fn fill(key: &mut v1::Key, given: &SettingArguments) -> Vec<String> {
         key.seal_limit = limit;
         is_set("seal_limit");
     }
+    if !given.suites.is_empty() {
+        key.suites.clone_from(&given.suites);
+        is_set("suites");
+    }
     if let Some(on) = given.log_encrypts {
         key.log_encrypts = on;
         is_set("log_encrypts");
@@ -118,6 +122,8 @@ pub(super) fn rows(table: &mut Table, key: &v1::Key) {
             key.seal_limit
         ),
     ]);
+    let suites: Vec<String> = key.suites.iter().map(u32::to_string).collect();
+    table.row(["suites", &suites.join(", ")]);
     table.row(["encrypts", if key.log_encrypts { "recorded" } else { "counted" }]);
     let required = [
         (key.row_required, "row"),

@@ -9,7 +9,7 @@ use crate::arguments::{ScheduleDestroyArguments, VersionArguments};
 use crate::confirm;
 use crate::connection::{self, failure};
 use crate::failure::{Exit, Failure};
-use crate::output::Output;
+use crate::output::{Output, counted};
 use crate::times;
 use crate::values;
 
@@ -40,7 +40,11 @@ pub(super) async fn enable(of: VersionArguments, output: &Output) -> Result<(), 
     let answer = answer.map_err(|s| failure(&s))?.into_inner();
     show(
         &of,
-        "values under it open again",
+        if of.change.validate_only {
+            "values under it would open"
+        } else {
+            "values under it open again"
+        },
         answer_of(answer.key_version, answer.etag, answer.receipt),
         output,
     )
@@ -52,7 +56,11 @@ pub(super) async fn disable(of: VersionArguments, output: &Output) -> Result<(),
     let answer = answer.map_err(|s| failure(&s))?.into_inner();
     show(
         &of,
-        "no value under it opens",
+        if of.change.validate_only {
+            "no value under it would open"
+        } else {
+            "no value under it opens"
+        },
         answer_of(answer.key_version, answer.etag, answer.receipt),
         output,
     )
@@ -62,7 +70,10 @@ pub(super) async fn restore(of: VersionArguments, output: &Output) -> Result<(),
     let client: Client = connection::connect().await?;
     let answer = client.keys().restore_key_version(request!(RestoreKeyVersionRequest, of)).await;
     let answer = answer.map_err(|s| failure(&s))?.into_inner();
-    let said = "it is not destroyed; enable it to open values under it";
+    let said = match of.change.validate_only {
+        true => "it would not be destroyed",
+        false => "it is not destroyed; enable it to open values under it",
+    };
     show(&of, said, answer_of(answer.key_version, answer.etag, answer.receipt), output)
 }
 
@@ -83,19 +94,30 @@ pub(super) async fn schedule_destroy(
         let what = format!(
             "{} is disabled at once, and destroyed for good when its window is over; {} lost with it",
             name(&of),
-            match data_keys_lost {
-                0 => "no data key is".to_owned(),
-                1 => "1 data key is".to_owned(),
-                many => format!("{many} data keys are"),
-            },
+            lost(data_keys_lost, if data_keys_lost > 1 { "are" } else { "is" }),
         );
         confirm::by_name(&of.change.key, confirmed.as_deref(), &what)?;
     }
     let answer = client.keys().schedule_destroy_key_version(request(of.change.validate_only)).await;
     let answer = answer.map_err(|s| failure(&s))?.into_inner();
     let due = answer.key_version.as_ref().and_then(|version| version.destroy_time.as_ref());
-    let said = format!("no value under it opens; it is destroyed at {}", times::shown(due));
+    let due = times::shown(due);
+    let said = match of.change.validate_only {
+        true => format!(
+            "nothing under it would open, and {} lost for good with it at {due}",
+            lost(data_keys_lost, "would be")
+        ),
+        false => format!("no value under it opens; it is destroyed at {due}"),
+    };
     show(&of, &said, answer_of(answer.key_version, answer.etag, answer.receipt), output)
+}
+
+/// How many data keys, and that they are.
+fn lost(data_keys: u64, are: &str) -> String {
+    match data_keys {
+        0 => format!("no data key {are}"),
+        some => format!("{} {are}", counted(some, "data key")),
+    }
 }
 
 fn answer_of(
@@ -120,11 +142,8 @@ fn show(
         return output.show(
             || json!({ "valid": true, "key_version": version_json(&version) }),
             || {
-                let number = number(&version.name);
-                format!(
-                    "version {number} of keys/{key} could become {}; nothing was changed",
-                    state(&version)
-                )
+                let (number, state) = (number(&version.name), state(&version));
+                format!("version {number} of keys/{key} could become {state}: {said}; nothing was changed")
             },
         );
     }

@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use age::secrecy::SecretString;
 use age::stream::{StreamReader, StreamWriter};
 use age::{DecryptError, Decryptor, Encryptor, scrypt, x25519};
+use fieldseal_keys::keyring::age_identity;
 use zeroize::Zeroizing;
 
 use super::error::BackupError;
@@ -76,10 +77,8 @@ impl Unlock {
     /// # Errors
     /// `IdentityWrong` if there is none.
     pub fn identity(text: &str) -> Result<Self, BackupError> {
-        let line = text.lines().map(str::trim).find(|l| !l.is_empty() && !l.starts_with('#'));
-        let identity = line.and_then(|line| line.parse().ok());
         let none = || BackupError::IdentityWrong("(the file holds no age identity)".to_owned());
-        identity.map(Self::Identity).ok_or_else(none)
+        age_identity(text).map(Self::Identity).ok_or_else(none)
     }
 
     /// A passphrase.

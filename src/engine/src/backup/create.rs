@@ -35,7 +35,7 @@ pub struct Made {
     pub receipt: Receipt,
 }
 
-/// Who wants a backup.
+/// Who wants a backup, or that those go that are over.
 pub(super) enum By {
     Caller(Permit, AccessReason),
     /// The schedule of the configuration.
@@ -43,10 +43,11 @@ pub(super) enum By {
 }
 
 impl By {
-    fn changed(&self) -> ChangedBy<'_> {
+    /// Who did this action of backups.
+    pub(super) fn changed(&self, action: Action) -> ChangedBy<'_> {
         match self {
             Self::Caller(permit, reason) => ChangedBy::Caller(permit, reason),
-            Self::Schedule => ChangedBy::Itself(Action::CreateBackup, "schedule"),
+            Self::Schedule => ChangedBy::Itself(action, "schedule"),
         }
     }
 }
@@ -213,7 +214,11 @@ impl Engine {
             "{} of revision {}, SHA-256 {}",
             manifest.name, manifest.revision, manifest.file_sha256
         );
-        let receipt = self.inner.keys.backup_made(by.changed(), &known, &gone, &note).await?;
+        let receipt = self
+            .inner
+            .keys
+            .backup_made(by.changed(Action::CreateBackup), &known, &gone, &note)
+            .await?;
         let (path, manifest) = blocking(move || {
             let path = staged.place()?;
             manifest.write(path.parent().unwrap_or(&path))?;

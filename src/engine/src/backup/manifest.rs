@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::BackupError;
 use super::retention::Class;
-pub(super) use crate::policy::hexadecimal as hex;
+pub(super) use fieldseal_model::hex::encode as hex;
 
 pub(super) const FORMAT: u32 = 1;
 /// The largest manifest that is read.
@@ -121,7 +121,8 @@ impl Manifest {
         }
         let parts = self.parts();
         let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
-        let signature = from_hex(&self.signature).and_then(|bytes| bytes.try_into().ok());
+        let signature =
+            fieldseal_model::hex::decode(&self.signature).and_then(|bytes| bytes.try_into().ok());
         let signed = signature.is_some_and(|s| key.verify_statement(LABEL, &parts, &s));
         match signed {
             true => Ok(()),
@@ -252,11 +253,4 @@ pub(super) fn create(path: &Path) -> io::Result<File> {
 pub(super) fn sync_directory(directory: &Path) -> Result<(), BackupError> {
     let synced = File::open(directory).and_then(|directory| directory.sync_all());
     synced.map_err(|e| BackupError::io("sync", directory, e))
-}
-
-pub(super) fn from_hex(text: &str) -> Option<Vec<u8>> {
-    let digits: Option<Vec<u8>> =
-        text.chars().map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok())).collect();
-    let digits = digits.filter(|digits| digits.len().is_multiple_of(2))?;
-    Some(digits.chunks_exact(2).map(|pair| pair.iter().fold(0, |byte, d| byte << 4 | d)).collect())
 }

@@ -8,6 +8,7 @@ use fieldseal_policy::{Permit, Policy, Role};
 
 use super::create::{By, Made};
 use super::error::BackupError;
+use super::prune::Pruned;
 use crate::boot::{BootError, For, Installation, Settings};
 use crate::call::Caller;
 use crate::engine::Engine;
@@ -31,6 +32,26 @@ pub async fn create(
     };
     stop(&engine).await;
     made
+}
+
+/// Removes the backups of a stopped installation whose time is over, as `local:<uid>`.
+///
+/// # Errors
+/// `Boot` if the installation does not open; otherwise as [`Engine::prune_backups`].
+pub async fn prune(
+    settings: Settings,
+    keyring: Keyring,
+    clock: Arc<dyn Clock>,
+    local: Principal,
+    reason: AccessReason,
+) -> Result<Pruned, BackupError> {
+    let engine = start(settings, keyring, clock).await?;
+    let pruned = match permit(&engine, local, Action::PruneBackups, &reason) {
+        Ok(permit) => engine.prune_by(By::Caller(permit, reason), false).await,
+        Err(error) => Err(error),
+    };
+    stop(&engine).await;
+    pruned
 }
 
 /// Starts an installation that serves nobody. The built-in rules decide, not the installation's: they

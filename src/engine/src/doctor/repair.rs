@@ -16,6 +16,7 @@ use fieldseal_store::{Generations, Import, RawEntry, Secrets, Store, StoreError,
 use tokio::sync::mpsc;
 
 use super::Diagnosis;
+use super::unfinished::{self, Unfinished};
 use crate::boot::{BootError, Installation, Settings, StoreBackend};
 
 /// Bytes of what is overwritten while a store is read: nobody writes.
@@ -30,6 +31,21 @@ pub enum Source {
     Generation(u64),
     /// The copy of the store.
     Copy,
+    /// The store that a repair had made and recorded when it was cut off.
+    Rebuilt,
+}
+
+/// How far a repair has come. What is done stays done if it is cut off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// The new store is made, beside the old one.
+    Made,
+    /// Its record is in the log.
+    Recorded,
+    /// The old store has another name.
+    MovedAway,
+    /// The new one has its place.
+    InPlace,
 }
 
 /// What the log tells of and the source has not.
@@ -50,10 +66,12 @@ pub struct Lost {
 pub struct Repaired {
     /// What is lost.
     pub lost: Lost,
-    /// Where the store before was put.
-    pub kept: PathBuf,
-    /// Of the record of the repair.
-    pub receipt: Receipt,
+    /// Where the store before was put; `None` if there was none.
+    pub kept: Option<PathBuf>,
+    /// The log that has its record, as in `logs/{log}`.
+    pub log: String,
+    /// The index of that record.
+    pub record: u64,
 }
 
 /// Why a repair is not possible. Nothing was changed.
@@ -107,6 +125,7 @@ const MAY_BE_LOST: &[Kind] = &[
     Kind::VersionUsed,
     Kind::ClockTicked,
     Kind::BackupCreated,
+    Kind::BackupPruned,
     Kind::Repaired,
 ];
 
@@ -116,6 +135,10 @@ impl Diagnosis {
     /// # Errors
     /// Why it cannot take the store's place.
     pub fn lost(&self, source: Source) -> Result<Lost, RepairError> {
+        if let Some(Unfinished { revision, .. }) = self.unfinished {
+            // Whatever is named: that repair is on record, and only its end is missing.
+            return Ok(Lost { revision, log_revision: revision, ..Lost::default() });
+        }
         let log = self.log.as_ref().map_err(|_| RepairError::Log)?;
         let (revision, anchor) = self.position(source)?;
         let newest = log.last_change.map_or(0, |newest| newest.revision);
@@ -162,6 +185,7 @@ impl Diagnosis {
                 }
                 Ok((found.position.revision, found.position.anchor))
             }
+            Source::Rebuilt => Err(RepairError::Source("no repair was cut off".to_owned())),
             Source::Copy => {
                 let none = || RepairError::Source("no copy is configured".to_owned());
                 let found = self.copy.as_ref().ok_or_else(none)?;
@@ -182,7 +206,9 @@ impl Diagnosis {
 
 /// Puts the source in the store's place. The new store is made beside the old one; its record is in
 /// the log before it takes the place, and the old one is kept under another name. `scratch` holds the
-/// copy that `found` was made of.
+/// copy that `found` was made of. A repair that was cut off after its record is finished instead,
+/// whatever `source` is: its store is the only one that the log goes on from. `done` hears of every
+/// step.
 ///
 /// # Errors
 /// [`RepairError`].
@@ -193,13 +219,18 @@ pub async fn repair(
     local: &Principal,
     (found, scratch): (&Diagnosis, &Path),
     source: Source,
+    mut done: impl FnMut(Step),
 ) -> Result<Repaired, RepairError> {
     let lost = found.lost(source)?;
     let StoreBackend::Sled(directory) = &settings.store else { return Err(RepairError::Log) };
+    if let Some(Unfinished { record, .. }) = found.unfinished {
+        let kept = put_in_place(directory, lost.log_revision, done).map_err(StoreError::from)?;
+        return Ok(Repaired { lost, kept, log: settings.instance.clone(), record });
+    }
     let permit = permit(local)?;
     let secrets = || Installation::secrets_of(keyring).map_err(BootError::from);
-    let rebuilt = directory.with_file_name("store.rebuilt");
-    // What an earlier attempt left.
+    let rebuilt = unfinished::place(directory);
+    // What an earlier attempt left: it came to no record, or another change is the log's newest.
     match fs::remove_dir_all(&rebuilt) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
             return Err(StoreError::from(e).into());
@@ -215,6 +246,7 @@ pub async fn repair(
             let Some(Ok(copy)) = &found.copy else { return Err(RepairError::Log) };
             super::copied::fill(&mut import, copy).map_err(BootError::from)?;
         }
+        Source::Rebuilt => return Err(RepairError::Log),
         Source::Generation(number) => {
             let all = Generations::new(settings.generations());
             all.read(number, &secrets()?, |entry: RawEntry| import.put(entry))?;
@@ -226,9 +258,12 @@ pub async fn repair(
         }
     }
     import.finish(lost.log_revision)?;
+    done(Step::Made);
     let receipt = record(settings, keyring, clock, &permit, &lost, made).await?;
-    let kept = put_in_place(directory, &rebuilt, lost.log_revision).map_err(StoreError::from)?;
-    Ok(Repaired { lost, kept, receipt })
+    done(Step::Recorded);
+    let kept = put_in_place(directory, lost.log_revision, done).map_err(StoreError::from)?;
+    let (log, record) = (receipt.log().to_owned(), receipt.index());
+    Ok(Repaired { lost, kept, log, record })
 }
 
 fn permit(local: &Principal) -> Result<Permit, RepairError> {
@@ -304,22 +339,27 @@ async fn record(
     }
 }
 
-/// Both names change, and the directory is synced: a crash in between leaves one of two states that
-/// a start refuses by name.
-fn put_in_place(directory: &Path, rebuilt: &Path, revision: u64) -> std::io::Result<PathBuf> {
+/// Both names change, and the directory is synced: a crash in between leaves a state that a start
+/// refuses by name, and that the next repair finishes.
+fn put_in_place(
+    directory: &Path,
+    revision: u64,
+    mut done: impl FnMut(Step),
+) -> std::io::Result<Option<PathBuf>> {
     let free = |number: &u32| {
         let name = format!("store.replaced-{revision}-{number}");
         let path = directory.with_file_name(name);
         (!path.exists()).then_some(path)
     };
-    let kept = (1_u32..).find_map(|number| free(&number));
-    let kept = kept.unwrap_or_else(|| directory.with_extension("replaced"));
-    if directory.exists() {
-        fs::rename(directory, &kept)?;
+    let kept = (1_u32..).find_map(|number| free(&number)).filter(|_| directory.exists());
+    if let Some(kept) = &kept {
+        fs::rename(directory, kept)?;
     }
-    fs::rename(rebuilt, directory)?;
+    done(Step::MovedAway);
+    fs::rename(unfinished::place(directory), directory)?;
     if let Some(parent) = directory.parent() {
         fs::File::open(parent)?.sync_all()?;
     }
+    done(Step::InPlace);
     Ok(kept)
 }

@@ -123,7 +123,7 @@ impl Wire {
         // What was made of text becomes text again.
         let bytes = serde_json::to_vec(self).unwrap_or_default();
         let sum = fieldseal_crypto::sha256(&[&bytes]);
-        sum.iter().map(|byte| format!("{byte:02x}")).collect()
+        fieldseal_model::hex::encode(&sum)
     }
 }
 

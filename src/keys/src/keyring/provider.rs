@@ -68,7 +68,7 @@ impl<T: HoldsKey> RootProvider for T {
     }
 
     fn id(&self) -> String {
-        self.key().fingerprint().iter().map(|b| format!("{b:02x}")).collect()
+        fieldseal_model::hex::encode(&self.key().fingerprint())
     }
 
     fn derivation(&self) -> Option<&Derivation> {

@@ -20,8 +20,10 @@ pub(super) fn seal(recipient: &str, root: &RootKey) -> Result<String, KeyringErr
     age::encrypt_and_armor(&recipient, root.expose()).map_err(|_| KeyringError::Recipient)
 }
 
-/// The identity in the text of its file: comment lines and one identity.
-fn identity(text: &str) -> Option<Identity> {
+/// The age identity in the text of its file, the first line that is neither empty nor a comment;
+/// `None` if that is none.
+#[must_use]
+pub fn age_identity(text: &str) -> Option<Identity> {
     text.lines().map(str::trim).find(|l| !l.is_empty() && !l.starts_with('#'))?.parse().ok()
 }
 
@@ -30,7 +32,7 @@ pub(super) fn open(text: &str, wrapped: &str, recipient: &str) -> Result<RootKey
     let refused = |what: &str| {
         KeyringError::Identity(format!("{what}, and the keyring was encrypted to {recipient}"))
     };
-    let identity = identity(text).ok_or_else(|| refused("it is no age identity"))?;
+    let identity = age_identity(text).ok_or_else(|| refused("it is no age identity"))?;
     let opened = age::decrypt(&identity, wrapped.as_bytes())
         .map_err(|_| refused(&format!("it is that of {}", identity.to_public())))?;
     let mut opened = Zeroizing::new(opened);

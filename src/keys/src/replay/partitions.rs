@@ -1,7 +1,7 @@
 //! Partitions that were shredded, restored or erased after a backup. The log knows their data keys, and
 //! those know their partition.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use fieldseal_audit::Change;
 use fieldseal_store::{Import, Path};
@@ -16,26 +16,64 @@ use crate::records::{
 };
 use crate::shredding::{IDS_IN_A_RECORD, LONGEST_WINDOW};
 
+/// Data keys by which a change of the log knows its partition, though they are not in the store: they
+/// were erased, or made after the backup.
+#[derive(Default)]
+pub(super) struct Known {
+    by_id: HashMap<[u8; 8], Names>,
+    /// The partitions that were erased before the backup are among them.
+    is_complete: bool,
+}
+
+/// The names of a key and of a partition under it.
+type Names = (String, String);
+
 /// A partition of the store that is being made.
 struct Found {
     path: Path,
     pending: Path,
     record: PartitionRecord,
+    /// The revision of its record.
+    revision: u64,
 }
 
-/// The partition of the first of these data keys that is there; `None` if none of them is: then
-/// nothing of it can open.
-fn find(import: &Import, change: &Change) -> Result<Option<Found>, KeyError> {
-    for id in &change.key_ids {
-        let Some(found) = import.open(&import.path(DATA_KEY, &[id]))? else { continue };
-        let facts = DataKeyFacts::of(&found)?;
-        let parts = [facts.key.as_str().as_bytes(), facts.partition.as_str().as_bytes()];
+impl Known {
+    /// The partition of a change; `None` if the store never had it: then nothing of it can open.
+    fn find(&mut self, import: &mut Import, change: &Change) -> Result<Option<Found>, KeyError> {
+        let Some(names) = self.names(import, change)? else { return Ok(None) };
+        let parts = [names.0.as_bytes(), names.1.as_bytes()];
         let (path, pending) = (import.path(PARTITION, &parts), import.path(SHREDDING, &parts));
         let found = import.open(&path)?.ok_or(KeyError::Corrupt("a data key of no partition"))?;
         let record = decode("a partition's record", &found.value)?;
-        return Ok(Some(Found { path, pending, record }));
+        for id in &change.key_ids {
+            self.by_id.insert(*id, names.clone());
+        }
+        Ok(Some(Found { path, pending, record, revision: found.revision }))
     }
-    Ok(None)
+
+    fn names(&mut self, import: &mut Import, change: &Change) -> Result<Option<Names>, KeyError> {
+        for id in &change.key_ids {
+            if let Some(found) = import.open(&import.path(DATA_KEY, &[id]))? {
+                let facts = DataKeyFacts::decode(&found.value)?;
+                let names = (facts.key.as_str().to_owned(), facts.partition.as_str().to_owned());
+                return Ok(Some(names));
+            }
+        }
+        let mut ids = change.key_ids.iter().chain(&change.erased_key_id);
+        if let Some(names) = ids.find_map(|id| self.by_id.get(id)) {
+            return Ok(Some(names.clone()));
+        }
+        let Some(id) = change.erased_key_id.filter(|_| !self.is_complete) else { return Ok(None) };
+        import.each(PARTITION, |found| {
+            // The scrub of the store that is made finds one that is damaged.
+            let Ok(record) = PartitionRecord::decode(found.value.as_slice()) else { return };
+            if let Some(id) = record.erased_before() {
+                self.by_id.insert(*id.as_bytes(), (record.key, record.partition));
+            }
+        })?;
+        self.is_complete = true;
+        Ok(self.by_id.get(&id).cloned())
+    }
 }
 
 impl Found {
@@ -64,8 +102,18 @@ impl Found {
 /// Nothing of it opens, and its data keys go once its window is over. How long that was, and how much
 /// of it had passed, only the lost store knew: it gets the longest one, because it may last longer and
 /// never shorter than whoever shredded it was told.
-pub(super) fn shred(import: &mut Import, change: &Change) -> Result<bool, KeyError> {
-    let Some(mut found) = find(import, change)? else { return Ok(false) };
+/// Where all of its data keys are younger than the backup, it is erased: there is nothing to wait for.
+pub(super) fn shred(
+    known: &mut Known,
+    import: &mut Import,
+    change: &Change,
+) -> Result<bool, KeyError> {
+    let Some(mut found) = known.find(import, change)? else { return Ok(false) };
+    if found.record.newest()?.is_none() {
+        found.lost(change);
+        found.seal(import, change.revision)?;
+        return Ok(true);
+    }
     if found.record.state()? != PartitionState::Open {
         return Ok(true);
     }
@@ -77,27 +125,57 @@ pub(super) fn shred(import: &mut Import, change: &Change) -> Result<bool, KeyErr
         key: found.record.key.clone(),
         partition: found.record.partition.clone(),
         due: found.record.due,
+        restored: false,
     };
     import.seal(&found.pending, change.revision, &pending.encode_to_vec())?;
     found.seal(import, change.revision)?;
     Ok(true)
 }
 
-/// It opens again.
-pub(super) fn restore(import: &mut Import, change: &Change) -> Result<bool, KeyError> {
-    let Some(mut found) = find(import, change)? else { return Ok(false) };
-    if found.record.state()? == PartitionState::Shredding {
+/// It opens again. What the log says of it has been said by then.
+pub(super) fn restore(
+    known: &mut Known,
+    import: &mut Import,
+    change: &Change,
+) -> Result<bool, KeyError> {
+    let Some(mut found) = known.find(import, change)? else { return Ok(false) };
+    // The log tells of it of a partition that waits only. One that is erased lost its data keys.
+    found.record.state = PartitionState::Open.code();
+    (found.record.shredded_at, found.record.due, found.record.unlogged) = (0, 0, 0);
+    import.remove_record(&found.pending)?;
+    found.seal(import, change.revision)?;
+    Ok(true)
+}
+
+/// It takes new values, as [`crate::Keys::reopen_partition`] leaves it.
+pub(super) fn reopen(
+    known: &mut Known,
+    import: &mut Import,
+    change: &Change,
+) -> Result<bool, KeyError> {
+    let Some(mut found) = known.find(import, change)? else { return Ok(false) };
+    if found.record.state()? == PartitionState::Erased {
         found.record.state = PartitionState::Open.code();
-        (found.record.shredded_at, found.record.due) = (0, 0);
-        import.remove_record(&found.pending)?;
+        if let Some(erased) = &mut found.record.erased {
+            erased.revision = found.revision;
+        }
         found.seal(import, change.revision)?;
     }
     Ok(true)
 }
 
 /// These data keys are gone; returns how many were there.
-pub(super) fn erase(import: &mut Import, change: &Change) -> Result<u64, KeyError> {
-    let Some(mut found) = find(import, change)? else { return Ok(0) };
+pub(super) fn erase(
+    known: &mut Known,
+    import: &mut Import,
+    change: &Change,
+) -> Result<u64, KeyError> {
+    let Some(mut found) = known.find(import, change)? else { return Ok(0) };
+    if found.record.newest()?.is_none() {
+        found.lost(change);
+        found.seal(import, change.revision)?;
+        return Ok(0);
+    }
     let ids: BTreeSet<[u8; 8]> = change.key_ids.iter().copied().collect();
     let chain = found.chain(import)?;
     let (gone, left): (Vec<_>, Vec<_>) =
@@ -132,6 +210,23 @@ pub(super) fn erase(import: &mut Import, change: &Change) -> Result<u64, KeyErro
 }
 
 impl Found {
+    /// Its record if the data keys that a change names never were in the backup.
+    fn lost(&mut self, change: &Change) {
+        let record = &mut self.record;
+        let goes_on = record.state == PartitionState::Erased.code();
+        let mut erased: ErasedRecord = record.erased.take().filter(|_| goes_on).unwrap_or_default();
+        let is_new = |id: &&[u8; 8]| !erased.key_ids.as_chunks::<8>().0.contains(id);
+        let ids: Vec<[u8; 8]> = change.key_ids.iter().filter(is_new).copied().collect();
+        erased.at = change.time.unix_nanos();
+        erased.data_keys = erased.data_keys.saturating_add(ids.len() as u64);
+        erased.oldest = ids.last().map_or(erased.oldest, |id| id.to_vec());
+        erased.key_ids.extend(ids.iter().flatten());
+        erased.key_ids.truncate(IDS_IN_A_RECORD * 8);
+        record.erased = Some(erased);
+        record.state = PartitionState::Erased.code();
+        (record.shredded_at, record.due, record.unlogged) = (0, 0, 0);
+    }
+
     /// Its record once these data keys are gone.
     fn after(&mut self, change: &Change, gone: &[DataKeyFacts], left: &[DataKeyFacts]) {
         let record = &mut self.record;
@@ -141,6 +236,9 @@ impl Found {
         erased.data_keys = erased.data_keys.saturating_add(gone.len() as u64);
         erased.key_ids.extend(gone.iter().flat_map(|facts| *facts.key_id.as_bytes()));
         erased.key_ids.truncate(IDS_IN_A_RECORD * 8);
+        if let Some(oldest) = left.last().or(gone.last()) {
+            erased.oldest = oldest.key_id.as_bytes().to_vec();
+        }
         record.erased = Some(erased);
         match left.first() {
             Some(next) => {

@@ -184,6 +184,29 @@ fn ours() -> BTreeSet<String> {
     malformed.chain(ANSWERS.iter().map(|row| row.reason)).map(str::to_owned).collect()
 }
 
+/// What is said is read by people who call the API, and by others at a terminal.
+#[test]
+fn no_message_speaks_of_methods_and_fields() {
+    let words =
+        |text: String| text.split([' ', ',', ';', ':']).map(str::to_owned).collect::<Vec<_>>();
+    for error in of_keys() {
+        // The command line says this one in its own words.
+        if matches!(error, KeyError::KeyNotFound) {
+            continue;
+        }
+        for word in words(error.to_string()) {
+            let inner = word.get(1..).unwrap_or_default();
+            let is_path = word.contains('/');
+            let is_camel = inner.contains(char::is_uppercase) && inner.contains(char::is_lowercase);
+            assert!(
+                is_path || !(word.contains('_') && inner.contains(char::is_lowercase)),
+                "{error}"
+            );
+            assert!(is_path || !is_camel || word.starts_with("1970"), "{error}");
+        }
+    }
+}
+
 #[test]
 fn every_cause_has_the_code_that_the_contract_promises_for_its_reason() {
     let promises = promises();

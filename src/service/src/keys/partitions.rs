@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use fieldseal_api::v1;
+use fieldseal_engine::ShredReceipt;
 use fieldseal_keys::{PartitionChange, PartitionState, PartitionView};
 use fieldseal_model::{KeyName, Malformed, Partition, RequestId};
 use tonic::{Request, Response, Status};
@@ -87,7 +88,8 @@ impl KeyHandler {
         let (view, receipt) = found.map_err(|r| status(&r))?;
         Ok(Response::new(v1::GetPartitionResponse {
             partition: Some(wire_partition(&view)),
-            shred_receipt: receipt.unwrap_or_default(),
+            shred_receipt_state: receipt_state(&receipt).into(),
+            shred_receipt: receipt.signed().unwrap_or_default(),
         }))
     }
 }
@@ -113,6 +115,16 @@ fn change(
 /// A negative one is as far out of the limits as one can be, and they stand in the answer.
 fn window(wire: prost_types::Duration) -> Duration {
     Duration::try_from(wire).unwrap_or(Duration::MAX)
+}
+
+fn receipt_state(receipt: &ShredReceipt) -> v1::ShredReceiptState {
+    match receipt {
+        ShredReceipt::NotErased => v1::ShredReceiptState::NotErased,
+        ShredReceipt::StorePending => v1::ShredReceiptState::StorePending,
+        ShredReceipt::CopyPending => v1::ShredReceiptState::CopyPending,
+        ShredReceipt::NotInLog => v1::ShredReceiptState::NotInLog,
+        ShredReceipt::Signed(_) => v1::ShredReceiptState::Signed,
+    }
 }
 
 fn wire_partition(view: &PartitionView) -> v1::Partition {

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::rewrite::tests::{change, secrets, settings};
-use crate::{Kind, Store};
+use crate::{Kind, Store, TxnError};
 
 const OWNER: CopyOwner =
     CopyOwner { installation: InstallationId::new([1; 16]), incarnation: 1, life: [7; 16] };
@@ -69,4 +69,38 @@ async fn a_copy_that_was_begun_before_something_was_erased_is_begun_anew_after_a
     let store = Store::open(settings(&directory), secrets(), outbox()).unwrap();
     store.copy_to(target(), OWNER, None).await.unwrap();
     assert_eq!((fs::metadata(&file).unwrap().ino(), store.copy_began_at()), (inode, erased));
+}
+
+#[tokio::test]
+async fn what_the_copy_does_not_take_was_not_erased() {
+    let (place, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let outbox = mpsc::unbounded_channel().0;
+    let store = Store::create(settings(&place.path().join("store")), secrets(), outbox).unwrap();
+    let volume = elsewhere.path().join("volume");
+    fs::create_dir(&volume).unwrap();
+    store.copy_to(CopyTarget::Directory(volume.clone()), OWNER, None).await.unwrap();
+    let path = store.path(Kind::new(1), &[b"name"]);
+    let put = store.txn(change().put(path.clone(), b"secret".to_vec())).await.unwrap();
+    // The volume is away.
+    fs::rename(&volume, elsewhere.path().join("away")).unwrap();
+    let refused = store.txn(change().delete(path.clone()).erasing()).await;
+    assert!(matches!(refused, Err(TxnError::CopyUnavailable(_))), "{refused:?}");
+    assert!(!store.is_rewrite_due(), "nothing was erased");
+    assert_eq!(store.inner.rewrites.erased_at(), 0);
+    assert!(store.get(&path).await.unwrap().is_some());
+    // It is back, and the next revision is another transaction's, which erases nothing.
+    fs::rename(elsewhere.path().join("away"), &volume).unwrap();
+    let other = store.path(Kind::new(1), &[b"other"]);
+    let next = loop {
+        match store.txn(change().put(other.clone(), b"x".to_vec())).await {
+            Err(TxnError::CopyUnavailable(_)) => tokio::task::yield_now().await,
+            done => break done.unwrap(),
+        }
+    };
+    assert_eq!((next, store.is_rewrite_due()), (put + 1, false));
+    // Where it is taken, a rewrite is due and comes to its end.
+    let erased = store.txn(change().delete(path).erasing()).await.unwrap();
+    assert!(store.is_rewrite_due());
+    store.rewrite().await.unwrap();
+    assert!(!store.is_rewrite_due() && store.copy_began_at() >= erased);
 }

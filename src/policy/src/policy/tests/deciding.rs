@@ -128,6 +128,7 @@ const MANAGED: &[Action] = &[
     Action::ReopenPartition,
     Action::ReloadPolicy,
     Action::CreateBackup,
+    Action::PruneBackups,
 ];
 
 #[test]
@@ -159,7 +160,7 @@ fn each_role_may_do_exactly_its_actions() {
                     "offline",
                     &[RootDrill, RootRotate, RootRewrap, RestoreBackup, Repair, BackupDrill],
                 ),
-                ("backup-offline", &[CreateBackup]),
+                ("backup-offline", &[CreateBackup, PruneBackups]),
             ],
         ),
     ];

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use fieldseal_store::{Path, Prefix, Store};
+use fieldseal_store::{Path, Prefix, Store, StoreError, Versioned};
 
 use super::on_every_backend;
 use crate::place::{KEYS, OTHERS, Opened, Place, txn};
@@ -12,6 +12,7 @@ on_every_backend!(
     borders_between_parts_count,
     pages_of_any_size_give_everything_once,
     a_page_goes_on_after_its_record_is_gone,
+    each_record_is_handed_over_once_until_one_is_refused,
 );
 
 /// Everything under a prefix, read in pages of `limit`.
@@ -107,4 +108,34 @@ async fn a_page_goes_on_after_its_record_is_gone(place: impl Place) {
     let rest = opened.store.range(&prefix, Some(&border), 100).await.unwrap();
     assert_eq!(rest.entries.len(), 6);
     assert!(rest.entries.iter().all(|(path, _)| *path > border));
+}
+
+async fn each_record_is_handed_over_once_until_one_is_refused(place: impl Place) {
+    let opened = place.create();
+    // More than are read at once.
+    for hundred in 0..3 {
+        let mut changes = txn();
+        for n in 0..100 {
+            let value = (100 * hundred + n).to_string();
+            changes = changes.put(opened.path(&["parent", &value]), value.into_bytes());
+        }
+        opened.store.txn(changes).await.unwrap();
+    }
+    let prefix = opened.store.prefix(KEYS, &[b"parent"]);
+    let mut found = Vec::new();
+    let add = |value: Versioned| {
+        found.push(value.value.to_vec());
+        Ok::<_, StoreError>(())
+    };
+    opened.store.each(&prefix, add).await.unwrap();
+    let in_pages = all(&opened.store, &prefix, 7).await;
+    let in_pages: Vec<_> = in_pages.into_iter().map(|(_, value)| value.into_bytes()).collect();
+    assert_eq!((found.len(), &found), (300, &in_pages));
+    let mut seen = 0;
+    let refuse = |_| {
+        seen += 1;
+        if seen < 3 { Ok(()) } else { Err(StoreError::Busy) }
+    };
+    let refused = opened.store.each(&prefix, refuse).await;
+    assert!(matches!(refused, Err(StoreError::Busy)) && seen == 3);
 }
