@@ -10,7 +10,7 @@
 mod kit;
 mod restored;
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
 use age::x25519;
@@ -50,7 +50,7 @@ impl Lost {
     }
 
     /// The store is put back from this backup, with the log that survived.
-    async fn back(self, backup: &PathBuf) -> (Self, Replayed) {
+    async fn back(self, backup: &Path) -> (Self, Replayed) {
         let Self { identity, place, engine, sealed } = self;
         stop(engine).await;
         let restored = restore(&place, &identity, backup, None).await.unwrap();

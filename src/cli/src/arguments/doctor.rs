@@ -31,6 +31,8 @@ fn source(text: &str) -> Result<Source, String> {
         ("copy", _) => Ok(Source::Copy),
         ("rebuilt", _) => Ok(Source::Rebuilt),
         (_, Some(number)) => Ok(Source::Generation(number)),
-        _ => Err("expected `store`, `copy`, `rebuilt`, or `gen-N` as `doctor` lists them".to_owned()),
+        _ => {
+            Err("expected `store`, `copy`, `rebuilt`, or `gen-N` as `doctor` lists them".to_owned())
+        }
     }
 }
