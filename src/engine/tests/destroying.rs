@@ -151,7 +151,7 @@ async fn a_version_is_destroyed_at_the_end_of_its_window_after_a_rewrap_and_ever
     let key = &change("pii").key;
     let (view, receipt) =
         engine.partition(&ops, key, &Partition::parse("erased").unwrap()).await.unwrap();
-    assert_eq!((view.state, receipt.is_some()), (PartitionState::Erased, true));
+    assert_eq!((view.state, receipt.signed().is_some()), (PartitionState::Erased, true));
     is_whole(&engine).await;
     engine.stop().await.unwrap();
 }
