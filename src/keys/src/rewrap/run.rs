@@ -20,13 +20,13 @@ use super::scan::{Chain, Page};
 use crate::error::KeyError;
 use crate::keys::Inner;
 
-/// Partitions that are read, wrapped and committed together: few, so that neither the thread that
-/// reads them nor the one that writes them holds a processor for long. Callers wait for it.
-const WAVE: usize = 64;
+/// Partitions that are read, wrapped and committed together. Fewer cost more switches between
+/// threads, more hold a processor for longer while callers wait for it.
+const WAVE: usize = 256;
 /// Waves on their way: one is read and wrapped while the other is written.
 const WAVES: usize = 2;
 /// Data keys that a wave should not have more of.
-const WAVE_DATA_KEYS: usize = 256;
+const WAVE_DATA_KEYS: usize = 1024;
 /// How often the whole is scanned before it counts as failed.
 const SCANS: usize = 5;
 /// How often a partition that others change too is looked at again within a scan.
