@@ -303,6 +303,10 @@ fn failure(error: &BackupError) -> Failure {
             "name the log that survived with --log DIR; if it is lost too, --without-log NAME \
              --public-key FILE begins a new one of that name",
         ),
+        BackupError::Foreign { .. } => failure.advise(
+            "take a backup of the same installation, or the keyring, log and public key that belong to \
+             this one; nothing was changed",
+        ),
         BackupError::NotEmpty(_) | BackupError::Living(_) => {
             failure.advise("name a new directory with --into; nothing was changed")
         }

@@ -13,7 +13,8 @@ use fieldseal_keys::keyring;
 use fieldseal_model::{AccessReason, Action, Principal, RequestId};
 use futures_util::future::join_all;
 use kit::{
-    ALL, Place, caller, change, events, field, open, open_as, plain, reason, seal, sealed, why,
+    ALL, Place, caller, change, events, field, open, open_as, plain, reason, seal, sealed, stored,
+    why,
 };
 
 #[tokio::test]
@@ -164,6 +165,28 @@ async fn a_request_id_is_its_caller_s_and_its_method_s_and_lasts_a_day() {
     place.clock.advance(Duration::from_secs(1));
     assert_eq!(engine.rotate_key(&ops, with_id("new")).await.unwrap().primary.get(), 4);
     assert_eq!(why(engine.create_key(&ops, with_id("new")).await), "KEY_EXISTS");
+}
+
+#[tokio::test]
+async fn request_ids_that_are_too_old_to_count_leave_the_store() {
+    const REQUEST: u8 = 7;
+    let (place, engine) = Place::with_key().await;
+    let mut number = 0;
+    let mut rotations = async |count: usize| {
+        for _ in 0..count {
+            number += 1;
+            let mut change = change("pii");
+            change.request_id =
+                RequestId::parse(&format!("6f1d1f7a-3d7b-4b0e-9c54-{number:012x}")).unwrap();
+            engine.rotate_key(&caller("ops"), change).await.unwrap();
+        }
+    };
+    rotations(20).await;
+    place.clock.advance(Duration::from_secs(24 * 3600));
+    rotations(5).await;
+    engine.stop().await.unwrap();
+    drop(engine);
+    assert_eq!(stored(&place, REQUEST).await.len(), 5, "only those of the last day");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]

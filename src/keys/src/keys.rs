@@ -9,7 +9,8 @@ use fieldseal_crypto::token::TokenKey;
 use fieldseal_crypto::wrap::{self, DataKeyId};
 use fieldseal_model::{Action, Clock, InstallationId, KeyId, KeyName, KeyVersionState};
 use fieldseal_policy::Permit;
-use fieldseal_store::{Store, StoreError};
+use fieldseal_store::{Path, Store, StoreError};
+use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::cache::{DataKeyCache, PartitionOf};
@@ -105,6 +106,8 @@ pub(crate) struct Inner {
     pub(crate) due: tokio::sync::Mutex<()>,
     /// Says that something may be due earlier than expected.
     pub(crate) wake: Notify,
+    /// The record up to which the records of requests were looked at.
+    pub(crate) requests_up_to: Mutex<Option<Path>>,
     underway: Arc<Semaphore>,
 }
 
@@ -152,6 +155,7 @@ impl Keys {
             stripes,
             due: tokio::sync::Mutex::default(),
             wake: Notify::new(),
+            requests_up_to: Mutex::default(),
             underway: Arc::new(Semaphore::new(UNDERWAY)),
         };
         Ok(Self { inner: Arc::new(inner) })

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use fieldseal_model::{RequestId, Timestamp};
 use fieldseal_policy::Permit;
-use fieldseal_store::{Path, Txn};
+use fieldseal_store::{Path, Txn, Versioned};
 use prost::Message;
 
 use crate::error::KeyError;
@@ -14,6 +14,9 @@ use crate::records::{REQUEST, RequestRecord, decode};
 
 /// How long the same request id gives the same answer.
 const REQUEST_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+/// Records that a new request looks at, and removes if they are older than that: more than the one
+/// that it adds, so that what is outdated does not pile up.
+const LOOKED_AT: usize = 8;
 
 /// What a request id came to.
 pub(crate) enum Asked {
@@ -46,13 +49,15 @@ struct Slot {
     /// The revision of a record that is too old to count.
     outdated: Option<u64>,
     digest: [u8; 32],
+    /// Records of other requests that are too old to count, each with its revision.
+    others: Vec<(Path, u64)>,
 }
 
 impl NewRequest {
     /// Adds the record of the answer, if the request has an id. The same request made twice at the
     /// same time is a conflict for one of them.
     pub(crate) fn answer(self, txn: Txn, at: Timestamp, answer: &impl Message) -> Txn {
-        let Some(Slot { path, outdated, digest }) = self.0 else { return txn };
+        let Some(Slot { path, outdated, digest, others }) = self.0 else { return txn };
         let record = RequestRecord {
             digest: digest.to_vec(),
             at: at.unix_nanos(),
@@ -62,7 +67,9 @@ impl NewRequest {
             None => txn.absent(path.clone()),
             Some(revision) => txn.at(path.clone(), revision),
         };
-        txn.put(path, record.encode_to_vec())
+        let remove =
+            |txn: Txn, (path, revision): (Path, u64)| txn.at(path.clone(), revision).delete(path);
+        others.into_iter().fold(txn.put(path, record.encode_to_vec()), remove)
     }
 }
 
@@ -87,15 +94,44 @@ impl Inner {
         let parts = [permit.principal().as_str().as_bytes(), method, id.as_str().as_bytes()];
         let path = self.store.path(REQUEST, &parts);
         let found = self.store.get(&path).await?;
-        let new = |outdated| Ok(Asked::New(NewRequest(Some(Slot { path, outdated, digest }))));
-        let Some(found) = found else { return new(None) };
-        let record: RequestRecord = decode("a request's record", &found.value)?;
-        if self.clock.now().since(Timestamp::from_unix_nanos(record.at)) >= REQUEST_LIFETIME {
-            return new(Some(found.revision));
-        }
-        if record.digest != digest {
-            return Err(KeyError::RequestIdReused);
-        }
-        Ok(Asked::Before(Answered { revision: found.revision, answer: record.answer }))
+        let outdated = match found {
+            None => None,
+            Some(found) => {
+                let record = decode_request(&found)?;
+                if !self.is_outdated(&record) {
+                    if record.digest != digest {
+                        return Err(KeyError::RequestIdReused);
+                    }
+                    let revision = found.revision;
+                    return Ok(Asked::Before(Answered { revision, answer: record.answer }));
+                }
+                Some(found.revision)
+            }
+        };
+        let others = self.outdated_requests(&path).await?;
+        Ok(Asked::New(NewRequest(Some(Slot { path, outdated, digest, others }))))
     }
+
+    fn is_outdated(&self, record: &RequestRecord) -> bool {
+        self.clock.now().since(Timestamp::from_unix_nanos(record.at)) >= REQUEST_LIFETIME
+    }
+
+    /// Of the next few records those that are too old to count, but for this one.
+    async fn outdated_requests(&self, own: &Path) -> Result<Vec<(Path, u64)>, KeyError> {
+        let after = self.requests_up_to.lock().clone();
+        let prefix = self.store.prefix(REQUEST, &[]);
+        let page = self.store.range(&prefix, after.as_ref(), LOOKED_AT).await?;
+        *self.requests_up_to.lock() = page.next;
+        let mut outdated = Vec::new();
+        for (path, found) in page.entries {
+            if path != *own && self.is_outdated(&decode_request(&found)?) {
+                outdated.push((path, found.revision));
+            }
+        }
+        Ok(outdated)
+    }
+}
+
+fn decode_request(found: &Versioned) -> Result<RequestRecord, KeyError> {
+    decode("a request's record", &found.value)
 }

@@ -73,7 +73,7 @@ fn a_restore_is_refused_over_what_is_there_and_with_what_does_not_belong() {
     assert_eq!(backed.at.stop(), 0);
     assert_eq!(refused(&backed, &["--log", log]), "RESTORE_NOT_EMPTY");
     // Neither the log nor the word that it is lost.
-    assert!(!backed.restore(name, &["--into", "new"]).status.success());
+    assert_eq!(refused(&backed, &["--into", "new"]), "RESTORE_WITHOUT_LOG");
     // A log from before the backup, and one of another installation.
     let other = Backed::new();
     other.seal("acme", "other");

@@ -91,7 +91,7 @@ pub(crate) struct BackupVerifyArguments {
 
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("unlock").required(true))]
-#[command(group = ArgGroup::new("what_came_later").required(true))]
+#[command(group = ArgGroup::new("what_came_later"))]
 pub(crate) struct BackupRestoreArguments {
     /// The backup: NAME.age, NAME.json, or NAME
     pub backup: PathBuf,

@@ -199,7 +199,9 @@ fn next(arguments: &BackupRestoreArguments, into: &Path) -> String {
     let config = quoted_path(&arguments.config);
     let mut steps = Vec::new();
     if arguments.into.is_some() {
-        let into = quoted_path(into);
+        // The configuration reads a relative path from where it stands itself.
+        let into = std::path::absolute(into).unwrap_or_else(|_| into.to_owned());
+        let into = quoted_path(&into);
         steps.push(format!("set state.directory in {config} to {into}, or move it there"));
     }
     if let Some(name) = &arguments.without_log {

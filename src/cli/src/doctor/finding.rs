@@ -35,7 +35,7 @@ impl Finding {
 }
 
 const BACKUP: &str =
-    "restore keyring, store and log from one backup (docs/operations.md, \"Restore\")";
+    "restore keyring, store and log from one backup (docs/operations.md, \"Lost disk\")";
 
 /// Everything, the store first.
 pub(super) fn findings(seen: &Seen<'_>) -> Vec<Finding> {
