@@ -87,8 +87,6 @@ fn open_database(directory: &Path) -> Result<::sled::Db, StoreError> {
     opening.spawn(move || {
         // Nobody waits any more if a thread that this one waits for is gone.
         let _gone = ended.send(damage::calmly(|| open_unlocked(&config)));
-        // Reading the whole file takes far more memory than what is kept of it.
-        fieldseal_memory::give_back();
     })?;
     match damage::wait(&opened) {
         Some(Some(Ok(db))) => Ok(db),
