@@ -42,8 +42,8 @@ pub(crate) use policy::{
     ExplainArguments, MemberArguments, PolicyCommand, PolicyInitArguments, PolicySource,
 };
 pub(crate) use questions::{
-    AskArguments, BreachQuestion, ChangesQuestion, DenialsQuestion, FieldQuestion, PrincipalQuestion,
-    SubjectQuestion, VolumeQuestion,
+    AskArguments, BreachQuestion, ChangesQuestion, DenialsQuestion, FieldQuestion,
+    PrincipalQuestion, SubjectQuestion, VolumeQuestion,
 };
 pub(crate) use rewrap::KeyRewrapArguments;
 pub(crate) use root::{

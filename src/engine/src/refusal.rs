@@ -59,7 +59,9 @@ pub enum RefusalCause {
     #[error("too many queries of the audit log run at the same time; try again in a moment")]
     QueryBusy,
     /// A summary would hold too much.
-    #[error("the summary has too many groups or partitions; ask about a shorter time, or group by less")]
+    #[error(
+        "the summary has too many groups or partitions; ask about a shorter time, or group by less"
+    )]
     SummaryTooLarge,
     /// The policy's files are no policy, so the one before stays: what is wrong, with file and line.
     #[error("the files are no policy, so the one before stays:\n{0}")]

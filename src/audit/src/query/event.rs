@@ -229,7 +229,7 @@ fn call_fits(query: &Query, record: &Record, head: &DetailHead) -> bool {
 fn is_administration(record: &Record) -> bool {
     let about_values = |a: Action| matches!(a.kind(), ActionKind::Encrypt | ActionKind::Decrypt);
     let is_call = Kind::from_code(record.kind) == Some(Kind::Call);
-    !is_housekeeping(record) && !(is_call && action(record).is_some_and(about_values))
+    !(is_housekeeping(record) || is_call && action(record).is_some_and(about_values))
 }
 
 /// Whether the process noted it for itself while it served encrypts and decrypts.
