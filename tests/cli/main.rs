@@ -9,6 +9,7 @@
     reason = "a test that cannot be set up fails"
 )]
 
+mod auditing;
 mod backup;
 mod config;
 mod crash;

@@ -257,6 +257,12 @@ def audit_service(at, receipts):
         at.checks.that("all its items", len(event.items) == event.item_count == count)
     at.refused("app", audit, "AuditService.QueryAuditEvents", query,
                Code.PERMISSION_DENIED, "PERMISSION_DENIED")
+    count = audit.SummarizeAccessRequest(
+        query=query.query, group_by=[audit.ACCESS_GROUPING_PRINCIPAL])
+    summary = at.good("auditor", audit, "AuditService.SummarizeAccess", count)
+    at.checks.that("every field is counted", summary.total.field_count == 1 + ITEMS, summary)
+    at.refused("app", audit, "AuditService.SummarizeAccess", count,
+               Code.PERMISSION_DENIED, "PERMISSION_DENIED")
     ask = audit.GetCheckpointRequest()
     checkpoint = at.good("auditor", audit, "AuditService.GetCheckpoint", ask).checkpoint
     at.checks.that("it covers them", checkpoint.tree_size >= max(r.tree_size for r in receipts))

@@ -118,6 +118,12 @@ pub enum QueryError {
     /// The page token is none of ours, or belongs to another query.
     #[error("the page token does not belong to this query; start again without one")]
     PageToken,
+    /// A summary would hold more groups or partitions than it may.
+    #[error("the summary has too many groups or partitions")]
+    TooLarge,
+    /// Whoever asked does not wait any more.
+    #[error("nobody waits for this summary")]
+    Abandoned,
     /// The log cannot be read.
     #[error("the audit log cannot be read: {0}")]
     Unreadable(Arc<str>),

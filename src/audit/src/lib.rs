@@ -32,5 +32,7 @@ pub use journal::{
     Statistics, Written,
 };
 pub use proofs::{Receipt, Recorded, Withheld};
-pub use query::{Event, EventItem, Page, PageLimit, Query, Reader};
+pub use query::{
+    Counts, Event, EventItem, GroupKey, Grouping, Page, PageLimit, Query, Reader, Summary,
+};
 pub use record::{Kind, LastChange, Outcome};

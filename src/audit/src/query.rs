@@ -3,9 +3,11 @@
 mod event;
 mod revision;
 mod search;
+mod summary;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -19,6 +21,8 @@ use crate::record::Outcome;
 use crate::segment::{self, Segment};
 pub use event::{Event, EventItem};
 use search::Search;
+use summary::Tallies;
+pub use summary::{Counts, GroupKey, Grouping, Summary};
 
 /// What to look for. Lists are OR, fields are AND; what is empty or `None` does not filter. Key,
 /// table, column, partition and row must be those of one and the same item.
@@ -34,6 +38,8 @@ pub struct Query {
     pub actions: Vec<Action>,
     /// Bare key names.
     pub keys: Vec<String>,
+    /// Bare key names with the version that was reached.
+    pub key_versions: Vec<(String, u32)>,
     /// The table.
     pub table: Option<String>,
     /// The column.
@@ -48,8 +54,14 @@ pub struct Query {
     pub purposes: Vec<String>,
     /// Tickets as stated.
     pub tickets: Vec<String>,
+    /// Only what is about keys, policy, the process and the log itself, not about values.
+    pub administration_only: bool,
+    /// Leave out what the process notes for itself while it serves encrypts and decrypts.
+    pub omit_housekeeping: bool,
     /// The oldest first instead of the newest.
     pub oldest_first: bool,
+    /// Judge each item by itself, and leave out those that do not match.
+    pub matching_items_only: bool,
     /// Leave out the items of calls that have more than one. They are not even read then, unless a
     /// filter needs them.
     pub omit_batch_items: bool,
@@ -99,6 +111,9 @@ struct Token {
     position: u64,
     #[prost(bytes = "vec", tag = "3")]
     query: Vec<u8>,
+    /// Of a summary: the last group of the page before.
+    #[prost(message, optional, tag = "4")]
+    after: Option<GroupKey>,
 }
 
 impl Reader {
@@ -145,7 +160,7 @@ impl Reader {
         let token = match page_token {
             "" => {
                 let position = if query.oldest_first { 0 } else { tree_size };
-                Token { tree_size, position, query: digest.to_vec() }
+                Token { tree_size, position, query: digest.to_vec(), after: None }
             }
             text => parse_token(text, &digest, tree_size)?,
         };
@@ -158,6 +173,63 @@ impl Reader {
             URL_SAFE_NO_PAD.encode(token.encode_to_vec())
         });
         Ok(Page { events: search.events, next, tree_size: token.tree_size })
+    }
+
+    /// Counts what matches of the first `tree_size` records of the log; `limit` is in groups. It
+    /// goes through all of them and gives up when `abandoned` becomes true.
+    ///
+    /// # Errors
+    /// As [`Reader::page`]; `TooLarge` beyond 1,000,000 groups or partitions; `Abandoned`.
+    pub fn summarize(
+        &self,
+        query: &Query,
+        groupings: &[Grouping],
+        limit: usize,
+        tree_size: u64,
+        page_token: &str,
+        abandoned: &AtomicBool,
+    ) -> Result<Summary, QueryError> {
+        let query = Query {
+            oldest_first: true,
+            matching_items_only: true,
+            omit_batch_items: false,
+            ..query.clone()
+        };
+        let digest = sha256(&[format!("{query:?} {groupings:?}").as_bytes()]);
+        let token = match page_token {
+            "" => Token { tree_size, position: 0, query: digest.to_vec(), after: None },
+            text => parse_token(text, &digest, tree_size)?,
+        };
+        let unreadable = |e: JournalError| QueryError::Unreadable(e.to_string().into());
+        let mut tallies = Tallies::new(groupings, limit, token.after.clone());
+        let mut trouble = None;
+        let mut each = |found: Option<Event>| {
+            if abandoned.load(Ordering::Relaxed) {
+                trouble = Some(QueryError::Abandoned);
+            } else if let Some(event) = found {
+                trouble = tallies.add(&event).err();
+            }
+            trouble.is_none()
+        };
+        let mut search = Search::through(&query, token.tree_size, &mut each);
+        self.run(&mut search).map_err(unreadable)?;
+        if let Some(trouble) = trouble {
+            return Err(trouble);
+        }
+        let (summary, last) = tallies.finish();
+        let next = last.map(|last| {
+            let token = Token { after: Some(last), ..token.clone() };
+            URL_SAFE_NO_PAD.encode(token.encode_to_vec())
+        });
+        let log_start = self.begins(token.tree_size)?;
+        Ok(Summary { next, tree_size: token.tree_size, log_start, ..summary })
+    }
+
+    /// When the first record was made.
+    fn begins(&self, tree_size: u64) -> Result<Option<Timestamp>, QueryError> {
+        let first = Query { oldest_first: true, omit_batch_items: true, ..Query::default() };
+        let page = self.query(&first, 1, tree_size, "")?;
+        Ok(page.events.first().map(|event| event.time))
     }
 
     fn run(&self, search: &mut Search<'_>) -> Result<(), JournalError> {

@@ -9,8 +9,9 @@
 mod kit;
 
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 
-use fieldseal_audit::{Event, Journal, PageLimit, Query, QueryError};
+use fieldseal_audit::{Event, Grouping, Journal, PageLimit, Query, QueryError};
 use kit::{Log, commit, decrypt, policy};
 
 const SMALL: u64 = 64 * 1024;
@@ -143,4 +144,32 @@ async fn items_of_batches_are_left_out_where_nobody_wants_them() {
     assert!(found(4).is_empty());
     let token = journal.reader().query(&query, 1, 2, "").unwrap().next.unwrap();
     assert!(journal.reader().query(&Query::default(), 1, 2, &token).is_ok());
+}
+
+#[tokio::test]
+async fn a_summary_goes_through_every_segment_or_says_that_it_cannot() {
+    let (log, policy) = (Log::new(SMALL), policy());
+    let journal = log.open();
+    let mut rows = 0;
+    while log.segments().len() < 3 {
+        commit(&journal, &policy, 1).await.unwrap();
+        rows += 1;
+    }
+    let (reader, size) = (journal.reader(), journal.checkpoint().tree_size);
+    let by = [Grouping::Principal, Grouping::Column];
+    let summarize = |token: &str, abandoned: bool| {
+        let abandoned = AtomicBool::new(abandoned);
+        reader.summarize(&Query::default(), &by, 10, size, token, &abandoned)
+    };
+    let summary = summarize("", false).unwrap();
+    assert_eq!((summary.groups.len(), summary.next.as_deref()), (1, None));
+    let counts = summary.groups[0].1;
+    assert_eq!((counts.events, counts.fields, summary.total), (rows, rows, counts));
+    assert!(summary.log_start.is_some());
+
+    assert_eq!(summarize("", true), Err(QueryError::Abandoned));
+    assert_eq!(summarize("x", false), Err(QueryError::PageToken));
+    let gone = log.segments().remove(1);
+    std::fs::remove_file(gone).unwrap();
+    assert!(matches!(summarize("", false), Err(QueryError::Unreadable(_))));
 }

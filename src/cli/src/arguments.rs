@@ -1,5 +1,6 @@
 //! The command line, as clap reads it. No argument ever carries a value to encrypt.
 
+mod audit;
 mod backup;
 pub(crate) mod config;
 pub(crate) mod dev;
@@ -11,6 +12,7 @@ mod key;
 pub(crate) mod manual;
 mod partition;
 mod policy;
+mod questions;
 mod rewrap;
 mod root;
 
@@ -21,6 +23,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use fieldseal_model::Principal;
 
+pub(crate) use audit::{AuditCommand, AuditListArguments, AuditVerifyArguments, Outcome};
 pub(crate) use backup::{
     BackupCommand, BackupCreateArguments, BackupDrillArguments, BackupPlace, BackupPruneArguments,
     BackupRestoreArguments, BackupVerifyArguments, UnlockArguments,
@@ -37,6 +40,10 @@ pub(crate) use partition::{
 };
 pub(crate) use policy::{
     ExplainArguments, MemberArguments, PolicyCommand, PolicyInitArguments, PolicySource,
+};
+pub(crate) use questions::{
+    AskArguments, BreachQuestion, ChangesQuestion, DenialsQuestion, FieldQuestion,
+    PrincipalQuestion, SubjectQuestion, VolumeQuestion,
 };
 pub(crate) use rewrap::KeyRewrapArguments;
 pub(crate) use root::{
@@ -69,6 +76,8 @@ pub(crate) enum OutputForm {
     Table,
     /// One JSON document
     Json,
+    /// Comma-separated values with a header line: the questions of `audit`
+    Csv,
 }
 
 #[derive(Debug, Subcommand)]
@@ -101,7 +110,7 @@ pub(crate) enum Command {
     /// Encrypt or decrypt columns of a CSV file of any size
     #[command(subcommand)]
     Csv(CsvCommand),
-    /// List who read what, and verify the log
+    /// Ask who read what, and verify the log
     #[command(subcommand)]
     Audit(AuditCommand),
     /// Make, check, restore and try out backups
@@ -341,81 +350,6 @@ pub(crate) struct CsvArguments {
     /// Replace the file to write if it exists
     #[arg(long)]
     pub force: bool,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum AuditCommand {
-    /// List events, the newest first
-    List(Box<AuditListArguments>),
-    /// Verify a log with nothing but its files and its public key
-    Verify(AuditVerifyArguments),
-}
-
-#[derive(Debug, Clone, Default, Args)]
-pub(crate) struct AuditListArguments {
-    /// From this moment on (RFC 3339)
-    #[arg(long, value_name = "TIME")]
-    pub since: Option<String>,
-    /// Until before this moment (RFC 3339)
-    #[arg(long, value_name = "TIME")]
-    pub until: Option<String>,
-    /// Who called (repeatable)
-    #[arg(long)]
-    pub principal: Vec<String>,
-    /// What was called, for example Decrypt (repeatable)
-    #[arg(long)]
-    pub action: Vec<String>,
-    /// Which key (repeatable)
-    #[arg(long, value_parser = key_name)]
-    pub key: Vec<String>,
-    /// Which table
-    #[arg(long)]
-    pub table: Option<String>,
-    /// Which column
-    #[arg(long)]
-    pub column: Option<String>,
-    /// Which partition, in clear; empty is the default partition
-    #[arg(long)]
-    pub partition: Option<String>,
-    /// Which row, in clear; needs --table
-    #[arg(long, requires = "table")]
-    pub row: Option<String>,
-    /// How it ended (repeatable)
-    #[arg(long, value_enum)]
-    pub outcome: Vec<Outcome>,
-    /// The stated purpose (repeatable)
-    #[arg(long)]
-    pub purpose: Vec<String>,
-    /// The stated ticket (repeatable)
-    #[arg(long)]
-    pub ticket: Vec<String>,
-    /// Most events to list
-    #[arg(long, value_name = "N", default_value_t = 100)]
-    pub limit: u32,
-    /// List the oldest first
-    #[arg(long)]
-    pub oldest_first: bool,
-    /// Show each item of a batch on a line of its own
-    #[arg(long)]
-    pub items: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Outcome {
-    Ok,
-    Denied,
-    Failed,
-    Partial,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct AuditVerifyArguments {
-    /// The log's directory
-    #[arg(long, value_name = "DIR")]
-    pub log: PathBuf,
-    /// The log's public key, kept apart from the log
-    #[arg(long, value_name = "PATH")]
-    pub public_key: PathBuf,
 }
 
 fn principal(text: &str) -> Result<Principal, String> {

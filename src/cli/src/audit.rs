@@ -72,6 +72,7 @@ pub(crate) async fn query(
             page_token,
             order_by: order.to_owned(),
             include_items: arguments.items,
+            matching_items_only: false,
             reason: None,
         };
         let page = client.query_audit_events(request).await.map_err(|s| failure(&s))?.into_inner();
@@ -108,6 +109,7 @@ fn wire_query(arguments: &AuditListArguments) -> Result<v1::AuditEventQuery, Fai
         outcomes: arguments.outcome.iter().map(|o| outcome(o).into()).collect(),
         purposes: arguments.purpose.clone(),
         tickets: arguments.ticket.clone(),
+        ..Default::default()
     })
 }
 
@@ -225,7 +227,8 @@ fn ended(event: &v1::AuditEvent, item: Option<&v1::AuditEventItem>) -> String {
     }
 }
 
-fn outcome(outcome: v1::AuditOutcome) -> String {
+/// `OK`, `DENIED`, `FAILED` or `PARTIAL`.
+pub(crate) fn outcome(outcome: v1::AuditOutcome) -> String {
     let name = outcome.as_str_name();
     name.strip_prefix("AUDIT_OUTCOME_").unwrap_or(name).to_owned()
 }

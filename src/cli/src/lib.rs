@@ -26,6 +26,7 @@ mod manual;
 mod output;
 mod pages;
 mod policy;
+mod questions;
 mod quickstart;
 mod recover;
 mod root;
@@ -105,6 +106,13 @@ fn usage(error: &clap::Error) -> ExitCode {
 }
 
 async fn run(command: Command, output: &Output) -> Result<(), Failure> {
+    let in_rows = matches!(&command, Command::Audit(question)
+        if !matches!(question, AuditCommand::List(_) | AuditCommand::Verify(_)));
+    if output.is_csv() && !in_rows {
+        let what = "this command has no CSV form";
+        return Err(Failure::usage("OUTPUT_FORM_UNSUPPORTED", what)
+            .advise("the questions of `audit` have one, `audit subject` for example"));
+    }
     match command {
         Command::Quickstart(arguments) => quickstart::run(arguments, output).await,
         Command::Dev(arguments) => dev::run(arguments, output).await,
@@ -118,8 +126,7 @@ async fn run(command: Command, output: &Output) -> Result<(), Failure> {
         Command::Encrypt(arguments) => values::encrypt(arguments, output).await,
         Command::Decrypt(arguments) => values::decrypt(arguments, output).await,
         Command::Csv(command) => csv::run(command, output).await,
-        Command::Audit(AuditCommand::List(arguments)) => audit::list(*arguments, output).await,
-        Command::Audit(AuditCommand::Verify(arguments)) => verify::run(&arguments, output),
+        Command::Audit(command) => questions::run(command, output).await,
         Command::Backup(command) => backup::run(command, output).await,
         Command::Policy(command) => policy::run(command, output).await,
         Command::Status => status::run(output).await,

@@ -1,4 +1,4 @@
-//! Results on standard output: an aligned table or one JSON document.
+//! Results on standard output: an aligned table, one JSON document, or CSV.
 
 use std::io::{self, IsTerminal as _, Write};
 
@@ -19,6 +19,10 @@ impl Output {
 
     pub(crate) fn is_json(&self) -> bool {
         self.form == OutputForm::Json
+    }
+
+    pub(crate) fn is_csv(&self) -> bool {
+        self.form == OutputForm::Csv
     }
 
     /// Shows one of the two, whichever was asked for.

@@ -5,10 +5,11 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use fieldseal_audit::{
-    Checkpoint, Health, Item, ItemOutcome, Outcome, Page, PageLimit, Query, Statistics, Verdict,
+    Checkpoint, Health, Item, ItemOutcome, Outcome, Page, PageLimit, Query, QueryError, Reader,
+    Statistics, Verdict,
 };
 use fieldseal_model::{
-    AccessReason, Action, Column, KeyName, Partition, Principal, Row, Table, Timestamp,
+    AccessReason, Action, Column, KeyName, KeyVersion, Partition, Principal, Row, Table, Timestamp,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
@@ -33,6 +34,8 @@ pub struct AuditQuery {
     pub actions: Vec<Action>,
     /// On which key.
     pub keys: Vec<KeyName>,
+    /// Under which key versions.
+    pub key_versions: Vec<KeyVersion>,
     /// In which table.
     pub table: Option<Table>,
     /// In which column.
@@ -47,8 +50,14 @@ pub struct AuditQuery {
     pub purposes: Vec<String>,
     /// Tickets as stated.
     pub tickets: Vec<String>,
+    /// Only what is about keys, policy, the process and the log itself, not about values.
+    pub administration_only: bool,
+    /// Leave out what the sidecar notes for itself while it serves encrypts and decrypts.
+    pub omit_housekeeping: bool,
     /// The oldest first instead of the newest.
     pub oldest_first: bool,
+    /// Judge each item by itself, and leave out those that do not match.
+    pub matching_items_only: bool,
     /// Leave out the items of calls that have more than one.
     pub omit_batch_items: bool,
 }
@@ -174,8 +183,27 @@ impl Engine {
         page_token: String,
         reason: &AccessReason,
     ) -> Result<AuditPage, Refusal> {
-        self.journal_ready()?;
+        let first = page_token.is_empty();
         let action = Action::QueryAuditEvents;
+        let read = move |reader: &Reader, query: &Query, size| {
+            reader.page(query, limit, size, &page_token)
+        };
+        let (page, checkpoint) = self.read_log(caller, action, query, reason, read).await?;
+        let log = self.inner.journal.log().to_owned();
+        Ok(AuditPage { page, checkpoint: first.then_some(checkpoint), log })
+    }
+
+    /// Reads the log for a caller. That it was read is on record, with how it ended, before the
+    /// answer leaves.
+    pub(crate) async fn read_log<T: Send + 'static>(
+        &self,
+        caller: &Caller,
+        action: Action,
+        query: AuditQuery,
+        reason: &AccessReason,
+        read: impl FnOnce(&Reader, &Query, u64) -> Result<T, QueryError> + Send + 'static,
+    ) -> Result<(T, Checkpoint), Refusal> {
+        self.journal_ready()?;
         let permit = match self.decide_key(caller, action, None, reason) {
             Ok(permit) => permit,
             Err(denial) => return Err(self.denied(caller, action, None, reason, &denial).await),
@@ -185,15 +213,15 @@ impl Engine {
         let now = self.inner.clock.now();
         let mut event = fieldseal_audit::CallEvent::new(&caller.principal, action, reason, now);
         let table = query.table.as_ref();
-        let verdict = event.verdict(Verdict::Permit(&permit), query.keys.first(), table, None);
+        let key = query.keys.first().or(query.key_versions.first().map(|version| &version.key));
+        let verdict = event.verdict(Verdict::Permit(&permit), key, table, query.column.as_ref());
         let tokens = self.inner.keys.tokens();
         let partition = query.partition.as_ref();
         let partition = partition.map(|p| (!p.as_str().is_empty()).then(|| tokens.partition(p)));
         let row = query.row.as_ref().zip(table).map(|(row, table)| tokens.row(table, row));
-        let first = page_token.is_empty();
         let size = checkpoint.tree_size;
         let found = match self.check_log(&query.log) {
-            Ok(()) => self.find(words(query, partition, row), limit, size, page_token).await,
+            Ok(()) => self.find(words(query, partition, row), size, read).await,
             Err(cause) => Err(cause),
         };
         let outcome = match &found {
@@ -202,24 +230,21 @@ impl Engine {
         };
         event.item(verdict, Item { partition: partition.flatten(), row, key_version: 0, outcome });
         let receipt = journal.record(event).await?;
-        let page = found.map_err(|cause| Refusal::recorded(cause, &receipt))?;
-        let log = journal.log().to_owned();
-        Ok(AuditPage { page, checkpoint: first.then_some(checkpoint), log })
+        Ok((found.map_err(|cause| Refusal::recorded(cause, &receipt))?, checkpoint))
     }
 
-    async fn find(
+    async fn find<T: Send + 'static>(
         &self,
         query: Query,
-        limit: PageLimit,
         size: u64,
-        token: String,
-    ) -> Result<Page, RefusalCause> {
+        read: impl FnOnce(&Reader, &Query, u64) -> Result<T, QueryError> + Send + 'static,
+    ) -> Result<T, RefusalCause> {
         let place = self.inner.queries.enter()?;
         let reader = self.inner.journal.reader();
         let found = tokio::task::spawn_blocking(move || {
             // The thread reads on when its caller goes away, so it holds the place.
             let _place = place;
-            reader.page(&query, limit, size, &token)
+            read(&reader, &query, size)
         });
         Ok(found.await.map_err(|_| RefusalCause::Internal("a query was cut off"))??)
     }
@@ -352,6 +377,11 @@ fn words(query: AuditQuery, partition: Option<Option<[u8; 16]>>, row: Option<[u8
         principals: query.principals.iter().map(|p| p.as_str().to_owned()).collect(),
         actions: query.actions,
         keys: query.keys.iter().map(|k| k.as_str().to_owned()).collect(),
+        key_versions: query
+            .key_versions
+            .iter()
+            .map(|v| (v.key.as_str().to_owned(), v.number.get()))
+            .collect(),
         table: query.table.map(|t| t.as_str().to_owned()),
         column: query.column.map(|c| c.as_str().to_owned()),
         partition,
@@ -359,7 +389,10 @@ fn words(query: AuditQuery, partition: Option<Option<[u8; 16]>>, row: Option<[u8
         outcomes: query.outcomes,
         purposes: query.purposes,
         tickets: query.tickets,
+        administration_only: query.administration_only,
+        omit_housekeeping: query.omit_housekeeping,
         oldest_first: query.oldest_first,
+        matching_items_only: query.matching_items_only,
         omit_batch_items: query.omit_batch_items,
     }
 }

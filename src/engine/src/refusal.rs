@@ -58,6 +58,11 @@ pub enum RefusalCause {
     /// As many queries of the audit log run as there may be.
     #[error("too many queries of the audit log run at the same time; try again in a moment")]
     QueryBusy,
+    /// A summary would hold too much.
+    #[error(
+        "the summary has too many groups or partitions; ask about a shorter time, or group by less"
+    )]
+    SummaryTooLarge,
     /// The policy's files are no policy, so the one before stays: what is wrong, with file and line.
     #[error("the files are no policy, so the one before stays:\n{0}")]
     PolicyInvalid(Arc<str>),
@@ -83,6 +88,7 @@ impl RefusalCause {
             Self::LogNotFound(_) => "LOG_NOT_FOUND",
             Self::AuditUnreadable => "AUDIT_UNREADABLE",
             Self::QueryBusy => "QUERY_BUSY",
+            Self::SummaryTooLarge => "SUMMARY_TOO_LARGE",
             Self::PolicyInvalid(_) => "POLICY_INVALID",
             Self::Backup(error) => error.reason(),
             Self::Internal(_) => "INTERNAL",
@@ -183,11 +189,17 @@ impl From<JournalError> for RefusalCause {
 
 impl From<QueryError> for RefusalCause {
     fn from(error: QueryError) -> Self {
-        if error == QueryError::PageToken {
-            return Malformed::new(MalformedReason::PageInvalid, error.to_string()).into();
+        match error {
+            QueryError::PageToken => {
+                Malformed::new(MalformedReason::PageInvalid, error.to_string()).into()
+            }
+            QueryError::TooLarge => Self::SummaryTooLarge,
+            QueryError::Abandoned => Self::Internal("nobody waits for this summary"),
+            _ => {
+                tracing::error!(%error, "a query of the audit log failed");
+                Self::AuditUnreadable
+            }
         }
-        tracing::error!(%error, "a query of the audit log failed");
-        Self::AuditUnreadable
     }
 }
 

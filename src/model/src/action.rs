@@ -95,6 +95,8 @@ actions! {
     QueryAuditEvents = "QueryAuditEvents", 32, Read;
     /// `AuditService.GetCheckpoint`
     GetCheckpoint = "GetCheckpoint", 33, Read;
+    /// `AuditService.SummarizeAccess`
+    SummarizeAccess = "SummarizeAccess", 35, Read;
     /// `KeyService.GetPartition`
     GetPartition = "GetPartition", 34, Read;
     /// `SystemService.GetStatus`

@@ -45,6 +45,7 @@ impl Subject {
             | Action::GetPartition => Self::Partition,
             Action::ListKeys
             | Action::QueryAuditEvents
+            | Action::SummarizeAccess
             | Action::GetCheckpoint
             | Action::GetStatus
             | Action::ReloadPolicy

@@ -26,6 +26,7 @@ pub const ACTIONS: &[(&str, &str, Action)] = &[
     ("KeyService", "CancelRewrapJob", Action::CancelRewrapJob),
     ("KeyService", "GetRotationStatus", Action::GetRotationStatus),
     ("AuditService", "QueryAuditEvents", Action::QueryAuditEvents),
+    ("AuditService", "SummarizeAccess", Action::SummarizeAccess),
     ("AuditService", "GetCheckpoint", Action::GetCheckpoint),
     ("SystemService", "GetStatus", Action::GetStatus),
     ("SystemService", "ReloadPolicy", Action::ReloadPolicy),

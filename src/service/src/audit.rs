@@ -1,13 +1,15 @@
 //! `AuditService`.
 
+mod summary;
+
 use bytes::Bytes;
 use fieldseal_api::v1;
 use fieldseal_api::v1::audit_service_server::AuditService;
 use fieldseal_audit::{Checkpoint, Event, EventItem, Outcome, PageLimit};
 use fieldseal_engine::{AuditPage, AuditQuery, Engine};
 use fieldseal_model::{
-    Action, Column, KeyName, Malformed, MalformedReason, Partition, Principal, Row, Table,
-    Timestamp, hex,
+    Action, Column, KeyName, KeyVersion, Malformed, MalformedReason, Partition, Principal, Row,
+    Table, Timestamp, hex,
 };
 use prost::Message as _;
 use tonic::{Request, Response, Status};
@@ -51,6 +53,7 @@ impl AuditService for AuditHandler {
             });
         let (mut query, events, reason) = parsed.map_err(|what| status(&what.into()))?;
         query.omit_batch_items = !wire.include_items;
+        query.matching_items_only = wire.matching_items_only;
         let limit = PageLimit { events, bytes: self.limits.message_bytes / 2 };
         let found = self.engine.query_audit(&caller, query, limit, wire.page_token, &reason).await;
         let AuditPage { page, checkpoint, log } = found.map_err(|r| status(&r))?;
@@ -64,6 +67,22 @@ impl AuditService for AuditHandler {
         // A page has at least one event, and one batch may be longer than a message.
         if reply.encoded_len() > self.limits.message_bytes {
             let what = "the next event does not fit a message; ask without include_items";
+            return Err(status(&Malformed::new(MalformedReason::ReplyTooLarge, what).into()));
+        }
+        Ok(Response::new(reply))
+    }
+
+    async fn summarize_access(
+        &self,
+        request: Request<v1::SummarizeAccessRequest>,
+    ) -> Result<Response<v1::SummarizeAccessResponse>, Status> {
+        let caller = caller(&request)?;
+        let (question, reason) =
+            summary::question(request.into_inner()).map_err(|what| status(&what.into()))?;
+        let found = self.engine.summarize_access(&caller, question, &reason).await;
+        let reply = summary::reply(found.map_err(|r| status(&r))?);
+        if reply.encoded_len() > self.limits.message_bytes {
+            let what = "so many groups do not fit a message; ask for a smaller page";
             return Err(status(&Malformed::new(MalformedReason::ReplyTooLarge, what).into()));
         }
         Ok(Response::new(reply))
@@ -86,6 +105,7 @@ fn query(wire: v1::AuditEventQuery, log: String, order_by: &str) -> Result<Audit
         wire.principals.len(),
         wire.actions.len(),
         wire.keys.len(),
+        wire.key_versions.len(),
         wire.outcomes.len(),
         wire.purposes.len(),
         wire.tickets.len(),
@@ -109,10 +129,15 @@ fn query(wire: v1::AuditEventQuery, log: String, order_by: &str) -> Result<Audit
             .ok_or_else(|| invalid("outcomes are AUDIT_OUTCOME_OK, _DENIED, _FAILED and _PARTIAL"))
     });
     let time = |at: Option<prost_types::Timestamp>| at.map(|at| moment(&at)).transpose();
+    let (start, end) = (time(wire.start_time)?, time(wire.end_time)?);
+    if start.zip(end).is_some_and(|(start, end)| end < start) {
+        return Err(invalid("the range of time ends before it begins"));
+    }
+    let versions = wire.key_versions.iter().map(|version| KeyVersion::parse_resource(version));
     Ok(AuditQuery {
         log,
-        start: time(wire.start_time)?,
-        end: time(wire.end_time)?,
+        start,
+        end,
         principals: wire
             .principals
             .iter()
@@ -120,6 +145,7 @@ fn query(wire: v1::AuditEventQuery, log: String, order_by: &str) -> Result<Audit
             .collect::<Result<_, _>>()?,
         actions: actions.collect::<Result<_, _>>()?,
         keys: wire.keys.iter().map(|k| KeyName::parse_resource(k)).collect::<Result<_, _>>()?,
+        key_versions: versions.collect::<Result<_, _>>()?,
         table: named(&wire.table, Table::parse)?,
         column: named(&wire.column, Column::parse)?,
         partition: wire.partition.as_deref().map(Partition::parse).transpose()?,
@@ -127,7 +153,10 @@ fn query(wire: v1::AuditEventQuery, log: String, order_by: &str) -> Result<Audit
         outcomes: outcomes.collect::<Result<_, _>>()?,
         purposes: wire.purposes,
         tickets: wire.tickets,
+        administration_only: wire.administration_only,
+        omit_housekeeping: wire.omit_housekeeping,
         oldest_first,
+        matching_items_only: false,
         omit_batch_items: false,
     })
 }

@@ -205,6 +205,10 @@ impl Sender<'_> {
                 let request = self.with(v1::QueryAuditEventsRequest::default());
                 of_call(audit.query_audit_events(request).await, call)
             }
+            ("AuditService", "SummarizeAccess") => {
+                let request = self.with(v1::SummarizeAccessRequest::default());
+                of_call(audit.summarize_access(request).await, call)
+            }
             ("AuditService", "GetCheckpoint") => {
                 let request = self.with(v1::GetCheckpointRequest::default());
                 of_call(audit.get_checkpoint(request).await, call)

@@ -3427,6 +3427,10 @@ pub struct QueryAuditEventsRequest {
     /// Why.
     #[prost(message, optional, tag = "7")]
     pub reason: ::core::option::Option<AccessReason>,
+    /// Of each event only the items that match the query, each judged by itself; an event of which none
+    /// does is left out. A batch's items still need include_items. `item_count` is that of the call.
+    #[prost(bool, tag = "8")]
+    pub matching_items_only: bool,
 }
 /// A filter. Lists are OR, fields are AND; what is empty or absent does not filter.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -3435,7 +3439,7 @@ pub struct AuditEventQuery {
     /// Inclusive.
     #[prost(message, optional, tag = "1")]
     pub start_time: ::core::option::Option<::prost_types::Timestamp>,
-    /// Exclusive.
+    /// Exclusive; not before start_time.
     #[prost(message, optional, tag = "2")]
     pub end_time: ::core::option::Option<::prost_types::Timestamp>,
     /// Typed names, for example `spiffe://example.org/app` or `dns:app.example.org`.
@@ -3468,6 +3472,17 @@ pub struct AuditEventQuery {
     /// Tickets as stated.
     #[prost(string, repeated, tag = "12")]
     pub tickets: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// `keys/{key}/versions/{n}`: the versions that were reached.
+    #[prost(string, repeated, tag = "13")]
+    pub key_versions: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Only what is about keys, partitions, policy, backups, the process and the log itself, refused or
+    /// not: no encrypts and decrypts, and no housekeeping.
+    #[prost(bool, tag = "14")]
+    pub administration_only: bool,
+    /// Leave out what the sidecar notes for itself while it serves encrypts and decrypts: DATA_KEY_CREATED,
+    /// SEALS_RESERVED, CLOCK_TICKED, VERSION_USED.
+    #[prost(bool, tag = "15")]
+    pub omit_housekeeping: bool,
 }
 /// Response of AuditService.QueryAuditEvents.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -3484,6 +3499,103 @@ pub struct QueryAuditEventsResponse {
     /// The snapshot that all pages share, one a log.
     #[prost(message, repeated, tag = "4")]
     pub checkpoints: ::prost::alloc::vec::Vec<AuditCheckpoint>,
+}
+/// Request of AuditService.SummarizeAccess.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SummarizeAccessRequest {
+    /// `logs/{log}`, or `logs/-` or empty for all.
+    #[prost(string, tag = "1")]
+    pub parent: ::prost::alloc::string::String,
+    /// What to count. Absent: everything. Each item of a batch is judged by itself.
+    #[prost(message, optional, tag = "2")]
+    pub query: ::core::option::Option<AuditEventQuery>,
+    /// What the accesses of a group have in common. Empty: only the total.
+    #[prost(enumeration = "AccessGrouping", repeated, tag = "3")]
+    pub group_by: ::prost::alloc::vec::Vec<i32>,
+    /// Groups; default 100, at most 1,000; a larger one counts as 1,000, a negative one is refused.
+    #[prost(int32, tag = "4")]
+    pub page_size: i32,
+    /// From `next_page_token`, with the same query, grouping and parent. Empty: the first page.
+    #[prost(string, tag = "5")]
+    pub page_token: ::prost::alloc::string::String,
+    /// Why.
+    #[prost(message, optional, tag = "6")]
+    pub reason: ::core::option::Option<AccessReason>,
+}
+/// Response of AuditService.SummarizeAccess.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SummarizeAccessResponse {
+    /// Groups, ordered by what they have in common: hour, principal, action, key, version, table, column,
+    /// outcome, rule, partition, row.
+    #[prost(message, repeated, tag = "1")]
+    pub access_groups: ::prost::alloc::vec::Vec<AccessGroup>,
+    /// Empty on the last page.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+    /// How many groups there are in all.
+    #[prost(int64, tag = "3")]
+    pub total_size: i64,
+    /// Everything that matches, on every page.
+    #[prost(message, optional, tag = "4")]
+    pub total: ::core::option::Option<AccessGroup>,
+    /// When the log begins: what happened before is not in it.
+    #[prost(message, optional, tag = "5")]
+    pub log_start_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// The snapshot that all pages share, one a log; on the first page only.
+    #[prost(message, repeated, tag = "6")]
+    pub checkpoints: ::prost::alloc::vec::Vec<AuditCheckpoint>,
+}
+/// Accesses that have something in common. What they are not grouped by is empty.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AccessGroup {
+    /// When the hour begins.
+    #[prost(message, optional, tag = "1")]
+    pub hour: ::core::option::Option<::prost_types::Timestamp>,
+    /// Who called, typed.
+    #[prost(string, tag = "2")]
+    pub principal: ::prost::alloc::string::String,
+    /// The RPC's name.
+    #[prost(string, tag = "3")]
+    pub action: ::prost::alloc::string::String,
+    /// `keys/{key}` as stated.
+    #[prost(string, tag = "4")]
+    pub key: ::prost::alloc::string::String,
+    /// `keys/{key}/versions/{n}`, if one was reached.
+    #[prost(string, tag = "5")]
+    pub key_version: ::prost::alloc::string::String,
+    /// The table as stated.
+    #[prost(string, tag = "6")]
+    pub table: ::prost::alloc::string::String,
+    /// The column as stated.
+    #[prost(string, tag = "7")]
+    pub column: ::prost::alloc::string::String,
+    /// How they ended.
+    #[prost(enumeration = "AuditOutcome", tag = "8")]
+    pub outcome: i32,
+    /// The @id of the policy rule that decided; empty if none matched.
+    #[prost(string, tag = "9")]
+    pub policy_rule: ::prost::alloc::string::String,
+    /// Token of the partition, 32 digits of hexadecimal; empty for the default partition.
+    #[prost(string, tag = "10")]
+    pub partition_token: ::prost::alloc::string::String,
+    /// Token of the row, 32 digits of hexadecimal; empty if no row was stated.
+    #[prost(string, tag = "11")]
+    pub row_token: ::prost::alloc::string::String,
+    /// How many fields: a batch counts each of its items. An event without items counts as none.
+    #[prost(int64, tag = "12")]
+    pub field_count: i64,
+    /// How many calls or other events.
+    #[prost(int64, tag = "13")]
+    pub event_count: i64,
+    /// How many named partitions.
+    #[prost(int64, tag = "14")]
+    pub partition_count: i64,
+    /// When the first call began.
+    #[prost(message, optional, tag = "15")]
+    pub first_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// When the last call began.
+    #[prost(message, optional, tag = "16")]
+    pub last_time: ::core::option::Option<::prost_types::Timestamp>,
 }
 /// One record of the log.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -3644,6 +3756,75 @@ impl AuditOutcome {
         }
     }
 }
+/// What accesses can be grouped by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum AccessGrouping {
+    /// Never sent.
+    Unspecified = 0,
+    /// The hour in which the call began, UTC.
+    Hour = 1,
+    /// Who called.
+    Principal = 2,
+    /// What was called.
+    Action = 3,
+    /// The key.
+    Key = 4,
+    /// The key version that was reached.
+    KeyVersion = 5,
+    /// The table.
+    Table = 6,
+    /// The column.
+    Column = 7,
+    /// How it ended.
+    Outcome = 8,
+    /// The policy rule that decided.
+    Rule = 9,
+    /// The partition, by its token.
+    Partition = 10,
+    /// The row, by its token.
+    Row = 11,
+}
+impl AccessGrouping {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "ACCESS_GROUPING_UNSPECIFIED",
+            Self::Hour => "ACCESS_GROUPING_HOUR",
+            Self::Principal => "ACCESS_GROUPING_PRINCIPAL",
+            Self::Action => "ACCESS_GROUPING_ACTION",
+            Self::Key => "ACCESS_GROUPING_KEY",
+            Self::KeyVersion => "ACCESS_GROUPING_KEY_VERSION",
+            Self::Table => "ACCESS_GROUPING_TABLE",
+            Self::Column => "ACCESS_GROUPING_COLUMN",
+            Self::Outcome => "ACCESS_GROUPING_OUTCOME",
+            Self::Rule => "ACCESS_GROUPING_RULE",
+            Self::Partition => "ACCESS_GROUPING_PARTITION",
+            Self::Row => "ACCESS_GROUPING_ROW",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "ACCESS_GROUPING_UNSPECIFIED" => Some(Self::Unspecified),
+            "ACCESS_GROUPING_HOUR" => Some(Self::Hour),
+            "ACCESS_GROUPING_PRINCIPAL" => Some(Self::Principal),
+            "ACCESS_GROUPING_ACTION" => Some(Self::Action),
+            "ACCESS_GROUPING_KEY" => Some(Self::Key),
+            "ACCESS_GROUPING_KEY_VERSION" => Some(Self::KeyVersion),
+            "ACCESS_GROUPING_TABLE" => Some(Self::Table),
+            "ACCESS_GROUPING_COLUMN" => Some(Self::Column),
+            "ACCESS_GROUPING_OUTCOME" => Some(Self::Outcome),
+            "ACCESS_GROUPING_RULE" => Some(Self::Rule),
+            "ACCESS_GROUPING_PARTITION" => Some(Self::Partition),
+            "ACCESS_GROUPING_ROW" => Some(Self::Row),
+            _ => None,
+        }
+    }
+}
 /// Generated client implementations.
 pub mod audit_service_client {
     #![allow(
@@ -3666,7 +3847,8 @@ pub mod audit_service_client {
     /// PERMISSION_DENIED   no policy rule allows it (PERMISSION_DENIED)
     /// NOT_FOUND           another instance's log (LOG_NOT_FOUND)
     /// RESOURCE_EXHAUSTED  too many queries at the same time (QUERY_BUSY), or the log's queue is full
-    /// (AUDIT_BUSY): try again
+    /// (AUDIT_BUSY): try again; or a summary has too many groups or partitions
+    /// (SUMMARY_TOO_LARGE): narrow the query
     /// UNAVAILABLE         the log cannot be read, because a file is damaged or missing
     /// (AUDIT_UNREADABLE), or the query cannot be recorded (AUDIT_UNAVAILABLE)
     /// INTERNAL            something inside is wrong (INTERNAL)
@@ -3778,6 +3960,32 @@ pub mod audit_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// Counts the accesses that match a query, by principal, field, hour and more. The question is itself
+        /// recorded. All pages count the same snapshot of the log.
+        pub async fn summarize_access(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SummarizeAccessRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SummarizeAccessResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/fieldseal.v1.AuditService/SummarizeAccess",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("fieldseal.v1.AuditService", "SummarizeAccess"));
+            self.inner.unary(req, path, codec).await
+        }
         /// The newest signed checkpoint. Kept elsewhere, it later proves that nothing before it was altered.
         pub async fn get_checkpoint(
             &mut self,
@@ -3827,6 +4035,15 @@ pub mod audit_service_server {
             tonic::Response<super::QueryAuditEventsResponse>,
             tonic::Status,
         >;
+        /// Counts the accesses that match a query, by principal, field, hour and more. The question is itself
+        /// recorded. All pages count the same snapshot of the log.
+        async fn summarize_access(
+            &self,
+            request: tonic::Request<super::SummarizeAccessRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SummarizeAccessResponse>,
+            tonic::Status,
+        >;
         /// The newest signed checkpoint. Kept elsewhere, it later proves that nothing before it was altered.
         async fn get_checkpoint(
             &self,
@@ -3847,7 +4064,8 @@ pub mod audit_service_server {
     /// PERMISSION_DENIED   no policy rule allows it (PERMISSION_DENIED)
     /// NOT_FOUND           another instance's log (LOG_NOT_FOUND)
     /// RESOURCE_EXHAUSTED  too many queries at the same time (QUERY_BUSY), or the log's queue is full
-    /// (AUDIT_BUSY): try again
+    /// (AUDIT_BUSY): try again; or a summary has too many groups or partitions
+    /// (SUMMARY_TOO_LARGE): narrow the query
     /// UNAVAILABLE         the log cannot be read, because a file is damaged or missing
     /// (AUDIT_UNREADABLE), or the query cannot be recorded (AUDIT_UNAVAILABLE)
     /// INTERNAL            something inside is wrong (INTERNAL)
@@ -3958,6 +4176,51 @@ pub mod audit_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = QueryAuditEventsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/fieldseal.v1.AuditService/SummarizeAccess" => {
+                    #[allow(non_camel_case_types)]
+                    struct SummarizeAccessSvc<T: AuditService>(pub Arc<T>);
+                    impl<
+                        T: AuditService,
+                    > tonic::server::UnaryService<super::SummarizeAccessRequest>
+                    for SummarizeAccessSvc<T> {
+                        type Response = super::SummarizeAccessResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SummarizeAccessRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AuditService>::summarize_access(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SummarizeAccessSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use fieldseal_model::{Action, Timestamp};
+use fieldseal_model::{Action, ActionKind, Timestamp};
 use prost::Message as _;
 
 use super::Query;
@@ -112,7 +112,8 @@ pub(super) fn find(query: &Query, index: u64, leaf: &[u8], detail: &[u8]) -> Opt
     if !call_fits(query, &record, &head) {
         return Some(None);
     }
-    let ended = query.outcomes.is_empty() || is_one_of(&query.outcomes, record.outcome);
+    let each = query.matching_items_only;
+    let ended = query.outcomes.is_empty() || !each && is_one_of(&query.outcomes, record.outcome);
     let shown = record.item_count <= 1 || !query.omit_batch_items;
     let filters = filters_items(query);
     let items = if shown || filters || !ended {
@@ -123,13 +124,18 @@ pub(super) fn find(query: &Query, index: u64, leaf: &[u8], detail: &[u8]) -> Opt
     let of = |item: &RecordItem| record.verdicts.get(item.verdict as usize);
     let fits = |item: &RecordItem| {
         let outcome = if item.outcome == 0 { record.outcome } else { item.outcome };
-        (ended || is_one_of(&query.outcomes, outcome)) && item_fits(query, item, of(item))
+        let version = item.key_version.max(record.key_version);
+        (ended || is_one_of(&query.outcomes, outcome)) && item_fits(query, item, of(item), version)
     };
     if (filters || !ended) && !items.iter().any(fits) {
         return Some(None);
     }
     let items = if shown { items } else { Vec::new() };
-    let items = items.iter().map(|item| shown_item(item, of(item), &record)).collect();
+    let items = items
+        .iter()
+        .filter(|item| !each || fits(item))
+        .map(|item| shown_item(item, of(item), &record))
+        .collect();
     Some(Some(Event {
         index,
         kind: Kind::from_code(record.kind),
@@ -212,24 +218,49 @@ fn call_fits(query: &Query, record: &Record, head: &DetailHead) -> bool {
     query.start.is_none_or(|start| time >= start)
         && query.end.is_none_or(|end| time < end)
         && (query.actions.is_empty() || called())
+        && (!query.administration_only || is_administration(record))
+        && !(query.omit_housekeeping && is_housekeeping(record))
         && any(&query.principals, &record.principal)
         && any(&query.purposes, &record.purpose)
         && any(&query.tickets, &head.ticket)
 }
 
+/// Whether a record is about keys, policy, the process or the log itself, not about values.
+fn is_administration(record: &Record) -> bool {
+    let about_values = |a: Action| matches!(a.kind(), ActionKind::Encrypt | ActionKind::Decrypt);
+    let is_call = Kind::from_code(record.kind) == Some(Kind::Call);
+    !(is_housekeeping(record) || is_call && action(record).is_some_and(about_values))
+}
+
+/// Whether the process noted it for itself while it served encrypts and decrypts.
+fn is_housekeeping(record: &Record) -> bool {
+    matches!(
+        Kind::from_code(record.kind),
+        Some(Kind::DataKeyCreated | Kind::SealsReserved | Kind::ClockTicked | Kind::VersionUsed)
+    )
+}
+
 fn filters_items(query: &Query) -> bool {
     !query.keys.is_empty()
+        || !query.key_versions.is_empty()
         || query.table.is_some()
         || query.column.is_some()
         || query.partition.is_some()
         || query.row.is_some()
 }
 
-fn item_fits(query: &Query, item: &RecordItem, verdict: Option<&RecordVerdict>) -> bool {
+fn item_fits(
+    query: &Query,
+    item: &RecordItem,
+    verdict: Option<&RecordVerdict>,
+    version: u32,
+) -> bool {
     let none = RecordVerdict::default();
     let of = verdict.unwrap_or(&none);
     let partition = |p: &Option<[u8; 16]>| p.as_ref().map_or(&[][..], |t| t) == item.partition;
+    let reached = |wanted: &(String, u32)| wanted.0 == of.key && wanted.1 == version;
     (query.keys.is_empty() || query.keys.contains(&of.key))
+        && (query.key_versions.is_empty() || query.key_versions.iter().any(reached))
         && query.table.as_ref().is_none_or(|table| *table == of.table)
         && query.column.as_ref().is_none_or(|column| *column == of.column)
         && query.partition.as_ref().is_none_or(partition)

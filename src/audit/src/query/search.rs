@@ -20,12 +20,36 @@ pub(super) struct Search<'a> {
     bytes: usize,
     /// The next event that fits does not fit into this page.
     full: bool,
+    /// Sees every record in place of a page, `None` where it does not match, and says whether to go
+    /// on.
+    each: Option<&'a mut dyn FnMut(Option<Event>) -> bool>,
+    stopped: bool,
 }
 
 impl<'a> Search<'a> {
     pub(super) fn new(query: &'a Query, limit: PageLimit, size: u64, position: u64) -> Self {
-        let events = Vec::new();
-        Self { query, limit, size, position, events, looked_at: 0, bytes: 0, full: false }
+        Self {
+            query,
+            limit,
+            size,
+            position,
+            events: Vec::new(),
+            looked_at: 0,
+            bytes: 0,
+            full: false,
+            each: None,
+            stopped: false,
+        }
+    }
+
+    /// Goes through all records, the oldest first, whatever their number; the query must be so.
+    pub(super) fn through(
+        query: &'a Query,
+        size: u64,
+        each: &'a mut dyn FnMut(Option<Event>) -> bool,
+    ) -> Self {
+        let limit = PageLimit { events: usize::MAX, bytes: usize::MAX };
+        Self { each: Some(each), ..Self::new(query, limit, size, 0) }
     }
 
     pub(super) fn oldest_first(&self) -> bool {
@@ -41,6 +65,7 @@ impl<'a> Search<'a> {
     pub(super) fn is_over(&self) -> bool {
         self.is_done()
             || self.full
+            || self.stopped
             || self.events.len() >= self.limit.events
             || self.looked_at >= MAX_LOOKED_AT
     }
@@ -123,6 +148,11 @@ impl<'a> Search<'a> {
 
     /// Takes the event, unless the page is full: then the next page begins with it.
     fn look_at(&mut self, index: u64, found: Option<Event>) {
+        if let Some(each) = &mut self.each {
+            self.stopped = !each(found);
+            self.position = index + 1;
+            return;
+        }
         if let Some(event) = found {
             let bytes = self.bytes.saturating_add(event.bytes());
             if bytes > self.limit.bytes && !self.events.is_empty() {

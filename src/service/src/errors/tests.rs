@@ -96,6 +96,7 @@ fn causes() -> Vec<RefusalCause> {
         RefusalCause::AuditBusy,
         RefusalCause::AuditUnreadable,
         RefusalCause::QueryBusy,
+        RefusalCause::SummaryTooLarge,
         RefusalCause::PolicyInvalid("roles.cedar:3:1: a rule must have a name".into()),
         RefusalCause::Internal("an answer without its item"),
     ];

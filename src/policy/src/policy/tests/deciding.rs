@@ -150,7 +150,10 @@ fn each_role_may_do_exactly_its_actions() {
         (OPERATOR, &[("operator-manage", MANAGED), ("operator-observe", OBSERVE)]),
         (
             AUDITOR,
-            &[("auditor-audit", &[QueryAuditEvents, GetCheckpoint]), ("auditor-observe", OBSERVE)],
+            &[
+                ("auditor-audit", &[QueryAuditEvents, SummarizeAccess, GetCheckpoint]),
+                ("auditor-observe", OBSERVE),
+            ],
         ),
         (
             "local:1000",

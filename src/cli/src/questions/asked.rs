@@ -1,0 +1,168 @@
+//! Asking the sidecar, page by page.
+
+use std::time::Duration;
+
+use fieldseal_api::v1;
+use fieldseal_client::AuditClient;
+use prost_types::Timestamp;
+use tonic::Request;
+
+use super::report::Report;
+use super::zone::Zone;
+use crate::arguments::AskArguments;
+use crate::connection::{self, failure};
+use crate::failure::Failure;
+use crate::pages::Pages;
+use crate::values;
+
+/// Groups or events that the sidecar gives at a time.
+const PAGE: usize = 1000;
+/// A question goes through the log. The sidecar grants no longer deadline than this.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A question on its way.
+pub(super) struct Asked {
+    client: AuditClient,
+    pub(super) zone: Zone,
+    since: Option<Timestamp>,
+    until: Option<Timestamp>,
+    reason: v1::AccessReason,
+    limit: usize,
+    page_token: String,
+}
+
+/// What was counted.
+#[derive(Default)]
+pub(super) struct Groups {
+    pub(super) groups: Vec<v1::AccessGroup>,
+    pub(super) next: String,
+    /// How many groups there are in all.
+    pub(super) count: i64,
+    pub(super) total: v1::AccessGroup,
+    pub(super) log_start: Option<Timestamp>,
+}
+
+impl Asked {
+    pub(super) async fn new(ask: AskArguments) -> Result<Self, Failure> {
+        let zone = Zone::new(ask.local);
+        let time = |text: &Option<String>| text.as_deref().map(|t| zone.parse(t)).transpose();
+        let (since, until) = (time(&ask.since)?, time(&ask.until)?);
+        Ok(Self {
+            client: connection::connect().await?.audit(),
+            zone,
+            since,
+            until,
+            reason: values::reason(&ask.reason),
+            limit: usize::try_from(ask.limit).unwrap_or(usize::MAX),
+            page_token: ask.page_token,
+        })
+    }
+
+    /// A query of the range that was asked about.
+    pub(super) fn query(&self) -> v1::AuditEventQuery {
+        v1::AuditEventQuery {
+            start_time: self.since,
+            end_time: self.until,
+            omit_housekeeping: true,
+            ..Default::default()
+        }
+    }
+
+    /// The end of the range, or now.
+    pub(super) fn until(&self) -> Timestamp {
+        self.until.unwrap_or_else(|| std::time::SystemTime::now().into())
+    }
+
+    /// An empty report on this range.
+    pub(super) fn report(&self) -> Report {
+        Report::new(self.zone, self.since, self.until)
+    }
+
+    /// Groups from the page that was asked for, up to the limit.
+    pub(super) async fn groups(
+        &mut self,
+        query: &v1::AuditEventQuery,
+        by: &[v1::AccessGrouping],
+    ) -> Result<Groups, Failure> {
+        let (token, limit) = (self.page_token.clone(), self.limit);
+        self.count(query, by, token, limit).await
+    }
+
+    /// Every group, whatever the limit.
+    pub(super) async fn all_groups(
+        &mut self,
+        query: &v1::AuditEventQuery,
+        by: &[v1::AccessGrouping],
+    ) -> Result<Groups, Failure> {
+        self.count(query, by, String::new(), usize::MAX).await
+    }
+
+    async fn count(
+        &mut self,
+        query: &v1::AuditEventQuery,
+        by: &[v1::AccessGrouping],
+        page_token: String,
+        limit: usize,
+    ) -> Result<Groups, Failure> {
+        let mut found = Groups::default();
+        let mut pages = Pages::default();
+        let mut next = Some(page_token);
+        while let Some(page_token) = next {
+            let size = PAGE.min(limit.saturating_sub(found.groups.len()));
+            let request = with_deadline(v1::SummarizeAccessRequest {
+                parent: String::new(),
+                query: Some(query.clone()),
+                group_by: by.iter().map(|by| (*by).into()).collect(),
+                page_size: i32::try_from(size).unwrap_or(i32::MAX),
+                page_token,
+                reason: Some(self.reason.clone()),
+            });
+            let reply = self.client.summarize_access(request).await;
+            let reply = reply.map_err(|s| failure(&s))?.into_inner();
+            found.groups.extend(reply.access_groups);
+            found.count = reply.total_size;
+            found.total = reply.total.unwrap_or_default();
+            found.log_start = reply.log_start_time;
+            found.next.clone_from(&reply.next_page_token);
+            next = pages.next(reply.next_page_token)?.filter(|_| found.groups.len() < limit);
+        }
+        Ok(found)
+    }
+
+    /// Events, the newest first, from the page that was asked for, up to the limit; and where to go
+    /// on. Of batches only the items that match.
+    pub(super) async fn events(
+        &mut self,
+        query: &v1::AuditEventQuery,
+    ) -> Result<(Vec<v1::AuditEvent>, String), Failure> {
+        let mut events = Vec::new();
+        let mut pages = Pages::default();
+        let mut next = Some(self.page_token.clone());
+        let mut last = String::new();
+        while let Some(page_token) = next {
+            let size = PAGE.min(self.limit.saturating_sub(events.len()));
+            let request = with_deadline(v1::QueryAuditEventsRequest {
+                parent: String::new(),
+                query: Some(query.clone()),
+                page_size: i32::try_from(size).unwrap_or(i32::MAX),
+                page_token,
+                order_by: String::new(),
+                include_items: true,
+                reason: Some(self.reason.clone()),
+                matching_items_only: true,
+            });
+            let reply = self.client.query_audit_events(request).await;
+            let reply = reply.map_err(|s| failure(&s))?.into_inner();
+            events.extend(reply.audit_events);
+            last.clone_from(&reply.next_page_token);
+            next = pages.next(reply.next_page_token)?.filter(|_| events.len() < self.limit);
+        }
+        Ok((events, last))
+    }
+}
+
+fn with_deadline<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(DEADLINE);
+    request
+}

@@ -1,0 +1,125 @@
+//! `breach`: whom to notify.
+
+use std::path::Path;
+
+use fieldseal_api::v1::{self, AccessGrouping as By};
+
+use super::asked::Asked;
+use super::bare;
+use super::counts::{counts, reads, totals};
+use super::report::Cell;
+use crate::arguments::BreachQuestion;
+use crate::failure::Failure;
+use crate::output::Output;
+
+/// Names that one command asks about, each in a call.
+const MAX_CANDIDATES: usize = 1000;
+/// A file with so many names is not longer.
+const MAX_BYTES: u64 = 1024 * 1024;
+
+pub(super) async fn run(question: BreachQuestion, output: &Output) -> Result<(), Failure> {
+    let names = question.candidates.as_deref().map(candidates).transpose()?;
+    let mut asked = Asked::new(question.ask).await?;
+    let query = v1::AuditEventQuery {
+        principals: question.principal.into_iter().collect(),
+        key_versions: question.key_version.into_iter().collect(),
+        ..reads(asked.query())
+    };
+    match names {
+        Some(names) => affected(&mut asked, &query, names, output).await,
+        None => read(&mut asked, &query, output).await,
+    }
+}
+
+/// What was read, by partition, row and field.
+async fn read(
+    asked: &mut Asked,
+    query: &v1::AuditEventQuery,
+    output: &Output,
+) -> Result<(), Failure> {
+    let by = [By::KeyVersion, By::Table, By::Column, By::Partition, By::Row];
+    let found = asked.groups(query, &by).await?;
+    let rows = found.groups.iter().map(|group| {
+        let version = bare(&group.key_version).replace("/versions/", "/");
+        let named = [&version, &group.table, &group.column].map(|text| Cell::Text(text.clone()));
+        let tokens =
+            [&group.partition_token, &group.row_token].map(|text| Cell::Token(text.clone()));
+        let [fields, events, _, first, last] = counts(group);
+        named.into_iter().chain(tokens).chain([fields, events, first, last]).collect()
+    });
+    let report = asked
+        .report()
+        .columns(&[
+            "key_version",
+            "table",
+            "column",
+            "partition_token",
+            "row_token",
+            "field_count",
+            "event_count",
+            "first_time",
+            "last_time",
+        ])
+        .rows(rows)
+        .remark(
+            "this is what was read; records do not hold which certificate a caller had, and what a \
+             policy would have allowed as well is not listed",
+        );
+    totals(report, &found).next(found.next).show(output)
+}
+
+/// Which of these are affected.
+async fn affected(
+    asked: &mut Asked,
+    query: &v1::AuditEventQuery,
+    names: Vec<String>,
+    output: &Output,
+) -> Result<(), Failure> {
+    let mut rows = Vec::new();
+    let mut hit = 0;
+    let asked_about = names.len();
+    for name in names {
+        let query = v1::AuditEventQuery { partition: Some(name.clone()), ..query.clone() };
+        let total = asked.all_groups(&query, &[]).await?.total;
+        hit += i64::from(total.field_count > 0);
+        let [fields, events, _, first, last] = counts(&total);
+        let is_hit = Cell::Flag(total.field_count > 0);
+        rows.push(vec![Cell::Text(name), is_hit, fields, events, first, last]);
+    }
+    asked
+        .report()
+        .columns(&[
+            "partition",
+            "affected",
+            "field_count",
+            "event_count",
+            "first_time",
+            "last_time",
+        ])
+        .rows(rows)
+        .total("asked_count", Cell::Number(i64::try_from(asked_about).unwrap_or(i64::MAX)))
+        .total("affected_count", Cell::Number(hit))
+        .show(output)
+}
+
+/// The names in a file, one a line, each once; empty lines are none.
+fn candidates(path: &Path) -> Result<Vec<String>, Failure> {
+    let failed = |e: &std::io::Error| Failure::io("cannot read", path, e);
+    let length = std::fs::metadata(path).map_err(|e| failed(&e))?.len();
+    let too_many = || {
+        let what = format!("{} has more than {MAX_CANDIDATES} names", path.display());
+        Failure::usage("CANDIDATES_TOO_MANY", what).advise("split the file")
+    };
+    if length > MAX_BYTES {
+        return Err(too_many());
+    }
+    let text = std::fs::read_to_string(path).map_err(|e| failed(&e))?;
+    let mut names: Vec<String> = Vec::new();
+    let mut seen = std::collections::HashSet::new();
+    for name in text.lines().filter(|name| !name.is_empty()) {
+        if seen.insert(name) {
+            names.push(name.to_owned());
+        }
+    }
+    if names.len() > MAX_CANDIDATES { Err(too_many()) } else { Ok(names) }
+}

@@ -1,0 +1,119 @@
+//! `subject` and `changes`: what is listed one by one.
+
+use fieldseal_api::v1;
+
+use super::asked::Asked;
+use super::counts::totals;
+use super::report::Cell;
+use super::{READS, WRITES, bare};
+use crate::arguments::{ChangesQuestion, SubjectQuestion};
+use crate::audit::outcome;
+use crate::failure::Failure;
+use crate::output::Output;
+
+pub(super) async fn subject(question: SubjectQuestion, output: &Output) -> Result<(), Failure> {
+    let mut asked = Asked::new(question.ask).await?;
+    let actions = READS.into_iter().chain(WRITES).map(str::to_owned);
+    let query = v1::AuditEventQuery {
+        partition: question.partition,
+        table: question.table.unwrap_or_default(),
+        row: question.row,
+        actions: actions.collect(),
+        ..asked.query()
+    };
+    let (events, next) = asked.events(&query).await?;
+    let found = asked.all_groups(&query, &[]).await?;
+    let rows = events.iter().flat_map(|event| event.items.iter().map(|item| access(event, item)));
+    let report = asked
+        .report()
+        .columns(&[
+            "time",
+            "event",
+            "principal",
+            "action",
+            "key",
+            "table",
+            "column",
+            "row_token",
+            "purpose",
+            "ticket",
+            "rule",
+            "outcome",
+            "cause",
+        ])
+        .rows(rows.collect::<Vec<_>>())
+        .remark(
+            "encrypts are listed where the key records them, refused ones always; the name that \
+             was asked for is in no record, only its token",
+        );
+    totals(report, &found).next(next).show(output)
+}
+
+fn access(event: &v1::AuditEvent, item: &v1::AuditEventItem) -> Vec<Cell> {
+    let text = |text: &str| Cell::Text(text.to_owned());
+    vec![
+        Cell::Time(event.event_time),
+        text(number(event)),
+        text(&event.principal),
+        text(&event.action),
+        text(&bare(&item.key)),
+        text(&item.table),
+        text(&item.column),
+        Cell::Token(item.row_token.clone()),
+        text(&event.purpose),
+        text(&event.ticket),
+        text(&item.policy_rule),
+        text(&outcome(item.outcome())),
+        text(&item.error_reason),
+    ]
+}
+
+pub(super) async fn changes(question: ChangesQuestion, output: &Output) -> Result<(), Failure> {
+    let mut asked = Asked::new(question.ask).await?;
+    let query = v1::AuditEventQuery { administration_only: true, ..asked.query() };
+    let (events, next) = asked.events(&query).await?;
+    let found = asked.all_groups(&query, &[]).await?;
+    let report = asked
+        .report()
+        .columns(&[
+            "time",
+            "event",
+            "kind",
+            "principal",
+            "action",
+            "key",
+            "purpose",
+            "ticket",
+            "rule",
+            "outcome",
+            "note",
+        ])
+        .rows(events.iter().map(change).collect::<Vec<_>>());
+    totals(report, &found).next(next).show(output)
+}
+
+fn change(event: &v1::AuditEvent) -> Vec<Cell> {
+    let text = |text: &str| Cell::Text(text.to_owned());
+    let key = event.items.first().map(|item| match item.key_version.as_str() {
+        "" => bare(&item.key),
+        version => bare(version).replace("/versions/", "/"),
+    });
+    vec![
+        Cell::Time(event.event_time),
+        text(number(event)),
+        text(&event.kind),
+        text(&event.principal),
+        text(&event.action),
+        text(&key.unwrap_or_default()),
+        text(&event.purpose),
+        text(&event.ticket),
+        text(&event.policy_rule),
+        text(&outcome(event.outcome())),
+        text(&event.note),
+    ]
+}
+
+/// The last part of `logs/{log}/events/{index}`.
+fn number(event: &v1::AuditEvent) -> &str {
+    event.name.rsplit('/').next().unwrap_or_default()
+}

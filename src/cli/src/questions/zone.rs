@@ -1,0 +1,106 @@
+//! Moments in the time zone that was asked for.
+
+use chrono::offset::LocalResult;
+use chrono::{DateTime, Local, NaiveDate, NaiveDateTime, NaiveTime, SecondsFormat, TimeZone, Utc};
+use prost_types::Timestamp;
+
+use crate::failure::Failure;
+
+/// In which times are read that have no offset, and in which all are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Zone {
+    Utc,
+    /// Where this computer is (`TZ`, or the system's setting).
+    Local,
+}
+
+impl Zone {
+    pub(crate) fn new(local: bool) -> Self {
+        if local { Self::Local } else { Self::Utc }
+    }
+
+    /// For the output: `UTC`, or `local time`.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Utc => "UTC",
+            Self::Local => "local time",
+        }
+    }
+
+    /// RFC 3339, to the second, with its offset.
+    pub(crate) fn show(self, at: &Timestamp) -> String {
+        let nanos = u32::try_from(at.nanos).unwrap_or(0);
+        let Some(utc) = DateTime::<Utc>::from_timestamp(at.seconds, nanos) else {
+            return String::new();
+        };
+        match self {
+            Self::Utc => utc.to_rfc3339_opts(SecondsFormat::Secs, true),
+            Self::Local => utc.with_timezone(&Local).to_rfc3339_opts(SecondsFormat::Secs, false),
+        }
+    }
+
+    /// A date, a date and a time, or RFC 3339 with an offset.
+    pub(crate) fn parse(self, text: &str) -> Result<Timestamp, Failure> {
+        if let Ok(at) = DateTime::parse_from_rfc3339(text) {
+            return Ok(moment(&at));
+        }
+        let Some(naive) = naive(text) else { return Err(invalid(text)) };
+        let at = match self {
+            Self::Utc => return Ok(moment(&Utc.from_utc_datetime(&naive))),
+            Self::Local => Local.from_local_datetime(&naive),
+        };
+        match at {
+            // When clocks are put back an hour comes twice: the first one, so that nothing is
+            // missed at the beginning of a range.
+            LocalResult::Single(at) | LocalResult::Ambiguous(at, _) => Ok(moment(&at)),
+            LocalResult::None => Err(Failure::usage(
+                "TIME_INVALID",
+                format!("there was no {text:?} here: clocks were put forward"),
+            )),
+        }
+    }
+}
+
+fn naive(text: &str) -> Option<NaiveDateTime> {
+    let forms = ["%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"];
+    let date = || NaiveDate::parse_from_str(text, "%Y-%m-%d").ok();
+    let timed = forms.iter().find_map(|form| NaiveDateTime::parse_from_str(text, form).ok());
+    timed.or_else(|| date().map(|date| date.and_time(NaiveTime::MIN)))
+}
+
+fn moment<Z: TimeZone>(at: &DateTime<Z>) -> Timestamp {
+    let nanos = i32::try_from(at.timestamp_subsec_nanos()).unwrap_or(0);
+    Timestamp { seconds: at.timestamp(), nanos }
+}
+
+fn invalid(text: &str) -> Failure {
+    Failure::usage("TIME_INVALID", format!("{text:?} is no moment in time")).advise(
+        "write a date, a date and a time like \"2026-11-01 08:00\", or RFC 3339 like \
+         2026-11-01T08:00:00+01:00",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_are_read_and_shown() {
+        for (text, expected) in [
+            ("2026-11-01", "2026-11-01T00:00:00Z"),
+            ("2026-11-01 08:30", "2026-11-01T08:30:00Z"),
+            ("2026-11-01T08:30:15", "2026-11-01T08:30:15Z"),
+            ("2026-11-01T01:00:00+02:00", "2026-10-31T23:00:00Z"),
+            ("2026-11-01T01:00:00.5Z", "2026-11-01T01:00:00Z"),
+        ] {
+            let read = Zone::Utc.parse(text).unwrap();
+            assert_eq!(Zone::Utc.show(&read), expected, "{text}");
+            // What is shown is read as the same moment in either zone.
+            let whole = Timestamp { nanos: 0, ..read };
+            assert_eq!(Zone::Local.parse(&Zone::Local.show(&read)).unwrap(), whole, "{text}");
+        }
+        for bad in ["", "yesterday", "2026-13-01", "2026-11-01 25:00", "1.11.2026"] {
+            assert_eq!(Zone::Utc.parse(bad).unwrap_err().reason(), "TIME_INVALID", "{bad}");
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! The questions of auditors, and docs/auditing.md.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::installation::Installation;
+use crate::process::{ended, refused, text};
+
+const APP: &str = "spiffe://dev.local/app";
+const OPS: &str = "spiffe://dev.local/ops";
+const AUDITOR: &str = "spiffe://dev.local/auditor";
+const PERSON: &str = "customer-4711";
+
+fn value(
+    command: &'static str,
+    column: &'static str,
+    row: &'static str,
+    of: &'static str,
+) -> Vec<&'static str> {
+    let mut arguments = vec![command, "--key", "customer-pii", "--table", "users"];
+    arguments.extend(["--column", column, "--row", row, "--partition", of]);
+    arguments
+}
+
+/// Two callers, of whom one may decrypt; three people, of whom two are read.
+fn read() -> Installation {
+    let installation = Installation::with_key();
+    let i = &installation;
+    for (column, row, of, times) in [
+        ("email", "42", PERSON, 2),
+        ("iban", "42", PERSON, 1),
+        ("email", "7", "bob", 1),
+        ("email", "8", "eve", 0),
+    ] {
+        let sealed = i.ok("app", &value("encrypt", column, row, of), b"secret");
+        let reason = ["--purpose", "=HYPERLINK(\"http://x\")", "--ticket", "CASE-1"];
+        let decrypt = [value("decrypt", column, row, of), reason.to_vec()].concat();
+        for _ in 0..times {
+            i.ok("app", &decrypt, &sealed);
+        }
+        if column == "iban" {
+            assert_eq!(ended(&i.run("ops", &decrypt, &sealed)), refused(4, "PERMISSION_DENIED"));
+        }
+    }
+    installation
+}
+
+impl Installation {
+    fn ask(&self, arguments: &[&str]) -> Value {
+        self.json("auditor", &[&["audit"], arguments].concat())
+    }
+
+    fn asked(&self, arguments: &[&str]) -> String {
+        text(&self.ok("auditor", &[&["audit"], arguments].concat(), b""))
+    }
+
+    fn no_answer(&self, caller: &str, arguments: &[&str]) -> (i32, String) {
+        ended(&self.run(caller, &[&["audit"], arguments].concat(), b""))
+    }
+}
+
+/// Some columns of every row.
+fn rows(answer: &Value, columns: &[&str]) -> Vec<Vec<String>> {
+    let cell = |row: &Value, column: &&str| match &row[*column] {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let rows = answer["rows"].as_array().unwrap().iter();
+    rows.map(|row| columns.iter().map(|column| cell(row, column)).collect()).collect()
+}
+
+#[test]
+fn a_question_that_cannot_be_understood_or_is_not_allowed_is_refused() {
+    let installation = Installation::with_key();
+    let i = &installation;
+    let backwards = ["changes", "--since", "2026-02-01", "--until", "2026-01-01"];
+    let long = "x".repeat(257);
+    for (arguments, reason) in [
+        (&backwards[..], "QUERY_INVALID"),
+        (&["volume", "--since", "2026-02-01", "--until", "2026-01-01"], "QUERY_INVALID"),
+        (&["volume", "--since", "yesterday"], "TIME_INVALID"),
+        (&["principal", "app"], "PRINCIPAL_INVALID"),
+        (&["breach", "--principal", "user:app"], "PRINCIPAL_INVALID"),
+        (&["subject", "--partition", &long], "PARTITION_INVALID"),
+        (&["changes", "--page-token", "x"], "PAGE_INVALID"),
+        (&["denials", "--page-token", "x"], "PAGE_INVALID"),
+        // Without a subject, a field or a version that could be meant: clap says so.
+        (&["subject"], ""),
+        (&["subject", "--table", "users"], ""),
+        (&["subject", "--row", "1"], ""),
+        (&["breach"], ""),
+        (&["breach", "--key-version", "customer-pii"], ""),
+        (&["field", "iban"], ""),
+        (&["volume", "--limit", "0"], ""),
+    ] {
+        assert_eq!(i.no_answer("auditor", arguments), refused(2, reason), "{arguments:?}");
+    }
+    for question in [
+        &["subject", "--partition", "x"][..],
+        &["principal", APP],
+        &["field", "users.iban"],
+        &["breach", "--principal", APP],
+        &["volume"],
+        &["denials"],
+        &["changes"],
+    ] {
+        assert_eq!(i.no_answer("app", question), refused(4, "PERMISSION_DENIED"), "{question:?}");
+    }
+    let other = i.run("auditor", &["audit", "list", "--output", "csv"], b"");
+    assert_eq!(ended(&other), refused(2, "OUTPUT_FORM_UNSUPPORTED"));
+    let gone = i.path("gone");
+    let gone = ["breach", "--principal", APP, "--candidates", &gone];
+    assert_eq!(i.no_answer("auditor", &gone), refused(3, "FILE_NOT_FOUND"));
+}
+
+#[test]
+fn every_access_to_a_person_or_a_row_is_shown_and_the_name_is_nowhere() {
+    let mut installation = read();
+    let i = &installation;
+    let answer = i.ask(&["subject", "--partition", PERSON]);
+    let columns = ["principal", "action", "table", "column", "ticket", "rule", "outcome", "cause"];
+    let app = |column| vec![APP, "Decrypt", "users", column, "CASE-1", "app-decrypt", "OK", ""];
+    let ops = vec![OPS, "Decrypt", "users", "iban", "CASE-1", "", "DENIED"];
+    let shown = rows(&answer, &columns);
+    assert_eq!(shown[0][..7], ops, "{shown:?}");
+    assert_eq!(shown[1..], [app("iban"), app("email"), app("email")]);
+    assert_eq!((&answer["total"]["field_count"], &answer["time_zone"]), (&4.into(), &"UTC".into()));
+
+    let row = i.ask(&["subject", "--table", "users", "--row", "7"]);
+    assert_eq!(row["total"]["field_count"], 1);
+    assert_eq!(i.ask(&["subject", "--partition", "eve"])["rows"], Value::Array(Vec::new()));
+
+    // Pages: each row once, and the total is that of all.
+    let (mut found, mut token) = (Vec::new(), String::new());
+    loop {
+        let page = ["subject", "--partition", PERSON, "--limit", "1", "--page-token", &token];
+        let page = i.ask(&page);
+        assert_eq!(page["total"]["field_count"], 4);
+        found.extend(rows(&page, &["event"]).into_iter().map(|mut row| row.remove(0)));
+        token = page["next_page_token"].as_str().unwrap().to_owned();
+        if token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(found, rows(&answer, &["event"]).concat());
+
+    // A spreadsheet must not take what a caller wrote for a formula.
+    let csv = i.asked(&["subject", "--partition", PERSON, "--output", "csv"]);
+    assert!(csv.contains(",\"'=HYPERLINK(\"\"http://x\"\")\","), "{csv}");
+    assert!(!csv.contains(",=") && !csv.contains(",\"="), "{csv}");
+    assert_eq!(csv.lines().count(), 5);
+
+    for entry in std::fs::read_dir(i.log()).unwrap() {
+        let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+        assert!(!bytes.windows(PERSON.len()).any(|part| part == PERSON.as_bytes()));
+    }
+    let (_, mut lines) = installation.sidecar.take().unwrap();
+    let said = lines.so_far();
+    assert!(!said.contains(PERSON), "{said}");
+}
+
+#[test]
+fn callers_columns_hours_and_refusals_are_counted() {
+    let installation = read();
+    let i = &installation;
+    let answer = i.ask(&["principal", APP]);
+    let columns = ["action", "key", "column", "outcome", "field_count", "partition_count"];
+    assert_eq!(
+        rows(&answer, &columns),
+        [
+            ["Decrypt", "customer-pii", "email", "OK", "3", "2"],
+            ["Decrypt", "customer-pii", "iban", "OK", "1", "1"],
+        ]
+    );
+    let total = &answer["total"];
+    assert_eq!((&total["field_count"], &total["partition_count"]), (&4.into(), &2.into()));
+    assert_eq!(total["denied_count"], 0);
+    assert_eq!(i.ask(&["principal", OPS])["total"]["denied_count"], 1);
+    assert_eq!(i.ask(&["principal", APP, "--until", "2020-01-01"])["total"]["field_count"], 0);
+
+    let answer = i.ask(&["field", "users.iban"]);
+    let shown = rows(&answer, &["principal", "field_count", "new"]);
+    assert_eq!(shown, [[APP, "1", "true"]]);
+    let remark = answer["remarks"][0].as_str().unwrap();
+    assert!(remark.contains("the log begins at"), "{remark}");
+    assert!(i.asked(&["field", "users.email"]).contains("NEW"));
+
+    let answer = i.ask(&["volume", "--principal", APP]);
+    let fields = rows(&answer, &["field", "field_count"]);
+    assert!(fields.contains(&vec!["users.iban".to_owned(), "1".to_owned()]), "{fields:?}");
+    let hour = answer["rows"][0]["hour"].as_str().unwrap();
+    assert!(hour.ends_with(":00:00Z"), "{hour}");
+    let drawn = i.asked(&["volume"]);
+    assert!(drawn.contains(&"█".repeat(32)) && drawn.contains("times are UTC"), "{drawn}");
+    let csv = i.asked(&["volume", "--output", "csv"]);
+    assert!(csv.starts_with("hour,principal,field,field_count\n") && !csv.contains('█'), "{csv}");
+
+    let answer = i.ask(&["denials"]);
+    let shown = rows(&answer, &["rule", "principal", "action", "field", "event_count"]);
+    assert_eq!(shown, [["", OPS, "Decrypt", "users.iban", "1"]]);
+}
+
+#[test]
+fn whoever_was_read_is_listed_and_can_be_told_from_who_was_not() {
+    let installation = read();
+    let i = &installation;
+    let answer = i.ask(&["breach", "--principal", APP, "--key-version", "customer-pii/1"]);
+    let shown =
+        rows(&answer, &["key_version", "column", "partition_token", "row_token", "field_count"]);
+    assert_eq!(shown.len(), 3, "{shown:?}");
+    assert!(
+        shown
+            .iter()
+            .all(|row| row[0] == "customer-pii/1" && row[2].len() == 32 && row[3].len() == 32)
+    );
+    assert_eq!(answer["total"]["partition_count"], 2);
+    for nothing in
+        [&["breach", "--principal", OPS][..], &["breach", "--key-version", "customer-pii/2"]]
+    {
+        assert_eq!(i.ask(nothing)["total"]["field_count"], 0, "{nothing:?}");
+    }
+
+    let names = i.path("candidates.txt");
+    std::fs::write(&names, format!("{PERSON}\n\neve\nbob\neve\n")).unwrap();
+    let answer = i.ask(&["breach", "--principal", APP, "--candidates", &names]);
+    assert_eq!(
+        rows(&answer, &["partition", "affected", "field_count"]),
+        [[PERSON, "true", "3"], ["eve", "false", "0"], ["bob", "true", "1"]]
+    );
+    let many: String = (0..1001).map(|n| format!("n{n}\n")).collect();
+    std::fs::write(&names, many).unwrap();
+    let many = ["breach", "--principal", APP, "--candidates", &names];
+    assert_eq!(i.no_answer("auditor", &many), refused(2, "CANDIDATES_TOO_MANY"));
+}
+
+#[test]
+fn changes_and_readers_of_the_log_are_listed() {
+    let installation = read();
+    let i = &installation;
+    i.ok("ops", &["key", "rotate", "customer-pii"], b"");
+    i.ask(&["volume", "--purpose", "review", "--ticket", "AUDIT-9"]);
+    let answer = i.ask(&["changes"]);
+    let shown = rows(&answer, &["kind", "principal", "action", "key", "ticket"]);
+    for expected in [
+        ["CALL", AUDITOR, "SummarizeAccess", "", "AUDIT-9"],
+        ["KEY_ROTATED", OPS, "RotateKey", "customer-pii/2", ""],
+        ["KEY_CREATED", OPS, "CreateKey", "customer-pii/1", ""],
+    ] {
+        let expected = expected.map(str::to_owned).to_vec();
+        assert!(shown.contains(&expected), "{expected:?} in {shown:?}");
+    }
+    assert!(shown.iter().any(|row| row[0] == "START"), "{shown:?}");
+    assert!(shown.iter().all(|row| !row[2].ends_with("crypt") && row[0] != "DATA_KEY_CREATED"));
+    // The count is a later question, and finds this one on record too.
+    assert_eq!(answer["total"]["event_count"], shown.len() + 1);
+}
+
+#[test]
+fn local_time_is_read_and_shown_where_it_is_asked_for() {
+    let installation = read();
+    let i = &installation;
+    let line = ["audit", "volume", "--since", "2026-01-01 02:00", "--output", "json"];
+    for (more, since) in
+        [(&[][..], "2026-01-01T02:00:00Z"), (&["--local"][..], "2026-01-01T02:00:00+02:00")]
+    {
+        let mut command = i.command("auditor", &[&line, more].concat());
+        let output = command.env("TZ", "TST-2").output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let hour = answer["rows"][0]["hour"].as_str().unwrap();
+        assert_eq!((&answer["since"], &hour[13..19]), (&since.into(), ":00:00"), "{answer}");
+        assert_eq!(hour[19..], since[19..]);
+    }
+}
+
+#[test]
+fn every_command_of_the_guide_answers() {
+    let installation = read();
+    let i = &installation;
+    std::fs::write(i.path("candidates.txt"), format!("{PERSON}\n")).unwrap();
+    let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/auditing.md");
+    let guide = std::fs::read_to_string(guide).unwrap();
+    let mut questions = std::collections::BTreeSet::new();
+    let mut in_block = false;
+    for line in guide.lines() {
+        if line.starts_with("```") {
+            in_block = line == "```sh";
+        } else if in_block {
+            let words: Vec<&str> = line.split(' ').collect();
+            assert_eq!(words[0], "fieldseal", "{line}");
+            questions.insert(words[2]);
+            let run = i.command("auditor", &words[1..]).current_dir(i.dir.path()).output().unwrap();
+            assert!(run.status.success(), "{line}: {}", text(&run.stderr));
+            assert!(!run.stdout.is_empty(), "{line}");
+        }
+    }
+    assert_eq!(questions.len(), 7, "{questions:?}");
+}
