@@ -11,6 +11,7 @@ mod key;
 pub(crate) mod manual;
 mod partition;
 mod policy;
+mod proof;
 mod rewrap;
 mod root;
 
@@ -38,6 +39,7 @@ pub(crate) use partition::{
 pub(crate) use policy::{
     ExplainArguments, MemberArguments, PolicyCommand, PolicyInitArguments, PolicySource,
 };
+pub(crate) use proof::{AuditAnchorArguments, AuditCheckReceiptArguments, AuditVerifyArguments};
 pub(crate) use rewrap::KeyRewrapArguments;
 pub(crate) use root::{
     DrillArguments, Provider, ProviderArguments, RewrapArguments, RootCommand, RotateArguments,
@@ -46,7 +48,8 @@ pub(crate) use root::{
 /// Exit codes, shown at the end of the help.
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 internal, 2 usage, 3 not found, 4 denied, \
     5 unavailable, 6 conflict, 7 decryption failed or tampering found, 8 store full, \
-    9 store corrupt, 130 interrupted, or nobody read the output to its end.\n\n\
+    9 store corrupt, 12 records of the audit log are missing, 13 its end is not proved, \
+    130 interrupted, or nobody read the output to its end.\n\n\
     Client commands read FIELDSEAL_CLIENT_ENDPOINT, FIELDSEAL_CLIENT_CA, FIELDSEAL_CLIENT_CERT \
     and FIELDSEAL_CLIENT_KEY. Without any argument FIELDSEAL_DEV=1 stands for `dev`.";
 
@@ -349,6 +352,10 @@ pub(crate) enum AuditCommand {
     List(Box<AuditListArguments>),
     /// Verify a log with nothing but its files and its public key
     Verify(AuditVerifyArguments),
+    /// Print the newest checkpoint in one line, to be kept elsewhere
+    Anchor(AuditAnchorArguments),
+    /// Check that the record of a receipt is in the log, or under a checkpoint
+    CheckReceipt(AuditCheckReceiptArguments),
 }
 
 #[derive(Debug, Clone, Default, Args)]
@@ -408,16 +415,6 @@ pub(crate) enum Outcome {
     Partial,
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct AuditVerifyArguments {
-    /// The log's directory
-    #[arg(long, value_name = "DIR")]
-    pub log: PathBuf,
-    /// The log's public key, kept apart from the log
-    #[arg(long, value_name = "PATH")]
-    pub public_key: PathBuf,
-}
-
 fn principal(text: &str) -> Result<Principal, String> {
     Principal::parse(text).map_err(|e| e.to_string())
 }
@@ -466,6 +463,8 @@ mod tests {
             Exit::Tampered,
             Exit::Full,
             Exit::Corrupt,
+            Exit::Missing,
+            Exit::UnprovenTail,
             Exit::Interrupted,
         ] {
             assert!(EXIT_CODES.contains(&format!(" {} ", exit as u8)), "{exit:?}");

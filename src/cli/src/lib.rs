@@ -7,6 +7,7 @@
 //! everything else to standard error; the exit code says what kind of trouble it was.
 
 mod address;
+mod anchor;
 mod arguments;
 mod audit;
 mod backup;
@@ -120,6 +121,8 @@ async fn run(command: Command, output: &Output) -> Result<(), Failure> {
         Command::Csv(command) => csv::run(command, output).await,
         Command::Audit(AuditCommand::List(arguments)) => audit::list(*arguments, output).await,
         Command::Audit(AuditCommand::Verify(arguments)) => verify::run(&arguments, output),
+        Command::Audit(AuditCommand::Anchor(arguments)) => anchor::anchor(arguments, output).await,
+        Command::Audit(AuditCommand::CheckReceipt(arguments)) => anchor::check(&arguments, output),
         Command::Backup(command) => backup::run(command, output).await,
         Command::Policy(command) => policy::run(command, output).await,
         Command::Status => status::run(output).await,
