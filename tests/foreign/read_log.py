@@ -599,7 +599,8 @@ class Log:
         self.change, self.root_then = change, self.root_then or root_then
         self.good, self.signed = tree, (tree, signature)
         self.signatures += 1
-        self.details += sum(1 for detail in details if detail)
+        # Of a damaged frame nobody knows which of its details are right.
+        self.details += 0 if damage else sum(1 for detail in details if detail)
         for index, leaf, record, content in records:
             if self.show and record is not None and index not in wrong:
                 self.show(index, leaf, record, content)

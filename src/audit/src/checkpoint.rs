@@ -66,8 +66,11 @@ pub fn remembered(text: &str, key: &LogKey) -> Result<Remembered, VerifyError> {
     Ok(Remembered { size, root })
 }
 
-/// The text that a note signs, and each signature with the name before it.
-fn parts(text: &str) -> Option<(String, Vec<(String, Vec<u8>)>)> {
+/// A signature of a note, with the name before it.
+type Named = (String, Vec<u8>);
+
+/// The text that a note signs, and its signatures.
+fn parts(text: &str) -> Option<(String, Vec<Named>)> {
     let words: Vec<&str> = text.split_whitespace().collect();
     if let ([origin, size, root, signature], 1) = (words.as_slice(), text.trim().lines().count()) {
         let signed = STANDARD.decode(signature).ok()?;
