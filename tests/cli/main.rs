@@ -31,6 +31,7 @@ mod output;
 mod policy;
 mod probes;
 mod process;
+mod proof;
 mod quickstart;
 mod recover;
 mod reload;

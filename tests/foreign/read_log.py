@@ -6,8 +6,10 @@ package `cryptography`.
 
     read_log.py --log STATE/audit --public-key log.pub             a summary, as JSON
     read_log.py --log STATE/audit --public-key log.pub --records   also every record, one JSON a line
+    read_log.py --log STATE/audit --public-key log.pub --checkpoint FILE   against one kept elsewhere
 
-Exit code 1: something is not as it was signed. 2: the log or the key cannot be read.
+Exit code 7: something is not as it was signed, or not signed by this key. 12: records are missing.
+13: an end that nothing proves. 2: the key or the checkpoint is none. 3: there is no log.
 """
 
 import argparse
@@ -137,11 +139,17 @@ class Malformed(Exception):
     """Bytes that are not what they should be."""
 
 
-class Wrong(Exception):
-    """The first thing in a log that is not as it was signed."""
+class Foreign(Exception):
+    """Another log, or another log's key."""
 
-    def __init__(self, path, offset, record, what):
-        super().__init__(f"{path}, byte {offset}, record {record}: {what}")
+
+class NotThere(Exception):
+    """There is no log."""
+
+
+# From the best to the worst, with the exit code. 10 and 11 are reserved for REDACTED and ARCHIVED.
+EXITS = {"OK": 0, "UNPROVEN-TAIL": 13, "MISSING": 12, "TAMPERED": 7}
+WORSE = list(EXITS)
 
 
 def varint(data, at):
@@ -326,15 +334,92 @@ def read_detail(detail, commitment):
     return out | {"items": items}
 
 
-class Log:
-    """A log that is read from its first byte to its last."""
+def parse_frame(data):
+    """Head, signature, leaves and details of a frame that is `data`, whatever its checksum says."""
+    lengths = frame_lengths(data[:16])
+    head, at = part(data, 16, lengths[0])
+    signature, at = part(data, at, SIGNATURE_BYTES)
+    leaves, at = part(data, at, lengths[1])
+    details, at = part(data, at, lengths[2])
+    return decode(head, FRAME_HEAD), signature, leaves, details, at
 
-    def __init__(self, public_key, show=None):
+
+def whole_frame(data, at):
+    """The frame that begins at a place, and what is wrong with its end."""
+    frame, _ = part(data, at, frame_bytes(data[at : at + 16]))
+    parsed = parse_frame(frame)
+    try:
+        close(frame, parsed[-1])
+    except Malformed as error:
+        return frame, parsed, error
+    return frame, parsed, None
+
+
+def was_synced(data, offset):
+    """Whether a whole frame behind a place says that the place had been on disk."""
+    at = data.find(b"FSFR", offset + 8)
+    while at >= 0:
+        if at % 8 == 0:
+            try:
+                _, parsed, damage = whole_frame(data, at)
+                if damage is None and parsed[0]["synced"] > offset:
+                    return True
+            except Malformed:
+                pass
+        at = data.find(b"FSFR", at + 1)
+    return False
+
+
+def read_checkpoint(text, origin, key, key_hash):
+    """Size and root of a checkpoint: a signed note, or its four parts in one line."""
+    words = text.split()
+    try:
+        if len(words) == 4 and len(text.strip().splitlines()) == 1:
+            body = "".join(word + "\n" for word in words[:3])
+            signatures = [(words[0], base64.b64decode(words[3], validate=True))]
+        else:
+            body, signed = text.split("\n\n", 1)
+            body += "\n"
+            signatures = []
+            for line in signed.splitlines():
+                if not line.startswith("\u2014 "):
+                    raise ValueError
+                name, signature = line[2:].rsplit(" ", 1)
+                signatures.append((name, base64.b64decode(signature, validate=True)))
+        claimed, size, root = body.splitlines()[:3]
+        root = base64.b64decode(root, validate=True)
+        if not re.fullmatch(r"0|[1-9][0-9]*", size) or len(root) != 32:
+            raise ValueError
+    except (ValueError, binascii.Error):
+        raise Malformed("this is no checkpoint") from None
+    for name, signature in signatures:
+        if claimed == name == origin and signature[:4] == key_hash:
+            try:
+                key.verify(signature[4:], body.encode())
+                return int(size), root
+            except InvalidSignature:
+                pass
+    raise Foreign(f"the checkpoint is of {claimed} and not signed by this key of {origin}")
+
+
+class Log:
+    """A log that is read from its first byte to its last, on beyond what is wrong."""
+
+    def __init__(self, public_key, show=None, checkpoint=None):
         self.origin, self.key, self.key_hash = read_public_key(public_key)
+        self.remembered = None
+        if checkpoint is not None:
+            self.remembered = read_checkpoint(checkpoint, self.origin, self.key, self.key_hash)
         self.show = show
-        self.tree = Tree()
+        # As far as the leaves were read; whether that is proved; whether the rest of a segment is lost.
+        self.tree, self.proved, self.lost = Tree(), True, False
+        # The segment before: number, name, and where its frames end.
+        self.before = None
+        self.change, self.root_then = None, None
+        # What is proved.
+        self.good, self.signed = Tree(), None
         self.segments = self.signatures = self.details = 0
-        self.signature = b""
+        self.ranges = []
 
     def verify(self, signature, message):
         try:
@@ -342,32 +427,46 @@ class Log:
         except InvalidSignature:
             raise Malformed("its signature does not verify") from None
 
+    def say(self, verdict, first, end, file, offset, what=""):
+        last = self.ranges[-1] if self.ranges else None
+        if last and last["verdict"] == verdict and last["end"] == first:
+            last["end"] = end
+            return
+        one = {"verdict": verdict, "first": first, "end": end, "file": file, "offset": offset}
+        self.ranges.append(one | {"what": str(what)})
+
+    def lose(self, file, offset, what):
+        """The rest of a segment cannot be read from here on."""
+        self.lost = True
+        self.say("TAMPERED", self.tree.size, self.tree.size, file, offset, what)
+
     def read(self, directory):
-        named = [(SEGMENT_NAME.fullmatch(path.name), path) for path in Path(directory).iterdir()]
+        try:
+            named = [(SEGMENT_NAME.fullmatch(path.name), path) for path in Path(directory).iterdir()]
+        except FileNotFoundError as error:
+            raise NotThere(error) from None
         segments = sorted((int(name[1]), path) for name, path in named if name)
         if not segments:
-            raise FileNotFoundError(f"{directory} holds no segment of a log")
-        previous = 0
-        for first, path in segments:
-            self.read_segment(path, first, previous)
-            previous = first
-            self.segments += 1
+            raise NotThere(f"{directory} holds no segment of a log")
+        self.segments = len(segments)
+        for number, path in segments:
+            self.read_segment(path, number, number == segments[-1][0])
+        self.compare_with_remembered(segments[0][1].name)
+        if self.lost:
+            self.ranges[-1]["end"] = None
 
-    def read_segment(self, path, first, previous):
-        data = path.read_bytes()
-        at = 0
+    def read_segment(self, path, number, is_last):
+        data, end = path.read_bytes(), 0
         try:
-            at = self.read_header(data, first, previous)
-            while any(data[at : at + 16]):
-                frame, end = part(data, at, frame_bytes(data[at : at + 16]))
-                self.read_frame(frame, at)
-                at = end
-            if data.count(0, at) != len(data) - at:
-                raise Malformed("after the last frame there is something else than zeroes")
+            start = self.read_header(data, number, path.name)
         except Malformed as error:
-            raise Wrong(path, at, self.tree.size, error) from None
+            self.lose(path.name, 0, error)
+            self.proved = False
+        else:
+            end = self.read_frames(data, start, path.name, is_last)
+        self.before = (number, path.name, end)
 
-    def read_header(self, data, first, previous):
+    def read_header(self, data, number, name):
         magic, at = part(data, 0, 8)
         if magic != b"FSLOGSEG":
             raise Malformed("it does not begin like a segment")
@@ -375,58 +474,180 @@ class Log:
         head, at = part(data, at, int.from_bytes(length, "little"))
         signature, at = part(data, at, SIGNATURE_BYTES)
         end = close(data, at)
+        if self.before is None:
+            # Before any signature: under another log's key none verifies.
+            claimed = decode(head, SEGMENT_HEAD)["origin"]
+            if claimed != self.origin:
+                raise Foreign(f"it says that it belongs to {claimed}, and the key to {self.origin}")
         self.verify(signature, pae(b"fieldseal/v1/log/segment", head))
         head = decode(head, SEGMENT_HEAD)
-        if head["format"] != FORMAT:
-            raise Malformed(f"its format is {head['format']}, and this reads {FORMAT}")
+        if head["format"] > FORMAT:
+            sys.exit(f"error: its format is {head['format']}, and this reads {FORMAT}")
         if head["origin"] != self.origin:
-            raise Malformed(f"it belongs to {head['origin']}, and the key to {self.origin}")
-        begins = (head["first"], head["previous"], head["first"], head["peaks"])
-        if begins != (first, previous, self.tree.size, self.tree.peaks):
-            raise Malformed("it does not continue the log: records are missing")
+            raise Malformed("it belongs to another log")
+        if head["first"] != number:
+            raise Malformed("its name is not that of its first record")
+        peaks = head["peaks"]
+        if len(peaks) != number.bit_count() or any(len(peak) != 32 for peak in peaks):
+            raise Malformed("its header names no tree")
+        change = (head["revision"], head["anchor"], head["changed"])
+        change = change if len(head["anchor"]) == 32 else None
+        self.follow(head, change, name)
+        self.proved, self.lost = True, False
+        self.change = change
+        self.tree, self.good = Tree(number, peaks), Tree(number, peaks)
+        if self.remembered and self.remembered[0] == number:
+            self.root_then = self.tree.root()
         return end
 
-    def read_frame(self, data, offset):
-        lengths = frame_lengths(data[:16])
-        head, at = part(data, 16, lengths[0])
-        signature, at = part(data, at, SIGNATURE_BYTES)
-        leaves, at = part(data, at, lengths[1])
-        details, at = part(data, at, lengths[2])
-        close(data, at)
-        head, leaves, details = decode(head, FRAME_HEAD), sequence(leaves), sequence(details)
-        if (head["first"], head["synced"]) != (self.tree.size, offset):
+    def follow(self, head, change, name):
+        """Whether a header continues the log."""
+        first, here = head["first"], self.tree.size
+        if first > here:
+            if self.before and self.before[0] == head["previous"]:
+                place = self.before[1:]
+            else:
+                place = (f"segment-{here:020}.log", 0)
+            verdict = "MISSING" if self.proved and not self.lost else "TAMPERED"
+            self.say(verdict, here, first, *place, "records are missing")
+        elif self.proved:
+            previous = self.before[0] if self.before else 0
+            # The first segment may go on from where the store was.
+            told = change if first == 0 else self.change
+            expected = (here, self.tree.peaks, previous, told)
+            if (first, head["peaks"], head["previous"], change) != expected:
+                raise Malformed("it does not continue the log")
+        elif self.ranges and self.ranges[-1]["end"] is not None:
+            if first < self.ranges[-1]["first"]:
+                raise Malformed("it does not continue the log")
+            self.ranges[-1]["end"] = first
+
+    def read_frames(self, data, at, name, is_last):
+        """Reads the frames of a segment; returns where they end."""
+        while True:
+            if not any(data[at : at + 16]):
+                if data.count(0, at) == len(data) - at:
+                    return at
+                what = "bytes where zeroes should be"
+                break
+            try:
+                frame, parsed, damage = whole_frame(data, at)
+            except Malformed as error:
+                what = error
+                break
+            if damage and is_last and not was_synced(data, at):
+                what = damage
+                break
+            try:
+                self.read_frame(parsed, damage, at, name)
+            except Malformed as error:
+                self.lose(name, at, error)
+                return at
+            at += len(frame)
+        if is_last and not was_synced(data, at):
+            self.say("UNPROVEN-TAIL", self.tree.size, None, name, at, what)
+        else:
+            self.lose(name, at, what)
+        return at
+
+    def read_frame(self, parsed, damage, offset, name):
+        head, signature, leaves, details, _ = parsed
+        if head["first"] != self.tree.size:
             raise Malformed("a frame does not follow the one before")
-        if not len(leaves) == len(details) == head["count"]:
+        if head["synced"] != offset:
+            raise Malformed("a frame does not stand where it was written")
+        leaves = sequence(leaves)
+        if len(leaves) != head["count"]:
             raise Malformed("a frame's count is not that of its records")
-        tree = Tree(self.tree.size, self.tree.peaks)
-        records = []
-        for leaf, detail in zip(leaves, details):
-            if len(leaf) < COMMITMENT_BYTES:
-                raise Malformed("a record is too short")
-            record = decode(leaf[:-COMMITMENT_BYTES], RECORD)
-            records.append((leaf, record, read_detail(detail, leaf[-COMMITMENT_BYTES:])))
+        try:
+            details = sequence(details)
+            if len(details) != len(leaves):
+                raise Malformed("a frame has not as many details as records")
+        except Malformed as error:
+            damage, details = damage or error, [b""] * len(leaves)
+        tree, wrong, records = Tree(self.tree.size, self.tree.peaks), {}, []
+        change, root_then = self.change, None
+        for index, (leaf, detail) in enumerate(zip(leaves, details), self.tree.size):
+            record, content = None, None
+            try:
+                record = self.read_record(leaf)
+                if record["revision"] and len(record["anchor"]) == 32:
+                    change = (record["revision"], record["anchor"], index)
+                content = read_detail(detail, leaf[-COMMITMENT_BYTES:])
+            except Malformed as error:
+                wrong[index] = error
+            records.append((index, leaf, record, content))
             tree.append(leaf)
-        if tree.root() != head["root"]:
-            raise Malformed("a frame's records are not those that were signed")
-        self.verify(signature, checkpoint_body(self.origin, tree).encode())
-        for index, (leaf, record, detail) in enumerate(records, self.tree.size):
-            self.details += detail is not None
-            if self.show:
-                self.show(index, leaf, record, detail)
-        self.tree, self.signature = tree, signature
+            if self.remembered and self.remembered[0] == tree.size:
+                root_then = tree.root()
+        first, self.tree = self.tree.size, tree
+        try:
+            if tree.root() != head["root"]:
+                raise Malformed("a frame's records are not those that were signed")
+            self.verify(signature, checkpoint_body(self.origin, tree).encode())
+            self.proved = True
+        except Malformed as error:
+            damage, self.proved = damage or error, False
+        if damage:
+            self.say("TAMPERED", first, tree.size, name, offset, damage)
+        else:
+            for index in range(first, tree.size):
+                verdict = "TAMPERED" if index in wrong else "OK"
+                self.say(verdict, index, index + 1, name, offset, wrong.get(index, ""))
+        if not self.proved:
+            return
+        self.change, self.root_then = change, self.root_then or root_then
+        self.good, self.signed = tree, (tree, signature)
         self.signatures += 1
+        # Of a damaged frame nobody knows which of its details are right.
+        self.details += 0 if damage else sum(1 for detail in details if detail)
+        for index, leaf, record, content in records:
+            if self.show and record is not None and index not in wrong:
+                self.show(index, leaf, record, content)
+
+    def read_record(self, leaf):
+        if len(leaf) < COMMITMENT_BYTES:
+            raise Malformed("a record is too short")
+        return decode(leaf[:-COMMITMENT_BYTES], RECORD)
+
+    def compare_with_remembered(self, first_name):
+        """A checkpoint that was kept elsewhere says what the log once was."""
+        if not self.remembered or self.remembered[0] == 0:
+            return
+        size, root = self.remembered
+        here = self.tree.size
+        if self.root_then is not None:
+            if self.root_then != root:
+                self.lost, self.ranges = False, []
+                self.say("TAMPERED", 0, here, first_name, 0, "it was written anew")
+            return
+        if here >= size or self.lost:
+            return
+        what = "the checkpoint covers records that are not there"
+        if self.ranges and self.ranges[-1]["verdict"] == "UNPROVEN-TAIL":
+            self.ranges[-1] |= {"verdict": "TAMPERED", "what": what}
+        else:
+            self.say("MISSING", here, size, *self.before[1:], what)
+
+    def verdict(self):
+        return max((one["verdict"] for one in self.ranges), key=WORSE.index, default="OK")
 
     def summary(self):
-        body = checkpoint_body(self.origin, self.tree)
-        signed = base64.b64encode(self.key_hash + self.signature).decode()
+        checkpoint = ""
+        if self.signed:
+            tree, signature = self.signed
+            signed = base64.b64encode(self.key_hash + signature).decode()
+            checkpoint = f"{checkpoint_body(self.origin, tree)}\n\u2014 {self.origin} {signed}\n"
         return {
+            "verdict": self.verdict(),
             "origin": self.origin,
-            "records": self.tree.size,
+            "records": self.good.size,
             "signatures": self.signatures,
             "details": self.details,
             "segments": self.segments,
-            "root": self.tree.root().hex(),
-            "checkpoint": f"{body}\n\u2014 {self.origin} {signed}\n" if self.signature else "",
+            "root": self.good.root().hex(),
+            "checkpoint": checkpoint,
+            "ranges": self.ranges,
         }
 
 
@@ -459,20 +680,19 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--log", required=True, metavar="DIR", help="the directory of the segments")
     parser.add_argument("--public-key", required=True, metavar="FILE", help="log.pub")
+    parser.add_argument("--checkpoint", metavar="FILE", help="one that was kept elsewhere")
     parser.add_argument("--records", action="store_true", help="print every record first")
     given = parser.parse_args()
     try:
-        public_key = Path(given.public_key).read_text("utf-8")
-        log = Log(public_key, show if given.records else None)
+        public_key = Path(given.public_key).read_bytes().decode("utf-8", "replace")
+        checkpoint = given.checkpoint and Path(given.checkpoint).read_text("utf-8")
+        log = Log(public_key, show if given.records else None, checkpoint)
         log.read(given.log)
-    except Wrong as error:
+    except (Foreign, Malformed, OSError, UnicodeDecodeError, NotThere) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
-    except (OSError, UnicodeDecodeError, Malformed) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return 7 if isinstance(error, Foreign) else 3 if isinstance(error, NotThere) else 2
     print(json.dumps(log.summary(), ensure_ascii=False))
-    return 0
+    return EXITS[log.verdict()]
 
 
 if __name__ == "__main__":

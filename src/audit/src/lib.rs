@@ -11,6 +11,7 @@ mod changes;
 mod checkpoint;
 mod error;
 mod event;
+mod inclusion;
 mod journal;
 pub mod merkle;
 mod proofs;

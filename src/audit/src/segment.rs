@@ -164,6 +164,13 @@ pub(crate) enum At {
     Bad(&'static str),
 }
 
+/// The bytes at a place, with the lengths of head, leaves and details; or why there are none.
+enum Whole {
+    Bytes(Vec<u8>, [usize; 3]),
+    Nothing,
+    Bad(&'static str),
+}
+
 /// A header whose checksum fits. Nobody has looked yet who signed it.
 struct Unverified {
     file: File,
@@ -238,37 +245,54 @@ impl Segment {
         frontier.ok_or(JournalError::corrupt(&self.path, 0, "its header names no tree"))
     }
 
-    /// What stands at a place; `with_details` decides whether details are read.
+    /// What stands at a place.
     pub(crate) fn at(&self, offset: u64) -> Result<At, JournalError> {
-        let left = self.len.saturating_sub(offset);
-        let prefix = read(&self.file, &self.path, offset, left.min(FRAME_PREFIX as u64))?;
-        if prefix.iter().all(|b| *b == 0) {
-            return Ok(At::Nothing);
-        }
-        let lengths = (u32_at(&prefix, 4), u32_at(&prefix, 8), u32_at(&prefix, 12));
-        let (Some(head), Some(leaves), Some(details)) = lengths else {
-            return Ok(At::Bad("a frame is cut off"));
+        let (bytes, lengths) = match self.whole(offset)? {
+            Whole::Bytes(bytes, lengths) => (bytes, lengths),
+            Whole::Nothing => return Ok(At::Nothing),
+            Whole::Bad(what) => return Ok(At::Bad(what)),
         };
-        if !prefix.starts_with(FRAME_MAGIC) {
-            return Ok(At::Bad("no frame begins where one should"));
-        }
-        let (head, leaves, details) = (head as usize, leaves as usize, details as usize);
-        if head > MAX_HEADER || leaves > MAX_PART || details > MAX_PART {
-            return Ok(At::Bad("a frame's lengths are impossible"));
-        }
-        let body = FRAME_PREFIX + head + SIGNATURE_BYTES + leaves + details;
-        let whole = (body + 4).next_multiple_of(8);
-        if whole as u64 > left {
-            return Ok(At::Bad("a frame is cut off"));
-        }
-        let bytes = read(&self.file, &self.path, offset, whole as u64)?;
-        if let Err(what) = check_end(&bytes, body) {
+        if let Err(what) = check_end(&bytes, body_bytes(lengths)) {
             return Ok(At::Bad(what));
         }
-        Ok(match self.parse(&bytes, offset, [head, leaves, details]) {
+        Ok(match self.parse(&bytes, offset, lengths) {
             Some(frame) => At::Frame(Box::new(frame)),
             None => At::Bad("a frame's head is none"),
         })
+    }
+
+    /// What stands at a place if it has the form of a frame, whatever its checksum says.
+    pub(crate) fn damaged(&self, offset: u64) -> Result<Option<Frame>, JournalError> {
+        Ok(match self.whole(offset)? {
+            Whole::Bytes(bytes, lengths) => self.parse(&bytes, offset, lengths),
+            Whole::Nothing | Whole::Bad(_) => None,
+        })
+    }
+
+    /// The bytes of a frame, as long as it says that it is.
+    fn whole(&self, offset: u64) -> Result<Whole, JournalError> {
+        let left = self.len.saturating_sub(offset);
+        let prefix = read(&self.file, &self.path, offset, left.min(FRAME_PREFIX as u64))?;
+        if prefix.iter().all(|b| *b == 0) {
+            return Ok(Whole::Nothing);
+        }
+        let lengths = (u32_at(&prefix, 4), u32_at(&prefix, 8), u32_at(&prefix, 12));
+        let (Some(head), Some(leaves), Some(details)) = lengths else {
+            return Ok(Whole::Bad("a frame is cut off"));
+        };
+        if !prefix.starts_with(FRAME_MAGIC) {
+            return Ok(Whole::Bad("no frame begins where one should"));
+        }
+        let (head, leaves, details) = (head as usize, leaves as usize, details as usize);
+        if head > MAX_HEADER || leaves > MAX_PART || details > MAX_PART {
+            return Ok(Whole::Bad("a frame's lengths are impossible"));
+        }
+        let lengths = [head, leaves, details];
+        let whole = (body_bytes(lengths) + 4).next_multiple_of(8);
+        if whole as u64 > left {
+            return Ok(Whole::Bad("a frame is cut off"));
+        }
+        Ok(Whole::Bytes(read(&self.file, &self.path, offset, whole as u64)?, lengths))
     }
 
     fn parse(&self, bytes: &[u8], offset: u64, lengths: [usize; 3]) -> Option<Frame> {
@@ -364,6 +388,11 @@ fn parts(mut rest: &[u8]) -> impl Iterator<Item = Option<&[u8]>> {
         rest = part.map_or(&[], |(_, after)| after);
         Some(part.map(|(part, _)| part))
     })
+}
+
+/// The bytes of a frame that its checksum covers.
+fn body_bytes([head, leaves, details]: [usize; 3]) -> usize {
+    FRAME_PREFIX + head + SIGNATURE_BYTES + leaves + details
 }
 
 fn check_end(bytes: &[u8], body: usize) -> Result<(), &'static str> {

@@ -1,36 +1,45 @@
 //! Verifying a log with nothing but its files and its public key.
 
+mod receipt;
+mod report;
+mod walk;
+
 use std::path::{Path, PathBuf};
 
-use fieldseal_crypto::sha256;
 use fieldseal_crypto::signing::LogPublicKey;
 use fieldseal_model::KeyId;
-use prost::Message as _;
 
 use crate::checkpoint;
 use crate::error::JournalError;
 use crate::journal::{self, Identity};
-use crate::merkle::{self, Frontier};
-use crate::record::{COMMITMENT_BYTES, DetailHead, DetailParts, Kind, LastChange, Record};
-use crate::segment::{self, At, Frame, Segment};
+use crate::merkle;
+use crate::record::{Kind, LastChange};
+use crate::segment;
+
+pub use crate::checkpoint::{Remembered, line, remembered};
+pub use crate::inclusion::Inclusion;
+pub use receipt::{check, newest, prove};
+pub use report::{Range, Report, Verdict};
+use walk::Walk;
 
 /// How many records are verified between two calls of the progress function.
 const REPORT_EVERY: u64 = 1024;
 
-/// A log that verifies.
+/// What of a log verifies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verified {
     /// The log's origin.
     pub origin: String,
-    /// How many records it has.
+    /// How many records are proved: all of a log that verifies, otherwise those up to and with the
+    /// last frame that is.
     pub records: u64,
     /// In how many files.
     pub segments: u64,
-    /// How many frames were signed.
+    /// How many frames are signed and as they were then.
     pub checkpoints: u64,
     /// How many details were compared with their commitments.
     pub details: u64,
-    /// The root over all records.
+    /// The root over them.
     pub root: merkle::Hash,
     /// How many records it had when it was last closed, as its mark says. Nobody signed that; if it
     /// is more than there are, the log was cut off or put back.
@@ -92,6 +101,23 @@ pub enum VerifyError {
         /// Where they begin.
         offset: u64,
     },
+    /// What should be a checkpoint is none.
+    #[error(
+        "this is no checkpoint: it is a signed note, or the line that `audit anchor` writes: \
+         origin, number of records, root and signature"
+    )]
+    Checkpoint,
+    /// A checkpoint that this log's key did not sign.
+    #[error(
+        "the checkpoint is of {found:?} and not signed by this public key, which is that of \
+         {expected:?}: it is another log's, or the key is not this log's"
+    )]
+    CheckpointForeign {
+        /// Whose log it says to be of.
+        found: String,
+        /// Whose key it is.
+        expected: String,
+    },
     /// The public key cannot be read.
     #[error("this is no public key of a log: it is one line, origin+hash+key, as in log.pub")]
     PublicKey,
@@ -121,6 +147,8 @@ impl VerifyError {
             Self::Foreign { .. } => "AUDIT_LOG_FOREIGN",
             Self::Torn { .. } => "AUDIT_LOG_TORN",
             Self::PublicKey => "PUBLIC_KEY_INVALID",
+            Self::Checkpoint => "CHECKPOINT_INVALID",
+            Self::CheckpointForeign { .. } => "CHECKPOINT_FOREIGN",
             Self::Unreadable(JournalError::NotInitialized(_)) => "LOG_NOT_FOUND",
             Self::Unreadable(_) => "AUDIT_LOG_UNREADABLE",
         }
@@ -152,7 +180,7 @@ pub fn public_key(text: &str) -> Result<LogKey, VerifyError> {
 }
 
 /// Reads every byte of a log: headers, frames, checksums, signatures, the tree, the details, and
-/// the zeroes after the last frame. `progress` hears from time to time how many records were good.
+/// the zeroes after the last frame. `progress` hears from time to time how many records were read.
 ///
 /// # Errors
 /// The first thing that is wrong.
@@ -176,206 +204,64 @@ pub fn examine(
     mut progress: impl FnMut(u64),
     mut change: impl FnMut(Change),
 ) -> Result<Examined, VerifyError> {
+    let found = read(directory, Walk::new(key, None, &mut progress, &mut change))?;
+    if let Some(wrong) = found.first_wrong() {
+        return Err(wrong);
+    }
+    let torn = found.torn();
+    Ok(Examined { verified: found.verified, last_change: found.last_change, torn })
+}
+
+/// Reads every byte of a log and says of every range of records what is known of it: it goes on
+/// behind what is wrong, where that is sound. `remembered` is a checkpoint that was kept elsewhere:
+/// with it a log that was cut off or written anew is found too.
+///
+/// # Errors
+/// `Foreign` and `Unreadable` only; everything else is in the report.
+pub fn report(
+    directory: &Path,
+    key: &LogKey,
+    remembered: Option<&Remembered>,
+    mut progress: impl FnMut(u64),
+) -> Result<Report, VerifyError> {
+    read(directory, Walk::new(key, remembered, &mut progress, &mut |_| {}))
+}
+
+fn segments(directory: &Path, key: &LogKey) -> Result<Vec<(u64, PathBuf)>, VerifyError> {
     let segments = segment::list(directory).map_err(VerifyError::Unreadable)?;
-    if segments.is_empty() {
+    let Some((_, first)) = segments.first() else {
         let missing = JournalError::NotInitialized(directory.to_owned());
         return Err(VerifyError::Unreadable(missing));
-    }
+    };
     // Before any signature: under another log's key none verifies.
-    let claimed = segments.first().and_then(|(_, path)| segment::claimed_origin(path));
-    if let Some(found) = claimed.filter(|origin| *origin != key.origin) {
-        return Err(VerifyError::Foreign { found, expected: key.origin.clone() });
+    match segment::claimed_origin(first) {
+        Some(found) if found != key.origin => {
+            Err(VerifyError::Foreign { found, expected: key.origin.clone() })
+        }
+        _ => Ok(segments),
     }
-    let (tree, change) = (Frontier::default(), &mut change as &mut dyn FnMut(Change));
-    let (signature, last_change) = (None, None);
-    let mut state = State { key, tree, checkpoints: 0, details: 0, signature, last_change, change };
-    let mut torn = None;
-    let mut previous = 0;
-    let last = segments.len() - 1;
-    for (at, (first, path)) in segments.iter().enumerate() {
-        let segment = Segment::open(path, &key.key).map_err(|e| state.unreadable(e))?;
-        if segment.head.origin != key.origin {
-            let (found, expected) = (segment.head.origin.clone(), key.origin.clone());
-            return Err(VerifyError::Foreign { found, expected });
-        }
-        let tree = segment.frontier().map_err(|e| state.unreadable(e))?;
-        let follows = tree == state.tree && segment.head.first == *first;
-        if !follows || segment.head.previous != previous {
-            return Err(state.wrong(path, 0, "it does not continue the log: records are missing"));
-        }
-        if *first == 0 {
-            // A log that began when the one before was lost goes on from where the store was.
-            state.last_change = segment.head.last_change();
-        }
-        if segment.head.last_change() != state.last_change {
-            return Err(state.wrong(path, 0, "its header names another change than the last one"));
-        }
-        previous = *first;
-        match state.segment(&segment, at == last, &mut progress) {
-            Err(end @ VerifyError::Torn { .. }) => torn = Some(end),
-            other => other?,
-        }
-    }
-    let root = state.tree.root();
-    let body = checkpoint::body(&key.origin, state.tree.size(), &root);
-    let note = state.signature.map_or_else(String::new, |signature| {
-        checkpoint::note(&key.origin, &body, &key.key, &signature)
-    });
-    progress(state.tree.size());
+}
+
+fn read(directory: &Path, mut walk: Walk<'_>) -> Result<Report, VerifyError> {
+    let segments = segments(directory, walk.key)?;
+    walk.read(&segments)?;
+    let (key, found) = (walk.key, walk.found);
+    let note = found.signed.as_ref().map(|signed| note(key, signed)).unwrap_or_default();
     let verified = Verified {
         origin: key.origin.clone(),
-        records: state.tree.size(),
+        records: found.tree.size(),
         segments: segments.len() as u64,
-        checkpoints: state.checkpoints,
-        details: state.details,
-        root,
+        checkpoints: found.checkpoints,
+        details: found.details,
+        root: found.tree.root(),
         closed_records: journal::closed_at(directory),
         checkpoint_note: note,
     };
-    Ok(Examined { verified, last_change: state.last_change, torn })
+    Ok(Report { verified, last_change: found.last_change, ranges: walk.ranges.into_vec() })
 }
 
-struct State<'a> {
-    key: &'a LogKey,
-    tree: Frontier,
-    checkpoints: u64,
-    details: u64,
-    signature: Option<[u8; 64]>,
-    last_change: Option<LastChange>,
-    change: &'a mut dyn FnMut(Change),
-}
-
-impl State<'_> {
-    fn wrong(&self, file: &Path, offset: u64, what: &'static str) -> VerifyError {
-        VerifyError::Tampered { file: file.to_owned(), offset, record: self.tree.size(), what }
-    }
-
-    fn unreadable(&self, error: JournalError) -> VerifyError {
-        match error {
-            JournalError::Corrupt { file, offset, what } => self.wrong(&file, offset, what),
-            other => VerifyError::Unreadable(other),
-        }
-    }
-
-    fn segment(
-        &mut self,
-        segment: &Segment,
-        is_last: bool,
-        progress: &mut impl FnMut(u64),
-    ) -> Result<(), VerifyError> {
-        let mut offset = segment.start;
-        loop {
-            match segment.at(offset).map_err(|e| self.unreadable(e))? {
-                At::Frame(frame) => {
-                    self.frame(segment, &frame)?;
-                    offset = frame.end;
-                    if self.tree.size() % REPORT_EVERY < u64::from(frame.head.count) {
-                        progress(self.tree.size());
-                    }
-                }
-                At::Nothing => break,
-                At::Bad(what) => return Err(self.bad_end(segment, offset, is_last, what)),
-            }
-        }
-        match segment.first_nonzero(offset).map_err(|e| self.unreadable(e))? {
-            None => Ok(()),
-            Some(_) => {
-                let what = "bytes where zeroes should be";
-                Err(self.bad_end(segment, offset, is_last, what))
-            }
-        }
-    }
-
-    /// What stands after the last frame that could be read: perhaps the end of a killed process.
-    fn bad_end(
-        &self,
-        segment: &Segment,
-        offset: u64,
-        is_last: bool,
-        what: &'static str,
-    ) -> VerifyError {
-        match segment.was_synced(offset) {
-            Ok(false) if is_last => VerifyError::Torn { file: segment.path.clone(), offset },
-            Ok(_) => self.wrong(&segment.path, offset, what),
-            Err(error) => self.unreadable(error),
-        }
-    }
-
-    fn frame(&mut self, segment: &Segment, frame: &Frame) -> Result<(), VerifyError> {
-        let (path, offset) = (segment.path.as_path(), frame.offset);
-        if frame.head.first != self.tree.size() {
-            return Err(self.wrong(path, offset, "a frame does not follow the one before"));
-        }
-        if frame.head.synced != offset {
-            return Err(self.wrong(path, offset, "a frame does not stand where it was written"));
-        }
-        let mut tree = self.tree.clone();
-        let (mut count, mut compared) = (0_u32, 0);
-        let mut details = frame.details();
-        for leaf in frame.leaves() {
-            let leaf = leaf.ok_or_else(|| self.wrong(path, offset, "a record is cut off"))?;
-            let detail = details.next().flatten();
-            let detail =
-                detail.ok_or_else(|| self.wrong(path, offset, "a record's detail is missing"))?;
-            compared += u64::from(!detail.is_empty());
-            let record = record(leaf, detail).map_err(|what| self.wrong(path, offset, what))?;
-            if let Some(found) = LastChange::of(&record, tree.size()) {
-                let kind = Kind::from_code(record.kind);
-                let key_id = record.key_id.as_slice().try_into().ok().map(KeyId::new);
-                let LastChange { revision, anchor, .. } = found;
-                (self.change)(Change { revision, anchor, kind, key_id });
-                self.last_change = Some(found);
-            }
-            tree.append(merkle::leaf_hash(leaf));
-            count = count.saturating_add(1);
-        }
-        if details.next().is_some() || count != frame.head.count {
-            return Err(self.wrong(path, offset, "a frame's count is not that of its records"));
-        }
-        let root = tree.root();
-        if frame.head.root != root {
-            return Err(self.wrong(
-                path,
-                offset,
-                "a frame's records are not those that were signed",
-            ));
-        }
-        let body = checkpoint::body(&self.key.origin, tree.size(), &root);
-        self.key
-            .key
-            .verify(body.as_bytes(), &frame.signature)
-            .map_err(|_| self.wrong(path, offset, "a frame's signature does not verify"))?;
-        self.tree = tree;
-        self.checkpoints += 1;
-        self.details += compared;
-        self.signature = Some(frame.signature);
-        Ok(())
-    }
-}
-
-/// A record is one, and its detail is the one that the leaf commits to.
-fn record(leaf: &[u8], detail: &[u8]) -> Result<Record, &'static str> {
-    let public =
-        leaf.len().checked_sub(COMMITMENT_BYTES).and_then(|len| leaf.split_at_checked(len));
-    let (public, commitment) = public.ok_or("a record is too short")?;
-    let record = Record::decode(public).map_err(|_| "a record is none")?;
-    if detail.is_empty() {
-        let none = commitment.iter().all(|b| *b == 0);
-        return if none { Ok(record) } else { Err("a record's detail is missing") };
-    }
-    let parts = DetailParts::cut(detail).ok_or("a record's detail is cut off")?;
-    if sha256(&[parts.salt, parts.head]) != commitment {
-        return Err("a record's detail is not the one it commits to");
-    }
-    let head = DetailHead::decode(parts.head).map_err(|_| "a record's detail is none")?;
-    let mut tree = Frontier::default();
-    for item in parts.items() {
-        let (salted, _) = item.ok_or("an item is cut off")?;
-        tree.append(merkle::leaf_hash(&salted));
-    }
-    let root = if tree.size() == 0 { Vec::new() } else { tree.root().to_vec() };
-    if root != head.items_root || tree.size() != u64::from(head.item_count) {
-        return Err("a record's items are not those it commits to");
-    }
-    Ok(record)
+/// The signed note of a frame's checkpoint: its size, root and signature.
+fn note(key: &LogKey, (size, root, signature): &(u64, merkle::Hash, [u8; 64])) -> String {
+    let body = checkpoint::body(&key.origin, *size, root);
+    checkpoint::note(&key.origin, &body, &key.key, signature)
 }

@@ -12,6 +12,7 @@ mod key;
 pub(crate) mod manual;
 mod partition;
 mod policy;
+mod proof;
 mod questions;
 mod rewrap;
 mod root;
@@ -23,7 +24,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use fieldseal_model::Principal;
 
-pub(crate) use audit::{AuditCommand, AuditListArguments, AuditVerifyArguments, Outcome};
+pub(crate) use audit::{AuditCommand, AuditListArguments, Outcome};
 pub(crate) use backup::{
     BackupCommand, BackupCreateArguments, BackupDrillArguments, BackupPlace, BackupPruneArguments,
     BackupRestoreArguments, BackupVerifyArguments, UnlockArguments,
@@ -41,6 +42,7 @@ pub(crate) use partition::{
 pub(crate) use policy::{
     ExplainArguments, MemberArguments, PolicyCommand, PolicyInitArguments, PolicySource,
 };
+pub(crate) use proof::{AuditAnchorArguments, AuditCheckReceiptArguments, AuditVerifyArguments};
 pub(crate) use questions::{
     AskArguments, BreachQuestion, ChangesQuestion, DenialsQuestion, FieldQuestion,
     PrincipalQuestion, SubjectQuestion, VolumeQuestion,
@@ -53,7 +55,8 @@ pub(crate) use root::{
 /// Exit codes, shown at the end of the help.
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 internal, 2 usage, 3 not found, 4 denied, \
     5 unavailable, 6 conflict, 7 decryption failed or tampering found, 8 store full, \
-    9 store corrupt, 130 interrupted, or nobody read the output to its end.\n\n\
+    9 store corrupt, 12 records of the audit log are missing, 13 its end is not proved, \
+    130 interrupted, or nobody read the output to its end.\n\n\
     Client commands read FIELDSEAL_CLIENT_ENDPOINT, FIELDSEAL_CLIENT_CA, FIELDSEAL_CLIENT_CERT \
     and FIELDSEAL_CLIENT_KEY. Without any argument FIELDSEAL_DEV=1 stands for `dev`.";
 
@@ -400,6 +403,8 @@ mod tests {
             Exit::Tampered,
             Exit::Full,
             Exit::Corrupt,
+            Exit::Missing,
+            Exit::UnprovenTail,
             Exit::Interrupted,
         ] {
             assert!(EXIT_CODES.contains(&format!(" {} ", exit as u8)), "{exit:?}");

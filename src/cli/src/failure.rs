@@ -30,6 +30,10 @@ pub(crate) enum Exit {
     Full = 8,
     /// The store or the log is corrupt.
     Corrupt = 9,
+    /// Records of the audit log are not there.
+    Missing = 12,
+    /// The audit log has an end that nothing proves.
+    UnprovenTail = 13,
     /// Ctrl-C, as shells count it (128 + SIGINT).
     Interrupted = 130,
 }

@@ -7,6 +7,7 @@
 //! everything else to standard error; the exit code says what kind of trouble it was.
 
 mod address;
+mod anchor;
 mod arguments;
 mod audit;
 mod backup;

@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use fieldseal_api::v1;
 use fieldseal_crypto::field::encode_text;
+use fieldseal_model::hex;
 use zeroize::Zeroizing;
 
 use crate::arguments::{
@@ -69,6 +70,11 @@ pub(crate) async fn decrypt(arguments: DecryptArguments, output: &Output) -> Res
         if let Some(receipt) = &opened.receipt {
             let event = format!("{}/events/{}", receipt.log, receipt.index);
             json.insert("event".into(), event.into());
+            let kept = serde_json::json!({
+                "log": receipt.log, "index": receipt.index, "tree_size": receipt.tree_size,
+                "leaf_hash": hex::encode(&receipt.leaf_hash),
+            });
+            json.insert("receipt".into(), kept);
         }
     })
 }

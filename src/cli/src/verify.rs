@@ -1,47 +1,114 @@
 //! `audit verify`: a log with nothing but its files and its public key.
 
+use std::io::{IsTerminal as _, Read as _};
 use std::path::Path;
 
 use fieldseal_audit::JournalError;
-use fieldseal_audit::verify::{self, Verified, VerifyError};
+use fieldseal_audit::verify::{
+    self, LogKey, Range, Remembered, Report, Verdict, Verified, VerifyError,
+};
 use fieldseal_model::hex;
+use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use crate::arguments::AuditVerifyArguments;
 use crate::failure::{Exit, Failure};
 use crate::output::{Output, Table, grouped, note};
 
+/// The most bytes that a public key or a checkpoint is believed to have.
+const MOST_BYTES: u64 = 64 * 1024;
+
 /// Runs `audit verify`.
 pub(crate) fn run(arguments: &AuditVerifyArguments, output: &Output) -> Result<(), Failure> {
-    let found = verified(&arguments.log, &arguments.public_key)?;
-    output.show(|| json(&found), || table(&found))?;
-    if let Some(closed) = found.closed_records.filter(|closed| *closed > found.records) {
-        let (closed, records) = (grouped(closed), grouped(found.records));
+    let key = public_key(&arguments.public_key)?;
+    let remembered = arguments.checkpoint.as_deref().map(|file| checkpoint(file, &key));
+    let remembered = remembered.transpose()?;
+    let bar = progress();
+    let found =
+        verify::report(&arguments.log, &key, remembered.as_ref(), |at| bar.set_position(at));
+    bar.finish_and_clear();
+    let found = found.map_err(|e| failure(&e))?;
+    output.show(|| json(&found), || text(&found, remembered.as_ref()))?;
+    if let Some(worst) = found.worst() {
+        return Err(failed(worst));
+    }
+    let (closed, records) = (found.verified.closed_records, found.verified.records);
+    if let Some(closed) = closed.filter(|closed| *closed > records) {
+        let (closed, records) = (grouped(closed), grouped(records));
         note(&format!(
             "warning  the log had {closed} records when it was last closed, as its unsigned mark \
              says, and has {records}: it was cut off or put back; compare it with a checkpoint \
-             that was kept elsewhere"
+             that was kept elsewhere (--checkpoint)"
         ));
     }
     Ok(())
 }
 
-/// Verifies a log.
-pub(crate) fn verified(log: &Path, public_key: &Path) -> Result<Verified, Failure> {
-    let bytes =
-        std::fs::read(public_key).map_err(|e| Failure::io("cannot read", public_key, &e))?;
-    // A file that is no text is no public key either.
-    let text = String::from_utf8_lossy(&bytes);
-    let key = verify::public_key(&text).map_err(|e| failure(&e))?;
-    verify::log(log, &key, |_| {}).map_err(|e| failure(&e))
+/// Verifies a log: the first thing that is wrong is the failure.
+pub(crate) fn verified(log: &Path, key: &Path) -> Result<Verified, Failure> {
+    verify::log(log, &public_key(key)?, |_| {}).map_err(|e| failure(&e))
 }
 
-fn failure(error: &VerifyError) -> Failure {
+/// Reads the public key of a log.
+pub(crate) fn public_key(file: &Path) -> Result<LogKey, Failure> {
+    verify::public_key(&read(file)?).map_err(|e| failure(&e))
+}
+
+/// Reads a checkpoint that was kept elsewhere, from a file or from standard input (`-`).
+pub(crate) fn checkpoint(file: &Path, key: &LogKey) -> Result<Remembered, Failure> {
+    verify::remembered(&read(file)?, key).map_err(|e| failure(&e))
+}
+
+/// Reads a short text; bytes that are none are replaced, and then it is nothing that is asked for.
+pub(crate) fn read(file: &Path) -> Result<String, Failure> {
+    let mut bytes = Vec::new();
+    let read = match file.as_os_str() == "-" {
+        true => std::io::stdin().lock().take(MOST_BYTES).read_to_end(&mut bytes),
+        false => std::fs::File::open(file)
+            .and_then(|opened| opened.take(MOST_BYTES).read_to_end(&mut bytes)),
+    };
+    read.map_err(|e| Failure::io("cannot read", file, &e))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// How many records were read, for a person at a terminal.
+pub(crate) fn progress() -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::no_length();
+    let template = "verifying {spinner} {human_pos} records  {per_sec}";
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar
+}
+
+/// How a log that is not whole ends the command: by the first range of the worst verdict.
+fn failed(worst: &Range) -> Failure {
+    let (exit, reason) = match worst.verdict {
+        Verdict::Missing => (Exit::Missing, "AUDIT_RECORDS_MISSING"),
+        Verdict::UnprovenTail => (Exit::UnprovenTail, "AUDIT_LOG_TORN"),
+        Verdict::Tampered | Verdict::Ok => (Exit::Tampered, "AUDIT_LOG_TAMPERED"),
+    };
+    let (file, offset) = (worst.file.display(), worst.offset);
+    let what = format!("{file}, byte {offset}, record {}: {}", worst.first, worst.what);
+    let failure = Failure::new(exit, reason, what);
+    match worst.verdict {
+        Verdict::UnprovenTail => failure.advise(
+            "if its process was killed, the next start settles that; if not, the end was altered",
+        ),
+        _ => failure.advise("keep the files as they are: they are evidence"),
+    }
+}
+
+pub(crate) fn failure(error: &VerifyError) -> Failure {
     let exit = match error {
-        VerifyError::Tampered { .. } | VerifyError::Torn { .. } | VerifyError::Foreign { .. } => {
-            Exit::Tampered
-        }
-        VerifyError::PublicKey => Exit::Usage,
+        VerifyError::Tampered { .. }
+        | VerifyError::Foreign { .. }
+        | VerifyError::CheckpointForeign { .. } => Exit::Tampered,
+        VerifyError::Torn { .. } => Exit::UnprovenTail,
+        VerifyError::PublicKey | VerifyError::Checkpoint => Exit::Usage,
         VerifyError::Unreadable(JournalError::NotInitialized(_)) => Exit::NotFound,
         VerifyError::Unreadable(JournalError::FormatNewer { .. }) => Exit::Usage,
         // It is there, and may be whole: whoever asks may not read it.
@@ -62,23 +129,70 @@ fn is_denied(error: &str) -> bool {
     error.contains("Permission denied")
 }
 
-fn table(found: &Verified) -> String {
-    let mut table = Table::bare();
-    table.row(["verified", "every record, signature and detail is as it was signed"]);
-    table.row(["log", &found.origin]);
-    table.row(["records", &grouped(found.records)]);
-    table.row(["signatures", &grouped(found.checkpoints)]);
-    table.row(["details", &grouped(found.details)]);
-    table.row(["files", &grouped(found.segments)]);
-    table.row(["root", &hex::encode(&found.root)]);
-    table.text()
+fn text(found: &Report, remembered: Option<&Remembered>) -> String {
+    let (mut table, verified) = (Table::bare(), &found.verified);
+    match found.verdict() {
+        Verdict::Ok => {
+            table.row(["verified", "every record, signature and detail is as it was signed"]);
+        }
+        worst => table.row(["verdict", worst.as_str()]),
+    }
+    table.row(["log", &verified.origin]);
+    table.row(["records", &grouped(verified.records)]);
+    table.row(["signatures", &grouped(verified.checkpoints)]);
+    table.row(["details", &grouped(verified.details)]);
+    table.row(["files", &grouped(verified.segments)]);
+    table.row(["root", &hex::encode(&verified.root)]);
+    if found.verdict() == Verdict::Ok {
+        if let Some(remembered) = remembered {
+            let covered = grouped(remembered.size);
+            table.row(["checkpoint", &format!("the log has the {covered} records that it covers")]);
+        }
+        return table.text();
+    }
+    let mut ranges = Table::new(&["VERDICT", "RECORDS", "FILE", "BYTE", "WHAT"]);
+    for range in &found.ranges {
+        ranges.row([
+            range.verdict.as_str().to_owned(),
+            records(range),
+            file_name(range),
+            range.offset.to_string(),
+            range.what.to_owned(),
+        ]);
+    }
+    format!("{}\n{}", table.text(), ranges.text())
 }
 
-fn json(found: &Verified) -> serde_json::Value {
+/// Which records: `7`, `7-12`, `from 7 on`, or `before 7` for what stands between two.
+fn records(range: &Range) -> String {
+    let first = range.first;
+    match range.end {
+        None => format!("from {first} on"),
+        Some(end) if end <= first => format!("before {first}"),
+        Some(end) if end - first == 1 => first.to_string(),
+        Some(end) => format!("{first}-{}", end - 1),
+    }
+}
+
+fn file_name(range: &Range) -> String {
+    range.file.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+fn json(found: &Report) -> serde_json::Value {
+    let verified = &found.verified;
+    let range = |range: &Range| {
+        json!({
+            "verdict": range.verdict.as_str(), "first": range.first, "end": range.end,
+            "file": file_name(range), "offset": range.offset, "what": range.what,
+        })
+    };
     json!({
-        "origin": found.origin, "records": found.records, "signatures": found.checkpoints,
-        "details": found.details, "segments": found.segments, "root": hex::encode(&found.root),
-        "checkpoint": found.checkpoint_note,
+        "verdict": found.verdict().as_str(),
+        "origin": verified.origin, "records": verified.records,
+        "signatures": verified.checkpoints, "details": verified.details,
+        "segments": verified.segments, "root": hex::encode(&verified.root),
+        "checkpoint": verified.checkpoint_note,
+        "ranges": found.ranges.iter().map(range).collect::<Vec<_>>(),
     })
 }
 

@@ -1,10 +1,9 @@
-//! `audit list` and `audit verify`; the questions have a file of their own.
-
-use std::path::PathBuf;
+//! The commands of the audit log, and the arguments of `audit list`.
 
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::key_name;
+use super::proof::{AuditAnchorArguments, AuditCheckReceiptArguments, AuditVerifyArguments};
 use super::questions::{
     BreachQuestion, ChangesQuestion, DenialsQuestion, FieldQuestion, PrincipalQuestion,
     SubjectQuestion, VolumeQuestion,
@@ -30,6 +29,10 @@ pub(crate) enum AuditCommand {
     Changes(ChangesQuestion),
     /// Verify a log with nothing but its files and its public key
     Verify(AuditVerifyArguments),
+    /// Print the newest checkpoint in one line, to be kept elsewhere
+    Anchor(AuditAnchorArguments),
+    /// Check that the record of a receipt is in the log, or under a checkpoint
+    CheckReceipt(AuditCheckReceiptArguments),
 }
 
 #[derive(Debug, Clone, Default, Args)]
@@ -87,14 +90,4 @@ pub(crate) enum Outcome {
     Denied,
     Failed,
     Partial,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct AuditVerifyArguments {
-    /// The log's directory
-    #[arg(long, value_name = "DIR")]
-    pub log: PathBuf,
-    /// The log's public key, kept apart from the log
-    #[arg(long, value_name = "PATH")]
-    pub public_key: PathBuf,
 }

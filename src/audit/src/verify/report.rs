@@ -1,0 +1,138 @@
+//! What a verifier says of a log, range by range.
+
+use std::path::PathBuf;
+
+use crate::record::LastChange;
+
+use super::{Verified, VerifyError};
+
+/// What is known of a range of records, from the best to the worst. `REDACTED` and `ARCHIVED` are
+/// reserved: no log has such ranges yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Verdict {
+    /// Every byte is as it was signed.
+    Ok,
+    /// Bytes after the last signed frame that nothing says were ever on disk: the torn end of a
+    /// killed process, or an end that was altered.
+    UnprovenTail,
+    /// Records that were signed are not there.
+    Missing,
+    /// Something else stands there than what was signed.
+    Tampered,
+}
+
+impl Verdict {
+    /// The name that is shown.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "OK",
+            Self::UnprovenTail => "UNPROVEN-TAIL",
+            Self::Missing => "MISSING",
+            Self::Tampered => "TAMPERED",
+        }
+    }
+}
+
+/// Records that stand next to each other and of which the same is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Range {
+    /// What is known of them.
+    pub verdict: Verdict,
+    /// The first record.
+    pub first: u64,
+    /// The record behind the last one. The same as `first` where there is something between two
+    /// records, or behind them, that does not belong there. `None` if nobody knows how many
+    /// there were.
+    pub end: Option<u64>,
+    /// The segment in which the range begins, or in which it would stand.
+    pub file: PathBuf,
+    /// The byte of the frame with which it begins; 0 for a segment's header, and for a segment that
+    /// is not there.
+    pub offset: u64,
+    /// What is wrong; empty if nothing is.
+    pub what: &'static str,
+}
+
+/// Everything that a verifier found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// What was counted, and the last place that is proved.
+    pub verified: Verified,
+    /// The newest change of the store that the log tells of.
+    pub last_change: Option<LastChange>,
+    /// What is known of which records, in the order of the log; empty for a log without records.
+    pub ranges: Vec<Range>,
+}
+
+impl Report {
+    /// The worst of all.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        self.ranges.iter().map(|range| range.verdict).max().unwrap_or(Verdict::Ok)
+    }
+
+    /// The first range of the worst verdict; `None` if all is well.
+    #[must_use]
+    pub fn worst(&self) -> Option<&Range> {
+        let worst = Some(self.verdict()).filter(|verdict| *verdict != Verdict::Ok)?;
+        self.ranges.iter().find(|range| range.verdict == worst)
+    }
+
+    /// The first thing that is wrong, but for an unproven tail.
+    pub(super) fn first_wrong(&self) -> Option<VerifyError> {
+        first_wrong(&self.ranges)
+    }
+
+    /// The unproven tail, if there is one.
+    pub(super) fn torn(&self) -> Option<VerifyError> {
+        self.ranges.iter().find(|range| range.verdict == Verdict::UnprovenTail).map(Range::error)
+    }
+}
+
+fn first_wrong(ranges: &[Range]) -> Option<VerifyError> {
+    ranges.iter().find(|range| range.verdict > Verdict::UnprovenTail).map(Range::error)
+}
+
+impl Range {
+    fn error(&self) -> VerifyError {
+        let (file, offset) = (self.file.clone(), self.offset);
+        match self.verdict {
+            Verdict::UnprovenTail => VerifyError::Torn { file, offset },
+            _ => VerifyError::Tampered { file, offset, record: self.first, what: self.what },
+        }
+    }
+}
+
+/// The ranges as they grow: one that goes on with the same verdict is one with the one before.
+#[derive(Default)]
+pub(super) struct Ranges(Vec<Range>);
+
+impl Ranges {
+    pub(super) fn push(&mut self, range: Range) {
+        if let Some(last) = self.0.last_mut()
+            && last.verdict == range.verdict
+            && last.end == Some(range.first)
+        {
+            last.end = range.end;
+            return;
+        }
+        self.0.push(range);
+    }
+
+    pub(super) fn last_mut(&mut self) -> Option<&mut Range> {
+        self.0.last_mut()
+    }
+
+    pub(super) fn first_wrong(&self) -> Option<VerifyError> {
+        first_wrong(&self.0)
+    }
+
+    pub(super) fn all_in_one(&mut self, range: Range) {
+        self.0 = vec![range];
+    }
+
+    pub(super) fn into_vec(self) -> Vec<Range> {
+        self.0
+    }
+}

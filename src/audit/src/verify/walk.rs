@@ -1,0 +1,415 @@
+//! Reading a log from its first byte to its last, on beyond what is wrong where that is sound.
+//!
+//! A frame is proved by its signature over the root of the tree, so leaves that were altered leave
+//! nothing proved behind them; a segment's header is signed and has the peaks of the tree before
+//! it, so the next segment is judged again by itself.
+
+use std::path::{Path, PathBuf};
+
+use fieldseal_crypto::sha256;
+use fieldseal_model::KeyId;
+use prost::Message as _;
+
+use crate::checkpoint::{self, Remembered};
+use crate::error::JournalError;
+use crate::merkle::{self, Frontier, Hash};
+use crate::record::{COMMITMENT_BYTES, DetailHead, DetailParts, Kind, LastChange, Record};
+use crate::segment::{self, At, Frame, Segment};
+
+use super::report::{Range, Ranges, Verdict};
+use super::{Change, LogKey, REPORT_EVERY, VerifyError};
+
+const NO_DETAIL: &str = "a record's detail is missing";
+const MISSING: &str = "records are missing";
+const NOT_ZERO: &str = "bytes where zeroes should be";
+
+/// Sees the place and the hash of a leaf.
+type SeeLeaf<'a> = &'a mut dyn FnMut(u64, &Hash);
+
+/// A walk over the segments of a log.
+pub(super) struct Walk<'a> {
+    pub(super) key: &'a LogKey,
+    remembered: Option<&'a Remembered>,
+    change: &'a mut dyn FnMut(Change),
+    progress: &'a mut dyn FnMut(u64),
+    /// Sees every leaf's place and hash, proved or not.
+    pub(super) leaf: Option<SeeLeaf<'a>>,
+    /// The tree as far as the leaves were read; proved if `is_proved`.
+    tree: Frontier,
+    is_proved: bool,
+    /// True after a place behind which the rest of a segment cannot be read.
+    is_cut: bool,
+    /// The segment before: its number, its file, and where its frames end.
+    before: Option<(u64, PathBuf, u64)>,
+    /// The root at the size that is remembered.
+    root_then: Option<Hash>,
+    pub(super) found: Found,
+    pub(super) ranges: Ranges,
+}
+
+/// What is proved, and how much was looked at.
+#[derive(Default)]
+pub(super) struct Found {
+    pub(super) tree: Frontier,
+    /// Of the newest frame that is proved.
+    pub(super) signed: Option<(u64, Hash, [u8; 64])>,
+    pub(super) last_change: Option<LastChange>,
+    pub(super) checkpoints: u64,
+    pub(super) details: u64,
+}
+
+/// A frame whose leaves could be read.
+struct Leaves {
+    tree: Frontier,
+    changes: Vec<(Change, LastChange)>,
+    /// Records whose detail is not the one that they commit to.
+    wrong: Vec<(u64, &'static str)>,
+    compared: u64,
+    /// The root at the size that is remembered, if the frame reaches it.
+    root_then: Option<Hash>,
+    /// What is wrong with the frame as a whole, apart from its leaves.
+    damage: Option<&'static str>,
+}
+
+impl<'a> Walk<'a> {
+    pub(super) fn new(
+        key: &'a LogKey,
+        remembered: Option<&'a Remembered>,
+        progress: &'a mut dyn FnMut(u64),
+        change: &'a mut dyn FnMut(Change),
+    ) -> Self {
+        Self {
+            key,
+            remembered,
+            change,
+            progress,
+            leaf: None,
+            tree: Frontier::default(),
+            is_proved: true,
+            is_cut: false,
+            before: None,
+            root_then: None,
+            found: Found::default(),
+            ranges: Ranges::default(),
+        }
+    }
+
+    /// Takes a segment for the first one: the log before it is not looked at.
+    pub(super) fn begin_anywhere(&mut self) {
+        self.is_proved = false;
+    }
+
+    /// Reads the segments that there are, in their order.
+    pub(super) fn read(&mut self, segments: &[(u64, PathBuf)]) -> Result<(), VerifyError> {
+        for (at, (number, path)) in segments.iter().enumerate() {
+            let is_last = at + 1 == segments.len();
+            let opened = match Segment::open(path, &self.key.key) {
+                Ok(segment) => self.header(&segment, *number).map(|()| segment),
+                Err(JournalError::Corrupt { what, .. }) => Err(what),
+                Err(other) => return Err(VerifyError::Unreadable(other)),
+            };
+            let end = match opened {
+                Ok(segment) => self.frames(&segment, is_last).map_err(VerifyError::Unreadable)?,
+                Err(what) => {
+                    self.cut(path, 0, what);
+                    self.is_proved = false;
+                    0
+                }
+            };
+            self.before = Some((*number, path.clone(), end));
+        }
+        self.compare_with_remembered(segments);
+        if self.is_cut
+            && let Some(last) = self.ranges.last_mut()
+        {
+            last.end = None;
+        }
+        (self.progress)(self.found.tree.size());
+        Ok(())
+    }
+
+    /// Whether a header continues the log; if not, nothing in its segment is judged.
+    fn header(&mut self, segment: &Segment, number: u64) -> Result<(), &'static str> {
+        let head = &segment.head;
+        if head.origin != self.key.origin {
+            return Err("it belongs to another log");
+        }
+        if head.first != number {
+            return Err("its name is not that of its first record");
+        }
+        let tree = segment.frontier().map_err(|_| "its header names no tree")?;
+        let here = self.tree.size();
+        if head.first > here {
+            self.gap(segment, here);
+        } else if self.is_proved {
+            // A log that began when the one before was lost goes on from where the store was.
+            let change = if number == 0 { head.last_change() } else { self.found.last_change };
+            let previous = self.before.as_ref().map_or(0, |(number, ..)| *number);
+            if tree != self.tree || head.previous != previous || head.last_change() != change {
+                return Err("it does not continue the log");
+            }
+        } else if let Some(last) = self.ranges.last_mut().filter(|last| last.end.is_some()) {
+            if head.first < last.first {
+                return Err("it does not continue the log");
+            }
+            // What was behind the bad place was not as long as it said.
+            last.end = Some(head.first);
+        }
+        (self.is_proved, self.is_cut) = (true, false);
+        self.found.last_change = head.last_change();
+        self.found.tree = tree.clone();
+        if self.remembered.is_some_and(|remembered| remembered.size == tree.size()) {
+            self.root_then = Some(tree.root());
+        }
+        self.tree = tree;
+        Ok(())
+    }
+
+    /// A header names more records before it than there are.
+    fn gap(&mut self, segment: &Segment, here: u64) {
+        let head = &segment.head;
+        let (file, offset) = match &self.before {
+            Some((number, path, end)) if *number == head.previous => (path.clone(), *end),
+            _ => (segment.path.with_file_name(segment::file_name(here)), 0),
+        };
+        let verdict =
+            if self.is_proved && !self.is_cut { Verdict::Missing } else { Verdict::Tampered };
+        if self.before.is_some() || self.is_proved {
+            let end = Some(head.first);
+            self.ranges.push(Range { verdict, first: here, end, file, offset, what: MISSING });
+        }
+    }
+
+    /// The rest of a segment cannot be read from here on.
+    fn cut(&mut self, path: &Path, offset: u64, what: &'static str) {
+        let first = self.tree.size();
+        self.is_cut = true;
+        let (verdict, end, file) = (Verdict::Tampered, Some(first), path.to_owned());
+        self.ranges.push(Range { verdict, first, end, file, offset, what });
+    }
+
+    /// Reads the frames of a segment; returns where they end.
+    fn frames(&mut self, segment: &Segment, is_last: bool) -> Result<u64, JournalError> {
+        let mut offset = segment.start;
+        let what = loop {
+            let (frame, damage) = match segment.at(offset)? {
+                At::Frame(frame) => (frame, None),
+                At::Nothing => match segment.first_nonzero(offset)? {
+                    None => return Ok(offset),
+                    Some(_) => break NOT_ZERO,
+                },
+                At::Bad(what) => match segment.damaged(offset)? {
+                    Some(frame) if !is_last || segment.was_synced(offset)? => {
+                        (Box::new(frame), Some(what))
+                    }
+                    _ => break what,
+                },
+            };
+            match self.leaves(&frame, damage) {
+                Ok(leaves) => self.judge(segment, &frame, leaves),
+                Err(what) => {
+                    self.cut(&segment.path, offset, what);
+                    return Ok(offset);
+                }
+            }
+            offset = frame.end;
+            if self.tree.size() % REPORT_EVERY < u64::from(frame.head.count) {
+                (self.progress)(self.tree.size());
+            }
+        };
+        if is_last && !segment.was_synced(offset)? {
+            let (first, file) = (self.tree.size(), segment.path.clone());
+            let (verdict, end) = (Verdict::UnprovenTail, None);
+            self.ranges.push(Range { verdict, first, end, file, offset, what });
+        } else {
+            self.cut(&segment.path, offset, what);
+        }
+        Ok(offset)
+    }
+
+    /// The leaves and details of a frame that stands where it should.
+    fn leaves(
+        &mut self,
+        frame: &Frame,
+        damage: Option<&'static str>,
+    ) -> Result<Leaves, &'static str> {
+        if frame.head.first != self.tree.size() {
+            return Err("a frame does not follow the one before");
+        }
+        if frame.head.synced != frame.offset {
+            return Err("a frame does not stand where it was written");
+        }
+        let mut all = Leaves {
+            tree: self.tree.clone(),
+            changes: Vec::new(),
+            wrong: Vec::new(),
+            compared: 0,
+            root_then: None,
+            damage,
+        };
+        let mut details = frame.details();
+        for leaf in frame.leaves() {
+            let leaf = leaf.ok_or("a record is cut off")?;
+            match details.next().flatten() {
+                Some(detail) => all.record(leaf, detail),
+                None => all.damage = all.damage.or(Some(NO_DETAIL)),
+            }
+            let hash = merkle::leaf_hash(leaf);
+            if let Some(see) = &mut self.leaf {
+                see(all.tree.size(), &hash);
+            }
+            all.tree.append(hash);
+            if self.remembered.is_some_and(|remembered| remembered.size == all.tree.size()) {
+                all.root_then = Some(all.tree.root());
+            }
+        }
+        let count = all.tree.size().saturating_sub(self.tree.size());
+        if count != u64::from(frame.head.count) {
+            return Err("a frame's count is not that of its records");
+        }
+        if details.next().is_some() {
+            all.damage = all.damage.or(Some("a frame has more details than records"));
+        }
+        Ok(all)
+    }
+
+    /// What is known of the records of a frame.
+    fn judge(&mut self, segment: &Segment, frame: &Frame, all: Leaves) {
+        let (first, end) = (self.tree.size(), all.tree.size());
+        let root = all.tree.root();
+        let signed = self.signature(frame, &all.tree, &root);
+        self.is_proved = signed.is_ok();
+        self.tree = all.tree;
+        let mut push = |verdict, first, end, what| {
+            let (file, offset) = (segment.path.clone(), frame.offset);
+            self.ranges.push(Range { verdict, first, end: Some(end), file, offset, what });
+        };
+        if let Some(what) = all.damage.or(signed.err()) {
+            push(Verdict::Tampered, first, end, what);
+        } else {
+            let mut good = first;
+            for (index, what) in &all.wrong {
+                if *index > good {
+                    push(Verdict::Ok, good, *index, "");
+                }
+                push(Verdict::Tampered, *index, index.saturating_add(1), *what);
+                good = index.saturating_add(1);
+            }
+            if end > good {
+                push(Verdict::Ok, good, end, "");
+            }
+        }
+        if signed.is_err() {
+            return;
+        }
+        for (change, last) in all.changes {
+            (self.change)(change);
+            self.found.last_change = Some(last);
+        }
+        self.root_then = self.root_then.or(all.root_then);
+        self.found.tree = self.tree.clone();
+        self.found.signed = Some((end, root, frame.signature));
+        self.found.checkpoints += 1;
+        // Of a damaged frame nobody knows which of its details are right.
+        self.found.details += if all.damage.is_none() { all.compared } else { 0 };
+    }
+
+    fn signature(&self, frame: &Frame, tree: &Frontier, root: &Hash) -> Result<(), &'static str> {
+        if frame.head.root != root {
+            return Err("a frame's records are not those that were signed");
+        }
+        let body = checkpoint::body(&self.key.origin, tree.size(), root);
+        let verified = self.key.key.verify(body.as_bytes(), &frame.signature);
+        verified.map_err(|_| "a frame's signature does not verify")
+    }
+
+    /// A checkpoint that was kept elsewhere says what the log once was.
+    fn compare_with_remembered(&mut self, segments: &[(u64, PathBuf)]) {
+        let Some(remembered) = self.remembered.filter(|remembered| remembered.size > 0) else {
+            return;
+        };
+        let here = self.tree.size();
+        if let Some(root) = self.root_then {
+            if root != remembered.root
+                && let Some((_, first)) = segments.first()
+            {
+                self.is_cut = false;
+                self.ranges.all_in_one(Range {
+                    verdict: Verdict::Tampered,
+                    first: 0,
+                    end: Some(here),
+                    file: first.clone(),
+                    offset: 0,
+                    what: "it is not the log that the checkpoint was made of: it was written anew",
+                });
+            }
+            return;
+        }
+        if here >= remembered.size || self.is_cut {
+            return;
+        }
+        let what = "the checkpoint covers records that are not there";
+        match self.ranges.last_mut() {
+            Some(tail) if tail.verdict == Verdict::UnprovenTail => {
+                (tail.verdict, tail.what) = (Verdict::Tampered, what);
+            }
+            _ => {
+                let Some((_, file, offset)) = self.before.clone() else { return };
+                let (verdict, end) = (Verdict::Missing, Some(remembered.size));
+                self.ranges.push(Range { verdict, first: here, end, file, offset, what });
+            }
+        }
+    }
+}
+
+impl Leaves {
+    /// Looks at the next record, before its leaf is appended.
+    fn record(&mut self, leaf: &[u8], detail: &[u8]) {
+        let index = self.tree.size();
+        self.compared += u64::from(!detail.is_empty());
+        let (record, commitment) = match record(leaf) {
+            Ok(both) => both,
+            Err(what) => return self.wrong.push((index, what)),
+        };
+        if let Err(what) = committed(commitment, detail) {
+            self.wrong.push((index, what));
+        }
+        if let Some(last) = LastChange::of(&record, index) {
+            let kind = Kind::from_code(record.kind);
+            let key_id = record.key_id.as_slice().try_into().ok().map(KeyId::new);
+            let LastChange { revision, anchor, .. } = last;
+            self.changes.push((Change { revision, anchor, kind, key_id }, last));
+        }
+    }
+}
+
+/// The public part of a leaf, and the commitment to its detail.
+fn record(leaf: &[u8]) -> Result<(Record, &[u8]), &'static str> {
+    let public =
+        leaf.len().checked_sub(COMMITMENT_BYTES).and_then(|len| leaf.split_at_checked(len));
+    let (public, commitment) = public.ok_or("a record is too short")?;
+    Ok((Record::decode(public).map_err(|_| "a record is none")?, commitment))
+}
+
+/// A detail is the one that its leaf commits to.
+fn committed(commitment: &[u8], detail: &[u8]) -> Result<(), &'static str> {
+    if detail.is_empty() {
+        let none = commitment.iter().all(|b| *b == 0);
+        return if none { Ok(()) } else { Err(NO_DETAIL) };
+    }
+    let parts = DetailParts::cut(detail).ok_or("a record's detail is cut off")?;
+    if sha256(&[parts.salt, parts.head]) != commitment {
+        return Err("a record's detail is not the one it commits to");
+    }
+    let head = DetailHead::decode(parts.head).map_err(|_| "a record's detail is none")?;
+    let mut tree = Frontier::default();
+    for item in parts.items() {
+        let (salted, _) = item.ok_or("an item is cut off")?;
+        tree.append(merkle::leaf_hash(&salted));
+    }
+    let root = if tree.size() == 0 { Vec::new() } else { tree.root().to_vec() };
+    if root != head.items_root || tree.size() != u64::from(head.item_count) {
+        return Err("a record's items are not those it commits to");
+    }
+    Ok(())
+}
