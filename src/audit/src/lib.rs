@@ -11,6 +11,7 @@ mod changes;
 mod checkpoint;
 mod error;
 mod event;
+mod index;
 mod journal;
 pub mod merkle;
 mod proofs;
@@ -27,6 +28,7 @@ pub use error::{Health, JournalError, QueryError};
 pub use event::{
     CallEvent, ChangeEvent, ChangedBy, Item, ItemOutcome, SystemEvent, Verdict, VerdictIndex,
 };
+pub use index::Indexed;
 pub use journal::{
     Distribution, FreeSpace, Identity, Journal, Measures, OpenReport, Relayed, Settings, StatVfs,
     Statistics, Written,
