@@ -2,11 +2,11 @@
 //! look at all of them.
 //!
 //! It is derived from the segments and proves nothing. A segment that gets no more records has an
-//! index in a file of its own, made once by a thread of low priority; the open one has it in memory,
-//! from the first question on. An index is made only of records that fit what the log's key signed,
-//! and is signed itself, so that nobody hides a record by altering it; every record that it names is
-//! read and looked at like any other. A file that is missing, damaged or of another segment is made
-//! again, and until then the segment is read from end to end.
+//! index in a file of its own, made once by a thread of low priority; the open one has it in
+//! memory, from the first question on. An index is made only of records that fit what the log's key
+//! signed, and is signed itself, so that nobody hides a record by altering it; every record that it
+//! names is read and looked at like any other. A file that is missing, damaged or of another
+//! segment is made again, and until then the segment is read from end to end.
 
 mod bits;
 mod build;

@@ -1,5 +1,5 @@
-//! An index only makes a query faster: every page is the same with it, without it, and with one that
-//! is half there, altered or of another log.
+//! An index only makes a query faster: every page is the same with it, without it, and with one
+//! that is half there, altered or of another log.
 
 #![allow(
     clippy::unwrap_used,
@@ -199,7 +199,7 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 6, ..ProptestConfig::default() })]
 
     #[test]
     fn every_page_is_the_same_with_any_index(
