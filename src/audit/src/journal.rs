@@ -24,6 +24,7 @@ use tokio::sync::watch;
 use crate::checkpoint::Checkpoint;
 use crate::error::{Health, JournalError};
 use crate::event::{CallEvent, SystemEvent, Waiting};
+use crate::index::{Indexed, Indexes};
 use crate::proofs::{Receipt, Recorded, Withheld};
 use crate::query::Reader;
 use crate::record::{Encoded, LastChange};
@@ -34,7 +35,9 @@ use writer::Writer;
 pub use measures::{Distribution, Measures, Written};
 pub use recover::OpenReport;
 pub(crate) use settle::closed_at;
+pub(crate) use space::has_space;
 pub use space::{FreeSpace, StatVfs, Statistics};
+pub(crate) use writer::create_new;
 
 /// Where the log is and how large its files are.
 #[derive(Debug, Clone)]
@@ -93,7 +96,8 @@ pub(crate) struct Shared {
     log: Arc<str>,
     origin: Arc<str>,
     settings: Settings,
-    signing: LogSigningKey,
+    signing: Arc<LogSigningKey>,
+    indexes: Arc<Indexes>,
     clock: Arc<dyn Clock>,
     space: Arc<dyn FreeSpace>,
     queue: Mutex<Queue>,
@@ -246,7 +250,18 @@ impl Journal {
     pub fn reader(&self) -> Reader {
         let directory = self.shared.settings.directory.clone();
         let log = Arc::clone(&self.shared.log);
-        Reader::new(directory, self.shared.signing.public(), log)
+        let indexes = Arc::clone(&self.shared.indexes);
+        Reader::new(directory, self.shared.signing.public(), log, indexes)
+    }
+
+    /// Makes the indexes of full segments that are missing. A thread does the same by itself; this is
+    /// for whoever cannot wait for it. Blocks for as long as that takes.
+    ///
+    /// # Errors
+    /// Trouble with the files, or no space for them beside the log's next segment. Questions are
+    /// answered all the same.
+    pub fn build_indexes(&self) -> Result<Indexed, JournalError> {
+        self.shared.indexes.build()
     }
 
     /// The newest revision of the store whose record is on disk, or 0.

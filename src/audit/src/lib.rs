@@ -12,6 +12,7 @@ mod checkpoint;
 mod error;
 mod event;
 mod inclusion;
+mod index;
 mod journal;
 pub mod merkle;
 mod proofs;
@@ -28,6 +29,7 @@ pub use error::{Health, JournalError, QueryError};
 pub use event::{
     CallEvent, ChangeEvent, ChangedBy, Item, ItemOutcome, SystemEvent, Verdict, VerdictIndex,
 };
+pub use index::Indexed;
 pub use journal::{
     Distribution, FreeSpace, Identity, Journal, Measures, OpenReport, Relayed, Settings, StatVfs,
     Statistics, Written,

@@ -1,4 +1,4 @@
-//! Finding records again, in the files themselves: no index that could disagree with the log.
+//! Finding records again, in the files themselves. An index says which ones are worth a look.
 
 mod event;
 mod revision;
@@ -17,6 +17,7 @@ use fieldseal_model::{Action, Timestamp};
 use prost::Message as _;
 
 use crate::error::{JournalError, QueryError};
+use crate::index::Indexes;
 use crate::record::Outcome;
 use crate::segment::{self, Segment};
 pub use event::{Event, EventItem};
@@ -99,6 +100,7 @@ pub struct Reader {
     directory: PathBuf,
     key: LogPublicKey,
     log: Arc<str>,
+    indexes: Option<Arc<Indexes>>,
 }
 
 /// What an opaque page token holds.
@@ -117,8 +119,19 @@ struct Token {
 }
 
 impl Reader {
-    pub(crate) fn new(directory: PathBuf, key: LogPublicKey, log: Arc<str>) -> Self {
-        Self { directory, key, log }
+    pub(crate) fn new(
+        directory: PathBuf,
+        key: LogPublicKey,
+        log: Arc<str>,
+        indexes: Arc<Indexes>,
+    ) -> Self {
+        Self { directory, key, log, indexes: Some(indexes) }
+    }
+
+    /// Looks at every record, whatever an index says. The answers are the same, and later.
+    #[must_use]
+    pub fn without_index(self) -> Self {
+        Self { indexes: None, ..self }
     }
 
     /// The instance that names the log.
@@ -251,7 +264,12 @@ impl Reader {
                 let what = "its name is not that of its first record";
                 return Err(JournalError::corrupt(path, 0, what));
             }
-            search.segment(&segment, end)?;
+            let next = Some(end).filter(|end| *end != u64::MAX);
+            let known = search.known(end);
+            let candidates = self.indexes.as_ref();
+            let candidates =
+                candidates.and_then(|all| all.candidates(&segment, known, next, search.query()));
+            search.segment(&segment, end, candidates)?;
         }
         if search.is_over() {
             return Ok(());

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use fieldseal_audit::{JournalError, QueryError};
 use fieldseal_client::{ClientError, Failure};
 
 /// Why a run cannot go on. A bar that is missed is no error.
@@ -14,6 +15,10 @@ pub(crate) enum BenchError {
     Connect(#[from] ClientError),
     #[error("{server}: {failure}")]
     Call { server: &'static str, failure: Box<Failure> },
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    #[error(transparent)]
+    Query(#[from] QueryError),
     #[error("{server}: {what}")]
     Wrong { server: &'static str, what: &'static str },
     #[error("`{0}` failed; see above")]

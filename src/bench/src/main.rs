@@ -2,11 +2,14 @@
 //!
 //! **For:** `ratios`, which runs the shipped binary against a bare echo and a durable echo in the
 //! same minutes on the same machine, with the same messages and the same TLS; `keys`, which fills an
-//! installation with very many data keys and measures what that costs.
-//! **May use:** `client`, `api`, `model`, and the listener of `server` for the echoes.
+//! installation with very many data keys and measures what that costs; `audit`, which does the same
+//! with very many records of the audit log.
+//! **May use:** `client`, `api`, `model`, and the listener of `server` for the echoes; `audit`,
+//! `policy` and `crypto` to write a log faster than callers could.
 //! **Must hold:** the echoes and their log are frozen; a call that fails fails the run; every
 //! process that was started is gone when this one ends.
 
+mod audit;
 mod bars;
 mod certificates;
 mod durable;
@@ -46,6 +49,8 @@ enum Command {
     Ratios(RatiosArguments),
     /// Fill an installation with data keys, and measure start, memory, cold decrypts and a rewrap
     Keys(KeysArguments),
+    /// Fill an audit log, and measure its index and the questions to it
+    Audit(AuditArguments),
     /// Open a store's database with sled alone (`keys` starts it)
     SledAlone {
         /// The store's directory
@@ -102,6 +107,20 @@ struct KeysArguments {
 }
 
 #[derive(Debug, Args)]
+struct AuditArguments {
+    /// Print one JSON document in one line
+    #[arg(long)]
+    json: bool,
+    /// How many records
+    #[arg(long, value_name = "N", default_value_t = 10_000_000,
+        value_parser = clap::value_parser!(u64).range(500_000..))]
+    records: u64,
+    /// Where the log is; one that an earlier run filled is used again
+    #[arg(long, value_name = "DIR")]
+    dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
 struct EchoArguments {
     /// Where the log is made
     #[arg(long, value_name = "DIR")]
@@ -154,6 +173,14 @@ async fn run(command: Command) -> Result<(), BenchError> {
         Command::Keys(arguments) => {
             let measured = tokio::select! {
                 measured = keys::run(&arguments) => measured?,
+                _ = tokio::signal::ctrl_c() => return Err(BenchError::Interrupted),
+            };
+            std::io::stdout().write_all(measured.as_bytes())?;
+            Ok(())
+        }
+        Command::Audit(arguments) => {
+            let measured = tokio::select! {
+                measured = audit::run(&arguments) => measured?,
                 _ = tokio::signal::ctrl_c() => return Err(BenchError::Interrupted),
             };
             std::io::stdout().write_all(measured.as_bytes())?;

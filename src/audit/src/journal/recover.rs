@@ -21,9 +21,11 @@ use super::{Identity, Journal, Published, Settings, Shared};
 use crate::checkpoint;
 use crate::error::{Health, JournalError};
 use crate::event::SystemEvent;
+use crate::index::{Indexes, Keeper, Maker};
 use crate::merkle::Frontier;
 use crate::record::{COMMITMENT_BYTES, LastChange, Record};
 use crate::segment::{self, At, FORMAT, Frame, Segment, SegmentHead};
+use crate::verify::LogKey;
 
 /// The file with the verifier key, beside the segments.
 pub(crate) const PUBLIC_KEY: &str = "log.pub";
@@ -160,11 +162,17 @@ impl Journal {
             watched: false,
             lock,
         };
+        let signing = Arc::new(identity.signing);
+        let log_key = LogKey::new(origin.to_string(), key);
+        let maker =
+            Maker::new(settings.clone(), log_key.clone(), Arc::clone(&signing), Arc::clone(&space));
+        let indexes = Indexes::new(&settings.directory, log_key, Keeper::start(maker));
         let shared = Shared {
             log: identity.instance.into(),
             origin,
             settings,
-            signing: identity.signing,
+            signing,
+            indexes: Arc::new(indexes),
             clock,
             space,
             queue: Mutex::new(Queue::new(end.newest.map_or(0, |newest| newest.revision))),

@@ -151,7 +151,8 @@ fn fill(path: &Path, bytes: u64) -> io::Result<()> {
     file.sync_all()
 }
 
-pub(super) fn has_space(
+/// Whether so many bytes can be written and the reserve is left.
+pub(crate) fn has_space(
     settings: &Settings,
     space: &dyn FreeSpace,
     bytes: u64,

@@ -209,6 +209,7 @@ impl Writer {
         if let Err(error) = old.file.set_len(old.end) {
             tracing::warn!(%error, "cannot shorten a full segment of the audit log");
         }
+        shared.indexes.rolled();
         Ok(())
     }
 }
@@ -256,6 +257,6 @@ pub(super) fn is_shortage(error: &io::Error) -> bool {
 }
 
 /// A file that must not exist yet, for its owner alone.
-pub(super) fn create_new(path: &Path) -> io::Result<File> {
+pub(crate) fn create_new(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }

@@ -1,8 +1,11 @@
 //! Going through the records in either order, and knowing where one is missing.
 
+mod indexed;
+
 use super::event::{self, Event};
 use super::{PageLimit, Query};
 use crate::error::JournalError;
+use crate::index::Candidates;
 use crate::segment::{At, Frame, Segment};
 
 /// Records that one page looks at, at most: a page may be short and not be the last.
@@ -56,6 +59,15 @@ impl<'a> Search<'a> {
         self.query.oldest_first
     }
 
+    pub(super) fn query(&self) -> &Query {
+        self.query
+    }
+
+    /// Of a segment that ends before the record `end`, the end of what is looked at.
+    pub(super) fn known(&self, end: u64) -> u64 {
+        self.size.min(end)
+    }
+
     /// True after the last record.
     pub(super) fn is_done(&self) -> bool {
         if self.query.oldest_first { self.position >= self.size } else { self.position == 0 }
@@ -75,12 +87,24 @@ impl<'a> Search<'a> {
         if self.query.oldest_first { self.position < end } else { self.position > first }
     }
 
-    /// Goes through a segment that ends before the record `end`.
+    /// Goes through a segment that ends before the record `end`, first to the records that an index
+    /// names.
     ///
     /// # Errors
     /// `Corrupt` if a record is damaged or missing that the log is known to have.
-    pub(super) fn segment(&mut self, segment: &Segment, end: u64) -> Result<(), JournalError> {
-        let known = self.size.min(end);
+    pub(super) fn segment(
+        &mut self,
+        segment: &Segment,
+        end: u64,
+        candidates: Option<Candidates>,
+    ) -> Result<(), JournalError> {
+        let known = self.known(end);
+        if let Some(candidates) = candidates {
+            self.indexed(segment, known, candidates);
+            if self.is_over() || !self.wants(segment.head.first, known) {
+                return Ok(());
+            }
+        }
         let mut frames = Vec::new();
         let (mut offset, mut next) = (segment.start, segment.head.first);
         while next < known {

@@ -366,7 +366,7 @@ impl Drop for Undo {
         }
         // The error that brought us here is the one to tell.
         let _unless_gone = fs::remove_file(self.into.join(KEYRING));
-        for name in [STAGE, "store", "audit"] {
+        for name in [STAGE, "store", "audit", "audit-index"] {
             let _unless_gone = fs::remove_dir_all(self.into.join(name));
         }
         if !self.was_there {

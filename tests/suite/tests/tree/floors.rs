@@ -23,7 +23,7 @@ const FLOORS: [(&str, &[&str]); 14] = [
     ("server", &["*"]),
     ("client", &["api"]),
     ("cli", &["*"]),
-    ("bench", &["client", "api", "model", "server"]),
+    ("bench", &["client", "api", "audit", "crypto", "model", "policy", "server"]),
 ];
 
 /// Floors that know nothing of the wire, and floors that know nothing of async either.

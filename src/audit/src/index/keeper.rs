@@ -1,0 +1,199 @@
+//! Who makes the files: a thread that runs when nothing else wants to.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+use fieldseal_crypto::signing::LogSigningKey;
+use parking_lot::Mutex;
+
+use super::build::Builder;
+use super::file::{self, Sealed};
+use super::{Indexed, directory};
+use crate::error::JournalError;
+use crate::journal::{FreeSpace, Settings, has_space};
+use crate::segment::{self, Segment};
+use crate::verify::LogKey;
+
+/// The thread, and what it does. Both end when this is dropped.
+pub(crate) struct Keeper {
+    maker: Arc<Mutex<Maker>>,
+    wake: Option<SyncSender<()>>,
+    thread: Option<JoinHandle<()>>,
+    ended: Arc<AtomicBool>,
+}
+
+impl Keeper {
+    /// Starts the thread. Without one there are no files, and questions take longer.
+    pub(crate) fn start(maker: Maker) -> Self {
+        let (wake, woken) = sync_channel(1);
+        let ended = Arc::new(AtomicBool::new(false));
+        let maker = Arc::new(Mutex::new(maker));
+        let (over, making) = (Arc::clone(&ended), Arc::clone(&maker));
+        let thread = std::thread::Builder::new().name("audit-index".to_owned());
+        let started = thread.spawn(move || {
+            lower_priority();
+            loop {
+                let made = making.lock().make(&mut || !over.load(Ordering::Relaxed));
+                if let Err(error) = made {
+                    tracing::warn!(event = "audit_index_failed", %error, "an index was not made");
+                }
+                if woken.recv().is_err() {
+                    return;
+                }
+            }
+        });
+        if let Err(error) = &started {
+            tracing::warn!(event = "audit_index_failed", %error, "no thread makes an index");
+        }
+        Self { maker, wake: Some(wake), thread: started.ok(), ended }
+    }
+
+    /// Something may be missing.
+    pub(crate) fn wake(&self) {
+        if let Some(wake) = &self.wake {
+            // If it is full, the thread is about to look anyway.
+            let _ = wake.try_send(());
+        }
+    }
+
+    /// Makes what is missing now, whatever else is to be done.
+    pub(crate) fn make(&self) -> Result<Indexed, JournalError> {
+        self.maker.lock().make(&mut || true)
+    }
+}
+
+impl Drop for Keeper {
+    /// The thread ends with the frame that it reads.
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Relaxed);
+        self.wake = None;
+        if let Some(thread) = self.thread.take() {
+            // If it panicked there is nothing left to end.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Everybody else goes first. Linux keeps a priority for each thread; elsewhere it would be that of
+/// the whole process.
+fn lower_priority() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(None, 19) {
+        tracing::debug!(%error, "the index's thread keeps its priority");
+    }
+}
+
+/// Makes the indexes that are missing.
+pub(crate) struct Maker {
+    settings: Settings,
+    key: LogKey,
+    signing: Arc<LogSigningKey>,
+    space: Arc<dyn FreeSpace>,
+    /// Segments that get none, because they are not as they were signed.
+    damaged: HashSet<u64>,
+}
+
+impl Maker {
+    pub(crate) fn new(
+        settings: Settings,
+        key: LogKey,
+        signing: Arc<LogSigningKey>,
+        space: Arc<dyn FreeSpace>,
+    ) -> Self {
+        Self { settings, key, signing, space, damaged: HashSet::new() }
+    }
+
+    /// Makes every index that is missing, the newest first, until `goes_on` says no.
+    pub(crate) fn make(
+        &mut self,
+        goes_on: &mut dyn FnMut() -> bool,
+    ) -> Result<Indexed, JournalError> {
+        let segments = segment::list(&self.settings.directory)?;
+        self.sweep(&segments.iter().map(|(first, _)| *first).collect::<Vec<_>>())?;
+        let mut made = Indexed::default();
+        for pair in segments.windows(2).rev() {
+            let [(first, path), (next, _)] = pair else { continue };
+            if !goes_on() {
+                break;
+            }
+            if !self.damaged.contains(first)
+                && let Some(bytes) = self.segment(*first, path, *next, goes_on)?
+            {
+                made.segments += 1;
+                made.records += next.saturating_sub(*first);
+                made.bytes += bytes;
+            }
+        }
+        Ok(made)
+    }
+
+    /// The bytes of the index that was made, if one was.
+    fn segment(
+        &mut self,
+        first: u64,
+        path: &Path,
+        next: u64,
+        goes_on: &mut dyn FnMut() -> bool,
+    ) -> Result<Option<u64>, JournalError> {
+        let indexes = directory(&self.settings.directory);
+        let built = match Segment::open(path, &self.key.key) {
+            Ok(segment) if Sealed::open(&indexes, &segment, next, &self.key).is_some() => {
+                return Ok(None);
+            }
+            Ok(segment) => self.build(&segment, first, next, goes_on),
+            Err(JournalError::Corrupt { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        let Some(builder) = built else {
+            if goes_on() {
+                self.damaged.insert(first);
+            }
+            return Ok(None);
+        };
+        let has_space = |bytes: u64| {
+            // The log's next segment goes first.
+            let wanted = bytes.saturating_add(self.settings.segment_bytes);
+            has_space(&self.settings, &*self.space, wanted).unwrap_or(false)
+        };
+        let written = file::write(&indexes, builder, self.key.origin(), &self.signing, &has_space);
+        let path = indexes.join(file::name(first));
+        written.map(Some).map_err(|e| JournalError::io("write", &path, &e))
+    }
+
+    fn build(
+        &self,
+        segment: &Segment,
+        first: u64,
+        next: u64,
+        goes_on: &mut dyn FnMut() -> bool,
+    ) -> Option<Builder> {
+        let mut builder = Builder::new(segment)?;
+        let own = segment.head.first == first && segment.head.origin == self.key.origin();
+        own.then_some(())?;
+        builder.read(segment, next, &self.key, goes_on)?;
+        (builder.next() == next).then_some(builder)
+    }
+
+    /// Removes what a crash left behind, and indexes of segments that are not here.
+    fn sweep(&self, segments: &[u64]) -> Result<(), JournalError> {
+        let indexes = directory(&self.settings.directory);
+        let failed = |e: &std::io::Error| JournalError::io("tidy", &indexes, e);
+        let entries = match std::fs::read_dir(&indexes) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            other => other.map_err(|e| failed(&e))?,
+        };
+        for entry in entries {
+            let path = entry.map_err(|e| failed(&e))?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let known = segments.iter().any(|first| file::name(*first) == name);
+            if name.starts_with("index-") && !known {
+                file::remove(&path).map_err(|e| failed(&e))?;
+            }
+        }
+        Ok(())
+    }
+}
