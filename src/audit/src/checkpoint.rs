@@ -35,7 +35,7 @@ pub struct Remembered {
     pub root: Hash,
 }
 
-/// Reads a checkpoint: a signed note as it is, or its four parts in one line, as [`line`] writes
+/// Reads a checkpoint: a signed note as it is, or its four parts in one line, as [`line()`] writes
 /// them.
 ///
 /// # Errors
