@@ -260,7 +260,10 @@ def audit_service(at, receipts):
     count = audit.SummarizeAccessRequest(
         query=query.query, group_by=[audit.ACCESS_GROUPING_PRINCIPAL])
     summary = at.good("auditor", audit, "AuditService.SummarizeAccess", count)
-    at.checks.that("every field is counted", summary.total.field_count == 1 + ITEMS, summary)
+    fields = sum(len(event.items) for event in page.audit_events)
+    counted = (summary.total.field_count, summary.total.event_count)
+    at.checks.that("every field is counted", counted == (fields, len(events)), summary)
+    at.checks.that("refused ones too", fields > 1 + ITEMS, summary)
     at.refused("app", audit, "AuditService.SummarizeAccess", count,
                Code.PERMISSION_DENIED, "PERMISSION_DENIED")
     ask = audit.GetCheckpointRequest()

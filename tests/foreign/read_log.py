@@ -554,6 +554,8 @@ class Log:
         head, signature, leaves, details, _ = parsed
         if head["first"] != self.tree.size:
             raise Malformed("a frame does not follow the one before")
+        if head["count"] == 0:
+            raise Malformed("a frame has no records")
         if head["synced"] != offset:
             raise Malformed("a frame does not stand where it was written")
         leaves = sequence(leaves)

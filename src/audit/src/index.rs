@@ -78,8 +78,8 @@ pub(crate) struct Indexes {
 }
 
 impl Indexes {
-    pub(crate) fn new(log: &Path, key: LogKey, keeper: Keeper) -> Self {
-        Self { directory: directory(log), key, open: Mutex::new(None), keeper }
+    pub(crate) fn new(of: &Path, key: LogKey, keeper: Keeper) -> Self {
+        Self { directory: directory(of), key, open: Mutex::new(None), keeper }
     }
 
     /// Makes the files that are missing, now.

@@ -324,10 +324,10 @@ impl Segment {
         Ok(None)
     }
 
-    /// True if what stands at `offset`, where a frame should begin, had been on disk once: a whole
-    /// frame behind it says so. A frame is written only after everything before it was synced, so a
-    /// bad place without such a frame is the torn end of the last write.
-    pub(crate) fn was_synced(&self, offset: u64) -> Result<bool, JournalError> {
+    /// Up to where the file had been on disk once, if that is beyond `offset`, where a frame should
+    /// begin: the next whole frame behind it says so. A frame is written only after everything before
+    /// it was synced, so a bad place without such a frame is the torn end of the last write.
+    pub(crate) fn synced_beyond(&self, offset: u64) -> Result<Option<u64>, JournalError> {
         let mut from = offset.saturating_add(8);
         while from < self.len {
             let bytes = read(&self.file, &self.path, from, (self.len - from).min(SCAN_BYTES))?;
@@ -337,12 +337,12 @@ impl Segment {
                     && let At::Frame(frame) = self.at(place)?
                     && frame.head.synced > offset
                 {
-                    return Ok(true);
+                    return Ok(Some(frame.head.synced));
                 }
             }
             from = from.saturating_add(bytes.len() as u64);
         }
-        Ok(false)
+        Ok(None)
     }
 
     /// Where the next frame would begin, without reading this one's records.

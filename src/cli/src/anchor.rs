@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::arguments::{AuditAnchorArguments, AuditCheckReceiptArguments};
 use crate::connection::{self, failure};
 use crate::failure::{Exit, Failure};
-use crate::output::{Output, Table, grouped};
+use crate::output::{Output, Table, grouped, visible};
 use crate::verify as verifying;
 
 /// Runs `audit anchor`.
@@ -64,7 +64,7 @@ pub(crate) fn check(
     let receipt = Receipt::parse(&verifying::read(&arguments.file)?).ok_or_else(no_receipt)?;
     let instance = key.origin().rsplit('/').next().unwrap_or_default();
     if receipt.log.rsplit('/').next() != Some(instance) {
-        let (log, origin) = (&receipt.log, key.origin());
+        let (log, origin) = (visible(&receipt.log), key.origin());
         let what = format!("the receipt is of {log}, and the public key is that of {origin}");
         return Err(wrong(&what));
     }

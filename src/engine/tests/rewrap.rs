@@ -267,6 +267,26 @@ async fn what_a_disabled_version_wraps_is_left_until_it_is_enabled_and_then_it_c
 }
 
 #[tokio::test]
+async fn a_partition_whose_newest_data_key_was_left_behind_is_counted_once() {
+    let (_place, engine) = Place::with_key().await;
+    let first = sealed(&engine, "a", 1).await;
+    rotate(&engine).await;
+    let second = sealed(&engine, "a", 2).await;
+    rotate(&engine).await;
+    change_state(&engine, 2, StateChange::Disable).await;
+    start(&engine, 0).await;
+    assert_eq!(ended(&engine).await.state, RewrapState::Done);
+    // The older one is under version 3 by now, the newest still under the disabled version 2.
+    counts_are_right(&engine).await;
+    let third = sealed(&engine, "a", 3).await;
+    counts_are_right(&engine).await;
+    change_state(&engine, 2, StateChange::Enable).await;
+    for value in [&first, &second, &third] {
+        opens(&engine, value).await;
+    }
+}
+
+#[tokio::test]
 async fn the_days_of_use_outlive_the_process() {
     let (place, engine) = Place::with_key().await;
     let value = sealed(&engine, "t", 1).await;

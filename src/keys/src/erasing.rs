@@ -25,10 +25,12 @@ impl Inner {
         let logged = self.log_what_was_cut_off().await;
         let now = self.seen.now();
         let due = self.partitions.waiting().into_iter().filter(|(_, due)| *due <= now);
+        let mut erased = Ok(());
         for (of, _) in due {
-            self.erase(&of).await?;
+            // One that cannot be erased holds up no other.
+            erased = erased.and(self.erase(&of).await);
         }
-        logged
+        logged.and(erased)
     }
 
     /// Removes the data keys of a partition, the newest first. The partition's record names the next

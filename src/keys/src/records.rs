@@ -111,7 +111,7 @@ pub(crate) struct VersionRecord {
 
 /// Every transaction that adds or removes a data key of a partition writes this record too, so that
 /// its revision guards their chain. What a data key says of itself is guarded by its own revision: a
-/// rewrap writes no partition.
+/// rewrap that moves the newest writes no partition, one that moves older ones alone does.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct PartitionRecord {
     #[prost(string, tag = "1")]

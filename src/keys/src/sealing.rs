@@ -355,7 +355,7 @@ impl Inner {
             ..before.as_ref().map_or_else(PartitionRecord::default, |b| b.record.clone())
         };
         let newest = before.as_ref().and_then(|before| before.newest.as_ref());
-        let is_first = newest.is_none_or(|newest| newest.version != made.version);
+        let is_first = self.is_first(&want.of, before.as_ref(), made.version).await?;
         let event = want.event(self, Kind::DataKeyCreated, made.version, id);
         let fill = |txn: Txn| {
             let key = want.of.key.as_str().as_bytes();
@@ -401,6 +401,24 @@ impl Inner {
         self.cache.insert(&entry);
         self.made.fetch_add(1, Ordering::Relaxed);
         Ok(Arc::new(SealSlot { entry, left: AtomicI64::new(SEAL_BLOCK as i64) }))
+    }
+
+    /// Whether none of the partition's data keys is under this version.
+    async fn is_first(
+        &self,
+        of: &PartitionOf,
+        before: Option<&Before>,
+        version: VersionNumber,
+    ) -> Result<bool, KeyError> {
+        match before {
+            Some(Before { record, newest: Some(newest), .. }) if newest.version != version => {
+                // A rewrap may have moved an older one there, and left the newest where it was.
+                let chain = self.chain(of, record).await?;
+                Ok(!chain.iter().any(|facts| facts.version == version))
+            }
+            Some(Before { newest: Some(_), .. }) => Ok(false),
+            _ => Ok(true),
+        }
     }
 
     fn new_data_key(

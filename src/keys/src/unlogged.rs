@@ -28,7 +28,7 @@ impl Inner {
 
     /// Logs the data keys that the log has yet to name: by whoever asked for the change, or by the
     /// sidecar itself if that was cut off. The caller holds the lock of changes: neither the state nor
-    /// the older data keys change meanwhile, but a rewrap may write the record.
+    /// the older data keys change meanwhile, but a rewrap that moves them alone may write the record.
     pub(crate) async fn log_rest(
         &self,
         by: Option<ChangedBy<'_>>,

@@ -29,7 +29,14 @@ pub(crate) struct Builder {
     /// The earliest and the latest of each [`TIMED`] records.
     times: Vec<i64>,
     scan: Scan,
+    /// Of the distinct shapes together.
+    shape_bytes: usize,
 }
+
+/// Bytes of distinct shapes that an index has at most. Callers choose the names of tables and columns:
+/// one who makes each record unlike all others makes this segment be read from end to end, and takes no
+/// memory by it.
+const MAX_SHAPE_BYTES: usize = 4 << 20;
 
 /// The last frame that was read.
 pub(super) struct Last {
@@ -63,6 +70,7 @@ impl Builder {
             frames: Vec::new(),
             times: Vec::new(),
             scan: Scan::default(),
+            shape_bytes: 0,
         })
     }
 
@@ -126,6 +134,10 @@ impl Builder {
         let shape = match self.places.get(&self.scan.shape) {
             Some(shape) => *shape,
             None => {
+                self.shape_bytes = self.shape_bytes.saturating_add(self.scan.shape.len());
+                if self.shape_bytes > MAX_SHAPE_BYTES {
+                    return None;
+                }
                 let shape = u32::try_from(self.shapes.len()).ok()?;
                 self.shapes.push(Shape::parse(&self.scan.shape)?);
                 self.places.insert(self.scan.shape.clone(), shape);

@@ -7,7 +7,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use fieldseal_crypto::signing::LogPublicKey;
+use fieldseal_crypto::signing::{LogPublicKey, LogSigningKey};
 use fieldseal_model::Clock;
 use parking_lot::{Mutex, RwLock};
 use prost::Message as _;
@@ -164,15 +164,13 @@ impl Journal {
         };
         let signing = Arc::new(identity.signing);
         let log_key = LogKey::new(origin.to_string(), key);
-        let maker =
-            Maker::new(settings.clone(), log_key.clone(), Arc::clone(&signing), Arc::clone(&space));
-        let indexes = Indexes::new(&settings.directory, log_key, Keeper::start(maker));
+        let indexes = indexes(&settings, log_key, &signing, &space);
         let shared = Shared {
             log: identity.instance.into(),
             origin,
             settings,
             signing,
-            indexes: Arc::new(indexes),
+            indexes,
             clock,
             space,
             queue: Mutex::new(Queue::new(end.newest.map_or(0, |newest| newest.revision))),
@@ -292,6 +290,17 @@ struct End {
     signature: Option<[u8; 64]>,
 }
 
+/// The indexes of the log, and the thread that makes them.
+fn indexes(
+    settings: &Settings,
+    key: LogKey,
+    signing: &Arc<LogSigningKey>,
+    space: &Arc<dyn FreeSpace>,
+) -> Arc<Indexes> {
+    let maker = Maker::new(settings.clone(), key.clone(), Arc::clone(signing), Arc::clone(space));
+    Arc::new(Indexes::new(&settings.directory, key, Keeper::start(maker)))
+}
+
 /// Reads the last segment: rebuilds the tree, and verifies the last signature, which covers all.
 fn scan(path: &Path, key: &LogPublicKey) -> Result<End, JournalError> {
     let segment = Segment::open(path, key)?;
@@ -316,7 +325,7 @@ fn scan(path: &Path, key: &LogPublicKey) -> Result<End, JournalError> {
             }
         }
     }
-    if end.torn && segment.was_synced(end.offset)? {
+    if end.torn && segment.synced_beyond(end.offset)?.is_some() {
         let what = "it was synced and does not read back";
         return Err(JournalError::corrupt(path, end.offset, what));
     }

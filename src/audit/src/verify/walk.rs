@@ -190,7 +190,7 @@ impl<'a> Walk<'a> {
 
     /// Reads the frames of a segment; returns where they end.
     fn frames(&mut self, segment: &Segment, is_last: bool) -> Result<u64, JournalError> {
-        let mut offset = segment.start;
+        let (mut offset, mut synced) = (segment.start, 0);
         let what = loop {
             let (frame, damage) = match segment.at(offset)? {
                 At::Frame(frame) => (frame, None),
@@ -199,7 +199,7 @@ impl<'a> Walk<'a> {
                     Some(_) => break NOT_ZERO,
                 },
                 At::Bad(what) => match segment.damaged(offset)? {
-                    Some(frame) if !is_last || segment.was_synced(offset)? => {
+                    Some(frame) if !is_last || was_synced(segment, offset, &mut synced)? => {
                         (Box::new(frame), Some(what))
                     }
                     _ => break what,
@@ -217,7 +217,7 @@ impl<'a> Walk<'a> {
                 (self.progress)(self.tree.size());
             }
         };
-        if is_last && !segment.was_synced(offset)? {
+        if is_last && !was_synced(segment, offset, &mut synced)? {
             let (first, file) = (self.tree.size(), segment.path.clone());
             let (verdict, end) = (Verdict::UnprovenTail, None);
             self.ranges.push(Range { verdict, first, end, file, offset, what });
@@ -235,6 +235,9 @@ impl<'a> Walk<'a> {
     ) -> Result<Leaves, &'static str> {
         if frame.head.first != self.tree.size() {
             return Err("a frame does not follow the one before");
+        }
+        if frame.head.count == 0 {
+            return Err("a frame has no records");
         }
         if frame.head.synced != frame.offset {
             return Err("a frame does not stand where it was written");
@@ -384,6 +387,14 @@ impl Leaves {
 }
 
 /// The public part of a leaf, and the commitment to its detail.
+/// True if what stands at `offset` had been on disk once. `synced` is up to where that is known by now.
+fn was_synced(segment: &Segment, offset: u64, synced: &mut u64) -> Result<bool, JournalError> {
+    if offset >= *synced {
+        *synced = segment.synced_beyond(offset)?.unwrap_or(*synced);
+    }
+    Ok(offset < *synced)
+}
+
 fn record(leaf: &[u8]) -> Result<(Record, &[u8]), &'static str> {
     let public =
         leaf.len().checked_sub(COMMITMENT_BYTES).and_then(|len| leaf.split_at_checked(len));

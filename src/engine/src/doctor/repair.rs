@@ -257,6 +257,9 @@ pub async fn repair(
             raise_seals(&mut import, id, lost.log_revision).map_err(BootError::from)?;
         }
     }
+    // Whether what was erased has left the files, the store that is replaced knew: it and generations
+    // from before may still hold it.
+    import.erased();
     import.finish(lost.log_revision)?;
     done(Step::Made);
     let receipt = record(settings, keyring, clock, &permit, &lost, made).await?;

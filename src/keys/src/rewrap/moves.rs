@@ -22,8 +22,8 @@ const OPERATIONS: usize = 96;
 const FIXED: usize = 3;
 /// What another version to move from adds: its guard and its counts.
 const PER_VERSION: usize = 2;
-/// What another partition adds: its guard.
-const PER_PARTITION: usize = 1;
+/// What another partition adds: its guard, and its record where that is written.
+const PER_PARTITION: usize = 2;
 /// What another data key adds: its guard and its record.
 const PER_DATA_KEY: usize = 2;
 /// Data keys that are wrapped anew before other calls get their turn: some 50 µs.
@@ -226,7 +226,13 @@ impl Run {
         }
         for Moved { chain, records, .. } in &batch.partitions {
             let partition = store.path(PARTITION, &[key, chain.partition.as_str().as_bytes()]);
-            txn = txn.at(partition, chain.revision);
+            txn = txn.at(partition.clone(), chain.revision);
+            // Who counts partitions by a chain is guarded by the newest data key and the partition's
+            // record: a move of an older one alone shows there.
+            let newest = chain.data_keys.first().map(|data_key| data_key.key_id);
+            if !records.iter().any(|(of, _)| Some(of.id) == newest) {
+                txn = txn.put(partition, chain.record.encode_to_vec());
+            }
             for (of, record) in records {
                 let path = store.path(DATA_KEY, &[of.id.as_bytes()]);
                 txn = txn.at(path.clone(), of.revision).put(path, record.encode_to_vec());

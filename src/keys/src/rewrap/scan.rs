@@ -16,6 +16,7 @@ pub(super) struct Chain {
     pub(super) partition: Partition,
     /// Of the partition's record.
     pub(super) revision: u64,
+    pub(super) record: PartitionRecord,
     pub(super) data_keys: Vec<DataKeyFacts>,
 }
 
@@ -99,7 +100,7 @@ impl Inner {
                 next.push((chains.len(), newest));
             }
             let (revision, data_keys) = (found.revision, Vec::new());
-            chains.push(Chain { partition, revision, data_keys });
+            chains.push(Chain { partition, revision, record, data_keys });
         }
         while !next.is_empty() {
             let path = |(_, id): &(usize, KeyId)| self.store.path(DATA_KEY, &[id.as_bytes()]);
