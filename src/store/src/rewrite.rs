@@ -152,6 +152,10 @@ impl Committer {
     pub(crate) fn rewrite_more(&mut self) {
         let began_at = self.rewrites.0.under_way.lock().as_ref().map(|u| u.began_at);
         let Some(began_at) = began_at else { return };
+        // What may not be written any more is not put in another file's place either.
+        if let Some(why) = &self.broken {
+            return self.give_up_rewrite(StoreError::Io(why.clone()));
+        }
         match self.backend.rewrite_step() {
             Ok(false) => {}
             Ok(true) => self.end_rewrite(began_at),

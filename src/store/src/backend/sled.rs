@@ -6,6 +6,7 @@
 
 mod live;
 mod rewriting;
+mod waker;
 
 use std::fs;
 use std::io;
@@ -18,6 +19,7 @@ use parking_lot::{Mutex, RwLock};
 use self::live::Live;
 pub(crate) use self::live::is_made;
 use self::rewriting::Rewriting;
+use self::waker::Waker;
 use super::{Backend, LeftOver, RawWrite};
 use crate::damage::{self, Trouble};
 use crate::error::StoreError;
@@ -76,12 +78,13 @@ impl SledBackend {
     }
 }
 
-/// Opens sled's database in this directory, or makes it.
-fn open_database(directory: &Path) -> Result<::sled::Db, StoreError> {
+/// Opens sled's database in this directory, or makes it. Its failed writes wake whoever waits for them.
+fn open_database(directory: &Path) -> Result<(::sled::Db, Waker), StoreError> {
     remove_unfinished(directory)?;
     let config =
         ::sled::Config::new().path(directory).cache_capacity(CACHE_BYTES).flush_every_ms(None);
     damage::watch_threads();
+    let opened_with = config.clone();
     let opening = std::thread::Builder::new().name("store-open".into());
     let (ended, opened) = sync_channel(1);
     opening.spawn(move || {
@@ -89,7 +92,10 @@ fn open_database(directory: &Path) -> Result<::sled::Db, StoreError> {
         let _gone = ended.send(damage::calmly(|| open_unlocked(&config)));
     })?;
     match damage::wait(&opened) {
-        Some(Some(Ok(db))) => Ok(db),
+        Some(Some(Ok(db))) => {
+            let waker = Waker::new(opened_with, db.clone())?;
+            Ok((db, waker))
+        }
         Some(Some(Err(error))) => Err(failure(error).into()),
         Some(None) | None => Err(StoreError::Corrupt(format!(
             "the database in {} cannot be opened; restore it from a backup",

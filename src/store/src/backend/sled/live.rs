@@ -10,6 +10,7 @@ use std::os::unix::fs::{
 use std::path::{Path, PathBuf};
 
 use super::open_database;
+use super::waker::Waker;
 use crate::backend::RawWrite;
 use crate::error::StoreError;
 
@@ -24,6 +25,8 @@ const ZEROES: usize = 256 * 1024;
 
 /// An open database.
 pub(super) struct Live {
+    /// Ends before the database is let go of.
+    _waker: Waker,
     pub(super) db: ::sled::Db,
     pub(super) file: File,
     /// Device and inode of the file: one put in its place is another.
@@ -34,7 +37,7 @@ pub(super) struct Live {
 impl Live {
     /// Opens the database in this directory, or makes it.
     pub(super) fn open(directory: &Path) -> Result<Self, StoreError> {
-        let db = open_database(directory)?;
+        let (db, waker) = open_database(directory)?;
         let path = directory.join("db");
         fs::set_permissions(directory, Permissions::from_mode(0o700))?;
         fs::set_permissions(&path, Permissions::from_mode(0o600))?;
@@ -45,7 +48,7 @@ impl Live {
         let file = File::open(path)?;
         let metadata = file.metadata()?;
         let identity = (metadata.dev(), metadata.ino());
-        Ok(Self { db, file, identity, directory: directory.to_owned() })
+        Ok(Self { _waker: waker, db, file, identity, directory: directory.to_owned() })
     }
 
     pub(super) fn apply(&self, writes: Vec<RawWrite>) -> ::sled::Result<()> {
