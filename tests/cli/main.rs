@@ -9,6 +9,7 @@
     reason = "a test that cannot be set up fails"
 )]
 
+mod anchors;
 mod auditing;
 mod backup;
 mod config;

@@ -1,5 +1,6 @@
 //! Verifying a log with nothing but its files and its public key.
 
+mod extends;
 mod receipt;
 mod report;
 mod walk;
@@ -18,6 +19,7 @@ use crate::segment;
 
 pub use crate::checkpoint::{Remembered, line, remembered};
 pub use crate::inclusion::Inclusion;
+pub use extends::{Standing, standing};
 pub use receipt::{check, newest, prove};
 pub use report::{Range, Report, Verdict};
 use walk::Walk;

@@ -21,6 +21,7 @@ use crate::backup::Backups;
 use crate::engine::{Engine, Inner};
 use crate::jobs::Jobs;
 use crate::observe::Queries;
+use crate::outside::{Anchor, AnchorError, AnchorTarget};
 use crate::policy::ActivePolicy;
 use crate::upkeep::{self, Kept};
 use crate::volume::Places;
@@ -53,6 +54,8 @@ pub struct Settings {
     pub copy: Option<CopyTarget>,
     /// Backups, if there are any.
     pub backup: Option<crate::backup::Settings>,
+    /// Where checkpoints of the log are posted to.
+    pub anchors: Vec<AnchorTarget>,
 }
 
 impl Settings {
@@ -101,6 +104,9 @@ pub enum BootError {
     /// The copy of the store.
     #[error(transparent)]
     Copy(#[from] CopyError),
+    /// The log does not go on from the checkpoint that was posted last, or nobody can say.
+    #[error(transparent)]
+    Anchor(#[from] AnchorError),
 }
 
 /// What an installation is started for.
@@ -157,6 +163,7 @@ impl Installation {
     pub(crate) async fn begin(
         &self,
         purpose: For,
+        anchors: &[Arc<Anchor>],
         policy_digest: [u8; 32],
         clock: &Arc<dyn Clock>,
     ) -> Result<(Store, Journal, Ledger), BootError> {
@@ -173,6 +180,9 @@ impl Installation {
             // What a recovery is for may be just this.
             (For::Restoring, Err(error)) => tracing::info!(%error, "as a restore leaves it"),
             (For::Recovery, Err(error)) => tracing::warn!(%error, "recovering all the same"),
+        }
+        for anchor in anchors {
+            anchor.check(&journal, &self.settings.audit.directory)?;
         }
         let version = match self.keyring.recipient() {
             "" => env!("CARGO_PKG_VERSION").to_owned(),
@@ -194,7 +204,9 @@ impl Installation {
         policy: Policy,
         clock: Arc<dyn Clock>,
     ) -> Result<Engine, BootError> {
-        let (store, journal, ledger) = self.begin(purpose, policy.digest(), &clock).await?;
+        let anchors = self.anchors(purpose);
+        let (store, journal, ledger) =
+            self.begin(purpose, &anchors, policy.digest(), &clock).await?;
         let now = clock.now();
         let generations = upkeep::generations(&self.settings);
         let places = Places::of(&self.settings);
@@ -223,6 +235,7 @@ impl Installation {
             places,
             upkeep: Kept::default(),
             queries: Queries::default(),
+            anchors,
             started_at: now,
             sealed: AtomicU64::new(0),
             opened: AtomicU64::new(0),
@@ -236,6 +249,18 @@ impl Installation {
             Jobs::start(&engine);
         }
         Ok(engine)
+    }
+
+    /// Where checkpoints are posted to, and looked for before anything is recorded.
+    fn anchors(&self, purpose: For) -> Vec<Arc<Anchor>> {
+        match purpose {
+            For::Serving => {
+                let targets = self.settings.anchors.iter();
+                targets.map(|target| Arc::new(Anchor::new(target.clone()))).collect()
+            }
+            // What they are for may be just what an anchor would refuse.
+            For::Restoring | For::Recovery => Vec::new(),
+        }
     }
 
     /// Opens store and log. A store in memory begins where the log has come to: every revision has

@@ -15,6 +15,7 @@ use crate::backup::Backups;
 use crate::call::{Caller, Stated};
 use crate::jobs::Jobs;
 use crate::observe::Queries;
+use crate::outside::Anchor;
 use crate::policy::ActivePolicy;
 use crate::refusal::{Refusal, RefusalCause};
 use crate::upkeep::Kept;
@@ -41,6 +42,8 @@ pub(crate) struct Inner {
     pub(crate) upkeep: Kept,
     /// Places for queries of the audit log.
     pub(crate) queries: Queries,
+    /// Where checkpoints of the log are posted to.
+    pub(crate) anchors: Vec<Arc<Anchor>>,
     pub(crate) started_at: fieldseal_model::Timestamp,
     /// Values sealed since the start.
     pub(crate) sealed: AtomicU64,

@@ -21,6 +21,7 @@ mod jobs;
 mod manage;
 mod observe;
 pub mod offline;
+mod outside;
 mod partitions;
 mod policy;
 mod receipts;
@@ -40,6 +41,7 @@ pub use call::{
 pub use engine::Engine;
 pub use fieldseal_store::{CopyError, CopyTarget, Health as StoreHealth};
 pub use observe::{AuditPage, AuditQuery, Measures, Status};
+pub use outside::{AnchorError, AnchorState, AnchorTarget};
 pub use policy::PolicyReload;
 pub use receipts::{SHRED_RECEIPT, ShredReceipt, commitment};
 pub use refusal::{Refusal, RefusalCause};

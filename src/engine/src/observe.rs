@@ -16,6 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use crate::backup::BackupState;
 use crate::call::Caller;
 use crate::engine::Engine;
+use crate::outside::AnchorState;
 use crate::refusal::{Refusal, RefusalCause};
 use crate::upkeep::ScrubState;
 
@@ -131,6 +132,8 @@ pub struct Status {
     pub copy_shares_volume: bool,
     /// What the scrub says of the store.
     pub scrub: ScrubState,
+    /// How posting checkpoints goes, for each place.
+    pub anchors: Vec<AnchorState>,
 }
 
 /// What a monitor may know, without a principal, a key or a place.
@@ -166,6 +169,8 @@ pub struct Measures {
     pub newest_generation: Option<SystemTime>,
     /// The time of the engine's clock.
     pub now: Timestamp,
+    /// How posting checkpoints goes, for each place.
+    pub anchors: Vec<AnchorState>,
 }
 
 impl Engine {
@@ -300,6 +305,7 @@ impl Engine {
             copy_trouble: inner.store.copy_trouble(),
             copy_shares_volume: self.copy_shares_volume(),
             scrub: self.scrub_state(),
+            anchors: self.anchor_states(),
         })
     }
 
@@ -322,6 +328,7 @@ impl Engine {
             sealed: inner.sealed.load(Ordering::Relaxed),
             opened: inner.opened.load(Ordering::Relaxed),
             policy_digest: inner.policy.newest().digest(),
+            anchors: self.anchor_states(),
             scrub: self.scrub_state(),
             scrubs: self.scrubs(),
             newest_generation: self.newest_generation(),

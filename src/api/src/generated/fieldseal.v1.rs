@@ -4475,6 +4475,28 @@ pub struct GetStatusResponse {
     /// How backups go.
     #[prost(message, optional, tag = "30")]
     pub backup: ::core::option::Option<BackupStatus>,
+    /// How posting checkpoints of the audit log goes, for each place; empty if there is none.
+    #[prost(message, repeated, tag = "31")]
+    pub anchors: ::prost::alloc::vec::Vec<AnchorStatus>,
+}
+/// How posting checkpoints of the audit log to a place goes.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AnchorStatus {
+    /// `file` or `command`.
+    #[prost(string, tag = "1")]
+    pub kind: ::prost::alloc::string::String,
+    /// How many records the newest checkpoint there covers, as far as this process knows; 0 if there is none.
+    #[prost(int64, tag = "2")]
+    pub posted_records: i64,
+    /// When this process posted it; not set if it has not yet.
+    #[prost(message, optional, tag = "3")]
+    pub post_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// How many records the log has beyond it: cut off, they would be missed by nobody.
+    #[prost(int64, tag = "4")]
+    pub records_behind: i64,
+    /// Why the last attempt failed, for people; empty if it did not.
+    #[prost(string, tag = "5")]
+    pub failure: ::prost::alloc::string::String,
 }
 /// The last scrub of the store.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -78,6 +78,7 @@ impl Place {
             keys: fieldseal_keys::Settings { cached_data_keys: 64, ..Default::default() },
             copy: None,
             backup: None,
+            anchors: Vec::new(),
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use fieldseal_model::PrincipalKind;
 
 use super::setting::{Kind, Setting};
-use super::{Backend, DEFAULT_PROBES, backup, root, upkeep};
+use super::{Backend, DEFAULT_PROBES, anchors, backup, root, upkeep};
 use crate::calls::CallLimits;
 use crate::telemetry::{self, LogFormat};
 
@@ -196,6 +196,8 @@ pub static SETTINGS: &[Setting] = &[
             set: |config, number| config.audit.checkpoint_every = seconds(number),
         },
     },
+    anchors::FILE,
+    anchors::COMMAND,
     backup::DIRECTORY,
     backup::RECIPIENTS,
     backup::SCHEDULE,

@@ -1,0 +1,297 @@
+//! The newest checkpoint of the log where whoever writes the log cannot take it back (an anchor): posted
+//! from time to time, and compared at every start. Only so is found that the end of a log was cut off, or
+//! that somebody with its signing key wrote it anew.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use fieldseal_audit::verify::{self, LogKey, Remembered, Standing, VerifyError};
+use fieldseal_audit::{Checkpoint, Journal};
+use fieldseal_keys::program::{Program, ProgramError};
+use fieldseal_model::Timestamp;
+use parking_lot::Mutex;
+
+use crate::engine::Engine;
+
+/// The longest checkpoint that a place may answer with, in bytes.
+const MOST: usize = 4 * 1024;
+
+/// Where checkpoints are posted to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AnchorTarget {
+    /// A file that holds the newest one.
+    File(PathBuf),
+    /// A program: `put` reads one line from standard input and ends with 0 once it is kept; `get` writes
+    /// the newest one, or nothing if there is none yet.
+    Program(Program),
+}
+
+/// Why a log is not started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AnchorError {
+    /// What was posted last cannot be read.
+    #[error("{place} cannot say which checkpoint was posted last: {why}")]
+    Unreadable {
+        /// The place.
+        place: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// It is no checkpoint of this log.
+    #[error("what {place} has is not of this log: {error}")]
+    Foreign {
+        /// The place.
+        place: String,
+        /// What is wrong.
+        error: VerifyError,
+    },
+    /// The log is shorter than it was.
+    #[error(
+        "{place} has a checkpoint of {posted} records, and the log has {found}: its end was cut off, or an \
+         older copy of it was put back"
+    )]
+    Behind {
+        /// The place.
+        place: String,
+        /// How many records were posted.
+        posted: u64,
+        /// How many there are.
+        found: u64,
+    },
+    /// The log has other records than it had.
+    #[error(
+        "{place} has a checkpoint of {posted} records, and the log has others in their place: it was \
+         written anew, or altered; `fieldseal audit verify --checkpoint` says where"
+    )]
+    Other {
+        /// The place.
+        place: String,
+        /// How many records were posted.
+        posted: u64,
+    },
+    /// The log itself cannot be read for the comparison.
+    #[error("the log cannot be compared with what {place} has: {error}")]
+    Log {
+        /// The place.
+        place: String,
+        /// What is wrong.
+        error: VerifyError,
+    },
+}
+
+impl AnchorError {
+    /// The stable name.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Unreadable { .. } => "AUDIT_ANCHOR_UNREADABLE",
+            Self::Foreign { .. } => "AUDIT_ANCHOR_FOREIGN",
+            Self::Behind { .. } => "AUDIT_LOG_BEHIND_ANCHOR",
+            Self::Other { .. } => "AUDIT_LOG_NOT_AS_ANCHORED",
+            Self::Log { error, .. } => error.reason(),
+        }
+    }
+}
+
+/// How posting to a place goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnchorState {
+    /// `file` or `command`.
+    pub kind: &'static str,
+    /// How many records the newest posted checkpoint covers; `None` if there is none.
+    pub posted: Option<u64>,
+    /// When this process posted it; `None` if it has not yet.
+    pub posted_at: Option<Timestamp>,
+    /// Records behind it.
+    pub behind: u64,
+    /// Why the last attempt failed; `None` if it did not.
+    pub failure: Option<String>,
+}
+
+#[derive(Default)]
+struct Posted {
+    size: Option<u64>,
+    at: Option<Timestamp>,
+    failure: Option<String>,
+}
+
+/// A place, and what is known of it.
+pub(crate) struct Anchor {
+    target: AnchorTarget,
+    posted: Mutex<Posted>,
+}
+
+impl AnchorTarget {
+    const fn kind(&self) -> &'static str {
+        match self {
+            Self::File(_) => "file",
+            Self::Program(_) => "command",
+        }
+    }
+
+    fn place(&self) -> String {
+        match self {
+            Self::File(path) => format!("{} (audit.anchor_file)", path.display()),
+            Self::Program(program) => {
+                format!("{} (audit.anchor_command)", program.path.display())
+            }
+        }
+    }
+
+    /// What was posted last; `None` if nothing was.
+    fn get(&self) -> Result<Option<String>, String> {
+        let text = match self {
+            Self::File(path) => match read(path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                read => read.map_err(|error| error.to_string())?,
+            },
+            Self::Program(program) => {
+                let answer = program.answer(&["get"], &[], MOST).map_err(told)?;
+                String::from_utf8(answer.to_vec()).map_err(|_| "it answers with no text")?
+            }
+        };
+        Ok((!text.trim().is_empty()).then_some(text))
+    }
+
+    fn put(&self, line: &str) -> Result<(), String> {
+        match self {
+            Self::File(path) => replace(path, line).map_err(|error| error.to_string()),
+            Self::Program(program) => {
+                program.answer(&["put"], line.as_bytes(), MOST).map(drop).map_err(told)
+            }
+        }
+    }
+}
+
+fn told(error: ProgramError) -> String {
+    error.to_string()
+}
+
+fn read(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(MOST as u64).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// One whole line or the other, whatever happens.
+fn replace(path: &Path, line: &str) -> io::Result<()> {
+    let mut unfinished = path.as_os_str().to_owned();
+    unfinished.push(".new");
+    let unfinished = PathBuf::from(unfinished);
+    let mut options = OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
+    file.write_all(line.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&unfinished, path)?;
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+impl Anchor {
+    pub(crate) fn new(target: AnchorTarget) -> Self {
+        Self { target, posted: Mutex::default() }
+    }
+
+    /// Whether the log of a journal that was just opened goes on from what was posted last.
+    pub(crate) fn check(&self, journal: &Journal, directory: &Path) -> Result<(), AnchorError> {
+        let place = self.target.place();
+        let text = match self.target.get() {
+            Ok(text) => text,
+            Err(why) => return Err(AnchorError::Unreadable { place, why }),
+        };
+        let key = journal.public_key();
+        let Some(text) = text else {
+            tracing::warn!(
+                event = "audit_anchor_empty",
+                place,
+                "no checkpoint was posted there yet: this start is not compared with any"
+            );
+            return Ok(());
+        };
+        let then = match verify::remembered(&text, &key) {
+            Ok(then) => then,
+            Err(error) => return Err(AnchorError::Foreign { place, error }),
+        };
+        compare(place, directory, &key, &then, &journal.checkpoint())?;
+        self.posted.lock().size = Some(then.size);
+        Ok(())
+    }
+
+    /// Posts a checkpoint that is newer than the last one.
+    fn post(&self, checkpoint: &Checkpoint, now: Timestamp) -> Result<(), String> {
+        if self.posted.lock().size.is_some_and(|size| size >= checkpoint.tree_size) {
+            return Ok(());
+        }
+        let line = verify::line(&checkpoint.note).unwrap_or_default();
+        let done = self.target.put(&format!("{line}\n"));
+        let mut posted = self.posted.lock();
+        posted.failure = done.as_ref().err().cloned();
+        if done.is_ok() {
+            posted.size = Some(checkpoint.tree_size);
+            posted.at = Some(now);
+        }
+        done
+    }
+
+    fn state(&self, log_size: u64) -> AnchorState {
+        let posted = self.posted.lock();
+        AnchorState {
+            kind: self.target.kind(),
+            posted: posted.size,
+            posted_at: posted.at,
+            behind: log_size.saturating_sub(posted.size.unwrap_or(0)),
+            failure: posted.failure.clone(),
+        }
+    }
+}
+
+fn compare(
+    place: String,
+    directory: &Path,
+    key: &LogKey,
+    then: &Remembered,
+    now: &Checkpoint,
+) -> Result<(), AnchorError> {
+    let (posted, found) = (then.size, now.tree_size);
+    let now = Remembered { size: now.tree_size, root: now.root };
+    match verify::standing(directory, key, then, &now) {
+        Ok(Standing::Extends) => Ok(()),
+        Ok(Standing::Shorter) => Err(AnchorError::Behind { place, posted, found }),
+        Ok(Standing::Other) => Err(AnchorError::Other { place, posted }),
+        Err(error) => Err(AnchorError::Log { place, error }),
+    }
+}
+
+impl Engine {
+    /// Posts the newest checkpoint to every place that has an older one. What fails is in a log line and in
+    /// the status, and is tried again the next time.
+    pub async fn post_checkpoint(&self) {
+        let (checkpoint, now) = (self.inner.journal.checkpoint(), self.inner.clock.now());
+        for anchor in &self.inner.anchors {
+            let (anchor, checkpoint) = (Arc::clone(anchor), checkpoint.clone());
+            let posted = tokio::task::spawn_blocking(move || {
+                let (kind, done) = (anchor.target.kind(), anchor.post(&checkpoint, now));
+                if let Err(error) = done {
+                    tracing::error!(event = "audit_anchor_failed", kind, error);
+                }
+            });
+            if posted.await.is_err() {
+                tracing::error!(event = "audit_anchor_failed", error = "posting was cut off");
+            }
+        }
+    }
+
+    /// How posting goes, for each place.
+    #[must_use]
+    pub fn anchor_states(&self) -> Vec<AnchorState> {
+        if self.inner.anchors.is_empty() {
+            return Vec::new();
+        }
+        let size = self.inner.journal.checkpoint().tree_size;
+        self.inner.anchors.iter().map(|anchor| anchor.state(size)).collect()
+    }
+}
