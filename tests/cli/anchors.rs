@@ -82,6 +82,12 @@ fn a_state_that_was_put_back_as_a_whole_is_found_by_the_anchor_alone() {
         assert!(said.contains(&says), "{said}");
     }
     assert!(i.verify(&i.log()).status.success(), "nothing was recorded, and it verifies");
+    let mut doctor = program();
+    let doctor = doctor.args(["--output", "json", "doctor", "--config"]).arg(i.config());
+    let seen = doctor.output().unwrap();
+    assert_eq!(seen.status.code(), Some(9));
+    let seen: serde_json::Value = serde_json::from_slice(&seen.stdout).unwrap();
+    assert_eq!(seen["findings"][0]["reason"], "AUDIT_LOG_BEHIND_ANCHOR", "{seen}");
     assert_eq!(std::fs::read_to_string(&file).unwrap(), late);
 
     // The same log, gone on from there into another history.

@@ -157,6 +157,33 @@ impl AnchorTarget {
         Ok((!text.trim().is_empty()).then_some(text))
     }
 
+    /// Whether a log that has come to `now` goes on from what was posted last; how many records that covers,
+    /// or `None` if nothing was posted.
+    pub(crate) fn compare(
+        &self,
+        directory: &Path,
+        key: &LogKey,
+        now: &Remembered,
+    ) -> Result<Option<u64>, AnchorError> {
+        let place = self.place();
+        let text = match self.get() {
+            Ok(Some(text)) => text,
+            Ok(None) => return Ok(None),
+            Err(why) => return Err(AnchorError::Unreadable { place, why }),
+        };
+        let then = match verify::remembered(&text, key) {
+            Ok(then) => then,
+            Err(error) => return Err(AnchorError::Foreign { place, error }),
+        };
+        let (posted, found) = (then.size, now.size);
+        match verify::standing(directory, key, &then, now) {
+            Ok(Standing::Extends) => Ok(Some(posted)),
+            Ok(Standing::Shorter) => Err(AnchorError::Behind { place, posted, found }),
+            Ok(Standing::Other) => Err(AnchorError::Other { place, posted }),
+            Err(error) => Err(AnchorError::Log { place, error }),
+        }
+    }
+
     fn put(&self, line: &str) -> Result<(), String> {
         match self {
             Self::File(path) => replace(path, line).map_err(|error| error.to_string()),
@@ -198,26 +225,18 @@ impl Anchor {
 
     /// Whether the log of a journal that was just opened goes on from what was posted last.
     pub(crate) fn check(&self, journal: &Journal, directory: &Path) -> Result<(), AnchorError> {
-        let place = self.target.place();
-        let text = match self.target.get() {
-            Ok(text) => text,
-            Err(why) => return Err(AnchorError::Unreadable { place, why }),
-        };
-        let key = journal.public_key();
-        let Some(text) = text else {
+        let now = journal.checkpoint();
+        let now = Remembered { size: now.tree_size, root: now.root };
+        let then = self.target.compare(directory, &journal.public_key(), &now)?;
+        if then.is_none() {
+            let place = self.target.place();
             tracing::warn!(
                 event = "audit_anchor_empty",
                 place,
                 "no checkpoint was posted there yet: this start is not compared with any"
             );
-            return Ok(());
-        };
-        let then = match verify::remembered(&text, &key) {
-            Ok(then) => then,
-            Err(error) => return Err(AnchorError::Foreign { place, error }),
-        };
-        compare(place, directory, &key, &then, &journal.checkpoint())?;
-        self.posted.lock().size = Some(then.size);
+        }
+        self.posted.lock().size = then;
         Ok(())
     }
 
@@ -246,23 +265,6 @@ impl Anchor {
             behind: log_size.saturating_sub(posted.size.unwrap_or(0)),
             failure: posted.failure.clone(),
         }
-    }
-}
-
-fn compare(
-    place: String,
-    directory: &Path,
-    key: &LogKey,
-    then: &Remembered,
-    now: &Checkpoint,
-) -> Result<(), AnchorError> {
-    let (posted, found) = (then.size, now.tree_size);
-    let now = Remembered { size: now.tree_size, root: now.root };
-    match verify::standing(directory, key, then, &now) {
-        Ok(Standing::Extends) => Ok(()),
-        Ok(Standing::Shorter) => Err(AnchorError::Behind { place, posted, found }),
-        Ok(Standing::Other) => Err(AnchorError::Other { place, posted }),
-        Err(error) => Err(AnchorError::Log { place, error }),
     }
 }
 

@@ -37,7 +37,11 @@ pub fn standing(
     let from = all.iter().rposition(|(first, _)| *first <= then.size);
     let mut tree: Option<Frontier> = None;
     let mut root_then = None;
+    let reached = |tree: &Option<Frontier>| tree.as_ref().is_some_and(|t| t.size() == now.size);
     for (number, path) in from.and_then(|from| all.get(from..)).unwrap_or_default() {
+        if root_then.is_some() && reached(&tree) {
+            break;
+        }
         let segment = match Segment::open(path, &key.key) {
             Ok(segment) if segment.head.first == *number => segment,
             Ok(_) | Err(JournalError::Corrupt { .. }) => return Ok(Standing::Other),
@@ -51,8 +55,8 @@ pub fn standing(
         root_at(tree, then, &mut root_then);
         append(&segment, tree, then, now.size, &mut root_then).map_err(VerifyError::Unreadable)?;
     }
-    let reached = tree.filter(|tree| tree.size() == now.size).map(|tree| tree.root());
-    let extends = root_then == Some(then.root) && reached == Some(now.root);
+    let root_now = tree.filter(|tree| tree.size() == now.size).map(|tree| tree.root());
+    let extends = root_then == Some(then.root) && root_now == Some(now.root);
     Ok(if extends { Standing::Extends } else { Standing::Other })
 }
 
