@@ -9,6 +9,7 @@
 
 mod changes;
 mod checkpoint;
+mod consistency;
 mod error;
 mod event;
 mod inclusion;
@@ -20,6 +21,7 @@ mod query;
 mod record;
 mod segment;
 mod statement;
+mod subtrees;
 pub mod verify;
 mod wire;
 

@@ -17,6 +17,7 @@ use crate::record::{Kind, LastChange};
 use crate::segment;
 
 pub use crate::checkpoint::{Remembered, line, remembered};
+pub use crate::consistency::{Consistency, extends};
 pub use crate::inclusion::Inclusion;
 pub use receipt::{check, newest, prove};
 pub use report::{Range, Report, Verdict};

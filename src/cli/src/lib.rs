@@ -18,6 +18,7 @@ mod connection;
 mod csv;
 mod dev;
 mod doctor;
+mod extending;
 mod failure;
 mod health;
 mod init;
