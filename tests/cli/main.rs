@@ -41,3 +41,4 @@ mod root_provider;
 mod shredding;
 mod terminal;
 mod trouble;
+mod verifying;

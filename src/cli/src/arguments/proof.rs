@@ -17,6 +17,12 @@ pub(crate) struct AuditVerifyArguments {
     /// it from standard input
     #[arg(long, value_name = "FILE")]
     pub checkpoint: Option<PathBuf>,
+    /// Remember in this file what was verified, and read only what is new next time
+    #[arg(long, value_name = "FILE")]
+    pub state: Option<PathBuf>,
+    /// Read everything again, whatever was verified before
+    #[arg(long, requires = "state")]
+    pub full: bool,
 }
 
 #[derive(Debug, Args)]
