@@ -1,4 +1,5 @@
-//! `audit verify --state`: what a run remembers, and that what it remembers hides nothing new.
+//! `audit verify --state`: what a run remembers, and that what it remembers hides nothing new; and
+//! `audit tiles`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -142,4 +143,50 @@ fn a_state_that_is_altered_or_another_log_s_is_refused_and_kept() {
     fs::remove_file(grown.at.path("state")).unwrap();
     grown.good(&log, &[], "");
     assert_eq!(mode(&fs::metadata(grown.at.path("state")).unwrap().permissions()) & 0o777, 0o600);
+}
+
+#[test]
+fn tiles_are_written_once_and_only_of_a_log_that_goes_on() {
+    let grown = Grown::new();
+    let (log, to) = (grown.at.log(), PathBuf::from(grown.at.path("tiles")));
+    let tiles = |log: &Path| {
+        let mut command = program();
+        command.args(["audit", "tiles", "--output", "json", "--log"]).arg(log);
+        command.arg("--public-key").arg(grown.at.log().join("log.pub")).arg("--to").arg(&to);
+        command.output().unwrap()
+    };
+    let written = |log: &Path| -> serde_json::Value {
+        let tiled = tiles(log);
+        assert!(tiled.status.success(), "{tiled:?}");
+        serde_json::from_slice(&tiled.stdout).unwrap()
+    };
+    let reason = |log: &Path| {
+        let tiled = tiles(log);
+        let error: serde_json::Value = serde_json::from_slice(&tiled.stderr).unwrap();
+        (tiled.status.code().unwrap(), error["error"]["reason"].as_str().unwrap().to_owned())
+    };
+    let whole = fs::read(log.join(SEGMENT)).unwrap();
+    let mut bytes = whole.clone();
+    bytes[frames(&whole)[1] + 200] ^= 1;
+    let wrong = grown.altered("wrong", &bytes);
+    assert_eq!(reason(&wrong), refused(7, "AUDIT_LOG_TAMPERED"));
+    assert!(!to.exists(), "nothing of a log that does not verify");
+
+    let first = written(&grown.before);
+    assert_eq!(first["files_written"], 3, "a tile, a bundle and the checkpoint");
+    let width = first["records"].as_u64().unwrap();
+    let bundle = to.join(format!("tile/entries/000.p/{width}"));
+    assert!(bundle.is_file() && to.join(format!("tile/0/000.p/{width}")).is_file());
+    let second = written(&log);
+    assert_eq!(second["files_written"], 3, "a wider tile, a wider bundle and the checkpoint");
+    let checkpoint = fs::read_to_string(to.join("checkpoint")).unwrap();
+    assert_eq!(second["checkpoint"], checkpoint);
+    assert_eq!(written(&log)["files_written"], 0, "nothing is new");
+    assert_eq!(reason(&grown.before), refused(7, "AUDIT_LOG_TAMPERED"), "it was cut off");
+    assert_eq!(fs::read_to_string(to.join("checkpoint")).unwrap(), checkpoint);
+    let width = second["records"].as_u64().unwrap();
+    fs::write(to.join(format!("tile/entries/000.p/{width}")), "altered").unwrap();
+    assert_eq!(reason(&log), refused(7, "TILES_ALTERED"));
+    fs::write(to.join("checkpoint"), "nonsense").unwrap();
+    assert_eq!(reason(&log), refused(2, "CHECKPOINT_INVALID"));
 }

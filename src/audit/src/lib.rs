@@ -22,6 +22,7 @@ mod record;
 mod segment;
 mod statement;
 mod subtrees;
+mod tiles;
 pub mod verify;
 mod wire;
 

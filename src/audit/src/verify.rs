@@ -1,5 +1,6 @@
 //! Verifying a log with nothing but its files and its public key.
 
+mod export;
 mod receipt;
 mod report;
 mod resume;
@@ -21,6 +22,7 @@ use crate::segment;
 pub use crate::checkpoint::{Remembered, line, remembered};
 pub use crate::consistency::{Consistency, extends};
 pub use crate::inclusion::Inclusion;
+pub use export::{Tiled, TilesError, tiles};
 pub use receipt::{check, newest, prove};
 pub use report::{Range, Report, Verdict};
 pub use resume::resume;

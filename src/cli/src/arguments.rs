@@ -44,7 +44,7 @@ pub(crate) use policy::{
 };
 pub(crate) use proof::{
     AuditAnchorArguments, AuditCheckCheckpointArguments, AuditCheckReceiptArguments,
-    AuditVerifyArguments,
+    AuditTilesArguments, AuditVerifyArguments,
 };
 pub(crate) use questions::{
     AskArguments, BreachQuestion, ChangesQuestion, DenialsQuestion, FieldQuestion,

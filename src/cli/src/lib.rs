@@ -35,6 +35,7 @@ mod root;
 mod serve;
 mod signals;
 mod status;
+mod tiles;
 mod times;
 mod values;
 mod verify;

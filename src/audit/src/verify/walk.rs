@@ -24,8 +24,8 @@ const NO_DETAIL: &str = "a record's detail is missing";
 const MISSING: &str = "records are missing";
 const NOT_ZERO: &str = "bytes where zeroes should be";
 
-/// Sees the place and the hash of a leaf.
-type SeeLeaf<'a> = &'a mut dyn FnMut(u64, &Hash);
+/// Sees the place, the bytes and the hash of a leaf.
+type SeeLeaf<'a> = &'a mut dyn FnMut(u64, &[u8], &Hash);
 
 /// A walk over the segments of a log.
 pub(super) struct Walk<'a> {
@@ -33,7 +33,7 @@ pub(super) struct Walk<'a> {
     remembered: Option<&'a Remembered>,
     change: &'a mut dyn FnMut(Change),
     progress: &'a mut dyn FnMut(u64),
-    /// Sees every leaf's place and hash, proved or not.
+    /// Sees every leaf, proved or not.
     pub(super) leaf: Option<SeeLeaf<'a>>,
     /// The tree as far as the leaves were read; proved if `is_proved`.
     tree: Frontier,
@@ -289,7 +289,7 @@ impl<'a> Walk<'a> {
             }
             let hash = merkle::leaf_hash(leaf);
             if let Some(see) = &mut self.leaf {
-                see(all.tree.size(), &hash);
+                see(all.tree.size(), leaf, &hash);
             }
             all.tree.append(hash);
             if self.remembered.is_some_and(|remembered| remembered.size == all.tree.size()) {

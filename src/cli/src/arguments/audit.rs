@@ -5,7 +5,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use super::key_name;
 use super::proof::{
     AuditAnchorArguments, AuditCheckCheckpointArguments, AuditCheckReceiptArguments,
-    AuditVerifyArguments,
+    AuditTilesArguments, AuditVerifyArguments,
 };
 use super::questions::{
     BreachQuestion, ChangesQuestion, DenialsQuestion, FieldQuestion, PrincipalQuestion,
@@ -38,6 +38,8 @@ pub(crate) enum AuditCommand {
     CheckCheckpoint(AuditCheckCheckpointArguments),
     /// Check that the record of a receipt is in the log, or under a checkpoint
     CheckReceipt(AuditCheckReceiptArguments),
+    /// Write a verified log as C2SP tlog-tiles, for other programs
+    Tiles(AuditTilesArguments),
 }
 
 #[derive(Debug, Clone, Default, Args)]

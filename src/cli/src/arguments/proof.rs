@@ -1,5 +1,5 @@
-//! The arguments of what proves a log: `audit verify`, `anchor`, `check-checkpoint` and
-//! `check-receipt`.
+//! The arguments of what proves a log: `audit verify`, `anchor`, `check-checkpoint`,
+//! `check-receipt` and `tiles`.
 
 use std::path::PathBuf;
 
@@ -33,6 +33,19 @@ pub(crate) struct AuditAnchorArguments {
     /// The log's public key: the checkpoint must be signed by it
     #[arg(long, value_name = "PATH")]
     pub public_key: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AuditTilesArguments {
+    /// The log's directory
+    #[arg(long, value_name = "DIR")]
+    pub log: PathBuf,
+    /// The log's public key, kept apart from the log
+    #[arg(long, value_name = "PATH")]
+    pub public_key: PathBuf,
+    /// Where the checkpoint and the tiles go; what is there already stays
+    #[arg(long, value_name = "DIR")]
+    pub to: PathBuf,
 }
 
 #[derive(Debug, Args)]
