@@ -279,6 +279,7 @@ fn every_command_of_the_guide_answers() {
     let installation = read();
     let i = &installation;
     std::fs::write(i.path("candidates.txt"), format!("{PERSON}\n")).unwrap();
+    std::fs::copy(i.log().join("log.pub"), i.path("log.pub")).unwrap();
     let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/auditing.md");
     let guide = std::fs::read_to_string(guide).unwrap();
     let mut questions = std::collections::BTreeSet::new();
@@ -287,13 +288,17 @@ fn every_command_of_the_guide_answers() {
         if line.starts_with("```") {
             in_block = line == "```sh";
         } else if in_block {
+            let (line, kept) = line.split_once(" > ").map_or((line, None), |(a, b)| (a, Some(b)));
             let words: Vec<&str> = line.split(' ').collect();
             assert_eq!(words[0], "fieldseal", "{line}");
             questions.insert(words[2]);
             let run = i.command("auditor", &words[1..]).current_dir(i.dir.path()).output().unwrap();
             assert!(run.status.success(), "{line}: {}", text(&run.stderr));
             assert!(!run.stdout.is_empty(), "{line}");
+            if let Some(kept) = kept {
+                std::fs::write(i.path(kept), &run.stdout).unwrap();
+            }
         }
     }
-    assert_eq!(questions.len(), 7, "{questions:?}");
+    assert_eq!(questions.len(), 9, "{questions:?}");
 }

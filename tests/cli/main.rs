@@ -42,3 +42,4 @@ mod root_provider;
 mod shredding;
 mod terminal;
 mod trouble;
+mod verifying;

@@ -8,6 +8,8 @@ file `address`). The stubs made from proto/ are in PYTHONPATH. Every RPC is call
 so that it must be refused with its reason; a call of the contract that has no case here is a failure.
 """
 
+import base64
+import hashlib
 import json
 import pathlib
 import sys
@@ -271,6 +273,36 @@ def audit_service(at, receipts):
     at.checks.that("it covers them", checkpoint.tree_size >= max(r.tree_size for r in receipts))
     at.refused("auditor", audit, "AuditService.GetCheckpoint",
                audit.GetCheckpointRequest(log="logs/another"), Code.NOT_FOUND, "LOG_NOT_FOUND")
+    proofs(at, receipts[0], checkpoint)
+
+
+def proofs(at, receipt, kept):
+    """A record by its receipt, and the checkpoint that was kept, in the tree of today."""
+    ask = audit.GetInclusionProofRequest(index=receipt.index)
+    proof = at.good("auditor", audit, "AuditService.GetInclusionProof", ask)
+    at.checks.that("the receipt's record", proof.leaf_hash == receipt.leaf_hash, proof)
+    index, last = receipt.index, proof.checkpoint.tree_size - 1
+    node = proof.leaf_hash
+    for other in proof.hashes:
+        if index & 1 or index == last:
+            node = hashlib.sha256(b"\1" + other + node).digest()
+            while not index & 1 and index:
+                index, last = index >> 1, last >> 1
+        else:
+            node = hashlib.sha256(b"\1" + node + other).digest()
+        index, last = index >> 1, last >> 1
+    root = base64.b64decode(proof.checkpoint.note.split("\n")[2])
+    at.checks.that("it leads to the root", (last, node) == (0, root), proof)
+    at.refused("app", audit, "AuditService.GetInclusionProof", ask,
+               Code.PERMISSION_DENIED, "PERMISSION_DENIED")
+    ask = audit.GetConsistencyProofRequest(old_tree_size=kept.tree_size)
+    grown = at.good("auditor", audit, "AuditService.GetConsistencyProof", ask)
+    at.checks.that("it grew", grown.checkpoint.tree_size > kept.tree_size and grown.hashes, grown)
+    at.refused("app", audit, "AuditService.GetConsistencyProof", ask,
+               Code.PERMISSION_DENIED, "PERMISSION_DENIED")
+    beyond = audit.GetConsistencyProofRequest(old_tree_size=1 << 40)
+    at.refused("auditor", audit, "AuditService.GetConsistencyProof", beyond,
+               Code.OUT_OF_RANGE, "TREE_BEYOND_LOG")
 
 
 def system_service(at, policy):

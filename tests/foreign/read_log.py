@@ -130,6 +130,7 @@ ACTIONS |= {33: "GetCheckpoint", 48: "GetStatus", 49: "ReloadPolicy", 64: "Recov
 ACTIONS |= {50: "CreateBackup", 51: "PruneBackups", 68: "RestoreBackup", 70: "BackupDrill"}
 ACTIONS |= {27: "ShredPartition", 28: "RestorePartition", 31: "ReopenPartition"}
 ACTIONS |= {34: "GetPartition", 35: "SummarizeAccess"}
+ACTIONS |= {40: "GetInclusionProof", 41: "GetConsistencyProof"}
 OUTCOMES = {1: "OK", 2: "DENIED", 3: "FAILED", 4: "PARTIAL"}
 DECISIONS = {1: "permitted", 2: "denied", 3: "malformed"}
 NAMES = {"kind": KINDS, "action": ACTIONS, "outcome": OUTCOMES, "decision": DECISIONS}

@@ -250,8 +250,9 @@ impl Journal {
     pub fn reader(&self) -> Reader {
         let directory = self.shared.settings.directory.clone();
         let log = Arc::clone(&self.shared.log);
+        let origin = Arc::clone(&self.shared.origin);
         let indexes = Arc::clone(&self.shared.indexes);
-        Reader::new(directory, self.shared.signing.public(), log, indexes)
+        Reader::new(directory, self.shared.signing.public(), log, origin, indexes)
     }
 
     /// Makes the indexes of full segments that are missing. A thread does the same by itself; this is

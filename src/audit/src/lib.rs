@@ -9,6 +9,7 @@
 
 mod changes;
 mod checkpoint;
+mod consistency;
 mod error;
 mod event;
 mod inclusion;
@@ -20,6 +21,8 @@ mod query;
 mod record;
 mod segment;
 mod statement;
+mod subtrees;
+mod tiles;
 pub mod verify;
 mod wire;
 

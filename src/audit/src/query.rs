@@ -1,6 +1,7 @@
 //! Finding records again, in the files themselves. An index says which ones are worth a look.
 
 mod event;
+mod proof;
 mod revision;
 mod search;
 mod summary;
@@ -100,6 +101,7 @@ pub struct Reader {
     directory: PathBuf,
     key: LogPublicKey,
     log: Arc<str>,
+    origin: Arc<str>,
     indexes: Option<Arc<Indexes>>,
 }
 
@@ -123,9 +125,10 @@ impl Reader {
         directory: PathBuf,
         key: LogPublicKey,
         log: Arc<str>,
+        origin: Arc<str>,
         indexes: Arc<Indexes>,
     ) -> Self {
-        Self { directory, key, log, indexes: Some(indexes) }
+        Self { directory, key, log, origin, indexes: Some(indexes) }
     }
 
     /// Looks at every record, whatever an index says. The answers are the same, and later.

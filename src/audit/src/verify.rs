@@ -1,8 +1,11 @@
 //! Verifying a log with nothing but its files and its public key.
 
-mod extends;
+mod export;
 mod receipt;
 mod report;
+mod resume;
+mod standing;
+mod state;
 mod walk;
 
 use std::path::{Path, PathBuf};
@@ -18,10 +21,14 @@ use crate::record::{Kind, LastChange};
 use crate::segment;
 
 pub use crate::checkpoint::{Remembered, line, remembered};
+pub use crate::consistency::{Consistency, extends};
 pub use crate::inclusion::Inclusion;
-pub use extends::{Standing, standing};
+pub use export::{Tiled, TilesError, tiles};
 pub use receipt::{check, newest, prove};
 pub use report::{Range, Report, Verdict};
+pub use resume::resume;
+pub use standing::{Standing, standing};
+pub use state::State;
 use walk::Walk;
 
 /// How many records are verified between two calls of the progress function.
@@ -120,6 +127,23 @@ pub enum VerifyError {
         /// Whose key it is.
         expected: String,
     },
+    /// What should be the state of an earlier run is none.
+    #[error(
+        "this is no state of `audit verify`, or it was cut off or altered; without it everything is \
+         read: move it away"
+    )]
+    State,
+    /// The state of an earlier run is about another log.
+    #[error(
+        "the state is about the log {found:?}, not signed by this public key, which is that of \
+         {expected:?}: name the state of this log, or a new file"
+    )]
+    StateForeign {
+        /// Whose log it is about.
+        found: String,
+        /// Whose key it is.
+        expected: String,
+    },
     /// The public key cannot be read.
     #[error("this is no public key of a log: it is one line, origin+hash+key, as in log.pub")]
     PublicKey,
@@ -151,6 +175,8 @@ impl VerifyError {
             Self::PublicKey => "PUBLIC_KEY_INVALID",
             Self::Checkpoint => "CHECKPOINT_INVALID",
             Self::CheckpointForeign { .. } => "CHECKPOINT_FOREIGN",
+            Self::State => "VERIFY_STATE_INVALID",
+            Self::StateForeign { .. } => "VERIFY_STATE_FOREIGN",
             Self::Unreadable(JournalError::NotInitialized(_)) => "LOG_NOT_FOUND",
             Self::Unreadable(_) => "AUDIT_LOG_UNREADABLE",
         }
@@ -244,9 +270,17 @@ fn segments(directory: &Path, key: &LogKey) -> Result<Vec<(u64, PathBuf)>, Verif
     }
 }
 
-fn read(directory: &Path, mut walk: Walk<'_>) -> Result<Report, VerifyError> {
+fn read(directory: &Path, walk: Walk<'_>) -> Result<Report, VerifyError> {
     let segments = segments(directory, walk.key)?;
-    walk.read(&segments)?;
+    read_segments(directory, &segments, walk)
+}
+
+fn read_segments(
+    directory: &Path,
+    segments: &[(u64, PathBuf)],
+    mut walk: Walk<'_>,
+) -> Result<Report, VerifyError> {
+    walk.read(segments)?;
     let (key, found) = (walk.key, walk.found);
     let note = found.signed.as_ref().map(|signed| note(key, signed)).unwrap_or_default();
     let verified = Verified {
@@ -259,7 +293,16 @@ fn read(directory: &Path, mut walk: Walk<'_>) -> Result<Report, VerifyError> {
         closed_records: journal::closed_at(directory),
         checkpoint_note: note,
     };
-    Ok(Report { verified, last_change: found.last_change, ranges: walk.ranges.into_vec() })
+    let ranges = walk.ranges.into_vec();
+    let is_good = ranges.iter().all(|range| range.verdict == Verdict::Ok);
+    let state = found.at.filter(|_| is_good).map(|(segment, frame)| State {
+        segment,
+        frame,
+        tree: found.tree,
+        last_change: found.last_change,
+        note: verified.checkpoint_note.clone(),
+    });
+    Ok(Report { verified, last_change: found.last_change, ranges, resumed_from: 0, state })
 }
 
 /// The signed note of a frame's checkpoint: its size, root and signature.

@@ -42,7 +42,10 @@ pub(crate) use partition::{
 pub(crate) use policy::{
     ExplainArguments, MemberArguments, PolicyCommand, PolicyInitArguments, PolicySource,
 };
-pub(crate) use proof::{AuditAnchorArguments, AuditCheckReceiptArguments, AuditVerifyArguments};
+pub(crate) use proof::{
+    AuditAnchorArguments, AuditCheckCheckpointArguments, AuditCheckReceiptArguments,
+    AuditTilesArguments, AuditVerifyArguments,
+};
 pub(crate) use questions::{
     AskArguments, BreachQuestion, ChangesQuestion, DenialsQuestion, FieldQuestion,
     PrincipalQuestion, SubjectQuestion, VolumeQuestion,

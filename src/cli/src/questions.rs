@@ -31,7 +31,11 @@ pub(crate) async fn run(command: AuditCommand, output: &Output) -> Result<(), Fa
         AuditCommand::List(arguments) => crate::audit::list(*arguments, output).await,
         AuditCommand::Verify(arguments) => crate::verify::run(&arguments, output),
         AuditCommand::Anchor(arguments) => crate::anchor::anchor(arguments, output).await,
-        AuditCommand::CheckReceipt(arguments) => crate::anchor::check(&arguments, output),
+        AuditCommand::Tiles(arguments) => crate::tiles::run(&arguments, output),
+        AuditCommand::CheckCheckpoint(arguments) => {
+            crate::extending::check(&arguments, output).await
+        }
+        AuditCommand::CheckReceipt(arguments) => crate::anchor::check(&arguments, output).await,
     }
 }
 

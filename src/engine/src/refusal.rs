@@ -58,6 +58,15 @@ pub enum RefusalCause {
     /// As many queries of the audit log run as there may be.
     #[error("too many queries of the audit log run at the same time; try again in a moment")]
     QueryBusy,
+    /// A proof is asked of records that the log does not have.
+    #[error("the log has {0} records; a proof is about records that it has")]
+    TreeBeyondLog(u64),
+    /// A proof is asked of a tree that was never signed.
+    #[error(
+        "no checkpoint was ever signed at this size; take the tree size of a receipt or a \
+         checkpoint, or none for the newest"
+    )]
+    CheckpointNotFound,
     /// A summary would hold too much.
     #[error(
         "the summary has too many groups or partitions; ask about a shorter time, or group by less"
@@ -88,6 +97,8 @@ impl RefusalCause {
             Self::LogNotFound(_) => "LOG_NOT_FOUND",
             Self::AuditUnreadable => "AUDIT_UNREADABLE",
             Self::QueryBusy => "QUERY_BUSY",
+            Self::TreeBeyondLog(_) => "TREE_BEYOND_LOG",
+            Self::CheckpointNotFound => "CHECKPOINT_NOT_FOUND",
             Self::SummaryTooLarge => "SUMMARY_TOO_LARGE",
             Self::PolicyInvalid(_) => "POLICY_INVALID",
             Self::Backup(error) => error.reason(),
@@ -194,6 +205,8 @@ impl From<QueryError> for RefusalCause {
                 Malformed::new(MalformedReason::PageInvalid, error.to_string()).into()
             }
             QueryError::TooLarge => Self::SummaryTooLarge,
+            QueryError::BeyondLog(known) => Self::TreeBeyondLog(known),
+            QueryError::NoCheckpoint => Self::CheckpointNotFound,
             QueryError::Abandoned => Self::Internal("nobody waits for this summary"),
             _ => {
                 tracing::error!(%error, "a query of the audit log failed");

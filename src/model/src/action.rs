@@ -97,6 +97,10 @@ actions! {
     GetCheckpoint = "GetCheckpoint", 33, Read;
     /// `AuditService.SummarizeAccess`
     SummarizeAccess = "SummarizeAccess", 35, Read;
+    /// `AuditService.GetInclusionProof`
+    GetInclusionProof = "GetInclusionProof", 40, Read;
+    /// `AuditService.GetConsistencyProof`
+    GetConsistencyProof = "GetConsistencyProof", 41, Read;
     /// `KeyService.GetPartition`
     GetPartition = "GetPartition", 34, Read;
     /// `SystemService.GetStatus`

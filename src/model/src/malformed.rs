@@ -102,6 +102,8 @@ reasons! {
         PurposeRequired = "PURPOSE_REQUIRED";
         /// A query has a filter that cannot be understood.
         QueryInvalid = "QUERY_INVALID";
+        /// A proof is asked of a tree or a record that cannot be.
+        TreeSizeInvalid = "TREE_SIZE_INVALID";
     }
 }
 

@@ -47,6 +47,8 @@ impl Subject {
             | Action::QueryAuditEvents
             | Action::SummarizeAccess
             | Action::GetCheckpoint
+            | Action::GetInclusionProof
+            | Action::GetConsistencyProof
             | Action::GetStatus
             | Action::ReloadPolicy
             | Action::CreateBackup

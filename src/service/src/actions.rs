@@ -28,6 +28,8 @@ pub const ACTIONS: &[(&str, &str, Action)] = &[
     ("AuditService", "QueryAuditEvents", Action::QueryAuditEvents),
     ("AuditService", "SummarizeAccess", Action::SummarizeAccess),
     ("AuditService", "GetCheckpoint", Action::GetCheckpoint),
+    ("AuditService", "GetInclusionProof", Action::GetInclusionProof),
+    ("AuditService", "GetConsistencyProof", Action::GetConsistencyProof),
     ("SystemService", "GetStatus", Action::GetStatus),
     ("SystemService", "ReloadPolicy", Action::ReloadPolicy),
     ("SystemService", "CreateBackup", Action::CreateBackup),

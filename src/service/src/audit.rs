@@ -1,5 +1,6 @@
 //! `AuditService`.
 
+mod proof;
 mod summary;
 
 use bytes::Bytes;
@@ -96,6 +97,30 @@ impl AuditService for AuditHandler {
         let log = &request.get_ref().log;
         let found = self.engine.audit_checkpoint(&caller, log).await.map_err(|r| status(&r))?;
         Ok(Response::new(v1::GetCheckpointResponse { checkpoint: Some(wire_checkpoint(&found)) }))
+    }
+
+    async fn get_inclusion_proof(
+        &self,
+        request: Request<v1::GetInclusionProofRequest>,
+    ) -> Result<Response<v1::GetInclusionProofResponse>, Status> {
+        let caller = caller(&request)?;
+        let wire = request.into_inner();
+        let proof::Asked { first, size, reason } =
+            proof::inclusion(&wire).map_err(|what| status(&what.into()))?;
+        let found = self.engine.inclusion_proof(&caller, wire.log, first, size, &reason).await;
+        Ok(Response::new(proof::included(found.map_err(|r| status(&r))?)))
+    }
+
+    async fn get_consistency_proof(
+        &self,
+        request: Request<v1::GetConsistencyProofRequest>,
+    ) -> Result<Response<v1::GetConsistencyProofResponse>, Status> {
+        let caller = caller(&request)?;
+        let wire = request.into_inner();
+        let proof::Asked { first, size, reason } =
+            proof::consistency(&wire).map_err(|what| status(&what.into()))?;
+        let found = self.engine.consistency_proof(&caller, wire.log, first, size, &reason).await;
+        Ok(Response::new(proof::consistent(found.map_err(|r| status(&r))?)))
     }
 }
 
@@ -242,9 +267,13 @@ fn wire_item(item: EventItem) -> v1::AuditEventItem {
 }
 
 fn wire_checkpoint(checkpoint: &Checkpoint) -> v1::AuditCheckpoint {
+    wire_checkpoint_of(&checkpoint.log, checkpoint.tree_size, checkpoint.note.clone())
+}
+
+fn wire_checkpoint_of(log: &str, tree_size: u64, note: String) -> v1::AuditCheckpoint {
     v1::AuditCheckpoint {
-        log: format!("logs/{}", checkpoint.log),
-        tree_size: i64::try_from(checkpoint.tree_size).unwrap_or(i64::MAX),
-        note: checkpoint.note.clone(),
+        log: format!("logs/{log}"),
+        tree_size: i64::try_from(tree_size).unwrap_or(i64::MAX),
+        note,
     }
 }

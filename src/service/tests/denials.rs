@@ -213,6 +213,15 @@ impl Sender<'_> {
                 let request = self.with(v1::GetCheckpointRequest::default());
                 of_call(audit.get_checkpoint(request).await, call)
             }
+            ("AuditService", "GetInclusionProof") => {
+                let request = self.with(v1::GetInclusionProofRequest::default());
+                of_call(audit.get_inclusion_proof(request).await, call)
+            }
+            ("AuditService", "GetConsistencyProof") => {
+                let request =
+                    v1::GetConsistencyProofRequest { old_tree_size: 1, ..Default::default() };
+                of_call(audit.get_consistency_proof(self.with(request)).await, call)
+            }
             ("SystemService", "GetStatus") => {
                 of_call(system.get_status(self.with(v1::GetStatusRequest {})).await, call)
             }

@@ -3715,6 +3715,62 @@ pub struct GetCheckpointResponse {
     #[prost(message, optional, tag = "1")]
     pub checkpoint: ::core::option::Option<AuditCheckpoint>,
 }
+/// Request of AuditService.GetInclusionProof.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetInclusionProofRequest {
+    /// `logs/{log}`. Empty: the log of the instance that answers.
+    #[prost(string, tag = "1")]
+    pub log: ::prost::alloc::string::String,
+    /// The record, counted from 0; less than tree_size.
+    #[prost(int64, tag = "2")]
+    pub index: i64,
+    /// The tree in which it is: as many records as a receipt or a checkpoint says, so that it was signed.
+    /// Absent: the newest tree.
+    #[prost(int64, optional, tag = "3")]
+    pub tree_size: ::core::option::Option<i64>,
+    /// Why.
+    #[prost(message, optional, tag = "4")]
+    pub reason: ::core::option::Option<AccessReason>,
+}
+/// Response of AuditService.GetInclusionProof.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetInclusionProofResponse {
+    /// The record's RFC 6962 leaf hash, SHA-256, 32 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub leaf_hash: ::prost::bytes::Bytes,
+    /// The hashes beside the path from the leaf to the root, from the leaf up, 32 bytes each.
+    #[prost(bytes = "bytes", repeated, tag = "2")]
+    pub hashes: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    /// The checkpoint that was signed of this tree.
+    #[prost(message, optional, tag = "3")]
+    pub checkpoint: ::core::option::Option<AuditCheckpoint>,
+}
+/// Request of AuditService.GetConsistencyProof.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetConsistencyProofRequest {
+    /// `logs/{log}`. Empty: the log of the instance that answers.
+    #[prost(string, tag = "1")]
+    pub log: ::prost::alloc::string::String,
+    /// How many records the log had: 1 or more.
+    #[prost(int64, tag = "2")]
+    pub old_tree_size: i64,
+    /// The longer tree: as many records as a checkpoint says, so that it was signed. Absent: the newest.
+    #[prost(int64, optional, tag = "3")]
+    pub tree_size: ::core::option::Option<i64>,
+    /// Why.
+    #[prost(message, optional, tag = "4")]
+    pub reason: ::core::option::Option<AccessReason>,
+}
+/// Response of AuditService.GetConsistencyProof.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetConsistencyProofResponse {
+    /// The proof in the order of RFC 6962, 32 bytes each; none if both trees have the same size.
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    pub hashes: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    /// The checkpoint that was signed of the longer tree.
+    #[prost(message, optional, tag = "2")]
+    pub checkpoint: ::core::option::Option<AuditCheckpoint>,
+}
 /// How an event or an item ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -3841,11 +3897,13 @@ pub mod audit_service_client {
     ///
     /// INVALID_ARGUMENT    PAGE_INVALID, QUERY_INVALID, PRINCIPAL_INVALID, RESOURCE_NAME_INVALID,
     /// KEY_NAME_INVALID, TABLE_INVALID, COLUMN_INVALID, PARTITION_INVALID,
-    /// ROW_INVALID, ROW_NOT_CANONICAL, PURPOSE_INVALID, TICKET_INVALID,
+    /// ROW_INVALID, ROW_NOT_CANONICAL, TREE_SIZE_INVALID, PURPOSE_INVALID, TICKET_INVALID,
     /// END_USER_ASSERTION_UNSUPPORTED; or one event with its items does not fit a
     /// message: ask without include_items (REPLY_TOO_LARGE)
     /// PERMISSION_DENIED   no policy rule allows it (PERMISSION_DENIED)
-    /// NOT_FOUND           another instance's log (LOG_NOT_FOUND)
+    /// NOT_FOUND           another instance's log (LOG_NOT_FOUND); or a proof of a tree that was never
+    /// signed (CHECKPOINT_NOT_FOUND)
+    /// OUT_OF_RANGE        a proof of more records than the log has (TREE_BEYOND_LOG)
     /// RESOURCE_EXHAUSTED  too many queries at the same time (QUERY_BUSY), or the log's queue is full
     /// (AUDIT_BUSY): try again; or a summary has too many groups or partitions
     /// (SUMMARY_TOO_LARGE): narrow the query
@@ -4011,6 +4069,61 @@ pub mod audit_service_client {
                 .insert(GrpcMethod::new("fieldseal.v1.AuditService", "GetCheckpoint"));
             self.inner.unary(req, path, codec).await
         }
+        /// Proves that a record is in the log (RFC 6962, section 2.1.1). The question is itself recorded.
+        pub async fn get_inclusion_proof(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetInclusionProofRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetInclusionProofResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/fieldseal.v1.AuditService/GetInclusionProof",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("fieldseal.v1.AuditService", "GetInclusionProof"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Proves that the log only grew since it had so many records (RFC 6962, section 2.1.2). The question
+        /// is itself recorded.
+        pub async fn get_consistency_proof(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetConsistencyProofRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetConsistencyProofResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/fieldseal.v1.AuditService/GetConsistencyProof",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("fieldseal.v1.AuditService", "GetConsistencyProof"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -4052,17 +4165,36 @@ pub mod audit_service_server {
             tonic::Response<super::GetCheckpointResponse>,
             tonic::Status,
         >;
+        /// Proves that a record is in the log (RFC 6962, section 2.1.1). The question is itself recorded.
+        async fn get_inclusion_proof(
+            &self,
+            request: tonic::Request<super::GetInclusionProofRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetInclusionProofResponse>,
+            tonic::Status,
+        >;
+        /// Proves that the log only grew since it had so many records (RFC 6962, section 2.1.2). The question
+        /// is itself recorded.
+        async fn get_consistency_proof(
+            &self,
+            request: tonic::Request<super::GetConsistencyProofRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetConsistencyProofResponse>,
+            tonic::Status,
+        >;
     }
     /// Reads the audit log. It holds no plaintext and no raw row or partition: keyed tokens stand in their
     /// place (docs/audit-log.md). The log can also be verified offline, with its files and its public key.
     ///
     /// INVALID_ARGUMENT    PAGE_INVALID, QUERY_INVALID, PRINCIPAL_INVALID, RESOURCE_NAME_INVALID,
     /// KEY_NAME_INVALID, TABLE_INVALID, COLUMN_INVALID, PARTITION_INVALID,
-    /// ROW_INVALID, ROW_NOT_CANONICAL, PURPOSE_INVALID, TICKET_INVALID,
+    /// ROW_INVALID, ROW_NOT_CANONICAL, TREE_SIZE_INVALID, PURPOSE_INVALID, TICKET_INVALID,
     /// END_USER_ASSERTION_UNSUPPORTED; or one event with its items does not fit a
     /// message: ask without include_items (REPLY_TOO_LARGE)
     /// PERMISSION_DENIED   no policy rule allows it (PERMISSION_DENIED)
-    /// NOT_FOUND           another instance's log (LOG_NOT_FOUND)
+    /// NOT_FOUND           another instance's log (LOG_NOT_FOUND); or a proof of a tree that was never
+    /// signed (CHECKPOINT_NOT_FOUND)
+    /// OUT_OF_RANGE        a proof of more records than the log has (TREE_BEYOND_LOG)
     /// RESOURCE_EXHAUSTED  too many queries at the same time (QUERY_BUSY), or the log's queue is full
     /// (AUDIT_BUSY): try again; or a summary has too many groups or partitions
     /// (SUMMARY_TOO_LARGE): narrow the query
@@ -4266,6 +4398,98 @@ pub mod audit_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetCheckpointSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/fieldseal.v1.AuditService/GetInclusionProof" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetInclusionProofSvc<T: AuditService>(pub Arc<T>);
+                    impl<
+                        T: AuditService,
+                    > tonic::server::UnaryService<super::GetInclusionProofRequest>
+                    for GetInclusionProofSvc<T> {
+                        type Response = super::GetInclusionProofResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetInclusionProofRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AuditService>::get_inclusion_proof(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetInclusionProofSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/fieldseal.v1.AuditService/GetConsistencyProof" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetConsistencyProofSvc<T: AuditService>(pub Arc<T>);
+                    impl<
+                        T: AuditService,
+                    > tonic::server::UnaryService<super::GetConsistencyProofRequest>
+                    for GetConsistencyProofSvc<T> {
+                        type Response = super::GetConsistencyProofResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetConsistencyProofRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AuditService>::get_consistency_proof(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetConsistencyProofSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -3,7 +3,10 @@
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::key_name;
-use super::proof::{AuditAnchorArguments, AuditCheckReceiptArguments, AuditVerifyArguments};
+use super::proof::{
+    AuditAnchorArguments, AuditCheckCheckpointArguments, AuditCheckReceiptArguments,
+    AuditTilesArguments, AuditVerifyArguments,
+};
 use super::questions::{
     BreachQuestion, ChangesQuestion, DenialsQuestion, FieldQuestion, PrincipalQuestion,
     SubjectQuestion, VolumeQuestion,
@@ -31,8 +34,12 @@ pub(crate) enum AuditCommand {
     Verify(AuditVerifyArguments),
     /// Print the newest checkpoint in one line, to be kept elsewhere
     Anchor(AuditAnchorArguments),
+    /// Check that the running sidecar's log goes on from a checkpoint that was kept
+    CheckCheckpoint(AuditCheckCheckpointArguments),
     /// Check that the record of a receipt is in the log, or under a checkpoint
     CheckReceipt(AuditCheckReceiptArguments),
+    /// Write a verified log as C2SP tlog-tiles, for other programs
+    Tiles(AuditTilesArguments),
 }
 
 #[derive(Debug, Clone, Default, Args)]
