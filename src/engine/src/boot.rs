@@ -22,6 +22,7 @@ use crate::engine::{Engine, Inner};
 use crate::jobs::Jobs;
 use crate::observe::Queries;
 use crate::policy::ActivePolicy;
+use crate::tail::Tails;
 use crate::upkeep::{self, Kept};
 use crate::volume::Places;
 
@@ -223,6 +224,7 @@ impl Installation {
             places,
             upkeep: Kept::default(),
             queries: Queries::default(),
+            tails: Tails::default(),
             started_at: now,
             sealed: AtomicU64::new(0),
             opened: AtomicU64::new(0),

@@ -17,6 +17,7 @@ use crate::jobs::Jobs;
 use crate::observe::Queries;
 use crate::policy::ActivePolicy;
 use crate::refusal::{Refusal, RefusalCause};
+use crate::tail::Tails;
 use crate::upkeep::Kept;
 use crate::volume::Places;
 
@@ -41,6 +42,8 @@ pub(crate) struct Inner {
     pub(crate) upkeep: Kept,
     /// Places for queries of the audit log.
     pub(crate) queries: Queries,
+    /// Places for those who follow it.
+    pub(crate) tails: Tails,
     pub(crate) started_at: fieldseal_model::Timestamp,
     /// Values sealed since the start.
     pub(crate) sealed: AtomicU64,

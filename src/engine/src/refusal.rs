@@ -58,6 +58,9 @@ pub enum RefusalCause {
     /// As many queries of the audit log run as there may be.
     #[error("too many queries of the audit log run at the same time; try again in a moment")]
     QueryBusy,
+    /// As many follow the audit log as may.
+    #[error("as many as may are following the audit log; try again when one of them has ended")]
+    TailBusy,
     /// A summary would hold too much.
     #[error(
         "the summary has too many groups or partitions; ask about a shorter time, or group by less"
@@ -88,6 +91,7 @@ impl RefusalCause {
             Self::LogNotFound(_) => "LOG_NOT_FOUND",
             Self::AuditUnreadable => "AUDIT_UNREADABLE",
             Self::QueryBusy => "QUERY_BUSY",
+            Self::TailBusy => "TAIL_BUSY",
             Self::SummaryTooLarge => "SUMMARY_TOO_LARGE",
             Self::PolicyInvalid(_) => "POLICY_INVALID",
             Self::Backup(error) => error.reason(),

@@ -96,6 +96,7 @@ fn causes() -> Vec<RefusalCause> {
         RefusalCause::AuditBusy,
         RefusalCause::AuditUnreadable,
         RefusalCause::QueryBusy,
+        RefusalCause::TailBusy,
         RefusalCause::SummaryTooLarge,
         RefusalCause::PolicyInvalid("roles.cedar:3:1: a rule must have a name".into()),
         RefusalCause::Internal("an answer without its item"),
@@ -284,6 +285,7 @@ fn waiting_is_advised_only_where_it_helps() {
         let helps = [
             "AUDIT_BUSY",
             "QUERY_BUSY",
+            "TAIL_BUSY",
             "STORE_BUSY",
             "AUDIT_UNAVAILABLE",
             "STORE_COPY_UNAVAILABLE",

@@ -151,7 +151,10 @@ fn each_role_may_do_exactly_its_actions() {
         (
             AUDITOR,
             &[
-                ("auditor-audit", &[QueryAuditEvents, SummarizeAccess, GetCheckpoint]),
+                (
+                    "auditor-audit",
+                    &[QueryAuditEvents, SummarizeAccess, TailAuditEvents, GetCheckpoint],
+                ),
                 ("auditor-observe", OBSERVE),
             ],
         ),
