@@ -51,15 +51,22 @@ class Installation:
         self.called = set()
 
     def call(self, who, module, method, request):
-        """One RPC, by its full descriptor."""
+        """One RPC, by its full descriptor; of a stream the first message."""
         service, name = method.split(".")
         rpc = module.DESCRIPTOR.services_by_name[service].methods_by_name[name]
-        stub = self.channels[who].unary_unary(
+        channel = self.channels[who]
+        streams = rpc.server_streaming
+        stub = (channel.unary_stream if streams else channel.unary_unary)(
             f"/{rpc.containing_service.full_name}/{rpc.name}",
             request_serializer=type(request).SerializeToString,
             response_deserializer=getattr(module, rpc.output_type.name).FromString,
         )
-        return stub(request, timeout=30)
+        reply = stub(request, timeout=30)
+        if streams:
+            first = next(reply)
+            reply.cancel()
+            return first
+        return reply
 
     def good(self, who, module, method, request):
         reply = self.call(who, module, method, request)
@@ -267,6 +274,13 @@ def audit_service(at, receipts):
     at.checks.that("every field is counted", counted == (fields, len(events)), summary)
     at.checks.that("refused ones too", fields > 1 + ITEMS, summary)
     at.refused("app", audit, "AuditService.SummarizeAccess", count,
+               Code.PERMISSION_DENIED, "PERMISSION_DENIED")
+    first = at.good("auditor", audit, "AuditService.TailAuditEvents",
+                    audit.TailAuditEventsRequest(start_index=receipts[0].index))
+    followed = {event.name: event for event in first.audit_events}
+    name = f"{receipts[0].log}/events/{receipts[0].index}"
+    at.checks.that("a tail shows the record", followed[name].leaf_hash == receipts[0].leaf_hash)
+    at.refused("app", audit, "AuditService.TailAuditEvents", audit.TailAuditEventsRequest(),
                Code.PERMISSION_DENIED, "PERMISSION_DENIED")
     ask = audit.GetCheckpointRequest()
     checkpoint = at.good("auditor", audit, "AuditService.GetCheckpoint", ask).checkpoint

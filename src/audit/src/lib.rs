@@ -39,6 +39,6 @@ pub use journal::{
 };
 pub use proofs::{Receipt, Recorded, Withheld};
 pub use query::{
-    Counts, Event, EventItem, GroupKey, Grouping, Page, PageLimit, Query, Reader, Summary,
+    Counts, Event, EventItem, Follower, GroupKey, Grouping, Page, PageLimit, Query, Reader, Summary,
 };
 pub use record::{Kind, LastChange, Outcome};

@@ -1,6 +1,7 @@
 //! Finding records again, in the files themselves. An index says which ones are worth a look.
 
 mod event;
+mod follow;
 mod proof;
 mod revision;
 mod search;
@@ -22,6 +23,7 @@ use crate::index::Indexes;
 use crate::record::Outcome;
 use crate::segment::{self, Segment};
 pub use event::{Event, EventItem};
+pub use follow::Follower;
 use search::Search;
 use summary::Tallies;
 pub use summary::{Counts, GroupKey, Grouping, Summary};

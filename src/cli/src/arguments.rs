@@ -24,7 +24,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use fieldseal_model::Principal;
 
-pub(crate) use audit::{AuditCommand, AuditListArguments, Outcome};
+pub(crate) use audit::{
+    AuditCommand, AuditListArguments, AuditTailArguments, FilterArguments, Outcome,
+};
 pub(crate) use backup::{
     BackupCommand, BackupCreateArguments, BackupDrillArguments, BackupPlace, BackupPruneArguments,
     BackupRestoreArguments, BackupVerifyArguments, UnlockArguments,

@@ -23,6 +23,7 @@ use crate::jobs::Jobs;
 use crate::observe::Queries;
 use crate::outside::{Anchor, AnchorError, AnchorTarget};
 use crate::policy::ActivePolicy;
+use crate::tail::Tails;
 use crate::upkeep::{self, Kept};
 use crate::volume::Places;
 
@@ -236,6 +237,7 @@ impl Installation {
             upkeep: Kept::default(),
             queries: Queries::default(),
             anchors,
+            tails: Tails::default(),
             started_at: now,
             sealed: AtomicU64::new(0),
             opened: AtomicU64::new(0),

@@ -18,6 +18,7 @@ use crate::observe::Queries;
 use crate::outside::Anchor;
 use crate::policy::ActivePolicy;
 use crate::refusal::{Refusal, RefusalCause};
+use crate::tail::Tails;
 use crate::upkeep::Kept;
 use crate::volume::Places;
 
@@ -44,6 +45,8 @@ pub(crate) struct Inner {
     pub(crate) queries: Queries,
     /// Where checkpoints of the log are posted to.
     pub(crate) anchors: Vec<Arc<Anchor>>,
+    /// Places for those who follow it.
+    pub(crate) tails: Tails,
     pub(crate) started_at: fieldseal_model::Timestamp,
     /// Values sealed since the start.
     pub(crate) sealed: AtomicU64,

@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use fieldseal_audit::{
-    Checkpoint, Health, Item, ItemOutcome, Outcome, Page, PageLimit, Query, QueryError, Reader,
-    Statistics, Verdict,
+    CallEvent, Checkpoint, Health, Item, ItemOutcome, Outcome, Page, PageLimit, Query, QueryError,
+    Reader, Statistics, Verdict, VerdictIndex,
 };
 use fieldseal_model::{
     AccessReason, Action, Column, KeyName, KeyVersion, Partition, Principal, Row, Table, Timestamp,
@@ -80,6 +80,21 @@ impl Queries {
     /// A place, given back when it is dropped.
     fn enter(&self) -> Result<OwnedSemaphorePermit, RefusalCause> {
         Arc::clone(&self.0).try_acquire_owned().map_err(|_| RefusalCause::QueryBusy)
+    }
+}
+
+/// A read of the log that is not on record yet.
+pub(crate) struct Reading {
+    event: CallEvent,
+    verdict: VerdictIndex,
+    partition: Option<Option<[u8; 16]>>,
+    row: Option<[u8; 16]>,
+}
+
+impl Reading {
+    /// The query in the log's own words.
+    pub(crate) fn words(&self, query: AuditQuery) -> Query {
+        words(query, self.partition, self.row)
     }
 }
 
@@ -208,15 +223,31 @@ impl Engine {
         reason: &AccessReason,
         read: impl FnOnce(&Reader, &Query, u64) -> Result<T, QueryError> + Send + 'static,
     ) -> Result<(T, Checkpoint), Refusal> {
+        let reading = self.begin_reading(caller, action, &query, reason).await?;
+        let checkpoint = self.inner.journal.checkpoint();
+        let size = checkpoint.tree_size;
+        let found = match self.check_log(&query.log) {
+            Ok(()) => self.find(reading.words(query), size, read).await,
+            Err(cause) => Err(cause),
+        };
+        Ok((self.record_reading(reading, found).await?, checkpoint))
+    }
+
+    /// Asks whether the log may be read, and begins the record of that it was.
+    pub(crate) async fn begin_reading(
+        &self,
+        caller: &Caller,
+        action: Action,
+        query: &AuditQuery,
+        reason: &AccessReason,
+    ) -> Result<Reading, Refusal> {
         self.journal_ready()?;
         let permit = match self.decide_key(caller, action, None, reason) {
             Ok(permit) => permit,
             Err(denial) => return Err(self.denied(caller, action, None, reason, &denial).await),
         };
-        let journal = &self.inner.journal;
-        let checkpoint = journal.checkpoint();
         let now = self.inner.clock.now();
-        let mut event = fieldseal_audit::CallEvent::new(&caller.principal, action, reason, now);
+        let mut event = CallEvent::new(&caller.principal, action, reason, now);
         let table = query.table.as_ref();
         let key = query.keys.first().or(query.key_versions.first().map(|version| &version.key));
         let verdict = event.verdict(Verdict::Permit(&permit), key, table, query.column.as_ref());
@@ -224,18 +255,23 @@ impl Engine {
         let partition = query.partition.as_ref();
         let partition = partition.map(|p| (!p.as_str().is_empty()).then(|| tokens.partition(p)));
         let row = query.row.as_ref().zip(table).map(|(row, table)| tokens.row(table, row));
-        let size = checkpoint.tree_size;
-        let found = match self.check_log(&query.log) {
-            Ok(()) => self.find(words(query, partition, row), size, read).await,
-            Err(cause) => Err(cause),
-        };
+        Ok(Reading { event, verdict, partition, row })
+    }
+
+    /// Puts a read on record, with how it ended.
+    pub(crate) async fn record_reading<T>(
+        &self,
+        reading: Reading,
+        found: Result<T, RefusalCause>,
+    ) -> Result<T, Refusal> {
+        let Reading { mut event, verdict, partition, row } = reading;
         let outcome = match &found {
             Ok(_) => ItemOutcome::Ok,
             Err(cause) => ItemOutcome::Failed(cause.reason()),
         };
         event.item(verdict, Item { partition: partition.flatten(), row, key_version: 0, outcome });
-        let receipt = journal.record(event).await?;
-        Ok((found.map_err(|cause| Refusal::recorded(cause, &receipt))?, checkpoint))
+        let receipt = self.inner.journal.record(event).await?;
+        found.map_err(|cause| Refusal::recorded(cause, &receipt))
     }
 
     async fn find<T: Send + 'static>(
@@ -255,7 +291,7 @@ impl Engine {
     }
 
     /// The log that is asked for must be this instance's.
-    fn check_log(&self, name: &str) -> Result<(), RefusalCause> {
+    pub(crate) fn check_log(&self, name: &str) -> Result<(), RefusalCause> {
         let own = format!("logs/{}", self.inner.journal.log());
         if name.is_empty() || name == "logs/-" || name == own {
             return Ok(());

@@ -67,6 +67,9 @@ pub enum RefusalCause {
          checkpoint, or none for the newest"
     )]
     CheckpointNotFound,
+    /// As many follow the audit log as may.
+    #[error("as many as may are following the audit log; try again when one of them has ended")]
+    TailBusy,
     /// A summary would hold too much.
     #[error(
         "the summary has too many groups or partitions; ask about a shorter time, or group by less"
@@ -99,6 +102,7 @@ impl RefusalCause {
             Self::QueryBusy => "QUERY_BUSY",
             Self::TreeBeyondLog(_) => "TREE_BEYOND_LOG",
             Self::CheckpointNotFound => "CHECKPOINT_NOT_FOUND",
+            Self::TailBusy => "TAIL_BUSY",
             Self::SummaryTooLarge => "SUMMARY_TOO_LARGE",
             Self::PolicyInvalid(_) => "POLICY_INVALID",
             Self::Backup(error) => error.reason(),

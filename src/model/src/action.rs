@@ -101,6 +101,8 @@ actions! {
     GetInclusionProof = "GetInclusionProof", 40, Read;
     /// `AuditService.GetConsistencyProof`
     GetConsistencyProof = "GetConsistencyProof", 41, Read;
+    /// `AuditService.TailAuditEvents`
+    TailAuditEvents = "TailAuditEvents", 52, Read;
     /// `KeyService.GetPartition`
     GetPartition = "GetPartition", 34, Read;
     /// `SystemService.GetStatus`

@@ -2,6 +2,7 @@
 
 mod proof;
 mod summary;
+mod tail;
 
 use bytes::Bytes;
 use fieldseal_api::v1;
@@ -15,7 +16,7 @@ use fieldseal_model::{
 use prost::Message as _;
 use tonic::{Request, Response, Status};
 
-use crate::caller::caller;
+use crate::caller::{Leaving, caller};
 use crate::errors::status;
 use crate::keys::page_size;
 use crate::wire_key::wire_time;
@@ -67,10 +68,24 @@ impl AuditService for AuditHandler {
         };
         // A page has at least one event, and one batch may be longer than a message.
         if reply.encoded_len() > self.limits.message_bytes {
-            let what = "the next event does not fit a message; ask without include_items";
-            return Err(status(&Malformed::new(MalformedReason::ReplyTooLarge, what).into()));
+            return Err(too_large());
         }
         Ok(Response::new(reply))
+    }
+
+    type TailAuditEventsStream = tail::Stream;
+
+    async fn tail_audit_events(
+        &self,
+        request: Request<v1::TailAuditEventsRequest>,
+    ) -> Result<Response<Self::TailAuditEventsStream>, Status> {
+        let (caller, leaving) = (caller(&request)?, Leaving::of(&request));
+        let tail::Asked { query, start, reason } =
+            tail::asked(request.into_inner()).map_err(|what| status(&what.into()))?;
+        let limit = PageLimit { bytes: self.limits.message_bytes / 2, ..PageLimit::default() };
+        let tail = self.engine.tail_audit(&caller, query, limit, start, &reason).await;
+        let tail = tail.map_err(|refusal| status(&refusal))?;
+        Ok(Response::new(tail::stream(tail, leaving, self.limits.message_bytes)))
     }
 
     async fn summarize_access(
@@ -184,6 +199,12 @@ fn query(wire: v1::AuditEventQuery, log: String, order_by: &str) -> Result<Audit
         matching_items_only: false,
         omit_batch_items: false,
     })
+}
+
+/// One event that is longer than a message.
+fn too_large() -> Status {
+    let what = "the next event does not fit a message; ask without include_items";
+    status(&Malformed::new(MalformedReason::ReplyTooLarge, what).into())
 }
 
 fn named<T>(

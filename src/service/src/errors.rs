@@ -82,6 +82,7 @@ pub const ANSWERS: &[Answer] = &[
     Answer::new("LIMIT_REACHED", Code::ResourceExhausted),
     Answer::new("AUDIT_BUSY", Code::ResourceExhausted).retry(),
     Answer::new("QUERY_BUSY", Code::ResourceExhausted).retry(),
+    Answer::new("TAIL_BUSY", Code::ResourceExhausted).retry(),
     Answer::new("SUMMARY_TOO_LARGE", Code::ResourceExhausted),
     Answer::new("STORE_BUSY", Code::ResourceExhausted).retry(),
     Answer::new("STORE_FULL", Code::ResourceExhausted),

@@ -17,7 +17,7 @@ mod system;
 mod wire_key;
 
 pub use audit::AuditHandler;
-pub use caller::caller;
+pub use caller::{Leaving, caller};
 pub use encryption::EncryptionHandler;
 pub use keys::KeyHandler;
 pub use system::SystemHandler;

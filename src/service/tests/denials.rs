@@ -209,6 +209,10 @@ impl Sender<'_> {
                 let request = self.with(v1::SummarizeAccessRequest::default());
                 of_call(audit.summarize_access(request).await, call)
             }
+            ("AuditService", "TailAuditEvents") => {
+                let request = self.with(v1::TailAuditEventsRequest::default());
+                of_call(audit.tail_audit_events(request).await, call)
+            }
             ("AuditService", "GetCheckpoint") => {
                 let request = self.with(v1::GetCheckpointRequest::default());
                 of_call(audit.get_checkpoint(request).await, call)

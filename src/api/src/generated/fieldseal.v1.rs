@@ -3500,6 +3500,39 @@ pub struct QueryAuditEventsResponse {
     #[prost(message, repeated, tag = "4")]
     pub checkpoints: ::prost::alloc::vec::Vec<AuditCheckpoint>,
 }
+/// Request of AuditService.TailAuditEvents.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TailAuditEventsRequest {
+    /// `logs/{log}`, or `logs/-` or empty for all.
+    #[prost(string, tag = "1")]
+    pub parent: ::prost::alloc::string::String,
+    /// What to look for. Absent: everything. It has no end_time.
+    #[prost(message, optional, tag = "2")]
+    pub query: ::core::option::Option<AuditEventQuery>,
+    /// The first record to look at; at most as many as the log has. Absent: the first one of the log if the
+    /// query has a start_time, otherwise the next one that is made, which is the one of this call.
+    #[prost(int64, optional, tag = "3")]
+    pub start_index: ::core::option::Option<i64>,
+    /// Include the per-field detail of batches. A unary call's one item is always included.
+    #[prost(bool, tag = "4")]
+    pub include_items: bool,
+    /// As in QueryAuditEventsRequest.
+    #[prost(bool, tag = "5")]
+    pub matching_items_only: bool,
+    /// Why.
+    #[prost(message, optional, tag = "6")]
+    pub reason: ::core::option::Option<AccessReason>,
+}
+/// Response of AuditService.TailAuditEvents.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TailAuditEventsResponse {
+    /// Events, the oldest first; none in the last message of a stream that ends with OK.
+    #[prost(message, repeated, tag = "1")]
+    pub audit_events: ::prost::alloc::vec::Vec<AuditEvent>,
+    /// Every record before this one was looked at: the start_index to go on with.
+    #[prost(int64, tag = "2")]
+    pub next_index: i64,
+}
 /// Request of AuditService.SummarizeAccess.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SummarizeAccessRequest {
@@ -3904,8 +3937,8 @@ pub mod audit_service_client {
     /// NOT_FOUND           another instance's log (LOG_NOT_FOUND); or a proof of a tree that was never
     /// signed (CHECKPOINT_NOT_FOUND)
     /// OUT_OF_RANGE        a proof of more records than the log has (TREE_BEYOND_LOG)
-    /// RESOURCE_EXHAUSTED  too many queries at the same time (QUERY_BUSY), or the log's queue is full
-    /// (AUDIT_BUSY): try again; or a summary has too many groups or partitions
+    /// RESOURCE_EXHAUSTED  too many queries (QUERY_BUSY) or tails (TAIL_BUSY) at the same time, or the
+    /// log's queue is full (AUDIT_BUSY): try again; or a summary has too many groups or partitions
     /// (SUMMARY_TOO_LARGE): narrow the query
     /// UNAVAILABLE         the log cannot be read, because a file is damaged or missing
     /// (AUDIT_UNREADABLE), or the query cannot be recorded (AUDIT_UNAVAILABLE)
@@ -4044,6 +4077,34 @@ pub mod audit_service_client {
                 .insert(GrpcMethod::new("fieldseal.v1.AuditService", "SummarizeAccess"));
             self.inner.unary(req, path, codec).await
         }
+        /// Follows the log: events that match, the oldest first, as they are acknowledged. That it was opened is
+        /// itself recorded, with who and why; policy is asked again at each look. Nothing is left out and nothing
+        /// comes twice: a slow reader falls behind and catches up. The stream ends with OK when the sidecar stops
+        /// and when the connection's time is over (`next_index` says where to go on).
+        pub async fn tail_audit_events(
+            &mut self,
+            request: impl tonic::IntoRequest<super::TailAuditEventsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::TailAuditEventsResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/fieldseal.v1.AuditService/TailAuditEvents",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("fieldseal.v1.AuditService", "TailAuditEvents"));
+            self.inner.server_streaming(req, path, codec).await
+        }
         /// The newest signed checkpoint. Kept elsewhere, it later proves that nothing before it was altered.
         pub async fn get_checkpoint(
             &mut self,
@@ -4157,6 +4218,23 @@ pub mod audit_service_server {
             tonic::Response<super::SummarizeAccessResponse>,
             tonic::Status,
         >;
+        /// Server streaming response type for the TailAuditEvents method.
+        type TailAuditEventsStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::TailAuditEventsResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Follows the log: events that match, the oldest first, as they are acknowledged. That it was opened is
+        /// itself recorded, with who and why; policy is asked again at each look. Nothing is left out and nothing
+        /// comes twice: a slow reader falls behind and catches up. The stream ends with OK when the sidecar stops
+        /// and when the connection's time is over (`next_index` says where to go on).
+        async fn tail_audit_events(
+            &self,
+            request: tonic::Request<super::TailAuditEventsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::TailAuditEventsStream>,
+            tonic::Status,
+        >;
         /// The newest signed checkpoint. Kept elsewhere, it later proves that nothing before it was altered.
         async fn get_checkpoint(
             &self,
@@ -4195,8 +4273,8 @@ pub mod audit_service_server {
     /// NOT_FOUND           another instance's log (LOG_NOT_FOUND); or a proof of a tree that was never
     /// signed (CHECKPOINT_NOT_FOUND)
     /// OUT_OF_RANGE        a proof of more records than the log has (TREE_BEYOND_LOG)
-    /// RESOURCE_EXHAUSTED  too many queries at the same time (QUERY_BUSY), or the log's queue is full
-    /// (AUDIT_BUSY): try again; or a summary has too many groups or partitions
+    /// RESOURCE_EXHAUSTED  too many queries (QUERY_BUSY) or tails (TAIL_BUSY) at the same time, or the
+    /// log's queue is full (AUDIT_BUSY): try again; or a summary has too many groups or partitions
     /// (SUMMARY_TOO_LARGE): narrow the query
     /// UNAVAILABLE         the log cannot be read, because a file is damaged or missing
     /// (AUDIT_UNREADABLE), or the query cannot be recorded (AUDIT_UNAVAILABLE)
@@ -4364,6 +4442,54 @@ pub mod audit_service_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/fieldseal.v1.AuditService/TailAuditEvents" => {
+                    #[allow(non_camel_case_types)]
+                    struct TailAuditEventsSvc<T: AuditService>(pub Arc<T>);
+                    impl<
+                        T: AuditService,
+                    > tonic::server::ServerStreamingService<
+                        super::TailAuditEventsRequest,
+                    > for TailAuditEventsSvc<T> {
+                        type Response = super::TailAuditEventsResponse;
+                        type ResponseStream = T::TailAuditEventsStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::TailAuditEventsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AuditService>::tail_audit_events(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = TailAuditEventsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

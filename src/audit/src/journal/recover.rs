@@ -148,10 +148,9 @@ impl Journal {
             identity.signing.sign(body.as_bytes())
         });
         let records = end.frontier.size();
-        let unclean = !settled.clean;
         let shortened_from = settled.closed.filter(|closed| *closed > records);
-        let report =
-            OpenReport { records, unclean, torn_bytes: settled.torn_bytes, shortened_from };
+        let (unclean, torn_bytes) = (!settled.clean, settled.torn_bytes);
+        let report = OpenReport { records, unclean, torn_bytes, shortened_from };
         let writer = Writer {
             segment: open,
             frontier: end.frontier,
@@ -176,6 +175,7 @@ impl Journal {
             queue: Mutex::new(Queue::new(end.newest.map_or(0, |newest| newest.revision))),
             writer: Mutex::new(writer),
             published: RwLock::new(Published { tree_size: records, root, signature }),
+            grown: watch::Sender::new(records),
             health: watch::Sender::new(Health::Ok),
             statistics: Mutex::default(),
         };

@@ -1,8 +1,7 @@
-//! The commands of the audit log, and the arguments of `audit list`.
+//! The commands of the audit log, and the arguments of `audit list` and `audit tail`.
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::key_name;
 use super::proof::{
     AuditAnchorArguments, AuditCheckCheckpointArguments, AuditCheckReceiptArguments,
     AuditTilesArguments, AuditVerifyArguments,
@@ -11,6 +10,7 @@ use super::questions::{
     BreachQuestion, ChangesQuestion, DenialsQuestion, FieldQuestion, PrincipalQuestion,
     SubjectQuestion, VolumeQuestion,
 };
+use super::{ReasonArguments, key_name};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AuditCommand {
@@ -30,6 +30,8 @@ pub(crate) enum AuditCommand {
     Denials(DenialsQuestion),
     /// List changes of keys, policy and backups, starts and stops, and who read this log
     Changes(ChangesQuestion),
+    /// Follow the log as it grows, until Ctrl-C
+    Tail(Box<AuditTailArguments>),
     /// Verify a log with nothing but its files and its public key
     Verify(AuditVerifyArguments),
     /// Print the newest checkpoint in one line, to be kept elsewhere
@@ -50,6 +52,28 @@ pub(crate) struct AuditListArguments {
     /// Until before this moment (RFC 3339)
     #[arg(long, value_name = "TIME")]
     pub until: Option<String>,
+    #[command(flatten)]
+    pub filter: FilterArguments,
+    /// The stated purpose (repeatable)
+    #[arg(long)]
+    pub purpose: Vec<String>,
+    /// The stated ticket (repeatable)
+    #[arg(long)]
+    pub ticket: Vec<String>,
+    /// Most events to list
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub limit: u32,
+    /// List the oldest first
+    #[arg(long)]
+    pub oldest_first: bool,
+    /// Show each item of a batch on a line of its own
+    #[arg(long)]
+    pub items: bool,
+}
+
+/// What every list of events can be narrowed to.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct FilterArguments {
     /// Who called (repeatable)
     #[arg(long)]
     pub principal: Vec<String>,
@@ -74,21 +98,33 @@ pub(crate) struct AuditListArguments {
     /// How it ended (repeatable)
     #[arg(long, value_enum)]
     pub outcome: Vec<Outcome>,
-    /// The stated purpose (repeatable)
-    #[arg(long)]
-    pub purpose: Vec<String>,
-    /// The stated ticket (repeatable)
-    #[arg(long)]
-    pub ticket: Vec<String>,
-    /// Most events to list
-    #[arg(long, value_name = "N", default_value_t = 100)]
-    pub limit: u32,
-    /// List the oldest first
-    #[arg(long)]
-    pub oldest_first: bool,
+}
+
+/// Those of `audit tail`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct AuditTailArguments {
+    /// Begin with what is on record from this moment on (RFC 3339), instead of now
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Begin with this record: a tail says at its end where to go on
+    #[arg(long, value_name = "INDEX", conflicts_with = "since")]
+    pub from: Option<u64>,
+    #[command(flatten)]
+    pub filter: FilterArguments,
+    /// The purpose that the events state (repeatable)
+    #[arg(long, value_name = "TEXT")]
+    pub with_purpose: Vec<String>,
+    /// The ticket that the events state (repeatable)
+    #[arg(long, value_name = "TEXT")]
+    pub with_ticket: Vec<String>,
     /// Show each item of a batch on a line of its own
     #[arg(long)]
     pub items: bool,
+    /// End after so many events
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    #[command(flatten)]
+    pub reason: ReasonArguments,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

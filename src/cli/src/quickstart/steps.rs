@@ -10,7 +10,9 @@ use fieldseal_api::v1;
 use fieldseal_client::Client;
 
 use super::place::Place;
-use crate::arguments::{AuditListArguments, CsvArguments, FieldArguments, Outcome};
+use crate::arguments::{
+    AuditListArguments, CsvArguments, FieldArguments, FilterArguments, Outcome,
+};
 use crate::audit;
 use crate::connection::{connect_with, failure, refused};
 use crate::csv::{self, Direction, Job, Progress, Row};
@@ -215,8 +217,11 @@ impl Callers {
     /// Step 7, first half.
     pub(super) async fn list_decrypts(&self) -> Result<String, Failure> {
         let arguments = AuditListArguments {
-            action: ["Decrypt", "BatchDecrypt"].map(str::to_owned).to_vec(),
-            outcome: vec![Outcome::Ok, Outcome::Denied, Outcome::Failed, Outcome::Partial],
+            filter: FilterArguments {
+                action: ["Decrypt", "BatchDecrypt"].map(str::to_owned).to_vec(),
+                outcome: vec![Outcome::Ok, Outcome::Denied, Outcome::Failed, Outcome::Partial],
+                ..FilterArguments::default()
+            },
             limit: 100,
             oldest_first: true,
             items: true,

@@ -98,6 +98,7 @@ fn causes() -> Vec<RefusalCause> {
         RefusalCause::QueryBusy,
         RefusalCause::TreeBeyondLog(7),
         RefusalCause::CheckpointNotFound,
+        RefusalCause::TailBusy,
         RefusalCause::SummaryTooLarge,
         RefusalCause::PolicyInvalid("roles.cedar:3:1: a rule must have a name".into()),
         RefusalCause::Internal("an answer without its item"),
@@ -287,6 +288,7 @@ fn waiting_is_advised_only_where_it_helps() {
         let helps = [
             "AUDIT_BUSY",
             "QUERY_BUSY",
+            "TAIL_BUSY",
             "STORE_BUSY",
             "AUDIT_UNAVAILABLE",
             "STORE_COPY_UNAVAILABLE",

@@ -137,8 +137,14 @@ fn each_role_may_do_exactly_its_actions() {
     let policy = default_policy();
     // Recover is no call: a caller with a certificate cannot ask for it.
     type RulesOfRole<'a> = &'a [(&'a str, &'a [Action])];
-    const AUDIT: &[Action] =
-        &[QueryAuditEvents, SummarizeAccess, GetCheckpoint, GetInclusionProof, GetConsistencyProof];
+    const AUDIT: &[Action] = &[
+        QueryAuditEvents,
+        SummarizeAccess,
+        TailAuditEvents,
+        GetCheckpoint,
+        GetInclusionProof,
+        GetConsistencyProof,
+    ];
     const OBSERVE: &[Action] =
         &[GetKey, GetRotationStatus, GetRewrapJob, ListKeys, GetPartition, GetStatus];
     let table: [(&str, RulesOfRole<'_>); 4] = [
