@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::installation::{Installation, place};
+use crate::probes::get_as;
 use crate::process::{ended, event, program, refused, text};
 
 /// Keeps each line behind the ones before; without `up` beside it, it is down.
@@ -166,6 +167,8 @@ fn a_program_keeps_them_and_one_that_is_down_holds_up_no_call() {
     assert_eq!(anchor["kind"], "command");
     assert!(anchor["records_behind"].as_i64().unwrap() > 0, "{anchor}");
     assert!(anchor["failure"].as_str().unwrap().contains("no connection"), "{anchor}");
+    let (_, metrics) = get_as(&i, "/metrics", "*/*");
+    assert!(metrics.contains("fieldseal_audit_anchor_failed{place=\"command\"} 1"), "{metrics}");
     used(&mut i);
     std::fs::write(&up, "").unwrap();
     assert_eq!(i.stop(), 0);
