@@ -7,6 +7,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use fieldseal_audit::verify::{self, LogKey, Remembered, Standing, VerifyError};
 use fieldseal_audit::{Checkpoint, Journal};
@@ -18,6 +19,8 @@ use crate::engine::Engine;
 
 /// The longest checkpoint that a place may answer with, in bytes.
 const MOST: usize = 4 * 1024;
+/// How long a program may take before it is ended.
+const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Where checkpoints are posted to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,8 +28,9 @@ pub enum AnchorTarget {
     /// A file that holds the newest one.
     File(PathBuf),
     /// A program: `put` reads one line from standard input and ends with 0 once it is kept; `get` writes
-    /// the newest one, or nothing if there is none yet.
-    Program(Program),
+    /// the newest one, or nothing if there is none yet. Its path is the first word, its first arguments are
+    /// the others; it has 10 seconds.
+    Command(Vec<String>),
 }
 
 /// Why a log is not started.
@@ -129,15 +133,15 @@ impl AnchorTarget {
     const fn kind(&self) -> &'static str {
         match self {
             Self::File(_) => "file",
-            Self::Program(_) => "command",
+            Self::Command(_) => "command",
         }
     }
 
     fn place(&self) -> String {
         match self {
             Self::File(path) => format!("{} (audit.anchor_file)", path.display()),
-            Self::Program(program) => {
-                format!("{} (audit.anchor_command)", program.path.display())
+            Self::Command(words) => {
+                format!("{} (audit.anchor_command)", words.first().map_or("", String::as_str))
             }
         }
     }
@@ -149,8 +153,8 @@ impl AnchorTarget {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
                 read => read.map_err(|error| error.to_string())?,
             },
-            Self::Program(program) => {
-                let answer = program.answer(&["get"], &[], MOST).map_err(told)?;
+            Self::Command(words) => {
+                let answer = program(words).answer(&["get"], &[], MOST).map_err(told)?;
                 String::from_utf8(answer.to_vec()).map_err(|_| "it answers with no text")?
             }
         };
@@ -187,10 +191,19 @@ impl AnchorTarget {
     fn put(&self, line: &str) -> Result<(), String> {
         match self {
             Self::File(path) => replace(path, line).map_err(|error| error.to_string()),
-            Self::Program(program) => {
-                program.answer(&["put"], line.as_bytes(), MOST).map(drop).map_err(told)
+            Self::Command(words) => {
+                program(words).answer(&["put"], line.as_bytes(), MOST).map(drop).map_err(told)
             }
         }
+    }
+}
+
+fn program(words: &[String]) -> Program {
+    let mut words = words.iter();
+    Program {
+        path: words.next().map(PathBuf::from).unwrap_or_default(),
+        arguments: words.cloned().collect(),
+        deadline: DEADLINE,
     }
 }
 

@@ -1,14 +1,8 @@
 //! `[audit]`: where checkpoints of the log are posted to.
 
-use std::time::Duration;
-
 use fieldseal_engine::AnchorTarget;
-use fieldseal_keys::program::Program;
 
 use super::setting::{Kind, Setting};
-
-/// How long a program may take before it is ended.
-const DEADLINE: Duration = Duration::from_secs(10);
 
 pub(super) const FILE: Setting = Setting {
     name: "audit.anchor_file",
@@ -25,13 +19,8 @@ pub(super) const COMMAND: Setting = Setting {
         standard input, with get it writes the newest one, or nothing. It has 10 seconds.",
     kind: Kind::Command {
         set: |config, words| {
-            let mut words = words.into_iter();
-            let program = words.next().map(|path| Program {
-                path: path.into(),
-                arguments: words.collect(),
-                deadline: DEADLINE,
-            });
-            config.audit.anchors.extend(program.map(AnchorTarget::Program));
+            let command = Some(words).filter(|words| !words.is_empty());
+            config.audit.anchors.extend(command.map(AnchorTarget::Command));
         },
     },
 };
