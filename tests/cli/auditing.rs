@@ -332,6 +332,36 @@ fn a_tail_shows_what_comes_ends_when_it_is_told_to_and_goes_on_where_it_was() {
 }
 
 #[test]
+fn events_are_exported_once_each_in_their_order_and_to_a_new_file_only() {
+    let installation = read();
+    let i = &installation;
+    let lines = i.asked(&["export", "--purpose", "siem", "--ticket", "AUDIT-5"]);
+    let exported: Vec<Value> = lines.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let numbers: Vec<_> =
+        exported.iter().map(|line| line["metadata"]["sequence"].as_u64().unwrap()).collect();
+    assert_eq!(numbers, (0..exported.len() as u64).collect::<Vec<_>>());
+    assert!(exported.iter().all(|line| line["class_uid"] == 6005));
+    let decrypts = exported.iter().filter(|line| line["type_uid"] == 600_510);
+    assert_eq!(decrypts.count(), 5, "four that were done and one that was denied");
+    assert!(!lines.contains(PERSON) && !lines.contains("secret"));
+    let found = i.ask(&["list", "--ticket", "AUDIT-5"]);
+    assert_eq!(found["audit_events"][0]["purpose"], "siem", "the export is on record");
+
+    let file = i.path("denied.jsonl");
+    let denied = ["export", "--outcome", "denied", "--file", &file];
+    assert_eq!(i.asked(&denied), "");
+    let denied_lines = std::fs::read_to_string(&file).unwrap();
+    let expected: Vec<_> = lines.lines().filter(|line| line.contains("NO_RULE")).collect();
+    assert_eq!(denied_lines.lines().collect::<Vec<_>>(), expected);
+    assert_eq!(i.no_answer("auditor", &denied), refused(6, "FILE_EXISTS"));
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), denied_lines);
+    let other = i.path("other.jsonl");
+    let by_app = ["export", "--file", &other];
+    assert_eq!(i.no_answer("app", &by_app), refused(4, "PERMISSION_DENIED"));
+    assert!(!Path::new(&other).exists(), "nothing is made for a question that is refused");
+}
+
+#[test]
 fn a_stop_does_not_wait_for_a_tail() {
     let mut installation = read();
     // One that is read, and one whose output nobody takes.
@@ -369,11 +399,12 @@ fn every_command_of_the_guide_answers() {
             questions.insert(words[2]);
             let run = i.command("auditor", &words[1..]).current_dir(i.dir.path()).output().unwrap();
             assert!(run.status.success(), "{line}: {}", text(&run.stderr));
-            assert!(!run.stdout.is_empty(), "{line}");
+            let silent = words.contains(&"--file");
+            assert_eq!(run.stdout.is_empty(), silent, "{line}");
             if let Some(kept) = kept {
                 std::fs::write(i.path(kept), &run.stdout).unwrap();
             }
         }
     }
-    assert_eq!(questions.len(), 10, "{questions:?}");
+    assert_eq!(questions.len(), 11, "{questions:?}");
 }

@@ -25,7 +25,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use fieldseal_model::Principal;
 
 pub(crate) use audit::{
-    AuditCommand, AuditListArguments, AuditTailArguments, FilterArguments, Outcome,
+    AuditCommand, AuditExportArguments, AuditListArguments, AuditTailArguments, FilterArguments,
+    Outcome,
 };
 pub(crate) use backup::{
     BackupCommand, BackupCreateArguments, BackupDrillArguments, BackupPlace, BackupPruneArguments,

@@ -1,5 +1,6 @@
 //! `audit list`: who read what. (`audit verify` has a file of its own.)
 
+pub(crate) mod export;
 pub(crate) mod tail;
 
 use fieldseal_api::v1;

@@ -12,6 +12,7 @@ mod encryption;
 pub mod errors;
 mod key_settings;
 mod keys;
+pub mod ocsf;
 mod parse;
 mod system;
 mod wire_key;

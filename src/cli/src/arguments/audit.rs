@@ -1,4 +1,6 @@
-//! The commands of the audit log, and the arguments of `audit list` and `audit tail`.
+//! The commands of the audit log, and the arguments of `audit list`, `tail` and `export`.
+
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
@@ -32,6 +34,8 @@ pub(crate) enum AuditCommand {
     Changes(ChangesQuestion),
     /// Follow the log as it grows, until Ctrl-C
     Tail(Box<AuditTailArguments>),
+    /// Write events as OCSF Datastore Activity, one JSON document a line
+    Export(Box<AuditExportArguments>),
     /// Verify a log with nothing but its files and its public key
     Verify(AuditVerifyArguments),
     /// Print the newest checkpoint in one line, to be kept elsewhere
@@ -123,6 +127,30 @@ pub(crate) struct AuditTailArguments {
     /// End after so many events
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
+    #[command(flatten)]
+    pub reason: ReasonArguments,
+}
+
+/// Those of `audit export`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct AuditExportArguments {
+    /// From this moment on (RFC 3339)
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Until before this moment (RFC 3339)
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
+    #[command(flatten)]
+    pub filter: FilterArguments,
+    /// The purpose that the events state (repeatable)
+    #[arg(long, value_name = "TEXT")]
+    pub with_purpose: Vec<String>,
+    /// The ticket that the events state (repeatable)
+    #[arg(long, value_name = "TEXT")]
+    pub with_ticket: Vec<String>,
+    /// Write to this new file instead of standard output
+    #[arg(long, value_name = "PATH")]
+    pub file: Option<PathBuf>,
     #[command(flatten)]
     pub reason: ReasonArguments,
 }
