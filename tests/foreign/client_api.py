@@ -13,6 +13,7 @@ import pathlib
 import sys
 
 import client
+import end_users
 import grpc
 from fieldseal.v1 import audit_service_pb2 as audit
 from fieldseal.v1 import encryption_service_pb2 as encryption
@@ -315,6 +316,7 @@ def main():
     at = Installation(sys.argv[1], checks)
     key_service(at)
     receipts = encryption_service(at)
+    end_users.calls(at, field(), value("grace@example.com"))
     partitions(at)
     audit_service(at, receipts)
     system_service(at, pathlib.Path(sys.argv[1]) / "policy" / "broken.cedar")

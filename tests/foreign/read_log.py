@@ -59,6 +59,7 @@ KEY_SETTINGS = {
     10: ("partition_required", int),
     11: ("purpose_required", int),
     12: ("labels", [LABEL]),
+    13: ("end_user_required", int),
 }
 RECORD = {
     1: ("kind", int),
@@ -86,6 +87,7 @@ DETAIL_HEAD = {
     2: ("items_root", bytes),
     3: ("item_count", int),
     4: ("partition", bytes),
+    5: ("end_user", bytes),
 }
 ITEM = {
     1: ("verdict", int),
@@ -131,7 +133,7 @@ ACTIONS |= {50: "CreateBackup", 51: "PruneBackups", 68: "RestoreBackup", 70: "Ba
 ACTIONS |= {27: "ShredPartition", 28: "RestorePartition", 31: "ReopenPartition"}
 ACTIONS |= {34: "GetPartition", 35: "SummarizeAccess"}
 OUTCOMES = {1: "OK", 2: "DENIED", 3: "FAILED", 4: "PARTIAL"}
-DECISIONS = {1: "permitted", 2: "denied", 3: "malformed"}
+DECISIONS = {1: "permitted", 2: "denied", 3: "malformed", 5: "token refused"}
 NAMES = {"kind": KINDS, "action": ACTIONS, "outcome": OUTCOMES, "decision": DECISIONS}
 
 

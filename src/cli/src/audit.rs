@@ -109,6 +109,8 @@ fn wire_query(arguments: &AuditListArguments) -> Result<v1::AuditEventQuery, Fai
         outcomes: arguments.outcome.iter().map(|o| outcome(o).into()).collect(),
         purposes: arguments.purpose.clone(),
         tickets: arguments.ticket.clone(),
+        end_user_issuer: arguments.end_user.first().cloned().unwrap_or_default(),
+        end_user_subject: arguments.end_user.get(1).cloned().unwrap_or_default(),
         ..Default::default()
     })
 }
@@ -246,6 +248,7 @@ fn event_json(event: &v1::AuditEvent) -> Value {
     json!({
         "name": event.name, "event_time": times::json(event.event_time.as_ref()),
         "kind": event.kind, "principal": event.principal, "action": event.action,
+        "end_user_token": event.end_user_token,
         "outcome": outcome(event.outcome()), "purpose": event.purpose, "ticket": event.ticket,
         "policy_rule": event.policy_rule, "item_count": event.item_count,
         "items": event.items.iter().map(item).collect::<Vec<_>>(),

@@ -1,7 +1,7 @@
 //! What the keys of a call ask of it: policy has said yes before they are looked at.
 
 use fieldseal_keys::{CallRules, Keys};
-use fieldseal_model::{Field, Malformed, MalformedReason, Partition, Purpose, Row};
+use fieldseal_model::{AccessReason, Field, Malformed, MalformedReason, Partition, Row};
 
 /// The rules of each field's key, read once a call.
 pub(crate) struct FieldRules(Vec<CallRules>);
@@ -32,13 +32,14 @@ impl FieldRules {
     /// Refuses an item that does not state what its key wants.
     ///
     /// # Errors
-    /// `ROW_REQUIRED`, `PARTITION_REQUIRED`, and with a purpose to look at `PURPOSE_REQUIRED`.
+    /// `ROW_REQUIRED`, `PARTITION_REQUIRED`, and with a reason to look at `PURPOSE_REQUIRED` and
+    /// `END_USER_REQUIRED`.
     pub(crate) fn check(
         &self,
         field: usize,
         partition: &Partition,
         row: &Row,
-        purpose: Option<&Purpose>,
+        reason: Option<&AccessReason>,
     ) -> Result<(), Malformed> {
         let Some(CallRules { required, .. }) = self.0.get(field) else { return Ok(()) };
         let missing = |reason, what: &'static str| Err(Malformed::new(reason, what));
@@ -49,9 +50,14 @@ impl FieldRules {
             let what = "the key wants the partition to be stated";
             return missing(MalformedReason::PartitionRequired, what);
         }
-        if required.purpose && purpose.is_some_and(|purpose| purpose.as_str().is_empty()) {
+        let Some(reason) = reason else { return Ok(()) };
+        if required.purpose && reason.purpose.as_str().is_empty() {
             let what = "the key wants a purpose: state it as reason.purpose";
             return missing(MalformedReason::PurposeRequired, what);
+        }
+        if required.end_user && reason.end_user.is_none() {
+            let what = "the key wants an end user: show its token as reason.end_user_assertion";
+            return missing(MalformedReason::EndUserRequired, what);
         }
         Ok(())
     }

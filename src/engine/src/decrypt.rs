@@ -233,8 +233,8 @@ fn admit<'c>(
     };
     match rulings.decide(event, item.field, &input.partition) {
         Ok((Ok(permit), verdict)) => {
-            let purpose = Some(&call.reason.purpose);
-            match rules.check(item.field, &input.partition, &input.row, purpose) {
+            let reason = Some(&call.reason);
+            match rules.check(item.field, &input.partition, &input.row, reason) {
                 Ok(()) => Ok((permit.clone(), verdict, input)),
                 Err(what) => Err(unavailable(what.into(), verdict)),
             }

@@ -51,6 +51,8 @@ pub struct AuditQuery {
     pub purposes: Vec<String>,
     /// Tickets as stated.
     pub tickets: Vec<String>,
+    /// Issuer and subject of an end user; they are turned into their token here.
+    pub end_user: Option<(String, String)>,
     /// Only what is about keys, policy, the process and the log itself, not about values.
     pub administration_only: bool,
     /// Leave out what the sidecar notes for itself while it serves encrypts and decrypts.
@@ -224,9 +226,14 @@ impl Engine {
         let partition = query.partition.as_ref();
         let partition = partition.map(|p| (!p.as_str().is_empty()).then(|| tokens.partition(p)));
         let row = query.row.as_ref().zip(table).map(|(row, table)| tokens.row(table, row));
+        let user = query.end_user.as_ref();
+        let user = user.map(|(issuer, subject)| tokens.end_user(issuer, subject));
         let size = checkpoint.tree_size;
         let found = match self.check_log(&query.log) {
-            Ok(()) => self.find(words(query, partition, row), size, read).await,
+            Ok(()) => {
+                let query = Query { end_user: user, ..words(query, partition, row) };
+                self.find(query, size, read).await
+            }
             Err(cause) => Err(cause),
         };
         let outcome = match &found {
@@ -396,6 +403,7 @@ fn words(query: AuditQuery, partition: Option<Option<[u8; 16]>>, row: Option<[u8
         outcomes: query.outcomes,
         purposes: query.purposes,
         tickets: query.tickets,
+        end_user: None,
         administration_only: query.administration_only,
         omit_housekeeping: query.omit_housekeeping,
         oldest_first: query.oldest_first,

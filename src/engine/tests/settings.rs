@@ -94,7 +94,7 @@ async fn what_a_key_requires_must_be_stated_and_refused_decrypts_are_on_record()
     let (_place, engine) = Place::with_key().await;
     let (bare, _) = seal(&engine, "", "", "x").await.unwrap();
     let which = [Setting::RowRequired, Setting::PartitionRequired, Setting::PurposeRequired];
-    let all = Required { row: true, partition: true, purpose: true };
+    let all = Required { row: true, partition: true, purpose: true, end_user: false };
     set(&engine, &which, |settings| settings.set_required(all)).await.unwrap();
     assert_eq!(why(seal(&engine, "t", "", "x").await), "ROW_REQUIRED");
     assert_eq!(why(seal(&engine, "", "1", "x").await), "PARTITION_REQUIRED");
@@ -148,7 +148,7 @@ async fn encrypts_are_on_record_where_the_key_says_so() {
     let mut items: Vec<_> = (0..10).map(|row| plain("t", &row.to_string(), "x")).collect();
     items.iter_mut().skip(6).for_each(|item| item.field = 1);
     let fields = vec![field("pii", "email"), field("logged", "email")];
-    let call = EncryptCall { fields, items };
+    let call = EncryptCall { fields, items, reason: AccessReason::default() };
     let reply = engine.encrypt(&caller("app"), Action::BatchEncrypt, call).await.unwrap();
     assert!(reply.items.iter().all(Result::is_ok));
     let found = events(&engine, encrypts(Action::BatchEncrypt)).await;
@@ -165,6 +165,7 @@ async fn encrypts_are_on_record_where_the_key_says_so() {
     let call = |key: &str| EncryptCall {
         fields: vec![field(key, "email")],
         items: vec![plain("t", "1", "x")],
+        reason: AccessReason::default(),
     };
     let refused = engine.encrypt(&caller("app"), Action::Encrypt, call("logged")).await;
     assert_eq!(why(refused), "AUDIT_UNAVAILABLE");

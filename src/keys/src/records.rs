@@ -67,6 +67,8 @@ pub(crate) struct KeyRecord {
     pub(crate) purpose_required: bool,
     #[prost(message, repeated, tag = "12")]
     pub(crate) labels: Vec<LabelRecord>,
+    #[prost(bool, tag = "13")]
+    pub(crate) end_user_required: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]

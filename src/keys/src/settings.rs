@@ -152,6 +152,7 @@ pub(crate) fn record(key: &KeyName, created_at: Timestamp, settings: &KeySetting
         partition_required: required.partition,
         purpose_required: required.purpose,
         labels: settings.labels().iter().map(label).collect(),
+        end_user_required: required.end_user,
     }
 }
 
@@ -172,6 +173,7 @@ fn checked(record: &KeyRecord) -> Result<KeySettings, Malformed> {
         row: record.row_required,
         partition: record.partition_required,
         purpose: record.purpose_required,
+        end_user: record.end_user_required,
     });
     let pairs = record.labels.iter().map(|label| (label.name.clone(), label.value.clone()));
     settings.set_labels(Labels::parse(pairs)?);

@@ -23,7 +23,7 @@ pub use context::{Context, ExtraContext, Field, MAX_CONTEXT_BYTES, MAX_EXTRA_PAI
 pub use malformed::{Malformed, MalformedReason};
 pub use name::{Column, KeyName, PairName, PairValue, Partition, PartitionClass, Table};
 pub use principal::{Principal, PrincipalKind};
-pub use reason::{AccessReason, Purpose, RequestId, Ticket};
+pub use reason::{AccessReason, EndUser, Purpose, RequestId, Ticket};
 pub use row::Row;
 pub use settings::{KeySettings, Labels, MAX_LABELS, Required, SEAL_BLOCK, Setting};
 pub use version::{InstallationId, KeyId, KeyVersion, KeyVersionState, VersionNumber};

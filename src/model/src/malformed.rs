@@ -52,7 +52,7 @@ reasons! {
         PurposeInvalid = "PURPOSE_INVALID";
         /// The ticket is too long or has control characters.
         TicketInvalid = "TICKET_INVALID";
-        /// A statement about the end user, which is not supported yet.
+        /// A statement about the end user, where none is taken.
         EndUserAssertionUnsupported = "END_USER_ASSERTION_UNSUPPORTED";
         /// The request id is not a UUID in its canonical form.
         RequestIdInvalid = "REQUEST_ID_INVALID";
@@ -100,6 +100,8 @@ reasons! {
         PartitionRequired = "PARTITION_REQUIRED";
         /// The key wants a purpose, and none is stated.
         PurposeRequired = "PURPOSE_REQUIRED";
+        /// The key wants the token of an end user, and none is shown.
+        EndUserRequired = "END_USER_REQUIRED";
         /// A query has a filter that cannot be understood.
         QueryInvalid = "QUERY_INVALID";
     }

@@ -48,13 +48,15 @@ pub enum Setting {
     PartitionRequired,
     /// [`Required::purpose`]
     PurposeRequired,
+    /// [`Required::end_user`]
+    EndUserRequired,
     /// [`KeySettings::labels`]
     Labels,
 }
 
 impl Setting {
     /// Every setting that can be changed.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::RotationPeriod,
         Self::DataKeyLifetime,
         Self::SealLimit,
@@ -63,6 +65,7 @@ impl Setting {
         Self::RowRequired,
         Self::PartitionRequired,
         Self::PurposeRequired,
+        Self::EndUserRequired,
         Self::Labels,
     ];
 
@@ -78,6 +81,7 @@ impl Setting {
             Self::RowRequired => "row_required",
             Self::PartitionRequired => "partition_required",
             Self::PurposeRequired => "purpose_required",
+            Self::EndUserRequired => "end_user_required",
             Self::Labels => "labels",
         }
     }
@@ -92,6 +96,8 @@ pub struct Required {
     pub partition: bool,
     /// A purpose, of whoever decrypts.
     pub purpose: bool,
+    /// The token of an end user, of whoever decrypts.
+    pub end_user: bool,
 }
 
 impl Default for KeySettings {
@@ -248,6 +254,7 @@ impl KeySettings {
             Setting::RowRequired => self.required.row = from.required.row,
             Setting::PartitionRequired => self.required.partition = from.required.partition,
             Setting::PurposeRequired => self.required.purpose = from.required.purpose,
+            Setting::EndUserRequired => self.required.end_user = from.required.end_user,
             Setting::Labels => self.labels = from.labels.clone(),
         }
     }

@@ -80,6 +80,7 @@ pub(crate) fn of_update(wire: v1::Key, which: &[Setting]) -> Result<KeySettings,
             (Setting::RowRequired, ..) => required.row = wire.row_required,
             (Setting::PartitionRequired, ..) => required.partition = wire.partition_required,
             (Setting::PurposeRequired, ..) => required.purpose = wire.purpose_required,
+            (Setting::EndUserRequired, ..) => required.end_user = wire.end_user_required,
             (Setting::Labels, ..) => {
                 settings.set_labels(Labels::parse(labels.take().unwrap_or_default())?);
             }

@@ -24,6 +24,7 @@ pub(crate) fn wire_key(key: &KeyView) -> v1::Key {
         row_required: required.row,
         partition_required: required.partition,
         purpose_required: required.purpose,
+        end_user_required: required.end_user,
         labels: labels.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
         next_rotation_time: key.next_rotation.map(wire_time),
         name,

@@ -73,6 +73,9 @@ pub(crate) struct AuditListArguments {
     /// The stated ticket (repeatable)
     #[arg(long)]
     pub ticket: Vec<String>,
+    /// The end user behind the call, in clear: who vouches (iss) and whom it names (sub)
+    #[arg(long, num_args = 2, value_names = ["ISSUER", "SUBJECT"])]
+    pub end_user: Vec<String>,
     /// Most events to list
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub limit: u32,

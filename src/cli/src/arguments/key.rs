@@ -50,6 +50,8 @@ pub(crate) enum Requirement {
     Partition,
     /// The purpose, of whoever decrypts
     Purpose,
+    /// The token of an end user, of whoever decrypts
+    EndUser,
     /// Nothing
     Nothing,
 }

@@ -77,7 +77,8 @@ pub(super) fn fill(key: &mut v1::Key, given: &SettingArguments) -> Vec<String> {
         key.row_required = has(Requirement::Row);
         key.partition_required = has(Requirement::Partition);
         key.purpose_required = has(Requirement::Purpose);
-        ["row_required", "partition_required", "purpose_required"]
+        key.end_user_required = has(Requirement::EndUser);
+        ["row_required", "partition_required", "purpose_required", "end_user_required"]
             .into_iter()
             .for_each(&mut is_set);
     }
@@ -129,6 +130,7 @@ pub(super) fn rows(table: &mut Table, key: &v1::Key) {
         (key.row_required, "row"),
         (key.partition_required, "partition"),
         (key.purpose_required, "purpose"),
+        (key.end_user_required, "end user"),
     ];
     let required: Vec<_> =
         required.into_iter().filter(|(on, _)| *on).map(|(_, what)| what).collect();
@@ -158,6 +160,7 @@ pub(super) fn json(key: &v1::Key) -> Map<String, Value> {
         ("row_required", key.row_required.into()),
         ("partition_required", key.partition_required.into()),
         ("purpose_required", key.purpose_required.into()),
+        ("end_user_required", key.end_user_required.into()),
         ("labels", labels.into()),
     ]
     .map(|(name, value): (&str, Value)| (name.to_owned(), value))
