@@ -60,6 +60,8 @@ KEY_SETTINGS = {
     11: ("purpose_required", int),
     12: ("labels", [LABEL]),
     13: ("end_user_required", int),
+    14: ("allowed_purposes", [str]),
+    15: ("ticket_patterns", [str]),
 }
 RECORD = {
     1: ("kind", int),

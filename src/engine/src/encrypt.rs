@@ -53,7 +53,7 @@ impl Engine {
         let guard = self.inner.keys.enter();
         let now = self.inner.clock.now();
         let mut event = CallEvent::new(&caller.principal, action, reason, now);
-        let rules = FieldRules::new(&self.inner.keys, &call.fields);
+        let rules = FieldRules::new(&self.inner.keys, &call.fields, None);
         if rules.any_logs_encrypts() {
             self.journal_ready()?;
         }
@@ -287,7 +287,7 @@ fn admit<'a>(
         event.item(verdict, Item { partition: None, row: None, key_version: 0, outcome });
         return Err(RefusalCause::Denied);
     }
-    rules.check(item.field, &input.partition, &input.row, None)?;
+    rules.check(item.field, &input.partition, &input.row)?;
     Ok(input)
 }
 

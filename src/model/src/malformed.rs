@@ -102,6 +102,12 @@ reasons! {
         PurposeRequired = "PURPOSE_REQUIRED";
         /// The key wants the token of an end user, and none is shown.
         EndUserRequired = "END_USER_REQUIRED";
+        /// The key wants a ticket, and none is stated.
+        TicketRequired = "TICKET_REQUIRED";
+        /// The key does not take this purpose.
+        PurposeNotAllowed = "PURPOSE_NOT_ALLOWED";
+        /// The ticket has none of the forms that the key takes.
+        TicketNotAllowed = "TICKET_NOT_ALLOWED";
         /// A query has a filter that cannot be understood.
         QueryInvalid = "QUERY_INVALID";
     }

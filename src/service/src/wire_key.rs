@@ -25,6 +25,8 @@ pub(crate) fn wire_key(key: &KeyView) -> v1::Key {
         partition_required: required.partition,
         purpose_required: required.purpose,
         end_user_required: required.end_user,
+        allowed_purposes: settings.allowed_purposes().iter().map(str::to_owned).collect(),
+        ticket_patterns: settings.ticket_patterns().iter().map(str::to_owned).collect(),
         labels: labels.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
         next_rotation_time: key.next_rotation.map(wire_time),
         name,

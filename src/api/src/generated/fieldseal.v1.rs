@@ -332,7 +332,8 @@ pub mod encryption_service_client {
     /// CIPHERTEXT_TEXT_INVALID, CIPHERTEXT_NOT_SEALED, CIPHERTEXT_SUITE_UNKNOWN,
     /// TEST_CIPHERTEXT, BATCH_SIZE_INVALID, FIELD_INDEX_INVALID, REPLY_TOO_LARGE);
     /// the key wants it stated (ROW_REQUIRED, PARTITION_REQUIRED, PURPOSE_REQUIRED,
-    /// END_USER_REQUIRED);
+    /// TICKET_REQUIRED, END_USER_REQUIRED); the key does not take it
+    /// (PURPOSE_NOT_ALLOWED, TICKET_NOT_ALLOWED);
     /// or a ciphertext does not open under the key, partition and context stated
     /// (DECRYPTION_FAILED, deliberately one answer for another context, altered
     /// bytes and another key)
@@ -612,7 +613,8 @@ pub mod encryption_service_server {
     /// CIPHERTEXT_TEXT_INVALID, CIPHERTEXT_NOT_SEALED, CIPHERTEXT_SUITE_UNKNOWN,
     /// TEST_CIPHERTEXT, BATCH_SIZE_INVALID, FIELD_INDEX_INVALID, REPLY_TOO_LARGE);
     /// the key wants it stated (ROW_REQUIRED, PARTITION_REQUIRED, PURPOSE_REQUIRED,
-    /// END_USER_REQUIRED);
+    /// TICKET_REQUIRED, END_USER_REQUIRED); the key does not take it
+    /// (PURPOSE_NOT_ALLOWED, TICKET_NOT_ALLOWED);
     /// or a ciphertext does not open under the key, partition and context stated
     /// (DECRYPTION_FAILED, deliberately one answer for another context, altered
     /// bytes and another key)
@@ -1002,6 +1004,16 @@ pub struct Key {
     /// A decrypt without the token of an end user is refused (END_USER_REQUIRED).
     #[prost(bool, tag = "17")]
     pub end_user_required: bool,
+    /// The purposes that a decrypt may state, at most 16 of 1,024 bytes together: another is refused
+    /// (PURPOSE_NOT_ALLOWED), and so is none (PURPOSE_REQUIRED). Empty: any.
+    #[prost(string, repeated, tag = "18")]
+    pub allowed_purposes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The forms of the tickets that a decrypt may state, at most 16 of 1,024 bytes together: a ticket that fits
+    /// none is refused (TICKET_NOT_ALLOWED), and so is none (TICKET_REQUIRED). `#` is one digit or more, `?` one
+    /// character, `*` any number of characters, `\` takes the next character as it is, and everything else is
+    /// itself; the whole ticket must fit. Empty: any.
+    #[prost(string, repeated, tag = "19")]
+    pub ticket_patterns: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// A version of a key. Numbers begin at 1 and are never reused.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
