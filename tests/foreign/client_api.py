@@ -331,7 +331,7 @@ def main():
         for ended in ("answered", "refused"):
             checks.that(f"{method} is {ended} here", (method, ended) in at.called)
     # Each RPC: answered, refused with reason and message, and both counted; and every value.
-    checks.end(len(methods) * 5 + ITEMS + 26)
+    checks.end(len(methods) * 5 + ITEMS + 58)
 
 
 if __name__ == "__main__":

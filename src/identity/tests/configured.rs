@@ -1,6 +1,11 @@
 //! `issuers.toml`, sets of keys, and the shared secrets of Atlassian Connect.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot be set up fails"
+)]
 
 mod kit;
 
