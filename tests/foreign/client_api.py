@@ -15,6 +15,7 @@ import pathlib
 import sys
 
 import client
+import end_users
 import grpc
 from fieldseal.v1 import audit_service_pb2 as audit
 from fieldseal.v1 import encryption_service_pb2 as encryption
@@ -361,6 +362,7 @@ def main():
     at = Installation(sys.argv[1], checks)
     key_service(at)
     receipts = encryption_service(at)
+    end_users.calls(at, field(), value("grace@example.com"))
     partitions(at)
     audit_service(at, receipts)
     system_service(at, pathlib.Path(sys.argv[1]) / "policy" / "broken.cedar")
@@ -375,7 +377,7 @@ def main():
         for ended in ("answered", "refused"):
             checks.that(f"{method} is {ended} here", (method, ended) in at.called)
     # Each RPC: answered, refused with reason and message, and both counted; and every value.
-    checks.end(len(methods) * 5 + ITEMS + 27)
+    checks.end(len(methods) * 5 + ITEMS + 59)
 
 
 if __name__ == "__main__":

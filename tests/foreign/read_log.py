@@ -59,6 +59,9 @@ KEY_SETTINGS = {
     10: ("partition_required", int),
     11: ("purpose_required", int),
     12: ("labels", [LABEL]),
+    13: ("end_user_required", int),
+    14: ("allowed_purposes", [str]),
+    15: ("ticket_patterns", [str]),
 }
 RECORD = {
     1: ("kind", int),
@@ -86,6 +89,7 @@ DETAIL_HEAD = {
     2: ("items_root", bytes),
     3: ("item_count", int),
     4: ("partition", bytes),
+    5: ("end_user", bytes),
 }
 ITEM = {
     1: ("verdict", int),
@@ -132,7 +136,7 @@ ACTIONS |= {27: "ShredPartition", 28: "RestorePartition", 31: "ReopenPartition"}
 ACTIONS |= {34: "GetPartition", 35: "SummarizeAccess", 52: "TailAuditEvents"}
 ACTIONS |= {40: "GetInclusionProof", 41: "GetConsistencyProof"}
 OUTCOMES = {1: "OK", 2: "DENIED", 3: "FAILED", 4: "PARTIAL"}
-DECISIONS = {1: "permitted", 2: "denied", 3: "malformed"}
+DECISIONS = {1: "permitted", 2: "denied", 3: "malformed", 5: "token refused"}
 NAMES = {"kind": KINDS, "action": ACTIONS, "outcome": OUTCOMES, "decision": DECISIONS}
 
 
@@ -647,6 +651,8 @@ class Log:
             "records": self.good.size,
             "signatures": self.signatures,
             "details": self.details,
+            # It reads from the beginning, always.
+            "resumed_from": 0,
             "segments": self.segments,
             "root": self.good.root().hex(),
             "checkpoint": checkpoint,

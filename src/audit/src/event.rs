@@ -21,6 +21,8 @@ pub enum Verdict<'a> {
     Denial(&'a Denial),
     /// It could not be parsed, so policy was never asked.
     Malformed(&'a Malformed),
+    /// The end user's token was refused for this reason, so policy was never asked.
+    EndUser(&'a str),
     /// The process does it by itself, because of this rule of its own.
     Itself(&'static str),
 }
@@ -60,6 +62,7 @@ pub struct Item {
 pub struct CallEvent {
     public: Vec<u8>,
     ticket: String,
+    end_user: Option<[u8; 16]>,
     verdicts: u32,
     items: Vec<(VerdictIndex, Item)>,
     ok: usize,
@@ -84,7 +87,9 @@ impl CallEvent {
         wire::number(&mut public, 4, action.code().into());
         wire::bytes(&mut public, 6, reason.purpose.as_str().as_bytes());
         let ticket = reason.ticket.as_str().to_owned();
-        Self { public, ticket, verdicts: 0, items: Vec::new(), ok: 0, denied: 0, permitted: true }
+        let end_user = reason.end_user.as_ref().map(|user| *user.token());
+        let (items, verdicts, ok, denied) = (Vec::new(), 0, 0, 0);
+        Self { public, ticket, end_user, verdicts, items, ok, denied, permitted: true }
     }
 
     /// Makes room for so many items.
@@ -168,13 +173,14 @@ impl CallEvent {
         }
         wire::number(&mut self.public, 5, outcome.code().into());
         wire::number(&mut self.public, 8, count.into());
-        let mut head = Vec::with_capacity(80 + self.ticket.len());
+        let mut head = Vec::with_capacity(96 + self.ticket.len());
         wire::bytes(&mut head, 1, self.ticket.as_bytes());
         if count > 0 {
             wire::bytes(&mut head, 2, &tree.root());
             wire::number(&mut head, 3, count.into());
         }
         wire::bytes(&mut head, 4, shared.as_ref().map_or(&[][..], |token| token));
+        wire::bytes(&mut head, 5, self.end_user.as_ref().map_or(&[][..], |token| token));
         Ok(Encoded::new(self.public, salt, &head, items, 0))
     }
 }
@@ -211,6 +217,7 @@ fn write_verdict(
             (decision::DENIAL, rule, denial.cause().as_str(), denial.generation())
         }
         Verdict::Malformed(what) => (decision::MALFORMED, "", what.reason().as_str(), 0),
+        Verdict::EndUser(why) => (decision::END_USER, "", why, 0),
         Verdict::Itself(rule) => (decision::ITSELF, rule, "", 0),
     };
     let key = key.map_or("", KeyName::as_str);

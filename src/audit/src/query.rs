@@ -58,6 +58,8 @@ pub struct Query {
     pub purposes: Vec<String>,
     /// Tickets as stated.
     pub tickets: Vec<String>,
+    /// The end user's token.
+    pub end_user: Option<[u8; 16]>,
     /// Only what is about keys, policy, the process and the log itself, not about values.
     pub administration_only: bool,
     /// Leave out what the process notes for itself while it serves encrypts and decrypts.

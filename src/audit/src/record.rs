@@ -126,6 +126,7 @@ pub(crate) mod decision {
     pub(crate) const DENIAL: u32 = 2;
     pub(crate) const MALFORMED: u32 = 3;
     pub(crate) const ITSELF: u32 = 4;
+    pub(crate) const END_USER: u32 = 5;
 }
 
 /// The public part of a record.
@@ -196,7 +197,8 @@ pub(crate) struct RecordVerdict {
     pub table: String,
     #[prost(string, tag = "5")]
     pub column: String,
-    /// Of a denial its cause, of something malformed its reason.
+    /// Of a denial its cause, of something malformed its reason, of a refused token of an end user its
+    /// reason and which check it failed.
     #[prost(string, tag = "6")]
     pub cause: String,
     #[prost(uint64, tag = "7")]
@@ -216,6 +218,9 @@ pub(crate) struct DetailHead {
     /// The partition of every item, if they all have the same named one; items have none then.
     #[prost(bytes = "vec", tag = "4")]
     pub partition: Vec<u8>,
+    /// The end user behind the call.
+    #[prost(bytes = "vec", tag = "5")]
+    pub end_user: Vec<u8>,
 }
 
 /// One field of a call.

@@ -123,6 +123,8 @@ fn narrowed(filter: &FilterArguments) -> v1::AuditEventQuery {
         partition: filter.partition.clone(),
         row: filter.row.clone(),
         outcomes: filter.outcome.iter().map(|o| outcome(o).into()).collect(),
+        end_user_issuer: filter.end_user.first().cloned().unwrap_or_default(),
+        end_user_subject: filter.end_user.get(1).cloned().unwrap_or_default(),
         ..Default::default()
     }
 }
@@ -249,6 +251,7 @@ fn event_json(event: &v1::AuditEvent) -> Value {
     json!({
         "name": event.name, "event_time": times::json(event.event_time.as_ref()),
         "kind": event.kind, "principal": event.principal, "action": event.action,
+        "end_user_token": event.end_user_token,
         "outcome": outcome(event.outcome()), "purpose": event.purpose, "ticket": event.ticket,
         "policy_rule": event.policy_rule, "item_count": event.item_count,
         "items": event.items.iter().map(item).collect::<Vec<_>>(),

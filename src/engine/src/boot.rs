@@ -8,6 +8,7 @@ use fieldseal_audit::{Checkpoint, Identity, Journal, JournalError, OpenReport, S
 use fieldseal_crypto::ServiceKeyKind;
 use fieldseal_crypto::record::{AnchorKey, PathKey, StorageKey};
 use fieldseal_crypto::signing::LogSigningKey;
+use fieldseal_identity::Shown;
 use fieldseal_keys::keyring::{Keyring, KeyringError};
 use fieldseal_keys::{Incarnation, KeyError, Keys, Ledger};
 use fieldseal_model::Clock;
@@ -235,6 +236,7 @@ impl Installation {
             generations,
             places,
             upkeep: Kept::default(),
+            shown: Shown::default(),
             queries: Queries::default(),
             anchors,
             tails: Tails::default(),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use fieldseal_audit::{CallEvent, Health, Item, ItemOutcome, Journal, Verdict};
+use fieldseal_identity::Shown;
 use fieldseal_keys::Keys;
 use fieldseal_model::{
     AccessReason, Action, ActionKind, Clock, Column, KeyName, Malformed, PartitionClass, Table,
@@ -41,6 +42,8 @@ pub(crate) struct Inner {
     /// Of a store that is copied to a directory: where both are.
     pub(crate) places: Option<Places>,
     pub(crate) upkeep: Kept,
+    /// Tokens of end users, each with the caller that it belongs to.
+    pub(crate) shown: Shown,
     /// Places for queries of the audit log.
     pub(crate) queries: Queries,
     /// Where checkpoints of the log are posted to.
@@ -142,7 +145,7 @@ impl Engine {
         }
     }
 
-    fn single(
+    pub(crate) fn single(
         &self,
         caller: &Caller,
         action: Action,

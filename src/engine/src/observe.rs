@@ -51,6 +51,8 @@ pub struct AuditQuery {
     pub purposes: Vec<String>,
     /// Tickets as stated.
     pub tickets: Vec<String>,
+    /// Issuer and subject of an end user; they are turned into their token here.
+    pub end_user: Option<(String, String)>,
     /// Only what is about keys, policy, the process and the log itself, not about values.
     pub administration_only: bool,
     /// Leave out what the sidecar notes for itself while it serves encrypts and decrypts.
@@ -89,12 +91,13 @@ pub(crate) struct Reading {
     verdict: VerdictIndex,
     partition: Option<Option<[u8; 16]>>,
     row: Option<[u8; 16]>,
+    end_user: Option<[u8; 16]>,
 }
 
 impl Reading {
     /// The query in the log's own words.
     pub(crate) fn words(&self, query: AuditQuery) -> Query {
-        words(query, self.partition, self.row)
+        Query { end_user: self.end_user, ..words(query, self.partition, self.row) }
     }
 }
 
@@ -255,7 +258,9 @@ impl Engine {
         let partition = query.partition.as_ref();
         let partition = partition.map(|p| (!p.as_str().is_empty()).then(|| tokens.partition(p)));
         let row = query.row.as_ref().zip(table).map(|(row, table)| tokens.row(table, row));
-        Ok(Reading { event, verdict, partition, row })
+        let user = query.end_user.as_ref();
+        let end_user = user.map(|(issuer, subject)| tokens.end_user(issuer, subject));
+        Ok(Reading { event, verdict, partition, row, end_user })
     }
 
     /// Puts a read on record, with how it ended.
@@ -264,7 +269,7 @@ impl Engine {
         reading: Reading,
         found: Result<T, RefusalCause>,
     ) -> Result<T, Refusal> {
-        let Reading { mut event, verdict, partition, row } = reading;
+        let Reading { mut event, verdict, partition, row, .. } = reading;
         let outcome = match &found {
             Ok(_) => ItemOutcome::Ok,
             Err(cause) => ItemOutcome::Failed(cause.reason()),
@@ -432,6 +437,7 @@ fn words(query: AuditQuery, partition: Option<Option<[u8; 16]>>, row: Option<[u8
         outcomes: query.outcomes,
         purposes: query.purposes,
         tickets: query.tickets,
+        end_user: None,
         administration_only: query.administration_only,
         omit_housekeeping: query.omit_housekeeping,
         oldest_first: query.oldest_first,

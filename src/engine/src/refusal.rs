@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use fieldseal_audit::{JournalError, QueryError, Receipt};
 use fieldseal_crypto::random::RandomError;
+use fieldseal_identity::Refused;
 use fieldseal_keys::{KeyError, OpenCause};
 use fieldseal_model::{Malformed, MalformedReason};
 use fieldseal_store::{StoreError, TxnError};
@@ -31,6 +32,9 @@ pub enum RefusalCause {
         "policy does not allow this; the audit record names the caller, and the rule if one forbids it"
     )]
     Denied,
+    /// The token of an end user is refused.
+    #[error(transparent)]
+    EndUser(#[from] Refused),
     /// Another context, altered bytes or another key: never said which.
     #[error(
         "the ciphertext does not open under this key, partition and context; check that table, \
@@ -93,6 +97,7 @@ impl RefusalCause {
         match self {
             Self::Malformed(what) => what.reason().as_str(),
             Self::Denied => "PERMISSION_DENIED",
+            Self::EndUser(refused) => refused.reason(),
             Self::DecryptionFailed => "DECRYPTION_FAILED",
             Self::Key(error) => key_reason(error),
             Self::AuditUnavailable => "AUDIT_UNAVAILABLE",

@@ -173,6 +173,13 @@ fn query(wire: v1::AuditEventQuery, log: String, order_by: &str) -> Result<Audit
     if start.zip(end).is_some_and(|(start, end)| end < start) {
         return Err(invalid("the range of time ends before it begins"));
     }
+    let end_user = match (wire.end_user_issuer, wire.end_user_subject) {
+        (issuer, subject) if issuer.is_empty() && subject.is_empty() => None,
+        (issuer, subject) if issuer.is_empty() || subject.is_empty() => {
+            return Err(invalid("an end user has both an issuer and a subject"));
+        }
+        user => Some(user),
+    };
     let versions = wire.key_versions.iter().map(|version| KeyVersion::parse_resource(version));
     Ok(AuditQuery {
         log,
@@ -193,6 +200,7 @@ fn query(wire: v1::AuditEventQuery, log: String, order_by: &str) -> Result<Audit
         outcomes: outcomes.collect::<Result<_, _>>()?,
         purposes: wire.purposes,
         tickets: wire.tickets,
+        end_user,
         administration_only: wire.administration_only,
         omit_housekeeping: wire.omit_housekeeping,
         oldest_first,
@@ -249,7 +257,7 @@ fn wire_event(log: &str, event: Event) -> v1::AuditEvent {
         name: format!("logs/{log}/events/{}", event.index),
         event_time: Some(wire_time(event.time)),
         principal: event.principal,
-        end_user_token: String::new(),
+        end_user_token: hex::encode(&event.end_user),
         action: event.action.map_or("", Action::as_str).to_owned(),
         outcome: wire_outcome(event.outcome),
         purpose: event.purpose,

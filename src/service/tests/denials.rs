@@ -83,7 +83,8 @@ impl Sender<'_> {
             }
             "BatchEncrypt" => {
                 let items = vec![v1::EncryptItem { plaintext, ..Default::default() }];
-                let request = self.with(v1::BatchEncryptRequest { fields, items });
+                let request =
+                    self.with(v1::BatchEncryptRequest { fields, items, ..Default::default() });
                 let reply = match handler.batch_encrypt(request).await {
                     Err(status) => return of_call(Err::<(), _>(status), call),
                     Ok(reply) => reply.into_inner().results.remove(0).result.unwrap(),

@@ -52,7 +52,7 @@ pub mod value {
         StringValue(::prost::alloc::string::String),
     }
 }
-/// Why a caller asks. It is recorded, and policy sees purpose and ticket; it is never bound to the value.
+/// Why a caller asks, and for whom. It is recorded, and policy sees it; it is never bound to the value.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
 pub struct AccessReason {
@@ -62,10 +62,16 @@ pub struct AccessReason {
     /// For example `CASE-4711`. At most 128 bytes.
     #[prost(string, tag = "2")]
     pub ticket: ::prost::alloc::string::String,
-    /// Reserved for a signed statement about the end user. Refused until it is supported
-    /// (END_USER_ASSERTION_UNSUPPORTED).
+    /// The end user behind the caller: a signed JSON web token in its compact form, at most 8,192 bytes, of
+    /// an issuer that the policy's `issuers.toml` names. Encrypts and decrypts alone take one. It must have
+    /// `iss`, `sub`, `iat` and `exp`, at most 10 minutes between the last two, and belongs to the first
+    /// caller that shows it. It is never recorded; the record has a keyed token of issuer and subject.
     #[prost(string, tag = "3")]
     pub end_user_assertion: ::prost::alloc::string::String,
+    /// Of a token of Atlassian Connect, which must have a `qsh`: the hash of the request that the token came
+    /// with, as the caller computed it from that request: SHA-256 in lower-case hexadecimal.
+    #[prost(string, tag = "4")]
+    pub end_user_query_hash: ::prost::alloc::string::String,
 }
 /// Where the audit record of a call stands. Keep it to prove later that the record is still there.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -105,6 +111,9 @@ pub struct EncryptRequest {
     /// refused (PLAINTEXT_ALREADY_SEALED), because it is nearly always a mistake.
     #[prost(bool, tag = "5")]
     pub allow_sealed_plaintext: bool,
+    /// Why.
+    #[prost(message, optional, tag = "6")]
+    pub reason: ::core::option::Option<AccessReason>,
 }
 /// Response of EncryptionService.Encrypt.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -163,6 +172,9 @@ pub struct BatchEncryptRequest {
     /// The values, 1 to 1,000.
     #[prost(message, repeated, tag = "2")]
     pub items: ::prost::alloc::vec::Vec<EncryptItem>,
+    /// Why, for all items.
+    #[prost(message, optional, tag = "3")]
+    pub reason: ::core::option::Option<AccessReason>,
 }
 /// One value to encrypt.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -319,15 +331,20 @@ pub mod encryption_service_client {
     /// PLAINTEXT_ALREADY_SEALED, CIPHERTEXT_EMPTY, CIPHERTEXT_TRUNCATED,
     /// CIPHERTEXT_TEXT_INVALID, CIPHERTEXT_NOT_SEALED, CIPHERTEXT_SUITE_UNKNOWN,
     /// TEST_CIPHERTEXT, BATCH_SIZE_INVALID, FIELD_INDEX_INVALID, REPLY_TOO_LARGE);
-    /// the key wants it stated (ROW_REQUIRED, PARTITION_REQUIRED, PURPOSE_REQUIRED);
+    /// the key wants it stated (ROW_REQUIRED, PARTITION_REQUIRED, PURPOSE_REQUIRED,
+    /// TICKET_REQUIRED, END_USER_REQUIRED); the key does not take it
+    /// (PURPOSE_NOT_ALLOWED, TICKET_NOT_ALLOWED);
     /// or a ciphertext does not open under the key, partition and context stated
     /// (DECRYPTION_FAILED, deliberately one answer for another context, altered
     /// bytes and another key)
-    /// PERMISSION_DENIED    no policy rule allows it (PERMISSION_DENIED)
+    /// UNAUTHENTICATED      the end user's token is refused; `metadata["cause"]` names the check that it
+    /// failed (END_USER_TOKEN_INVALID), or it is over (END_USER_TOKEN_EXPIRED)
+    /// PERMISSION_DENIED    no policy rule allows it (PERMISSION_DENIED); or another caller has shown the
+    /// end user's token (END_USER_TOKEN_BOUND)
     /// NOT_FOUND            the key or its data key does not exist (KEY_NOT_FOUND, DATA_KEY_NOT_FOUND)
     /// FAILED_PRECONDITION  KEY_VERSION_DISABLED, KEY_VERSION_DESTROYED, PARTITION_SHREDDED
     /// ABORTED              other calls made the same data key first, again and again: try again (CONFLICT)
-    /// RESOURCE_EXHAUSTED   a queue is full: try again (AUDIT_BUSY, STORE_BUSY); or there is no space for
+    /// RESOURCE_EXHAUSTED   a queue is full: try again (AUDIT_BUSY, STORE_BUSY, END_USER_TOKENS_FULL); or there is no space for
     /// another data key (STORE_FULL); or as many as there can be (LIMIT_REACHED)
     /// UNAVAILABLE          nothing was opened and nothing changed: the audit log or the store does not
     /// work (AUDIT_UNAVAILABLE, STORE_UNAVAILABLE), or the process ends (STOPPING)
@@ -595,15 +612,20 @@ pub mod encryption_service_server {
     /// PLAINTEXT_ALREADY_SEALED, CIPHERTEXT_EMPTY, CIPHERTEXT_TRUNCATED,
     /// CIPHERTEXT_TEXT_INVALID, CIPHERTEXT_NOT_SEALED, CIPHERTEXT_SUITE_UNKNOWN,
     /// TEST_CIPHERTEXT, BATCH_SIZE_INVALID, FIELD_INDEX_INVALID, REPLY_TOO_LARGE);
-    /// the key wants it stated (ROW_REQUIRED, PARTITION_REQUIRED, PURPOSE_REQUIRED);
+    /// the key wants it stated (ROW_REQUIRED, PARTITION_REQUIRED, PURPOSE_REQUIRED,
+    /// TICKET_REQUIRED, END_USER_REQUIRED); the key does not take it
+    /// (PURPOSE_NOT_ALLOWED, TICKET_NOT_ALLOWED);
     /// or a ciphertext does not open under the key, partition and context stated
     /// (DECRYPTION_FAILED, deliberately one answer for another context, altered
     /// bytes and another key)
-    /// PERMISSION_DENIED    no policy rule allows it (PERMISSION_DENIED)
+    /// UNAUTHENTICATED      the end user's token is refused; `metadata["cause"]` names the check that it
+    /// failed (END_USER_TOKEN_INVALID), or it is over (END_USER_TOKEN_EXPIRED)
+    /// PERMISSION_DENIED    no policy rule allows it (PERMISSION_DENIED); or another caller has shown the
+    /// end user's token (END_USER_TOKEN_BOUND)
     /// NOT_FOUND            the key or its data key does not exist (KEY_NOT_FOUND, DATA_KEY_NOT_FOUND)
     /// FAILED_PRECONDITION  KEY_VERSION_DISABLED, KEY_VERSION_DESTROYED, PARTITION_SHREDDED
     /// ABORTED              other calls made the same data key first, again and again: try again (CONFLICT)
-    /// RESOURCE_EXHAUSTED   a queue is full: try again (AUDIT_BUSY, STORE_BUSY); or there is no space for
+    /// RESOURCE_EXHAUSTED   a queue is full: try again (AUDIT_BUSY, STORE_BUSY, END_USER_TOKENS_FULL); or there is no space for
     /// another data key (STORE_FULL); or as many as there can be (LIMIT_REACHED)
     /// UNAVAILABLE          nothing was opened and nothing changed: the audit log or the store does not
     /// work (AUDIT_UNAVAILABLE, STORE_UNAVAILABLE), or the process ends (STOPPING)
@@ -979,6 +1001,19 @@ pub struct Key {
     /// When the sidecar rotates by itself; absent if it does not.
     #[prost(message, optional, tag = "16")]
     pub next_rotation_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// A decrypt without the token of an end user is refused (END_USER_REQUIRED).
+    #[prost(bool, tag = "17")]
+    pub end_user_required: bool,
+    /// The purposes that a decrypt may state, at most 16 of 1,024 bytes together: another is refused
+    /// (PURPOSE_NOT_ALLOWED), and so is none (PURPOSE_REQUIRED). Empty: any.
+    #[prost(string, repeated, tag = "18")]
+    pub allowed_purposes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The forms of the tickets that a decrypt may state, at most 16 of 1,024 bytes together: a ticket that fits
+    /// none is refused (TICKET_NOT_ALLOWED), and so is none (TICKET_REQUIRED). `#` is one digit or more, `?` one
+    /// character, `*` any number of characters, `\` takes the next character as it is, and everything else is
+    /// itself; the whole ticket must fit. Empty: any.
+    #[prost(string, repeated, tag = "19")]
+    pub ticket_patterns: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// A version of a key. Numbers begin at 1 and are never reused.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -3483,6 +3518,12 @@ pub struct AuditEventQuery {
     /// SEALS_RESERVED, CLOCK_TICKED, VERSION_USED.
     #[prost(bool, tag = "15")]
     pub omit_housekeeping: bool,
+    /// The end user behind the call, as its issuer names it: `iss` and `sub`, both or neither. They are turned
+    /// into their token here.
+    #[prost(string, tag = "16")]
+    pub end_user_issuer: ::prost::alloc::string::String,
+    #[prost(string, tag = "17")]
+    pub end_user_subject: ::prost::alloc::string::String,
 }
 /// Response of AuditService.QueryAuditEvents.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -3642,7 +3683,7 @@ pub struct AuditEvent {
     /// Who called, typed. Empty for events of the system itself.
     #[prost(string, tag = "3")]
     pub principal: ::prost::alloc::string::String,
-    /// Reserved for the end user's token; empty until end_user_assertion is supported.
+    /// The keyed token of the end user, in hexadecimal; empty if the caller showed none.
     #[prost(string, tag = "4")]
     pub end_user_token: ::prost::alloc::string::String,
     /// The RPC's name, for example `Decrypt`. Empty for events of the system itself, apart from reloads of

@@ -102,6 +102,9 @@ pub(crate) struct FilterArguments {
     /// How it ended (repeatable)
     #[arg(long, value_enum)]
     pub outcome: Vec<Outcome>,
+    /// The end user behind the call, in clear: who vouches (iss) and whom it names (sub)
+    #[arg(long, num_args = 2, value_names = ["ISSUER", "SUBJECT"])]
+    pub end_user: Vec<String>,
 }
 
 /// Those of `audit tail`.

@@ -167,6 +167,7 @@ impl Callers {
             row: row.to_owned(),
             plaintext: Some(v1::Value { kind }),
             allow_sealed_plaintext: false,
+            ..Default::default()
         };
         let sealed = self.app.encryption().encrypt(request).await.map_err(|s| failure(&s))?;
         let ciphertext = sealed.into_inner().ciphertext;
@@ -253,7 +254,7 @@ fn reason() -> Option<v1::AccessReason> {
     Some(v1::AccessReason {
         purpose: "quickstart".to_owned(),
         ticket: "DEMO-1".to_owned(),
-        end_user_assertion: String::new(),
+        ..Default::default()
     })
 }
 

@@ -154,7 +154,8 @@ pub static SETTINGS: &[Setting] = &[
     upkeep::GENERATIONS,
     Setting {
         name: "policy.directory",
-        meaning: "Cedar policies (*.cedar), their schema, and who has which role.",
+        meaning: "Cedar policies (*.cedar), their schema, who has which role, and whose tokens of end \
+            users are taken.",
         kind: Kind::Path { default: "policy", set: |config, path| config.policy_directory = path },
     },
     Setting {

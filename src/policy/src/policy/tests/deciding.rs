@@ -250,6 +250,29 @@ fn conditions_hold_for_every_part_of_a_request() {
 }
 
 #[test]
+fn a_rule_can_want_an_end_user_and_one_of_an_issuer() {
+    let policy = rules(
+        "@id(\"known\") permit (principal, action in Action::\"decrypt\", resource)\n\
+         when { context.end_user_issuer == \"https://login.test\" };\n\
+         @id(\"own\") permit (principal, action in Action::\"decrypt\", resource)\n\
+         when { context.end_user == \"alice\" };\n\
+         @id(\"nobody\") forbid (principal, action in Action::\"decrypt\", resource)\n\
+         unless { context.has_end_user };",
+    );
+    let decide = |end_user: Option<(&str, &str)>| {
+        let end_user = end_user.map(|(issuer, subject)| (issuer.to_owned(), subject.to_owned()));
+        let wish = Wish::new(APP, Action::Decrypt).with(|w| w.end_user = end_user);
+        short(&wish.decided_by(&policy))
+    };
+    assert_eq!(decide(None), forbidden("nobody"));
+    assert_eq!(decide(Some(("https://login.test", "bob"))), permitted("known"));
+    assert_eq!(decide(Some(("https://other.test", "bob"))), no_rule());
+    assert_eq!(decide(Some(("https://other.test", "alice"))), permitted("own"));
+    // An empty issuer is not the lack of a user.
+    assert_eq!(decide(Some(("", ""))), no_rule());
+}
+
+#[test]
 fn names_with_slashes_are_not_confused() {
     // As one text, both would be customer-pii/a/b/c.
     let policy = rules(
