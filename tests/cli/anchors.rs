@@ -91,6 +91,12 @@ fn a_state_that_was_put_back_as_a_whole_is_found_by_the_anchor_alone() {
     assert_eq!(seen["findings"][0]["reason"], "AUDIT_LOG_BEHIND_ANCHOR", "{seen}");
     assert_eq!(std::fs::read_to_string(&file).unwrap(), late);
 
+    // Nor does it help to take away what was posted.
+    let away = i.home().join("away");
+    std::fs::rename(&file, &away).unwrap();
+    assert_eq!(ended(&i.serve_command().output().unwrap()), refused(5, "AUDIT_ANCHOR_UNREADABLE"));
+    std::fs::rename(&away, &file).unwrap();
+
     // The same log, gone on from there into another history.
     let (none, some) = ("anchor_file = \"\"", format!("anchor_file = \"{}\"", file.display()));
     i.set(&some, none);

@@ -1,5 +1,6 @@
 //! What the floors above say about a call, a change or the process; made into records here.
 
+mod about;
 use fieldseal_crypto::random;
 use fieldseal_model::{
     AccessReason, Action, Column, KeyId, KeyName, Malformed, Principal, Table, Timestamp,

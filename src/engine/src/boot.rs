@@ -260,7 +260,8 @@ impl Installation {
         match purpose {
             For::Serving => {
                 let targets = self.settings.anchors.iter();
-                targets.map(|target| Arc::new(Anchor::new(target.clone()))).collect()
+                let log = &self.settings.audit.directory;
+                targets.map(|target| Arc::new(Anchor::new(target.clone(), log))).collect()
             }
             // What they are for may be just what an anchor would refuse.
             For::Restoring | For::Recovery => Vec::new(),

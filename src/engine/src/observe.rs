@@ -269,7 +269,10 @@ impl Engine {
         reading: Reading,
         found: Result<T, RefusalCause>,
     ) -> Result<T, Refusal> {
-        let Reading { mut event, verdict, partition, row, .. } = reading;
+        let Reading { mut event, verdict, partition, row, end_user } = reading;
+        if let Some(about) = end_user {
+            event.about_end_user(about);
+        }
         let outcome = match &found {
             Ok(_) => ItemOutcome::Ok,
             Err(cause) => ItemOutcome::Failed(cause.reason()),

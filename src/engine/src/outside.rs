@@ -7,6 +7,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 use fieldseal_audit::verify::{self, LogKey, Remembered, Standing, VerifyError};
@@ -126,7 +127,11 @@ struct Posted {
 /// A place, and what is known of it.
 pub(crate) struct Anchor {
     target: AnchorTarget,
+    /// Where it is noted that it was posted to.
+    anchored: Anchored,
     posted: Mutex<Posted>,
+    /// One is posted at a time.
+    posting: Mutex<()>,
 }
 
 impl AnchorTarget {
@@ -149,10 +154,13 @@ impl AnchorTarget {
     /// What was posted last; `None` if nothing was.
     fn get(&self) -> Result<Option<String>, String> {
         let text = match self {
-            Self::File(path) => match read(path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-                read => read.map_err(|error| error.to_string())?,
-            },
+            Self::File(path) => {
+                let path = path.clone();
+                match within_deadline(move || read(&path))? {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                    read => read.map_err(|error| error.to_string())?,
+                }
+            }
             Self::Command(words) => {
                 let answer = program(words).answer(&["get"], &[], MOST).map_err(told)?;
                 String::from_utf8(answer.to_vec()).map_err(|_| "it answers with no text")?
@@ -172,7 +180,14 @@ impl AnchorTarget {
         let place = self.place();
         let text = match self.get() {
             Ok(Some(text)) => text,
-            Ok(None) => return Ok(None),
+            Ok(None) => match Anchored::new(directory).knows(&place) {
+                Ok(false) => return Ok(None),
+                Ok(true) => {
+                    let why = "it has nothing, and was posted to".to_owned();
+                    return Err(AnchorError::Unreadable { place, why });
+                }
+                Err(why) => return Err(AnchorError::Unreadable { place, why }),
+            },
             Err(why) => return Err(AnchorError::Unreadable { place, why }),
         };
         let then = match verify::remembered(&text, key) {
@@ -190,7 +205,10 @@ impl AnchorTarget {
 
     fn put(&self, line: &str) -> Result<(), String> {
         match self {
-            Self::File(path) => replace(path, line).map_err(|error| error.to_string()),
+            Self::File(path) => {
+                let (path, line) = (path.clone(), line.to_owned());
+                within_deadline(move || replace(&path, &line))?.map_err(|error| error.to_string())
+            }
             Self::Command(words) => {
                 program(words).answer(&["put"], line.as_bytes(), MOST).map(drop).map_err(told)
             }
@@ -204,6 +222,44 @@ fn program(words: &[String]) -> Program {
         path: words.next().map(PathBuf::from).unwrap_or_default(),
         arguments: words.cloned().collect(),
         deadline: DEADLINE,
+    }
+}
+
+/// What a file does, on a thread of its own: a volume that hangs holds up nothing for ever.
+fn within_deadline<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, String> {
+    let (done, answer) = sync_channel(1);
+    let thread = std::thread::Builder::new().name("anchor".into());
+    // Nobody waits any more if it is too late.
+    let spawned = thread.spawn(move || drop(done.send(work())));
+    spawned.map_err(|error| error.to_string())?;
+    let late = || format!("it does not answer within {} seconds", DEADLINE.as_secs());
+    answer.recv_timeout(DEADLINE).map_err(|_| late())
+}
+
+/// Which places were posted to: one that has nothing any more is no new one.
+struct Anchored(PathBuf);
+
+impl Anchored {
+    fn new(log: &Path) -> Self {
+        Self(log.join("anchored"))
+    }
+
+    fn knows(&self, place: &str) -> Result<bool, String> {
+        match read(&self.0) {
+            Ok(text) => Ok(text.lines().any(|line| line == place)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    fn add(&self, place: &str) -> Result<(), String> {
+        if self.knows(place)? {
+            return Ok(());
+        }
+        let known = read(&self.0).unwrap_or_default();
+        replace(&self.0, &format!("{known}{place}\n")).map_err(|error| error.to_string())
     }
 }
 
@@ -232,8 +288,9 @@ fn replace(path: &Path, line: &str) -> io::Result<()> {
 }
 
 impl Anchor {
-    pub(crate) fn new(target: AnchorTarget) -> Self {
-        Self { target, posted: Mutex::default() }
+    pub(crate) fn new(target: AnchorTarget, log: &Path) -> Self {
+        let anchored = Anchored::new(log);
+        Self { target, anchored, posted: Mutex::default(), posting: Mutex::default() }
     }
 
     /// Whether the log of a journal that was just opened goes on from what was posted last.
@@ -255,11 +312,13 @@ impl Anchor {
 
     /// Posts a checkpoint that is newer than the last one.
     fn post(&self, checkpoint: &Checkpoint, now: Timestamp) -> Result<(), String> {
+        let _one_at_a_time = self.posting.lock();
         if self.posted.lock().size.is_some_and(|size| size >= checkpoint.tree_size) {
             return Ok(());
         }
         let line = verify::line(&checkpoint.note).unwrap_or_default();
         let done = self.target.put(&format!("{line}\n"));
+        let done = done.and_then(|()| self.anchored.add(&self.target.place()));
         let mut posted = self.posted.lock();
         posted.failure = done.as_ref().err().cloned();
         if done.is_ok() {

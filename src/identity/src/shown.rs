@@ -13,6 +13,8 @@ use crate::token::{Claims, Parts};
 
 /// Most tokens that are remembered at the same time, each until it has ended.
 const MOST: usize = 100_000;
+/// Which part of the places one caller may have: nobody shuts out all others alone.
+const SHARE: usize = 4;
 
 /// What a token is known by: SHA-256 over what is signed of it. A signature can be written in several
 /// ways, what it signs cannot.
@@ -29,6 +31,8 @@ struct Tokens {
     by_id: HashMap<TokenId, Entry>,
     /// When each is over, the earliest first.
     ends: BTreeSet<(i64, TokenId)>,
+    /// How many places each caller has.
+    places: HashMap<Principal, usize>,
 }
 
 struct Entry {
@@ -37,6 +41,17 @@ struct Entry {
     /// Of the signature that was checked, and which policy's keys were asked.
     signature: [u8; 32],
     generation: u64,
+}
+
+impl Tokens {
+    fn give_back(&mut self, principal: &Principal) {
+        if let Some(places) = self.places.get_mut(principal) {
+            *places = places.saturating_sub(1);
+            if *places == 0 {
+                self.places.remove(principal);
+            }
+        }
+    }
 }
 
 impl Default for Shown {
@@ -113,11 +128,15 @@ impl Shown {
             && ends <= now
         {
             tokens.ends.remove(&first);
-            tokens.by_id.remove(&over);
+            if let Some(gone) = tokens.by_id.remove(&over) {
+                tokens.give_back(&gone.principal);
+            }
         }
-        if tokens.by_id.len() >= self.most {
+        let own = tokens.places.get(&entry.principal).copied().unwrap_or(0);
+        if tokens.by_id.len() >= self.most || own >= self.most.div_ceil(SHARE) {
             return Err(Refused::Full);
         }
+        tokens.places.insert(entry.principal.clone(), own + 1);
         tokens.ends.insert((entry.claims.ends(), id));
         tokens.by_id.insert(id, entry);
         Ok(())

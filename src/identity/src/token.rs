@@ -145,7 +145,8 @@ impl Issuers {
             issued_at,
             not_before: body.nbf.map(|Seconds(at)| at),
             expires_at,
-            query_hash: body.qsh,
+            // One that is no hash holds for no request.
+            query_hash: body.qsh.filter(|hash| is_sha256(hash)),
             connect: matches!(issuer.keys, Keys::Connect(_)),
         })
     }

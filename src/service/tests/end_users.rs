@@ -183,6 +183,10 @@ async fn an_end_user_stands_in_the_record_as_a_token_and_is_found_by_it() {
     assert!(tokens[0].len() == 32 && tokens.iter().all(|token| *token == tokens[0]), "{tokens:?}");
     assert_eq!(wire.newest(by(ISS, "bob")).await.len(), 1);
     assert_eq!(wire.newest(by(ISS, "carol")).await.len(), 0);
+    // Whom a question was about is on record too: hers is found by the next one.
+    let asked = wire.newest(by(ISS, "carol")).await;
+    let actions: Vec<_> = asked.iter().map(|event| event.action.as_str()).collect();
+    assert_eq!(actions, ["QueryAuditEvents"]);
     assert_eq!(wire.newest(by("https://other.test", "bob")).await.len(), 0);
     // Half of an end user is none.
     let request = v1::QueryAuditEventsRequest { query: Some(by(ISS, "")), ..Default::default() };

@@ -212,7 +212,7 @@ fn anchor(error: &AnchorError) -> Finding {
             vec![
                 "put back the newest keyring, store and log, if they are still somewhere",
                 "if an older backup was restored with intent: keep what the place has as evidence, move it \
-                 away, and start; the next checkpoint is posted there",
+                 and state/audit/anchored away, and start; the next checkpoint is posted there",
             ],
         ),
     };
