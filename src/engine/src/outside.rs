@@ -7,6 +7,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
@@ -132,6 +133,8 @@ pub(crate) struct Anchor {
     posted: Mutex<Posted>,
     /// One is posted at a time.
     posting: Mutex<()>,
+    /// A file is being written, perhaps since an earlier post.
+    at_work: Arc<AtomicBool>,
 }
 
 impl AnchorTarget {
@@ -156,7 +159,7 @@ impl AnchorTarget {
         let text = match self {
             Self::File(path) => {
                 let path = path.clone();
-                match within_deadline(move || read(&path))? {
+                match within_deadline(&Arc::default(), move || read(&path))? {
                     Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
                     read => read.map_err(|error| error.to_string())?,
                 }
@@ -203,11 +206,12 @@ impl AnchorTarget {
         }
     }
 
-    fn put(&self, line: &str) -> Result<(), String> {
+    fn put(&self, line: &str, at_work: &Arc<AtomicBool>) -> Result<(), String> {
         match self {
             Self::File(path) => {
                 let (path, line) = (path.clone(), line.to_owned());
-                within_deadline(move || replace(&path, &line))?.map_err(|error| error.to_string())
+                let done = within_deadline(at_work, move || replace(&path, &line));
+                done?.map_err(|error| error.to_string())
             }
             Self::Command(words) => {
                 program(words).answer(&["put"], line.as_bytes(), MOST).map(drop).map_err(told)
@@ -225,15 +229,27 @@ fn program(words: &[String]) -> Program {
     }
 }
 
-/// What a file does, on a thread of its own: a volume that hangs holds up nothing for ever.
+/// What a file does, on a thread of its own: a volume that hangs holds up nothing for ever. One that is
+/// still `at_work` when its time is over may end later, and nothing else is begun until then.
 fn within_deadline<T: Send + 'static>(
+    at_work: &Arc<AtomicBool>,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, String> {
+    if at_work.swap(true, Ordering::AcqRel) {
+        return Err("the one before is still on its way there".to_owned());
+    }
     let (done, answer) = sync_channel(1);
-    let thread = std::thread::Builder::new().name("anchor".into());
-    // Nobody waits any more if it is too late.
-    let spawned = thread.spawn(move || drop(done.send(work())));
-    spawned.map_err(|error| error.to_string())?;
+    let (thread, ended) = (std::thread::Builder::new().name("anchor".into()), Arc::clone(at_work));
+    let spawned = thread.spawn(move || {
+        let found = work();
+        ended.store(false, Ordering::Release);
+        // Nobody waits any more if it is too late.
+        drop(done.send(found));
+    });
+    if let Err(error) = spawned {
+        at_work.store(false, Ordering::Release);
+        return Err(error.to_string());
+    }
     let late = || format!("it does not answer within {} seconds", DEADLINE.as_secs());
     answer.recv_timeout(DEADLINE).map_err(|_| late())
 }
@@ -290,7 +306,8 @@ fn replace(path: &Path, line: &str) -> io::Result<()> {
 impl Anchor {
     pub(crate) fn new(target: AnchorTarget, log: &Path) -> Self {
         let anchored = Anchored::new(log);
-        Self { target, anchored, posted: Mutex::default(), posting: Mutex::default() }
+        let (posted, posting) = (Mutex::default(), Mutex::default());
+        Self { target, anchored, posted, posting, at_work: Arc::default() }
     }
 
     /// Whether the log of a journal that was just opened goes on from what was posted last.
@@ -317,7 +334,7 @@ impl Anchor {
             return Ok(());
         }
         let line = verify::line(&checkpoint.note).unwrap_or_default();
-        let done = self.target.put(&format!("{line}\n"));
+        let done = self.target.put(&format!("{line}\n"), &self.at_work);
         let done = done.and_then(|()| self.anchored.add(&self.target.place()));
         let mut posted = self.posted.lock();
         posted.failure = done.as_ref().err().cloned();
@@ -367,5 +384,21 @@ impl Engine {
         }
         let size = self.inner.journal.checkpoint().tree_size;
         self.inner.anchors.iter().map(|anchor| anchor.state(size)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_written_beside_a_write_that_has_not_ended() {
+        let at_work = Arc::new(AtomicBool::new(true));
+        let refused = within_deadline(&at_work, || ());
+        assert!(refused.is_err_and(|why| why.contains("still on its way")));
+        at_work.store(false, Ordering::Release);
+        for _ in 0..3 {
+            assert_eq!(within_deadline(&at_work, || 7), Ok(7));
+        }
     }
 }

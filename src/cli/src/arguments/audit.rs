@@ -107,6 +107,17 @@ pub(crate) struct FilterArguments {
     pub end_user: Vec<String>,
 }
 
+/// What the events state, where `--purpose` and `--ticket` are why they are asked for.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct WithArguments {
+    /// The purpose that the events state (repeatable)
+    #[arg(long, value_name = "TEXT")]
+    pub with_purpose: Vec<String>,
+    /// The ticket that the events state (repeatable)
+    #[arg(long, value_name = "TEXT")]
+    pub with_ticket: Vec<String>,
+}
+
 /// Those of `audit tail`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct AuditTailArguments {
@@ -118,12 +129,8 @@ pub(crate) struct AuditTailArguments {
     pub from: Option<u64>,
     #[command(flatten)]
     pub filter: FilterArguments,
-    /// The purpose that the events state (repeatable)
-    #[arg(long, value_name = "TEXT")]
-    pub with_purpose: Vec<String>,
-    /// The ticket that the events state (repeatable)
-    #[arg(long, value_name = "TEXT")]
-    pub with_ticket: Vec<String>,
+    #[command(flatten)]
+    pub with: WithArguments,
     /// Show each item of a batch on a line of its own
     #[arg(long)]
     pub items: bool,
@@ -145,12 +152,8 @@ pub(crate) struct AuditExportArguments {
     pub until: Option<String>,
     #[command(flatten)]
     pub filter: FilterArguments,
-    /// The purpose that the events state (repeatable)
-    #[arg(long, value_name = "TEXT")]
-    pub with_purpose: Vec<String>,
-    /// The ticket that the events state (repeatable)
-    #[arg(long, value_name = "TEXT")]
-    pub with_ticket: Vec<String>,
+    #[command(flatten)]
+    pub with: WithArguments,
     /// Write to this new file instead of standard output
     #[arg(long, value_name = "PATH")]
     pub file: Option<PathBuf>,

@@ -22,8 +22,8 @@ pub(crate) async fn run(arguments: AuditExportArguments) -> Result<(), Failure> 
     let query = v1::AuditEventQuery {
         start_time: time(&arguments.since)?,
         end_time: time(&arguments.until)?,
-        purposes: arguments.with_purpose.clone(),
-        tickets: arguments.with_ticket.clone(),
+        purposes: arguments.with.with_purpose.clone(),
+        tickets: arguments.with.with_ticket.clone(),
         ..narrowed(&arguments.filter)
     };
     let mut client = connection::connect().await?.audit();

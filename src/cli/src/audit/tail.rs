@@ -41,8 +41,8 @@ impl Tail {
     fn new(arguments: &AuditTailArguments) -> Result<Self, Failure> {
         let query = v1::AuditEventQuery {
             start_time: arguments.since.as_deref().map(times::parse).transpose()?,
-            purposes: arguments.with_purpose.clone(),
-            tickets: arguments.with_ticket.clone(),
+            purposes: arguments.with.with_purpose.clone(),
+            tickets: arguments.with.with_ticket.clone(),
             ..narrowed(&arguments.filter)
         };
         let request = v1::TailAuditEventsRequest {
