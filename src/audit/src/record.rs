@@ -103,6 +103,10 @@ codes! {
         Repaired = 32, "REPAIRED";
         /// A backup's time was over, and it was removed.
         BackupPruned = 33, "BACKUP_PRUNED";
+        /// A change waits for a second principal.
+        ApprovalRequested = 60, "APPROVAL_REQUESTED";
+        /// A change that waited for a second principal was rejected.
+        ApprovalRejected = 61, "APPROVAL_REJECTED";
     }
 }
 
