@@ -43,3 +43,4 @@ mod shredding;
 mod terminal;
 mod trouble;
 mod verifying;
+mod who_can;
