@@ -19,6 +19,7 @@ mod dev;
 mod disk;
 mod doctor;
 mod drain;
+mod exporting;
 mod golden;
 mod hostile;
 mod init;

@@ -79,6 +79,7 @@ impl Place {
             copy: None,
             backup: None,
             anchors: Vec::new(),
+            exports: Vec::new(),
         }
     }
 
