@@ -1,5 +1,7 @@
 //! What the floors above say about a call, a change or the process; made into records here.
 
+mod redacted;
+
 use fieldseal_crypto::random;
 use fieldseal_model::{
     AccessReason, Action, Column, KeyId, KeyName, Malformed, Principal, Table, Timestamp,
@@ -9,7 +11,7 @@ use prost::Message as _;
 
 use crate::error::JournalError;
 use crate::merkle;
-use crate::record::{DetailHead, Encoded, Kind, Outcome, Record, SALT_BYTES, decision};
+use crate::record::{DetailHead, Encoded, Kind, Outcome, Record, SALT_BYTES, are_salts, decision};
 use crate::wire;
 
 /// What was decided about a field of a call.
@@ -149,6 +151,9 @@ impl CallEvent {
         let count = u32::try_from(self.items.len()).map_err(|_| JournalError::Inconsistent)?;
         let mut salts = vec![0; SALT_BYTES * (self.items.len() + 1)];
         random::fill(&mut salts).map_err(|_| JournalError::Random)?;
+        if !are_salts(&salts) {
+            return Err(JournalError::Random);
+        }
         let (salt, salts) = salts.split_first_chunk().ok_or(JournalError::Inconsistent)?;
         let shared = self.shared_partition();
         let mut tree = merkle::Frontier::default();
@@ -467,6 +472,9 @@ impl Waiting {
     /// Makes the record. Its one item carries the partition's token.
     pub(crate) fn into_record(self) -> Result<Encoded, JournalError> {
         let salts: [u8; 2 * SALT_BYTES] = random::array().map_err(|_| JournalError::Random)?;
+        if !are_salts(&salts) {
+            return Err(JournalError::Random);
+        }
         let (salt, item_salt) = salts.split_first_chunk().ok_or(JournalError::Inconsistent)?;
         let mut head = DetailHead { ticket: self.ticket, ..DetailHead::default() };
         let mut items = Vec::new();

@@ -7,6 +7,7 @@
 mod measures;
 mod queue;
 mod recover;
+mod redact;
 mod settle;
 mod space;
 mod writer;
@@ -105,6 +106,16 @@ pub(crate) struct Shared {
     published: RwLock<Published>,
     health: watch::Sender<Health>,
     statistics: Mutex<space::Measured>,
+    /// Whoever reads segments that another one could replace holds it for reading.
+    files: Arc<RwLock<()>>,
+    /// Held by the one redaction that runs.
+    redacting: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Shared {
+    fn log_key(&self) -> LogKey {
+        LogKey::new(self.origin.to_string(), self.signing.public())
+    }
 }
 
 /// The log of one instance. Cheap to clone.
@@ -236,7 +247,7 @@ impl Journal {
     /// The key that checks this log and its statements.
     #[must_use]
     pub fn public_key(&self) -> LogKey {
-        LogKey::new(self.origin().to_owned(), self.shared.signing.public())
+        self.shared.log_key()
     }
 
     /// The instance that names the log.
@@ -251,7 +262,8 @@ impl Journal {
         let directory = self.shared.settings.directory.clone();
         let log = Arc::clone(&self.shared.log);
         let indexes = Arc::clone(&self.shared.indexes);
-        Reader::new(directory, self.shared.signing.public(), log, indexes)
+        let files = Arc::clone(&self.shared.files);
+        Reader::new(directory, self.shared.signing.public(), log, indexes, files)
     }
 
     /// Makes the indexes of full segments that are missing. A thread does the same by itself; this is

@@ -18,6 +18,7 @@ pub mod merkle;
 mod proofs;
 mod query;
 mod record;
+mod redaction;
 mod segment;
 mod statement;
 pub mod verify;
@@ -39,3 +40,4 @@ pub use query::{
     Counts, Event, EventItem, GroupKey, Grouping, Page, PageLimit, Query, Reader, Summary,
 };
 pub use record::{Kind, LastChange, Outcome};
+pub use redaction::{Redactable, Redacted, Step};

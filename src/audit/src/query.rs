@@ -14,6 +14,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use fieldseal_crypto::sha256;
 use fieldseal_crypto::signing::LogPublicKey;
 use fieldseal_model::{Action, Timestamp};
+use parking_lot::RwLock;
 use prost::Message as _;
 
 use crate::error::{JournalError, QueryError};
@@ -101,6 +102,8 @@ pub struct Reader {
     key: LogPublicKey,
     log: Arc<str>,
     indexes: Option<Arc<Indexes>>,
+    /// Held while a segment is read that another one could replace.
+    files: Arc<RwLock<()>>,
 }
 
 /// What an opaque page token holds.
@@ -124,8 +127,9 @@ impl Reader {
         key: LogPublicKey,
         log: Arc<str>,
         indexes: Arc<Indexes>,
+        files: Arc<RwLock<()>>,
     ) -> Self {
-        Self { directory, key, log, indexes: Some(indexes) }
+        Self { directory, key, log, indexes: Some(indexes), files }
     }
 
     /// Looks at every record, whatever an index says. The answers are the same, and later.
@@ -259,6 +263,7 @@ impl Reader {
             if !search.wants(*first, end) {
                 continue;
             }
+            let _reading = self.files.read();
             let segment = Segment::open(path, &self.key)?;
             if segment.head.first != *first {
                 let what = "its name is not that of its first record";

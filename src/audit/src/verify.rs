@@ -13,14 +13,15 @@ use crate::checkpoint;
 use crate::error::JournalError;
 use crate::journal::{self, Identity};
 use crate::merkle;
-use crate::record::{Kind, LastChange};
+use crate::record::{Kind, LastChange, Record};
+use crate::redaction::Named;
 use crate::segment;
 
 pub use crate::checkpoint::{Remembered, line, remembered};
 pub use crate::inclusion::Inclusion;
 pub use receipt::{check, newest, prove};
 pub use report::{Range, Report, Verdict};
-use walk::Walk;
+use walk::{SeeDetail, Walk};
 
 /// How many records are verified between two calls of the progress function.
 const REPORT_EVERY: u64 = 1024;
@@ -204,7 +205,7 @@ pub fn examine(
     mut progress: impl FnMut(u64),
     mut change: impl FnMut(Change),
 ) -> Result<Examined, VerifyError> {
-    let found = read(directory, Walk::new(key, None, &mut progress, &mut change))?;
+    let (found, _) = read(directory, key, None, (&mut progress, &mut change), &mut |_, _, _| {})?;
     if let Some(wrong) = found.first_wrong() {
         return Err(wrong);
     }
@@ -224,7 +225,19 @@ pub fn report(
     remembered: Option<&Remembered>,
     mut progress: impl FnMut(u64),
 ) -> Result<Report, VerifyError> {
-    read(directory, Walk::new(key, remembered, &mut progress, &mut |_| {}))
+    let (found, _) =
+        read(directory, key, remembered, (&mut progress, &mut |_| {}), &mut |_, _, _| {})?;
+    Ok(found)
+}
+
+/// The same, and what records say was erased; `detail` sees every record whose detail fits as far as it
+/// is there.
+pub(crate) fn survey(
+    directory: &Path,
+    key: &LogKey,
+    detail: SeeDetail<'_>,
+) -> Result<(Report, Named), VerifyError> {
+    read(directory, key, None, (&mut |_| {}, &mut |_| {}), detail)
 }
 
 fn segments(directory: &Path, key: &LogKey) -> Result<Vec<(u64, PathBuf)>, VerifyError> {
@@ -242,10 +255,32 @@ fn segments(directory: &Path, key: &LogKey) -> Result<Vec<(u64, PathBuf)>, Verif
     }
 }
 
-fn read(directory: &Path, mut walk: Walk<'_>) -> Result<Report, VerifyError> {
-    let segments = segments(directory, walk.key)?;
+/// What hears of the records that were read, and of the changes.
+type Seen<'a> = (&'a mut dyn FnMut(u64), &'a mut dyn FnMut(Change));
+
+fn read(
+    directory: &Path,
+    key: &LogKey,
+    remembered: Option<&Remembered>,
+    (progress, change): Seen<'_>,
+    detail: SeeDetail<'_>,
+) -> Result<(Report, Named), VerifyError> {
+    let segments = segments(directory, key)?;
+    let (mut heard, mut changed) = (|records| progress(records), |of| change(of));
+    let mut see = |index, record: &Record, bytes: &[u8]| detail(index, record, bytes);
+    let mut walk = Walk::new(key, remembered, &mut heard, &mut changed);
+    walk.detail = Some(&mut see);
     walk.read(&segments)?;
-    let (key, found) = (walk.key, walk.found);
+    let Walk { mut found, mut ranges, .. } = walk;
+    let said = std::mem::take(&mut found.said);
+    if !said.covers(&found.absent) {
+        // Something is not there that no record names. Now it can be said which.
+        let mut unheard = |_| {};
+        let mut again = Walk::new(key, remembered, &mut heard, &mut unheard);
+        again.redactions = Some(&said);
+        again.read(&segments)?;
+        (found, ranges) = (again.found, again.ranges);
+    }
     let note = found.signed.as_ref().map(|signed| note(key, signed)).unwrap_or_default();
     let verified = Verified {
         origin: key.origin.clone(),
@@ -257,7 +292,8 @@ fn read(directory: &Path, mut walk: Walk<'_>) -> Result<Report, VerifyError> {
         closed_records: journal::closed_at(directory),
         checkpoint_note: note,
     };
-    Ok(Report { verified, last_change: found.last_change, ranges: walk.ranges.into_vec() })
+    let report = Report { verified, last_change: found.last_change, ranges: ranges.into_vec() };
+    Ok((report, said))
 }
 
 /// The signed note of a frame's checkpoint: its size, root and signature.

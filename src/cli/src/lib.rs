@@ -108,7 +108,7 @@ fn usage(error: &clap::Error) -> ExitCode {
 
 async fn run(command: Command, output: &Output) -> Result<(), Failure> {
     let in_rows = matches!(&command, Command::Audit(question)
-        if !matches!(question, AuditCommand::List(_) | AuditCommand::Verify(_)));
+        if !matches!(question, AuditCommand::List(_) | AuditCommand::Verify(_) | AuditCommand::Redact(_)));
     if output.is_csv() && !in_rows {
         let what = "this command has no CSV form";
         return Err(Failure::usage("OUTPUT_FORM_UNSUPPORTED", what)

@@ -77,7 +77,7 @@ impl Default for Queries {
 
 impl Queries {
     /// A place, given back when it is dropped.
-    fn enter(&self) -> Result<OwnedSemaphorePermit, RefusalCause> {
+    pub(crate) fn enter(&self) -> Result<OwnedSemaphorePermit, RefusalCause> {
         Arc::clone(&self.0).try_acquire_owned().map_err(|_| RefusalCause::QueryBusy)
     }
 }
@@ -250,7 +250,7 @@ impl Engine {
     }
 
     /// The log that is asked for must be this instance's.
-    fn check_log(&self, name: &str) -> Result<(), RefusalCause> {
+    pub(crate) fn check_log(&self, name: &str) -> Result<(), RefusalCause> {
         let own = format!("logs/{}", self.inner.journal.log());
         if name.is_empty() || name == "logs/-" || name == own {
             return Ok(());

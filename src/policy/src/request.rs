@@ -46,6 +46,7 @@ impl Subject {
             Action::ListKeys
             | Action::QueryAuditEvents
             | Action::SummarizeAccess
+            | Action::RedactAuditEvents
             | Action::GetCheckpoint
             | Action::GetStatus
             | Action::ReloadPolicy

@@ -27,6 +27,7 @@ pub const ACTIONS: &[(&str, &str, Action)] = &[
     ("KeyService", "GetRotationStatus", Action::GetRotationStatus),
     ("AuditService", "QueryAuditEvents", Action::QueryAuditEvents),
     ("AuditService", "SummarizeAccess", Action::SummarizeAccess),
+    ("AuditService", "RedactAuditEvents", Action::RedactAuditEvents),
     ("AuditService", "GetCheckpoint", Action::GetCheckpoint),
     ("SystemService", "GetStatus", Action::GetStatus),
     ("SystemService", "ReloadPolicy", Action::ReloadPolicy),

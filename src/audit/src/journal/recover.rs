@@ -164,7 +164,8 @@ impl Journal {
         };
         let signing = Arc::new(identity.signing);
         let log_key = LogKey::new(origin.to_string(), key);
-        let indexes = indexes(&settings, log_key, &signing, &space);
+        let files = Arc::default();
+        let indexes = indexes(&settings, log_key, &signing, (&space, &files));
         let shared = Shared {
             log: identity.instance.into(),
             origin,
@@ -178,9 +179,12 @@ impl Journal {
             published: RwLock::new(Published { tree_size: records, root, signature }),
             health: watch::Sender::new(Health::Ok),
             statistics: Mutex::default(),
+            files,
+            redacting: Arc::default(),
         };
         let journal = Self { shared: Arc::new(shared) };
         journal.record_torn()?;
+        journal.finish_redaction();
         Ok((journal, report))
     }
 
@@ -295,9 +299,10 @@ fn indexes(
     settings: &Settings,
     key: LogKey,
     signing: &Arc<LogSigningKey>,
-    space: &Arc<dyn FreeSpace>,
+    (space, files): (&Arc<dyn FreeSpace>, &Arc<RwLock<()>>),
 ) -> Arc<Indexes> {
-    let maker = Maker::new(settings.clone(), key.clone(), Arc::clone(signing), Arc::clone(space));
+    let (signing, space) = (Arc::clone(signing), Arc::clone(space));
+    let maker = Maker::new(settings.clone(), key.clone(), signing, space, Arc::clone(files));
     Arc::new(Indexes::new(&settings.directory, key, Keeper::start(maker)))
 }
 

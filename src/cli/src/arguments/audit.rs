@@ -8,6 +8,7 @@ use super::questions::{
     BreachQuestion, ChangesQuestion, DenialsQuestion, FieldQuestion, PrincipalQuestion,
     SubjectQuestion, VolumeQuestion,
 };
+use super::redact::AuditRedactArguments;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AuditCommand {
@@ -27,6 +28,8 @@ pub(crate) enum AuditCommand {
     Denials(DenialsQuestion),
     /// List changes of keys, policy and backups, starts and stops, and who read this log
     Changes(ChangesQuestion),
+    /// Erase personal detail of one person or tenant, of one row, or of everything before a time
+    Redact(AuditRedactArguments),
     /// Verify a log with nothing but its files and its public key
     Verify(AuditVerifyArguments),
     /// Print the newest checkpoint in one line, to be kept elsewhere

@@ -97,6 +97,9 @@ fn causes() -> Vec<RefusalCause> {
         RefusalCause::AuditUnreadable,
         RefusalCause::QueryBusy,
         RefusalCause::SummaryTooLarge,
+        RefusalCause::NothingToRedact,
+        RefusalCause::RedactionRunning,
+        RefusalCause::RedactionUnfinished,
         RefusalCause::PolicyInvalid("roles.cedar:3:1: a rule must have a name".into()),
         RefusalCause::Internal("an answer without its item"),
     ];
