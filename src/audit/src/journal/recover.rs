@@ -147,11 +147,7 @@ impl Journal {
             let body = checkpoint::body(&origin, end.frontier.size(), &root);
             identity.signing.sign(body.as_bytes())
         });
-        let records = end.frontier.size();
-        let unclean = !settled.clean;
-        let shortened_from = settled.closed.filter(|closed| *closed > records);
-        let report =
-            OpenReport { records, unclean, torn_bytes: settled.torn_bytes, shortened_from };
+        let report = settled.report(size);
         let writer = Writer {
             segment: open,
             frontier: end.frontier,
@@ -176,7 +172,7 @@ impl Journal {
             space,
             queue: Mutex::new(Queue::new(end.newest.map_or(0, |newest| newest.revision))),
             writer: Mutex::new(writer),
-            published: RwLock::new(Published { tree_size: records, root, signature }),
+            published: RwLock::new(Published { tree_size: size, root, signature }),
             health: watch::Sender::new(Health::Ok),
             statistics: Mutex::default(),
             files,
