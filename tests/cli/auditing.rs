@@ -1,11 +1,13 @@
 //! The questions of auditors, and docs/auditing.md.
 
 use std::path::Path;
+use std::process::Stdio;
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::installation::Installation;
-use crate::process::{ended, refused, text};
+use crate::process::{Lines, Running, ended, event, refused, text};
 
 const APP: &str = "spiffe://dev.local/app";
 const OPS: &str = "spiffe://dev.local/ops";
@@ -274,11 +276,115 @@ fn local_time_is_read_and_shown_where_it_is_asked_for() {
     }
 }
 
+/// A tail that runs, and the lines that it writes.
+fn follow(i: &Installation, arguments: &[&str]) -> (Running, Lines, Lines) {
+    let mut command = i.command("auditor", &[&["audit", "tail"], arguments].concat());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut running = Running::new(&mut command);
+    let child = running.child();
+    let lines = Lines::of(child.stdout.take().unwrap());
+    let said = Lines::of(child.stderr.take().unwrap());
+    (running, lines, said)
+}
+
+fn record(line: &str) -> Option<(u64, String)> {
+    let event: Value = serde_json::from_str(line).ok()?;
+    let index = event["name"].as_str()?.rsplit('/').next()?.parse().ok()?;
+    Some((index, event["action"].as_str()?.to_owned()))
+}
+
+#[test]
+fn a_tail_shows_what_comes_ends_when_it_is_told_to_and_goes_on_where_it_was() {
+    let installation = read();
+    let i = &installation;
+    let sealed = i.ok("app", &value("encrypt", "email", "9", PERSON), b"secret");
+    let decrypt = value("decrypt", "email", "9", PERSON);
+    let why = ["--output", "json", "--purpose", "watch", "--ticket", "AUDIT-3"];
+    let (mut running, mut lines, mut said) = follow(i, &why);
+    let (opened, action) = lines.wait(record);
+    assert_eq!(action, "TailAuditEvents", "its own opening comes first");
+    i.ok("app", &decrypt, &sealed);
+    assert_eq!(lines.wait(record), (opened + 1, "Decrypt".to_owned()));
+    running.signal(Signal::INT);
+    assert_eq!(running.code(), 0);
+    let next = said.wait(|line| line.strip_prefix("go on with --from ")?.parse::<u64>().ok());
+    assert_eq!(next, opened + 2);
+    // What comes while nobody follows is shown later: nothing is left out, nothing comes twice.
+    i.ok("app", &decrypt, &sealed);
+    let next = next.to_string();
+    let later = i.asked(&["tail", "--output", "json", "--from", &next, "--count", "2"]);
+    let later: Vec<_> = later.lines().filter_map(record).collect();
+    let expected = [(opened + 2, "Decrypt"), (opened + 3, "TailAuditEvents")];
+    assert_eq!(later, expected.map(|(index, action)| (index, action.to_owned())));
+
+    let by_ops = ["tail", "--since", "2026-01-01", "--principal", OPS, "--action", "Decrypt"];
+    let table = i.asked(&[&by_ops[..], &["--count", "1"]].concat());
+    assert_eq!(table.lines().count(), 2, "{table}");
+    assert!(table.starts_with("TIME") && table.contains("DENIED NO_RULE"), "{table}");
+    let found = i.ask(&["list", "--action", "TailAuditEvents", "--ticket", "AUDIT-3"]);
+    assert_eq!(found["audit_events"][0]["purpose"], "watch");
+    assert_eq!(found["audit_events"].as_array().unwrap().len(), 1);
+
+    assert_eq!(i.no_answer("app", &["tail"]), refused(4, "PERMISSION_DENIED"));
+    let beyond = ["tail", "--from", "1000000"];
+    assert_eq!(i.no_answer("auditor", &beyond), refused(2, "QUERY_INVALID"));
+    assert_eq!(i.no_answer("auditor", &["tail", "--since", "x"]), refused(2, "TIME_INVALID"));
+}
+
+#[test]
+fn events_are_exported_once_each_in_their_order_and_to_a_new_file_only() {
+    let installation = read();
+    let i = &installation;
+    let lines = i.asked(&["export", "--purpose", "siem", "--ticket", "AUDIT-5"]);
+    let exported: Vec<Value> = lines.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let numbers: Vec<_> =
+        exported.iter().map(|line| line["metadata"]["sequence"].as_u64().unwrap()).collect();
+    assert_eq!(numbers, (0..exported.len() as u64).collect::<Vec<_>>());
+    assert!(exported.iter().all(|line| line["class_uid"] == 6005));
+    let decrypts = exported.iter().filter(|line| line["type_uid"] == 600_510);
+    assert_eq!(decrypts.count(), 5, "four that were done and one that was denied");
+    assert!(!lines.contains(PERSON) && !lines.contains("secret"));
+    let found = i.ask(&["list", "--ticket", "AUDIT-5"]);
+    assert_eq!(found["audit_events"][0]["purpose"], "siem", "the export is on record");
+
+    let file = i.path("denied.jsonl");
+    let denied = ["export", "--outcome", "denied", "--file", &file];
+    assert_eq!(i.asked(&denied), "");
+    let denied_lines = std::fs::read_to_string(&file).unwrap();
+    let expected: Vec<_> = lines.lines().filter(|line| line.contains("NO_RULE")).collect();
+    assert_eq!(denied_lines.lines().collect::<Vec<_>>(), expected);
+    assert_eq!(i.no_answer("auditor", &denied), refused(6, "FILE_EXISTS"));
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), denied_lines);
+    let other = i.path("other.jsonl");
+    let by_app = ["export", "--file", &other];
+    assert_eq!(i.no_answer("app", &by_app), refused(4, "PERMISSION_DENIED"));
+    assert!(!Path::new(&other).exists(), "nothing is made for a question that is refused");
+}
+
+#[test]
+fn a_stop_does_not_wait_for_a_tail() {
+    let mut installation = read();
+    // One that is read, and one whose output nobody takes.
+    let (mut running, mut lines, mut said) = follow(&installation, &["--output", "json"]);
+    lines.wait(record);
+    let mut stuck = installation.command("auditor", &["audit", "tail", "--since", "2026-01-01"]);
+    let mut stuck = Running::new(stuck.stdout(Stdio::piped()).stderr(Stdio::null()));
+    assert_eq!(lines.wait(record).1, "TailAuditEvents");
+    let (mut sidecar, mut of_sidecar) = installation.sidecar.take().unwrap();
+    sidecar.signal(Signal::TERM);
+    let drained = of_sidecar.wait(|line| event("drained", line));
+    assert_eq!(drained["cut_off"], 0, "the streams end by themselves");
+    assert_eq!(sidecar.code(), 0);
+    said.wait(|line| line.starts_with("the sidecar stopped; go on with --from ").then_some(()));
+    assert_eq!((running.code(), stuck.code()), (0, 0));
+}
+
 #[test]
 fn every_command_of_the_guide_answers() {
     let installation = read();
     let i = &installation;
     std::fs::write(i.path("candidates.txt"), format!("{PERSON}\n")).unwrap();
+    std::fs::copy(i.log().join("log.pub"), i.path("log.pub")).unwrap();
     let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/auditing.md");
     let guide = std::fs::read_to_string(guide).unwrap();
     let mut questions = std::collections::BTreeSet::new();
@@ -287,6 +393,7 @@ fn every_command_of_the_guide_answers() {
         if line.starts_with("```") {
             in_block = line == "```sh";
         } else if in_block {
+            let (line, kept) = line.split_once(" > ").map_or((line, None), |(a, b)| (a, Some(b)));
             let words: Vec<&str> = line.split(' ').collect();
             assert_eq!(words[0], "fieldseal", "{line}");
             questions.insert(words[2]);
@@ -294,10 +401,14 @@ fn every_command_of_the_guide_answers() {
             let caller = if words[2] == "redact" { "ops" } else { "auditor" };
             let run = i.command(caller, &words[1..]).current_dir(i.dir.path()).output().unwrap();
             assert!(run.status.success(), "{line}: {}", text(&run.stderr));
-            assert!(!run.stdout.is_empty(), "{line}");
+            let silent = words.contains(&"--file");
+            assert_eq!(run.stdout.is_empty(), silent, "{line}");
+            if let Some(kept) = kept {
+                std::fs::write(i.path(kept), &run.stdout).unwrap();
+            }
         }
     }
-    assert_eq!(questions.len(), 8, "{questions:?}");
+    assert_eq!(questions.len(), 13, "{questions:?}");
 }
 
 #[test]
@@ -333,6 +444,15 @@ fn a_person_s_detail_is_erased_once_that_was_confirmed() {
     let (log, key) = (log.to_str().unwrap(), key.to_str().unwrap());
     let verify = ["audit", "verify", "--log", log, "--public-key", key];
     assert_eq!(ended(&i.run("ops", &verify, b"")), refused(10, "AUDIT_LOG_REDACTED"));
+    // The next run reads what is new, and does not forget what the one before said.
+    let state = i.path("state");
+    let on = [&verify[..], &["--state", &state]].concat();
+    for _ in 0..2 {
+        assert_eq!(ended(&i.run("ops", &on, b"")), refused(10, "AUDIT_LOG_REDACTED"));
+    }
+    let read_on = i.run("ops", &[&on[..], &["--output", "json"]].concat(), b"");
+    let read_on: serde_json::Value = serde_json::from_slice(&read_on.stdout).unwrap();
+    assert!(read_on["resumed_from"].as_u64().unwrap() > 0, "{read_on}");
     // Asking about the person again left a token; that goes as well, and then there is nothing.
     ops(&["--confirm", PERSON]);
     assert_eq!(ops(&["--confirm", PERSON]), refused(3, "NOTHING_TO_REDACT"));

@@ -69,7 +69,14 @@ impl Callers {
 fn encrypting(stated: Stated, plaintext: Option<v1::Value>) -> v1::EncryptRequest {
     let Stated { field, partition, row } = stated;
     let field = Some(field);
-    v1::EncryptRequest { field, partition, row, plaintext, allow_sealed_plaintext: false }
+    v1::EncryptRequest {
+        field,
+        partition,
+        row,
+        plaintext,
+        allow_sealed_plaintext: false,
+        ..Default::default()
+    }
 }
 
 fn decrypting(stated: Stated, ciphertext: Bytes) -> v1::DecryptRequest {

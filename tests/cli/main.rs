@@ -9,6 +9,7 @@
     reason = "a test that cannot be set up fails"
 )]
 
+mod anchors;
 mod auditing;
 mod backup;
 mod config;
@@ -41,3 +42,4 @@ mod root_provider;
 mod shredding;
 mod terminal;
 mod trouble;
+mod verifying;

@@ -162,7 +162,8 @@ async fn there_and_back(client: &Client, marked: &Marked) -> (Vec<Vec<u8>>, usiz
     let (mut sealed, mut right) = (Vec::new(), 0);
     for first in (0..VALUES).step_by(BATCH) {
         let items = (first..first + BATCH).map(|number| marked.item(number)).collect();
-        let request = v1::BatchEncryptRequest { fields: vec![field()], items };
+        let request =
+            v1::BatchEncryptRequest { fields: vec![field()], items, ..Default::default() };
         let answer = client.encryption().batch_encrypt(request).await.unwrap().into_inner();
         sealed.extend(answer.results.into_iter().map(|result| match result.result {
             Some(v1::encrypt_result::Result::Ok(value)) => value.ciphertext.to_vec(),

@@ -26,6 +26,38 @@ fn shortened(log: &Path, copy: &Path) {
     fs::write(copy.join(SEGMENT), bytes).unwrap();
 }
 
+/// What a caller kept, checked with the running sidecar.
+fn the_sidecar_proves(i: &Installation, receipt: &str, kept: &str) {
+    let key = i.log().join("log.pub");
+    let run = |caller: &str, command: &str, input: &str| {
+        let arguments = ["audit", command, "-", "--public-key", key.to_str().unwrap()];
+        i.run(caller, &arguments, input.as_bytes())
+    };
+    let said = run("auditor", "check-checkpoint", kept);
+    assert_eq!(ended(&said), (0, String::new()));
+    let newest = text(&said.stdout);
+    let newest = newest.lines().find_map(|line| line.strip_prefix("newest")).unwrap().trim();
+    assert_ne!(newest, kept.trim(), "the log grew");
+    assert_eq!(ended(&run("auditor", "check-checkpoint", newest)), (0, String::new()));
+    let altered = kept.replacen(' ', " 1", 1);
+    for (given, how) in [
+        (altered.as_str(), refused(7, "CHECKPOINT_FOREIGN")),
+        ("nonsense", refused(2, "CHECKPOINT_INVALID")),
+    ] {
+        assert_eq!(ended(&run("auditor", "check-checkpoint", given)), how, "{given}");
+    }
+    assert_eq!(ended(&run("app", "check-checkpoint", kept)), refused(4, "PERMISSION_DENIED"));
+
+    assert_eq!(ended(&run("auditor", "check-receipt", receipt)), (0, String::new()));
+    assert_eq!(ended(&run("app", "check-receipt", receipt)), refused(4, "PERMISSION_DENIED"));
+    let mut other: serde_json::Value = serde_json::from_str(receipt).unwrap();
+    other["receipt"]["leaf_hash"] = "00".repeat(32).into();
+    let check = |receipt: &serde_json::Value| run("auditor", "check-receipt", &receipt.to_string());
+    assert_eq!(ended(&check(&other)), refused(7, "RECEIPT_WRONG"));
+    other["receipt"]["index"] = 9_999.into();
+    assert_eq!(ended(&check(&other)), refused(12, "AUDIT_RECORDS_MISSING"));
+}
+
 #[test]
 fn a_checkpoint_and_a_receipt_that_were_kept_are_checked_without_the_sidecar() {
     let mut installation = Installation::with_key();
@@ -36,6 +68,7 @@ fn a_checkpoint_and_a_receipt_that_were_kept_are_checked_without_the_sidecar() {
     let asked = text(&i.ok("auditor", &["audit", "anchor"], b""));
     assert_eq!(asked.lines().count(), 1, "{asked}");
     i.ok("app", &decrypt, &sealed);
+    the_sidecar_proves(i, &receipt, &asked);
     assert_eq!(installation.stop(), 0);
     let i = &installation;
     let log = i.log();

@@ -39,7 +39,11 @@ fn filled(installation: &Installation) -> Vec<v1::DecryptItem> {
             plaintext: Some(plain(number)),
             ..Default::default()
         });
-        let request = v1::BatchEncryptRequest { fields: vec![field()], items: items.collect() };
+        let request = v1::BatchEncryptRequest {
+            fields: vec![field()],
+            items: items.collect(),
+            ..Default::default()
+        };
         let reply = client.encryption().batch_encrypt(request).await.unwrap().into_inner();
         let sealed = reply.results.into_iter().enumerate().map(|(number, result)| {
             let Some(v1::encrypt_result::Result::Ok(ok)) = result.result else {

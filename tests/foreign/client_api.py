@@ -8,11 +8,14 @@ file `address`). The stubs made from proto/ are in PYTHONPATH. Every RPC is call
 so that it must be refused with its reason; a call of the contract that has no case here is a failure.
 """
 
+import base64
+import hashlib
 import json
 import pathlib
 import sys
 
 import client
+import end_users
 import grpc
 from fieldseal.v1 import audit_service_pb2 as audit
 from fieldseal.v1 import encryption_service_pb2 as encryption
@@ -49,15 +52,22 @@ class Installation:
         self.called = set()
 
     def call(self, who, module, method, request):
-        """One RPC, by its full descriptor."""
+        """One RPC, by its full descriptor; of a stream the first message."""
         service, name = method.split(".")
         rpc = module.DESCRIPTOR.services_by_name[service].methods_by_name[name]
-        stub = self.channels[who].unary_unary(
+        channel = self.channels[who]
+        streams = rpc.server_streaming
+        stub = (channel.unary_stream if streams else channel.unary_unary)(
             f"/{rpc.containing_service.full_name}/{rpc.name}",
             request_serializer=type(request).SerializeToString,
             response_deserializer=getattr(module, rpc.output_type.name).FromString,
         )
-        return stub(request, timeout=30)
+        reply = stub(request, timeout=30)
+        if streams:
+            first = next(reply)
+            reply.cancel()
+            return first
+        return reply
 
     def good(self, who, module, method, request):
         reply = self.call(who, module, method, request)
@@ -271,11 +281,48 @@ def audit_service(at, receipts):
     at.checks.that("nothing would go", (nobody.event_count, nobody.item_count) == (0, 0), nobody)
     at.refused("auditor", audit, "AuditService.RedactAuditEvents", erase,
                Code.PERMISSION_DENIED, "PERMISSION_DENIED")
+    first = at.good("auditor", audit, "AuditService.TailAuditEvents",
+                    audit.TailAuditEventsRequest(start_index=receipts[0].index))
+    followed = {event.name: event for event in first.audit_events}
+    name = f"{receipts[0].log}/events/{receipts[0].index}"
+    at.checks.that("a tail shows the record", followed[name].leaf_hash == receipts[0].leaf_hash)
+    at.refused("app", audit, "AuditService.TailAuditEvents", audit.TailAuditEventsRequest(),
+               Code.PERMISSION_DENIED, "PERMISSION_DENIED")
     ask = audit.GetCheckpointRequest()
     checkpoint = at.good("auditor", audit, "AuditService.GetCheckpoint", ask).checkpoint
     at.checks.that("it covers them", checkpoint.tree_size >= max(r.tree_size for r in receipts))
     at.refused("auditor", audit, "AuditService.GetCheckpoint",
                audit.GetCheckpointRequest(log="logs/another"), Code.NOT_FOUND, "LOG_NOT_FOUND")
+    proofs(at, receipts[0], checkpoint)
+
+
+def proofs(at, receipt, kept):
+    """A record by its receipt, and the checkpoint that was kept, in the tree of today."""
+    ask = audit.GetInclusionProofRequest(index=receipt.index)
+    proof = at.good("auditor", audit, "AuditService.GetInclusionProof", ask)
+    at.checks.that("the receipt's record", proof.leaf_hash == receipt.leaf_hash, proof)
+    index, last = receipt.index, proof.checkpoint.tree_size - 1
+    node = proof.leaf_hash
+    for other in proof.hashes:
+        if index & 1 or index == last:
+            node = hashlib.sha256(b"\1" + other + node).digest()
+            while not index & 1 and index:
+                index, last = index >> 1, last >> 1
+        else:
+            node = hashlib.sha256(b"\1" + node + other).digest()
+        index, last = index >> 1, last >> 1
+    root = base64.b64decode(proof.checkpoint.note.split("\n")[2])
+    at.checks.that("it leads to the root", (last, node) == (0, root), proof)
+    at.refused("app", audit, "AuditService.GetInclusionProof", ask,
+               Code.PERMISSION_DENIED, "PERMISSION_DENIED")
+    ask = audit.GetConsistencyProofRequest(old_tree_size=kept.tree_size)
+    grown = at.good("auditor", audit, "AuditService.GetConsistencyProof", ask)
+    at.checks.that("it grew", grown.checkpoint.tree_size > kept.tree_size and grown.hashes, grown)
+    at.refused("app", audit, "AuditService.GetConsistencyProof", ask,
+               Code.PERMISSION_DENIED, "PERMISSION_DENIED")
+    beyond = audit.GetConsistencyProofRequest(old_tree_size=1 << 40)
+    at.refused("auditor", audit, "AuditService.GetConsistencyProof", beyond,
+               Code.OUT_OF_RANGE, "TREE_BEYOND_LOG")
 
 
 def system_service(at, policy):
@@ -320,6 +367,7 @@ def main():
     at = Installation(sys.argv[1], checks)
     key_service(at)
     receipts = encryption_service(at)
+    end_users.calls(at, field(), value("grace@example.com"))
     partitions(at)
     audit_service(at, receipts)
     system_service(at, pathlib.Path(sys.argv[1]) / "policy" / "broken.cedar")
@@ -334,7 +382,7 @@ def main():
         for ended in ("answered", "refused"):
             checks.that(f"{method} is {ended} here", (method, ended) in at.called)
     # Each RPC: answered, refused with reason and message, and both counted; and every value.
-    checks.end(len(methods) * 5 + ITEMS + 27)
+    checks.end(len(methods) * 5 + ITEMS + 60)
 
 
 if __name__ == "__main__":

@@ -69,6 +69,9 @@ KEY_SETTINGS = {
     10: ("partition_required", int),
     11: ("purpose_required", int),
     12: ("labels", [LABEL]),
+    13: ("end_user_required", int),
+    14: ("allowed_purposes", [str]),
+    15: ("ticket_patterns", [str]),
 }
 RECORD = {
     1: ("kind", int),
@@ -97,6 +100,7 @@ DETAIL_HEAD = {
     2: ("items_root", bytes),
     3: ("item_count", int),
     4: ("partition", bytes),
+    5: ("end_user", bytes),
 }
 ITEM = {
     1: ("verdict", int),
@@ -141,8 +145,9 @@ ACTIONS |= {33: "GetCheckpoint", 48: "GetStatus", 49: "ReloadPolicy", 64: "Recov
 ACTIONS |= {50: "CreateBackup", 51: "PruneBackups", 68: "RestoreBackup", 70: "BackupDrill"}
 ACTIONS |= {27: "ShredPartition", 28: "RestorePartition", 31: "ReopenPartition"}
 ACTIONS |= {34: "GetPartition", 35: "SummarizeAccess", 45: "RedactAuditEvents"}
+ACTIONS |= {40: "GetInclusionProof", 41: "GetConsistencyProof", 52: "TailAuditEvents"}
 OUTCOMES = {1: "OK", 2: "DENIED", 3: "FAILED", 4: "PARTIAL"}
-DECISIONS = {1: "permitted", 2: "denied", 3: "malformed"}
+DECISIONS = {1: "permitted", 2: "denied", 3: "malformed", 5: "token refused"}
 NAMES = {"kind": KINDS, "action": ACTIONS, "outcome": OUTCOMES, "decision": DECISIONS}
 
 
@@ -720,6 +725,8 @@ class Log:
             "records": self.good.size,
             "signatures": self.signatures,
             "details": self.details,
+            # It reads from the beginning, always.
+            "resumed_from": 0,
             "segments": self.segments,
             "root": self.good.root().hex(),
             "checkpoint": checkpoint,

@@ -47,6 +47,7 @@ impl Debug for v1::AccessReason {
             .field("purpose", &self.purpose)
             .field("ticket", &self.ticket)
             .field("end_user_assertion", &Hidden(self.end_user_assertion.len()))
+            .field("end_user_query_hash", &Hidden(self.end_user_query_hash.len()))
             .finish()
     }
 }
@@ -59,6 +60,7 @@ impl Debug for v1::EncryptRequest {
             .field("row", &Hidden(self.row.len()))
             .field("plaintext", &self.plaintext)
             .field("allow_sealed_plaintext", &self.allow_sealed_plaintext)
+            .field("reason", &self.reason)
             .finish()
     }
 }
@@ -163,13 +165,18 @@ mod tests {
             plaintext: Some(text.clone()),
             ..Default::default()
         });
-        shows_nothing(&v1::BatchEncryptRequest { fields: vec![field], items: vec![item] });
+        shows_nothing(&v1::BatchEncryptRequest {
+            fields: vec![field],
+            items: vec![item],
+            ..Default::default()
+        });
         shows_nothing(&v1::DecryptRequest {
             partition: partition.clone(),
             row: row.clone(),
             ciphertext,
             reason: Some(v1::AccessReason {
                 end_user_assertion: SECRET.into(),
+                end_user_query_hash: SECRET.into(),
                 ..Default::default()
             }),
             ..Default::default()
@@ -182,6 +189,8 @@ mod tests {
         shows_nothing(&v1::AuditEventQuery {
             partition: Some(partition),
             row: Some(row),
+            end_user_issuer: SECRET.into(),
+            end_user_subject: SECRET.into(),
             ..Default::default()
         });
     }

@@ -127,6 +127,14 @@ pub enum QueryError {
     /// A summary would hold more groups or partitions than it may.
     #[error("the summary has too many groups or partitions")]
     TooLarge,
+    /// A tree or a record of it that the log does not have.
+    #[error("the log has {0} records; a proof is about records that it has")]
+    BeyondLog(u64),
+    /// A tree that was never signed.
+    #[error(
+        "no checkpoint was ever signed at this size; take the tree size of a receipt or a checkpoint"
+    )]
+    NoCheckpoint,
     /// Whoever asked does not wait any more.
     #[error("nobody waits for this summary")]
     Abandoned,

@@ -1,6 +1,8 @@
 //! What the floors above say about a call, a change or the process; made into records here.
 
+mod about;
 mod redacted;
+mod waiting;
 
 use fieldseal_crypto::random;
 use fieldseal_model::{
@@ -11,8 +13,10 @@ use prost::Message as _;
 
 use crate::error::JournalError;
 use crate::merkle;
-use crate::record::{DetailHead, Encoded, Kind, Outcome, Record, SALT_BYTES, are_salts, decision};
+use crate::record::{DetailHead, Encoded, Kind, Outcome, SALT_BYTES, decision, fill_salts};
 use crate::wire;
+
+pub(crate) use waiting::Waiting;
 
 /// What was decided about a field of a call.
 #[derive(Clone, Copy)]
@@ -23,6 +27,8 @@ pub enum Verdict<'a> {
     Denial(&'a Denial),
     /// It could not be parsed, so policy was never asked.
     Malformed(&'a Malformed),
+    /// The end user's token was refused for this reason, so policy was never asked.
+    EndUser(&'a str),
     /// The process does it by itself, because of this rule of its own.
     Itself(&'static str),
 }
@@ -62,6 +68,7 @@ pub struct Item {
 pub struct CallEvent {
     public: Vec<u8>,
     ticket: String,
+    end_user: Option<[u8; 16]>,
     verdicts: u32,
     items: Vec<(VerdictIndex, Item)>,
     ok: usize,
@@ -86,7 +93,9 @@ impl CallEvent {
         wire::number(&mut public, 4, action.code().into());
         wire::bytes(&mut public, 6, reason.purpose.as_str().as_bytes());
         let ticket = reason.ticket.as_str().to_owned();
-        Self { public, ticket, verdicts: 0, items: Vec::new(), ok: 0, denied: 0, permitted: true }
+        let end_user = reason.end_user.as_ref().map(|user| *user.token());
+        let (items, verdicts, ok, denied) = (Vec::new(), 0, 0, 0);
+        Self { public, ticket, end_user, verdicts, items, ok, denied, permitted: true }
     }
 
     /// Makes room for so many items.
@@ -150,10 +159,7 @@ impl CallEvent {
         let outcome = self.outcome();
         let count = u32::try_from(self.items.len()).map_err(|_| JournalError::Inconsistent)?;
         let mut salts = vec![0; SALT_BYTES * (self.items.len() + 1)];
-        random::fill(&mut salts).map_err(|_| JournalError::Random)?;
-        if !are_salts(&salts) {
-            return Err(JournalError::Random);
-        }
+        fill_salts(&mut salts)?;
         let (salt, salts) = salts.split_first_chunk().ok_or(JournalError::Inconsistent)?;
         let shared = self.shared_partition();
         let mut tree = merkle::Frontier::default();
@@ -173,13 +179,14 @@ impl CallEvent {
         }
         wire::number(&mut self.public, 5, outcome.code().into());
         wire::number(&mut self.public, 8, count.into());
-        let mut head = Vec::with_capacity(80 + self.ticket.len());
+        let mut head = Vec::with_capacity(96 + self.ticket.len());
         wire::bytes(&mut head, 1, self.ticket.as_bytes());
         if count > 0 {
             wire::bytes(&mut head, 2, &tree.root());
             wire::number(&mut head, 3, count.into());
         }
         wire::bytes(&mut head, 4, shared.as_ref().map_or(&[][..], |token| token));
+        wire::bytes(&mut head, 5, self.end_user.as_ref().map_or(&[][..], |token| token));
         Ok(Encoded::new(self.public, salt, &head, items, 0))
     }
 }
@@ -216,6 +223,7 @@ fn write_verdict(
             (decision::DENIAL, rule, denial.cause().as_str(), denial.generation())
         }
         Verdict::Malformed(what) => (decision::MALFORMED, "", what.reason().as_str(), 0),
+        Verdict::EndUser(why) => (decision::END_USER, "", why, 0),
         Verdict::Itself(rule) => (decision::ITSELF, rule, "", 0),
     };
     let key = key.map_or("", KeyName::as_str);
@@ -452,49 +460,5 @@ impl ChangeEvent {
         wire::bytes(&mut self.public, 10, &anchor);
         let partition = self.partition.map_or_else(Vec::new, |token| token.to_vec());
         Waiting { public: self.public, ticket: self.ticket, partition, revision }.encode_to_vec()
-    }
-}
-
-/// A change's event in the outbox.
-#[derive(Clone, PartialEq, prost::Message)]
-pub(crate) struct Waiting {
-    #[prost(bytes = "vec", tag = "1")]
-    public: Vec<u8>,
-    #[prost(string, tag = "2")]
-    ticket: String,
-    #[prost(bytes = "vec", tag = "3")]
-    partition: Vec<u8>,
-    #[prost(uint64, tag = "4")]
-    pub(crate) revision: u64,
-}
-
-impl Waiting {
-    /// Makes the record. Its one item carries the partition's token.
-    pub(crate) fn into_record(self) -> Result<Encoded, JournalError> {
-        let salts: [u8; 2 * SALT_BYTES] = random::array().map_err(|_| JournalError::Random)?;
-        if !are_salts(&salts) {
-            return Err(JournalError::Random);
-        }
-        let (salt, item_salt) = salts.split_first_chunk().ok_or(JournalError::Inconsistent)?;
-        let mut head = DetailHead { ticket: self.ticket, ..DetailHead::default() };
-        let mut items = Vec::new();
-        if !self.partition.is_empty() {
-            let item = crate::record::RecordItem {
-                partition: self.partition,
-                outcome: Outcome::Ok.code(),
-                ..Default::default()
-            }
-            .encode_to_vec();
-            head.items_root = fieldseal_crypto::sha256(&[&[0], item_salt, &item]).to_vec();
-            head.item_count = 1;
-            items.extend_from_slice(item_salt);
-            wire::varint(&mut items, item.len() as u64);
-            items.extend_from_slice(&item);
-        }
-        let anchor = Record::decode(self.public.as_slice()).ok();
-        let anchor = anchor.and_then(|record| record.anchor.try_into().ok());
-        let anchor = anchor.ok_or(JournalError::Inconsistent)?;
-        let record = Encoded::new(self.public, salt, &head.encode_to_vec(), items, self.revision);
-        Ok(Encoded { anchor, ..record })
     }
 }

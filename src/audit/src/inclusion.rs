@@ -21,17 +21,8 @@ pub(crate) struct Path {
 impl Path {
     /// The path of leaf `index` in a tree of `size` leaves; empty if it has no such leaf.
     pub(crate) fn new(index: u64, size: u64) -> Self {
-        let (mut all, mut beside) = (0..size, Vec::new());
-        while all.contains(&index) && all.end - all.start > 1 {
-            let half = (all.end - all.start).next_power_of_two() / 2;
-            let middle = all.start + half;
-            let (left, right) = (all.start..middle, middle..all.end);
-            let (other, own) = if index < middle { (right, left) } else { (left, right) };
-            beside.push((other, Frontier::default()));
-            all = own;
-        }
-        beside.reverse();
-        Self { beside }
+        let beside = subtrees(index, size).into_iter();
+        Self { beside: beside.map(|range| (range, Frontier::default())).collect() }
     }
 
     /// The next leaf.
@@ -45,6 +36,22 @@ impl Path {
     pub(crate) fn hashes(&self) -> Vec<Hash> {
         self.beside.iter().map(|(_, subtree)| subtree.root()).collect()
     }
+}
+
+/// The subtrees beside the path of leaf `index` in a tree of `size` leaves, from the leaf up; none if
+/// it has no such leaf.
+pub(crate) fn subtrees(index: u64, size: u64) -> Vec<Range<u64>> {
+    let (mut all, mut beside) = (0..size, Vec::new());
+    while all.contains(&index) && all.end - all.start > 1 {
+        let half = (all.end - all.start).next_power_of_two() / 2;
+        let middle = all.start + half;
+        let (left, right) = (all.start..middle, middle..all.end);
+        let (other, own) = if index < middle { (right, left) } else { (left, right) };
+        beside.push(other);
+        all = own;
+    }
+    beside.reverse();
+    beside
 }
 
 /// The root to which a path leads from a leaf; `None` if its length does not fit.

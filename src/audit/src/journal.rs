@@ -27,7 +27,7 @@ use crate::error::{Health, JournalError};
 use crate::event::{CallEvent, SystemEvent, Waiting};
 use crate::index::{Indexed, Indexes};
 use crate::proofs::{Receipt, Recorded, Withheld};
-use crate::query::Reader;
+use crate::query::{Follower, Query, Reader};
 use crate::record::{Encoded, LastChange};
 use crate::verify::LogKey;
 use queue::{Queue, Ticket};
@@ -104,6 +104,8 @@ pub(crate) struct Shared {
     queue: Mutex<Queue>,
     writer: Mutex<Writer>,
     published: RwLock<Published>,
+    /// How many records are published, for whoever follows the log.
+    grown: watch::Sender<u64>,
     health: watch::Sender<Health>,
     statistics: Mutex<space::Measured>,
     /// Whoever reads segments that another one could replace holds it for reading.
@@ -261,9 +263,22 @@ impl Journal {
     pub fn reader(&self) -> Reader {
         let directory = self.shared.settings.directory.clone();
         let log = Arc::clone(&self.shared.log);
+        let origin = Arc::clone(&self.shared.origin);
         let indexes = Arc::clone(&self.shared.indexes);
         let files = Arc::clone(&self.shared.files);
-        Reader::new(directory, self.shared.signing.public(), log, indexes, files)
+        Reader::new(directory, self.shared.signing.public(), log, origin, (indexes, files))
+    }
+
+    /// Reads on from a record, the oldest first, as the log grows.
+    #[must_use]
+    pub fn follow(&self, query: Query, position: u64) -> Follower {
+        Follower::new(self.reader(), query, position)
+    }
+
+    /// How many records were acknowledged, and every change of that.
+    #[must_use]
+    pub fn grown(&self) -> watch::Receiver<u64> {
+        self.shared.grown.subscribe()
     }
 
     /// Makes the indexes of full segments that are missing. A thread does the same by itself; this is

@@ -9,6 +9,7 @@
 
 mod changes;
 mod checkpoint;
+mod consistency;
 mod error;
 mod event;
 mod inclusion;
@@ -21,6 +22,8 @@ mod record;
 mod redaction;
 mod segment;
 mod statement;
+mod subtrees;
+mod tiles;
 pub mod verify;
 mod wire;
 
@@ -37,7 +40,7 @@ pub use journal::{
 };
 pub use proofs::{Receipt, Recorded, Withheld};
 pub use query::{
-    Counts, Event, EventItem, GroupKey, Grouping, Page, PageLimit, Query, Reader, Summary,
+    Counts, Event, EventItem, Follower, GroupKey, Grouping, Page, PageLimit, Query, Reader, Summary,
 };
 pub use record::{Kind, LastChange, Outcome};
 pub use redaction::{Redactable, Redacted, Step};

@@ -1,6 +1,8 @@
 //! Finding records again, in the files themselves. An index says which ones are worth a look.
 
 mod event;
+mod follow;
+mod proof;
 mod revision;
 mod search;
 mod summary;
@@ -22,6 +24,7 @@ use crate::index::Indexes;
 use crate::record::Outcome;
 use crate::segment::{self, Segment};
 pub use event::{Event, EventItem};
+pub use follow::Follower;
 use search::Search;
 use summary::Tallies;
 pub use summary::{Counts, GroupKey, Grouping, Summary};
@@ -56,6 +59,8 @@ pub struct Query {
     pub purposes: Vec<String>,
     /// Tickets as stated.
     pub tickets: Vec<String>,
+    /// The end user's token.
+    pub end_user: Option<[u8; 16]>,
     /// Only what is about keys, policy, the process and the log itself, not about values.
     pub administration_only: bool,
     /// Leave out what the process notes for itself while it serves encrypts and decrypts.
@@ -101,6 +106,7 @@ pub struct Reader {
     directory: PathBuf,
     key: LogPublicKey,
     log: Arc<str>,
+    origin: Arc<str>,
     indexes: Option<Arc<Indexes>>,
     /// Held while a segment is read that another one could replace.
     files: Arc<RwLock<()>>,
@@ -126,10 +132,10 @@ impl Reader {
         directory: PathBuf,
         key: LogPublicKey,
         log: Arc<str>,
-        indexes: Arc<Indexes>,
-        files: Arc<RwLock<()>>,
+        origin: Arc<str>,
+        (indexes, files): (Arc<Indexes>, Arc<RwLock<()>>),
     ) -> Self {
-        Self { directory, key, log, indexes: Some(indexes), files }
+        Self { directory, key, log, origin, indexes: Some(indexes), files }
     }
 
     /// Looks at every record, whatever an index says. The answers are the same, and later.

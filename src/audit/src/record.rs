@@ -1,7 +1,8 @@
 //! What stands in a record. `proto/fieldseal/log/v1/log.proto` says the same for other readers.
 
-use fieldseal_crypto::sha256;
+use fieldseal_crypto::{random, sha256};
 
+use crate::error::JournalError;
 use crate::merkle::{self, Hash};
 use crate::wire;
 
@@ -131,6 +132,7 @@ pub(crate) mod decision {
     pub(crate) const DENIAL: u32 = 2;
     pub(crate) const MALFORMED: u32 = 3;
     pub(crate) const ITSELF: u32 = 4;
+    pub(crate) const END_USER: u32 = 5;
 }
 
 /// The public part of a record.
@@ -221,7 +223,8 @@ pub(crate) struct RecordVerdict {
     pub table: String,
     #[prost(string, tag = "5")]
     pub column: String,
-    /// Of a denial its cause, of something malformed its reason.
+    /// Of a denial its cause, of something malformed its reason, of a refused token of an end user its
+    /// reason and which check it failed.
     #[prost(string, tag = "6")]
     pub cause: String,
     #[prost(uint64, tag = "7")]
@@ -241,6 +244,9 @@ pub(crate) struct DetailHead {
     /// The partition of every item, if they all have the same named one; items have none then.
     #[prost(bytes = "vec", tag = "4")]
     pub partition: Vec<u8>,
+    /// The end user behind the call.
+    #[prost(bytes = "vec", tag = "5")]
+    pub end_user: Vec<u8>,
 }
 
 /// One field of a call.
@@ -394,7 +400,9 @@ impl<'a> ItemPart<'a> {
     }
 }
 
-/// True if none of these salts is that of a redacted item.
-pub(crate) fn are_salts(salts: &[u8]) -> bool {
-    salts.chunks(SALT_BYTES).all(|salt| salt != REDACTED)
+/// Fills in salts, none of them that of a redacted item.
+pub(crate) fn fill_salts(salts: &mut [u8]) -> Result<(), JournalError> {
+    random::fill(salts).map_err(|_| JournalError::Random)?;
+    let are_salts = salts.chunks(SALT_BYTES).all(|salt| salt != REDACTED);
+    are_salts.then_some(()).ok_or(JournalError::Random)
 }

@@ -12,7 +12,7 @@ use fieldseal_model::Timestamp;
 pub(crate) use erase::{erase, tidy};
 pub(crate) use named::Named;
 pub(crate) use plan::{Survey, survey};
-pub(crate) use rewrite::{Rewriting, rewrite};
+pub(crate) use rewrite::{Rewriting, probe, rewrite, room};
 pub(crate) use standing::{NO_DETAIL, Standing, standing};
 
 /// What is to be erased.
@@ -28,6 +28,13 @@ pub enum Redactable {
     /// Every field of one row.
     Row {
         /// The row's token.
+        token: [u8; 16],
+        /// Only of calls that began before; `None` for all.
+        until: Option<Timestamp>,
+    },
+    /// The whole detail of every call behind which one end user stands, or of a question about one.
+    EndUser {
+        /// The end user's token.
         token: [u8; 16],
         /// Only of calls that began before; `None` for all.
         until: Option<Timestamp>,

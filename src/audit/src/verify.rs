@@ -1,7 +1,11 @@
 //! Verifying a log with nothing but its files and its public key.
 
+mod export;
 mod receipt;
 mod report;
+mod resume;
+mod standing;
+mod state;
 mod walk;
 
 use std::path::{Path, PathBuf};
@@ -13,15 +17,20 @@ use crate::checkpoint;
 use crate::error::JournalError;
 use crate::journal::{self, Identity};
 use crate::merkle;
-use crate::record::{Kind, LastChange, Record};
+use crate::record::{Kind, LastChange};
 use crate::redaction::Named;
 use crate::segment;
 
 pub use crate::checkpoint::{Remembered, line, remembered};
+pub use crate::consistency::{Consistency, extends};
 pub use crate::inclusion::Inclusion;
+pub use export::{Tiled, TilesError, tiles};
 pub use receipt::{check, newest, prove};
 pub use report::{Range, Report, Verdict};
-use walk::{SeeDetail, Walk};
+pub use resume::resume;
+pub use standing::{Standing, standing};
+pub use state::State;
+use walk::{SeeDetail, Start, Walk};
 
 /// How many records are verified between two calls of the progress function.
 const REPORT_EVERY: u64 = 1024;
@@ -119,6 +128,23 @@ pub enum VerifyError {
         /// Whose key it is.
         expected: String,
     },
+    /// What should be the state of an earlier run is none.
+    #[error(
+        "this is no state of `audit verify`, or it was cut off or altered; without it everything is \
+         read: move it away"
+    )]
+    State,
+    /// The state of an earlier run is about another log.
+    #[error(
+        "the state is about the log {found:?}, not signed by this public key, which is that of \
+         {expected:?}: name the state of this log, or a new file"
+    )]
+    StateForeign {
+        /// Whose log it is about.
+        found: String,
+        /// Whose key it is.
+        expected: String,
+    },
     /// The public key cannot be read.
     #[error("this is no public key of a log: it is one line, origin+hash+key, as in log.pub")]
     PublicKey,
@@ -150,6 +176,8 @@ impl VerifyError {
             Self::PublicKey => "PUBLIC_KEY_INVALID",
             Self::Checkpoint => "CHECKPOINT_INVALID",
             Self::CheckpointForeign { .. } => "CHECKPOINT_FOREIGN",
+            Self::State => "VERIFY_STATE_INVALID",
+            Self::StateForeign { .. } => "VERIFY_STATE_FOREIGN",
             Self::Unreadable(JournalError::NotInitialized(_)) => "LOG_NOT_FOUND",
             Self::Unreadable(_) => "AUDIT_LOG_UNREADABLE",
         }
@@ -205,7 +233,7 @@ pub fn examine(
     mut progress: impl FnMut(u64),
     mut change: impl FnMut(Change),
 ) -> Result<Examined, VerifyError> {
-    let (found, _) = read(directory, key, None, (&mut progress, &mut change), &mut |_, _, _| {})?;
+    let (found, _) = read(directory, Walk::new(key, None, &mut progress, &mut change))?;
     if let Some(wrong) = found.first_wrong() {
         return Err(wrong);
     }
@@ -225,8 +253,7 @@ pub fn report(
     remembered: Option<&Remembered>,
     mut progress: impl FnMut(u64),
 ) -> Result<Report, VerifyError> {
-    let (found, _) =
-        read(directory, key, remembered, (&mut progress, &mut |_| {}), &mut |_, _, _| {})?;
+    let (found, _) = read(directory, Walk::new(key, remembered, &mut progress, &mut |_| {}))?;
     Ok(found)
 }
 
@@ -237,7 +264,10 @@ pub(crate) fn survey(
     key: &LogKey,
     detail: SeeDetail<'_>,
 ) -> Result<(Report, Named), VerifyError> {
-    read(directory, key, None, (&mut |_| {}, &mut |_| {}), detail)
+    let (mut progress, mut change) = (|_| {}, |_| {});
+    let mut walk = Walk::new(key, None, &mut progress, &mut change);
+    walk.detail = Some(detail);
+    read(directory, walk)
 }
 
 fn segments(directory: &Path, key: &LogKey) -> Result<Vec<(u64, PathBuf)>, VerifyError> {
@@ -255,30 +285,34 @@ fn segments(directory: &Path, key: &LogKey) -> Result<Vec<(u64, PathBuf)>, Verif
     }
 }
 
-/// What hears of the records that were read, and of the changes.
-type Seen<'a> = (&'a mut dyn FnMut(u64), &'a mut dyn FnMut(Change));
+fn read(directory: &Path, walk: Walk<'_>) -> Result<(Report, Named), VerifyError> {
+    let segments = segments(directory, walk.key)?;
+    read_segments(directory, &segments, walk, None)
+}
 
-fn read(
+/// Reads segments, from their beginning or from where an earlier run came to; gives what records say was
+/// erased as well.
+fn read_segments(
     directory: &Path,
-    key: &LogKey,
-    remembered: Option<&Remembered>,
-    (progress, change): Seen<'_>,
-    detail: SeeDetail<'_>,
+    segments: &[(u64, PathBuf)],
+    mut walk: Walk<'_>,
+    start: Option<&Start>,
 ) -> Result<(Report, Named), VerifyError> {
-    let segments = segments(directory, key)?;
-    let (mut heard, mut changed) = (|records| progress(records), |of| change(of));
-    let mut see = |index, record: &Record, bytes: &[u8]| detail(index, record, bytes);
-    let mut walk = Walk::new(key, remembered, &mut heard, &mut changed);
-    walk.detail = Some(&mut see);
-    walk.read(&segments)?;
-    let Walk { mut found, mut ranges, .. } = walk;
+    if let Some(start) = start {
+        walk.start(start);
+    }
+    walk.read(segments)?;
+    let Walk { key, remembered, progress, mut found, mut ranges, .. } = walk;
     let said = std::mem::take(&mut found.said);
     if !said.covers(&found.absent) {
         // Something is not there that no record names. Now it can be said which.
         let mut unheard = |_| {};
-        let mut again = Walk::new(key, remembered, &mut heard, &mut unheard);
+        let mut again = Walk::new(key, remembered, progress, &mut unheard);
         again.redactions = Some(&said);
-        again.read(&segments)?;
+        if let Some(start) = start {
+            again.start(start);
+        }
+        again.read(segments)?;
         (found, ranges) = (again.found, again.ranges);
     }
     let note = found.signed.as_ref().map(|signed| note(key, signed)).unwrap_or_default();
@@ -292,7 +326,23 @@ fn read(
         closed_records: journal::closed_at(directory),
         checkpoint_note: note,
     };
-    let report = Report { verified, last_change: found.last_change, ranges: ranges.into_vec() };
+    let mut report = Report {
+        verified,
+        last_change: found.last_change,
+        ranges: ranges.into_vec(),
+        resumed_from: 0,
+        state: None,
+    };
+    let verdict = report.verdict();
+    report.state =
+        found.at.filter(|_| verdict <= Verdict::Redacted).map(|(segment, frame)| State {
+            segment,
+            frame,
+            tree: found.tree,
+            last_change: found.last_change,
+            verdict,
+            note: report.verified.checkpoint_note.clone(),
+        });
     Ok((report, said))
 }
 

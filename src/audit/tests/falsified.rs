@@ -19,6 +19,8 @@ mod kit;
 mod outside;
 #[path = "falsified/redaction.rs"]
 mod redaction;
+#[path = "falsified/resumed.rs"]
+mod resumed;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;

@@ -71,6 +71,7 @@ fn event(policy: &Policy, call: &Call) -> CallEvent {
     let reason = AccessReason {
         purpose: Purpose::parse(purpose).unwrap(),
         ticket: Ticket::parse(ticket).unwrap(),
+        end_user: None,
     };
     let mut event = CallEvent::new(&who, action, &reason, at(call.minute));
     for (key, table, column, row, partition, end) in &call.items {

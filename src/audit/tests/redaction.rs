@@ -238,6 +238,7 @@ async fn a_process_that_is_killed_at_any_step_leaves_what_the_next_start_finishe
         let copied = Settings { directory: directory.clone(), ..log.settings.clone() };
         let clock = Arc::new(fieldseal_model::ManualClock::at(Timestamp::from_unix_nanos(9)));
         let (opened, _) = Journal::open(copied, kit::identity(7), clock).unwrap();
+        opened.finish_redaction();
         let recorded = step != Step::Noted;
         assert_eq!(holds(&directory, ALICE), !recorded, "{step:?}");
         assert!(holds(&directory, BOB));
@@ -309,4 +310,112 @@ async fn one_that_could_not_go_on_is_finished_by_the_next_one() {
     // Of somebody who is not in the log at all.
     assert_eq!(redact(&journal, &partition(0xcc)).await.unwrap(), Redacted::default());
     assert!(!holds(log.path(), ALICE));
+}
+
+#[tokio::test]
+async fn one_that_could_not_go_on_is_finished_by_one_for_somebody_else_as_well() {
+    let log = Log::new(SEGMENT);
+    let journal = log.open();
+    let policy = policy();
+    // Alice is in every segment, Bob is in the last one only.
+    for row in 0..100 {
+        journal.record(of_partitions(&policy, &[(Some(ALICE), row)], "T-1")).await.unwrap();
+    }
+    journal.record(of_partitions(&policy, &[(Some(BOB), 1)], "T-1")).await.unwrap();
+    let (permit, reason) = (redactor(&policy), reason("DSAR-1"));
+    let space = Arc::clone(&log.space);
+    let step = move |step| {
+        if step == Step::Renamed {
+            space.0.store(0, std::sync::atomic::Ordering::SeqCst);
+        }
+    };
+    let at = Timestamp::from_unix_nanos(5);
+    let ended = journal.redact(&partition(ALICE), (&permit, &reason), at, step).await;
+    assert!(matches!(ended, Err(JournalError::RedactionUnfinished(_))));
+    assert!(holds(log.path(), ALICE) && log.path().join("redacting").exists());
+    log.space.0.store(u64::MAX, std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(redact(&journal, &partition(BOB)).await.unwrap().records, 1);
+    assert!(!holds(log.path(), ALICE) && !holds(log.path(), BOB));
+    assert!(!log.path().join("redacting").exists());
+    assert_eq!(verdict(log.path()), ("REDACTED", vec![(0, 101)]));
+}
+
+#[tokio::test]
+async fn a_directory_that_cannot_take_what_is_written_anew_is_found_before_anything_is_on_record() {
+    let log = Log::new(SEGMENT);
+    let journal = log.open();
+    calls(&journal, 60).await;
+    for name in ["redact.tmp", "redact.probe"] {
+        let in_the_way = log.path().join(name);
+        fs::create_dir(&in_the_way).unwrap();
+        let refused = redact(&journal, &partition(ALICE)).await.unwrap_err();
+        assert!(matches!(refused, JournalError::Io { .. }), "{refused}");
+        assert!(holds(log.path(), ALICE));
+        assert_eq!(journal.checkpoint().tree_size, 60);
+        fs::remove_dir(in_the_way).unwrap();
+    }
+    assert_eq!(redact(&journal, &partition(ALICE)).await.unwrap().records, 24);
+}
+
+#[tokio::test]
+async fn a_log_whose_beginning_is_gone_is_redacted_and_one_with_a_gap_is_not() {
+    let log = Log::new(SEGMENT);
+    let journal = log.open();
+    calls(&journal, 160).await;
+    let segments = log.segments();
+    assert!(segments.len() > 3);
+    let aside = tempfile::tempdir().unwrap();
+    let (first, second) = (&segments[0], &segments[1]);
+    let kept = aside.path().join("segment");
+    fs::rename(second, &kept).unwrap();
+    let refused = redact(&journal, &partition(ALICE)).await.unwrap_err();
+    assert!(matches!(refused, JournalError::Corrupt { .. }), "{refused}");
+    fs::rename(&kept, second).unwrap();
+    fs::remove_file(first).unwrap();
+    let done = redact(&journal, &partition(ALICE)).await.unwrap();
+    assert!(done.records > 20 && done.records < 64, "{done:?}");
+    assert!(!holds(log.path(), ALICE));
+}
+
+#[tokio::test]
+async fn an_end_user_goes_with_the_whole_detail_of_the_calls_behind_which_it_stands() {
+    let log = Log::new(SEGMENT);
+    let journal = log.open();
+    let policy = policy();
+    for row in 0..20 {
+        let mut event = of_partitions(&policy, &[(Some(ALICE), row), (Some(BOB), row)], "T-1");
+        event.about_end_user([if row % 4 == 0 { 0xe1 } else { 0xe2 }; 16]);
+        journal.record(event).await.unwrap();
+    }
+    let user = |until| Redactable::EndUser { token: [0xe1; 16], until };
+    let early = Some(Timestamp::from_unix_nanos(1_600_000_000_000_000_000));
+    assert_eq!(redact(&journal, &user(early)).await.unwrap(), Redacted::default());
+    let done = redact(&journal, &user(None)).await.unwrap();
+    assert_eq!(done, Redacted { records: 5, items: 10, said_by: 1 });
+    assert!(!holds(log.path(), 0xe1) && holds(log.path(), 0xe2) && holds(log.path(), ALICE));
+    assert_eq!(verdict(log.path()).1, [(0, 1), (4, 5), (8, 9), (12, 13), (16, 17)]);
+    let query = |end_user| Query { end_user: Some(end_user), ..Query::default() };
+    let ask = |query: &Query| journal.reader().query(query, 100, 21, "").unwrap().events.len();
+    assert_eq!((ask(&query([0xe1; 16])), ask(&query([0xe2; 16]))), (0, 15));
+}
+
+#[tokio::test]
+async fn whoever_follows_the_log_or_proves_a_record_sees_nothing_of_a_segment_that_is_replaced() {
+    let log = Log::new(SEGMENT);
+    let journal = log.open();
+    calls(&journal, 100).await;
+    let mut follower = journal.follow(Query::default(), 0);
+    let limit = fieldseal_audit::PageLimit { events: 30, bytes: usize::MAX };
+    let before = follower.read(limit, 100).unwrap();
+    let (proof, _) = journal.reader().inclusion(50, 100, 100).unwrap();
+    redact(&journal, &partition(ALICE)).await.unwrap();
+    let mut after = Vec::new();
+    while follower.position() < 101 {
+        after.extend(follower.read(limit, 101).unwrap());
+    }
+    let indexes: Vec<_> = before.iter().chain(&after).map(|event| event.index).collect();
+    assert_eq!(indexes, (0..101).collect::<Vec<u64>>());
+    assert!(before.iter().all(|event| !event.redacted));
+    assert!(after.iter().any(|event| event.redacted));
+    assert_eq!(journal.reader().inclusion(50, 100, 101).unwrap().0, proof);
 }

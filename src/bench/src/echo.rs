@@ -80,7 +80,7 @@ impl EncryptionService for Echo {
         &self,
         request: Request<v1::BatchEncryptRequest>,
     ) -> Result<Response<v1::BatchEncryptResponse>, Status> {
-        let v1::BatchEncryptRequest { fields, items } = request.into_inner();
+        let v1::BatchEncryptRequest { fields, items, .. } = request.into_inner();
         let version = version(&fields.into_iter().next().unwrap_or_default());
         self.record(version.as_bytes()).await?;
         let values: Result<Vec<_>, _> =

@@ -78,7 +78,7 @@ pub(crate) fn field() -> v1::Field {
 
 pub(crate) fn reason() -> Option<v1::AccessReason> {
     let (purpose, ticket) = ("support".to_owned(), "CASE-4711".to_owned());
-    Some(v1::AccessReason { purpose, ticket, end_user_assertion: String::new() })
+    Some(v1::AccessReason { purpose, ticket, ..Default::default() })
 }
 
 pub(crate) fn value(bytes: usize, seed: usize) -> v1::Value {
@@ -105,6 +105,7 @@ impl Samples {
                 row: row.clone(),
                 plaintext: Some(value.clone()),
                 allow_sealed_plaintext: false,
+                ..Default::default()
             };
             let ciphertext = calls.encrypt(encrypt.clone()).await?.into_inner().ciphertext;
             let decrypt = v1::DecryptRequest {
@@ -185,7 +186,11 @@ impl BatchSample {
             plaintext: Some(value.clone()),
             allow_sealed_plaintext: false,
         });
-        let encrypt = v1::BatchEncryptRequest { fields: vec![field()], items: items.collect() };
+        let encrypt = v1::BatchEncryptRequest {
+            fields: vec![field()],
+            items: items.collect(),
+            ..Default::default()
+        };
         let reply = calls.batch_encrypt(encrypt.clone()).await?.into_inner();
         let items = reply.results.iter().enumerate().map(|(item, result)| {
             let ciphertext = sealed(result).ok_or(Status::data_loss("an item was not sealed"))?;

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::arguments::{AuditAnchorArguments, AuditCheckReceiptArguments};
 use crate::connection::{self, failure};
+use crate::extending;
 use crate::failure::{Exit, Failure};
 use crate::output::{Output, Table, grouped, visible};
 use crate::verify as verifying;
@@ -56,7 +57,7 @@ struct Receipt {
 }
 
 /// Runs `audit check-receipt`.
-pub(crate) fn check(
+pub(crate) async fn check(
     arguments: &AuditCheckReceiptArguments,
     output: &Output,
 ) -> Result<(), Failure> {
@@ -71,7 +72,7 @@ pub(crate) fn check(
     let (proof, size) = match (&arguments.log, &arguments.proof) {
         (Some(log), _) => from_log(&receipt, log, &key)?,
         (None, Some(proof)) => from_proof(&receipt, proof, &key)?,
-        (None, None) => return Err(Failure::usage("USAGE", "name --log or --proof")),
+        (None, None) => from_sidecar(&receipt, &key).await?,
     };
     if let Some(to) = &arguments.save_proof {
         save(to, &proof.text())?;
@@ -102,13 +103,32 @@ fn from_log(receipt: &Receipt, log: &Path, key: &LogKey) -> Result<(Inclusion, u
     let Some((found, proof)) = proved.map_err(|e| verifying::failure(&e))? else {
         return Err(missing(receipt));
     };
-    if found != receipt.leaf_hash {
+    compared(receipt, &found, proof, key)
+}
+
+/// Has the running sidecar prove the record; what it says is checked here.
+async fn from_sidecar(receipt: &Receipt, key: &LogKey) -> Result<(Inclusion, u64), Failure> {
+    match extending::inclusion(receipt.index).await? {
+        Some((found, proof)) => compared(receipt, &found, proof, key),
+        None => Err(missing(receipt)),
+    }
+}
+
+/// Compares the record that was found with the receipt, and checks its proof.
+fn compared(
+    receipt: &Receipt,
+    found: &[u8; 32],
+    proof: Inclusion,
+    key: &LogKey,
+) -> Result<(Inclusion, u64), Failure> {
+    if *found != receipt.leaf_hash {
         return Err(wrong(&format!("another record stands at {}", receipt.index)));
     }
-    let size = verify::check(&found, &proof, key).map_err(|e| verifying::failure(&e))?;
-    match size.filter(|size| *size >= receipt.tree_size) {
-        Some(size) => Ok((proof, size)),
-        None => Err(missing(receipt)),
+    let size = verify::check(found, &proof, key).map_err(|e| verifying::failure(&e))?;
+    match size {
+        Some(size) if size >= receipt.tree_size => Ok((proof, size)),
+        Some(_) => Err(missing(receipt)),
+        None => Err(wrong("the proof does not lead from this record to the checkpoint")),
     }
 }
 

@@ -25,7 +25,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use fieldseal_model::Principal;
 
-pub(crate) use audit::{AuditCommand, AuditListArguments, Outcome};
+pub(crate) use audit::{
+    AuditCommand, AuditExportArguments, AuditListArguments, AuditTailArguments, FilterArguments,
+    Outcome,
+};
 pub(crate) use backup::{
     BackupCommand, BackupCreateArguments, BackupDrillArguments, BackupPlace, BackupPruneArguments,
     BackupRestoreArguments, BackupVerifyArguments, UnlockArguments,
@@ -43,7 +46,10 @@ pub(crate) use partition::{
 pub(crate) use policy::{
     ExplainArguments, MemberArguments, PolicyCommand, PolicyInitArguments, PolicySource,
 };
-pub(crate) use proof::{AuditAnchorArguments, AuditCheckReceiptArguments, AuditVerifyArguments};
+pub(crate) use proof::{
+    AuditAnchorArguments, AuditCheckCheckpointArguments, AuditCheckReceiptArguments,
+    AuditTilesArguments, AuditVerifyArguments,
+};
 pub(crate) use questions::{
     AskArguments, BreachQuestion, ChangesQuestion, DenialsQuestion, FieldQuestion,
     PrincipalQuestion, SubjectQuestion, VolumeQuestion,

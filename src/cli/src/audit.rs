@@ -1,11 +1,14 @@
 //! `audit list`: who read what. (`audit verify` has a file of its own.)
 
+pub(crate) mod export;
+pub(crate) mod tail;
+
 use fieldseal_api::v1;
 use fieldseal_client::AuditClient;
 use fieldseal_model::hex;
 use serde_json::{Value, json};
 
-use crate::arguments::{AuditListArguments, Outcome};
+use crate::arguments::{AuditListArguments, FilterArguments, Outcome};
 use crate::connection::{self, failure};
 use crate::failure::Failure;
 use crate::keys::number;
@@ -19,6 +22,10 @@ const PAGE: u32 = 1000;
 const TOKEN_DIGITS: usize = 12;
 /// Columns of a note that are shown. JSON has all of it.
 const NOTE_COLUMNS: usize = 72;
+
+/// What a line of an event says.
+const HEADER: [&str; 10] =
+    ["TIME", "EVENT", "WHO", "WHAT", "KEY", "FIELD", "ROW TOKEN", "WHY", "RULE", "OUTCOME"];
 
 /// Events of the log, whether there are more that match, and how many match in all (-1: not
 /// counted).
@@ -90,53 +97,51 @@ pub(crate) async fn query(
 
 fn wire_query(arguments: &AuditListArguments) -> Result<v1::AuditEventQuery, Failure> {
     let time = |text: &Option<String>| text.as_deref().map(times::parse).transpose();
+    Ok(v1::AuditEventQuery {
+        start_time: time(&arguments.since)?,
+        end_time: time(&arguments.until)?,
+        purposes: arguments.purpose.clone(),
+        tickets: arguments.ticket.clone(),
+        ..narrowed(&arguments.filter)
+    })
+}
+
+/// A query that is narrowed so.
+fn narrowed(filter: &FilterArguments) -> v1::AuditEventQuery {
     let outcome = |outcome: &Outcome| match outcome {
         Outcome::Ok => v1::AuditOutcome::Ok,
         Outcome::Denied => v1::AuditOutcome::Denied,
         Outcome::Failed => v1::AuditOutcome::Failed,
         Outcome::Partial => v1::AuditOutcome::Partial,
     };
-    Ok(v1::AuditEventQuery {
-        start_time: time(&arguments.since)?,
-        end_time: time(&arguments.until)?,
-        principals: arguments.principal.clone(),
-        actions: arguments.action.clone(),
-        keys: arguments.key.iter().map(|k| format!("keys/{k}")).collect(),
-        table: arguments.table.clone().unwrap_or_default(),
-        column: arguments.column.clone().unwrap_or_default(),
-        partition: arguments.partition.clone(),
-        row: arguments.row.clone(),
-        outcomes: arguments.outcome.iter().map(|o| outcome(o).into()).collect(),
-        purposes: arguments.purpose.clone(),
-        tickets: arguments.ticket.clone(),
+    v1::AuditEventQuery {
+        principals: filter.principal.clone(),
+        actions: filter.action.clone(),
+        keys: filter.key.iter().map(|k| format!("keys/{k}")).collect(),
+        table: filter.table.clone().unwrap_or_default(),
+        column: filter.column.clone().unwrap_or_default(),
+        partition: filter.partition.clone(),
+        row: filter.row.clone(),
+        outcomes: filter.outcome.iter().map(|o| outcome(o).into()).collect(),
+        end_user_issuer: filter.end_user.first().cloned().unwrap_or_default(),
+        end_user_subject: filter.end_user.get(1).cloned().unwrap_or_default(),
         ..Default::default()
-    })
+    }
 }
 
 /// Events, one a line; with `items` every item of a batch has a line of its own.
 pub(crate) fn table(events: &[v1::AuditEvent], items: bool) -> Table {
-    let mut table = Table::new(&[
-        "TIME",
-        "EVENT",
-        "WHO",
-        "WHAT",
-        "KEY",
-        "FIELD",
-        "ROW TOKEN",
-        "WHY",
-        "RULE",
-        "OUTCOME",
-    ]);
-    for event in events {
-        if items && !event.items.is_empty() {
-            for item in &event.items {
-                table.row(line(event, std::slice::from_ref(item)));
-            }
-        } else {
-            table.row(line(event, &event.items));
-        }
-    }
+    let mut table = Table::new(&HEADER);
+    events.iter().flat_map(|event| lines(event, items)).for_each(|line| table.row(line));
     table
+}
+
+/// The lines of an event: one, or one for each item.
+fn lines(event: &v1::AuditEvent, items: bool) -> Vec<[String; 10]> {
+    if items && !event.items.is_empty() {
+        return event.items.iter().map(|item| line(event, std::slice::from_ref(item))).collect();
+    }
+    vec![line(event, &event.items)]
 }
 
 /// A line for these items together: what all have, and where they differ each once.
@@ -248,6 +253,7 @@ fn event_json(event: &v1::AuditEvent) -> Value {
     json!({
         "name": event.name, "event_time": times::json(event.event_time.as_ref()),
         "kind": event.kind, "principal": event.principal, "action": event.action,
+        "end_user_token": event.end_user_token,
         "outcome": outcome(event.outcome()), "purpose": event.purpose, "ticket": event.ticket,
         "policy_rule": event.policy_rule, "item_count": event.item_count,
         "items": event.items.iter().map(item).collect::<Vec<_>>(),

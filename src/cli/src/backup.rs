@@ -234,7 +234,7 @@ async fn open_keyring(config: &Config) -> Result<Keyring, KeyringError> {
 /// Why, for a command that no sidecar is asked for.
 fn reason(stated: &ReasonArguments) -> Result<AccessReason, Failure> {
     let purpose = Purpose::parse(&stated.purpose)?;
-    Ok(AccessReason { purpose, ticket: Ticket::parse(&stated.ticket)? })
+    Ok(AccessReason { purpose, ticket: Ticket::parse(&stated.ticket)?, end_user: None })
 }
 
 /// The user who runs this, as the log names it.

@@ -31,9 +31,15 @@ pub(crate) async fn run(command: AuditCommand, output: &Output) -> Result<(), Fa
         AuditCommand::Breach(question) => breach::run(question, output).await,
         AuditCommand::Redact(arguments) => redact::run(arguments, output).await,
         AuditCommand::List(arguments) => crate::audit::list(*arguments, output).await,
+        AuditCommand::Tail(arguments) => crate::audit::tail::run(*arguments, output).await,
+        AuditCommand::Export(arguments) => crate::audit::export::run(*arguments).await,
         AuditCommand::Verify(arguments) => crate::verify::run(&arguments, output),
         AuditCommand::Anchor(arguments) => crate::anchor::anchor(arguments, output).await,
-        AuditCommand::CheckReceipt(arguments) => crate::anchor::check(&arguments, output),
+        AuditCommand::Tiles(arguments) => crate::tiles::run(&arguments, output),
+        AuditCommand::CheckCheckpoint(arguments) => {
+            crate::extending::check(&arguments, output).await
+        }
+        AuditCommand::CheckReceipt(arguments) => crate::anchor::check(&arguments, output).await,
     }
 }
 

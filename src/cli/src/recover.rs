@@ -38,6 +38,7 @@ pub(crate) async fn run(arguments: RecoverArguments, output: &Output) -> Result<
     let reason = AccessReason {
         purpose: Purpose::parse(&arguments.reason.purpose)?,
         ticket: Ticket::parse(&arguments.reason.ticket)?,
+        end_user: None,
     };
     let user = rustix::process::getuid().as_raw().to_string();
     let local = Principal::new(PrincipalKind::Local, &user)?;

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::connection::{self, failure};
 use crate::failure::{Exit, Failure};
-use crate::output::{Output, Table, grouped};
+use crate::output::{Output, Table, grouped, visible};
 use crate::times;
 
 /// Runs `status`. A sidecar that cannot serve ends the command as unavailable, after it is shown.
@@ -37,6 +37,9 @@ fn table(status: &v1::GetStatusResponse) -> String {
     table.row(["audit log", health(status.audit_health())]);
     table.row(["log", &status.log_origin]);
     table.row(["records", &grouped(unsigned(status.log_tree_size))]);
+    for anchor in &status.anchors {
+        table.row([&format!("anchor ({})", anchor.kind), &anchored(anchor)]);
+    }
     table.row(["keys", &grouped(unsigned(status.keys))]);
     let (cached, limit) = (status.data_keys_cached, status.data_keys_cached_limit);
     let cached = format!("{} of {} cached", grouped(unsigned(cached)), grouped(unsigned(limit)));
@@ -76,6 +79,17 @@ fn table(status: &v1::GetStatusResponse) -> String {
     table.text()
 }
 
+fn anchored(anchor: &v1::AnchorStatus) -> String {
+    let behind = grouped(unsigned(anchor.records_behind));
+    match (&anchor.post_time, anchor.failure.as_str()) {
+        (_, trouble) if !trouble.is_empty() => {
+            format!("{behind} records behind; posting failed: {}", visible(trouble))
+        }
+        (Some(at), _) => format!("{behind} records behind, posted {}", times::shown(Some(at))),
+        (None, _) => format!("{behind} records behind"),
+    }
+}
+
 fn status_json(status: &v1::GetStatusResponse) -> serde_json::Value {
     json!({
         "version": status.version,
@@ -108,6 +122,13 @@ fn status_json(status: &v1::GetStatusResponse) -> serde_json::Value {
             "findings": scrub.findings,
             "detail": scrub.detail,
         })),
+        "anchors": status.anchors.iter().map(|anchor| json!({
+            "kind": anchor.kind,
+            "posted_records": anchor.posted_records,
+            "post_time": times::json(anchor.post_time.as_ref()),
+            "records_behind": anchor.records_behind,
+            "failure": anchor.failure,
+        })).collect::<Vec<_>>(),
         "journal": status.journal.as_ref().map(|journal| json!({
             "syncs": journal.syncs,
             "records": journal.records,

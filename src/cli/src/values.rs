@@ -31,6 +31,7 @@ pub(crate) async fn encrypt(arguments: EncryptArguments, output: &Output) -> Res
         row: place.row,
         plaintext,
         allow_sealed_plaintext: false,
+        ..Default::default()
     };
     let mut client = connection::connect().await?.encryption();
     let sealed = client.encrypt(request).await.map_err(|s| failure(&s))?.into_inner();
@@ -119,7 +120,7 @@ pub(crate) fn reason(stated: &ReasonArguments) -> v1::AccessReason {
     v1::AccessReason {
         purpose: stated.purpose.clone(),
         ticket: stated.ticket.clone(),
-        end_user_assertion: String::new(),
+        ..Default::default()
     }
 }
 

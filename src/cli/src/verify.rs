@@ -1,11 +1,13 @@
 //! `audit verify`: a log with nothing but its files and its public key.
 
-use std::io::{IsTerminal as _, Read as _};
+use std::fs::OpenOptions;
+use std::io::{IsTerminal as _, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use fieldseal_audit::JournalError;
 use fieldseal_audit::verify::{
-    self, LogKey, Range, Remembered, Report, Verdict, Verified, VerifyError,
+    self, LogKey, Range, Remembered, Report, State, Verdict, Verified, VerifyError,
 };
 use fieldseal_model::hex;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -23,12 +25,16 @@ pub(crate) fn run(arguments: &AuditVerifyArguments, output: &Output) -> Result<(
     let key = public_key(&arguments.public_key)?;
     let remembered = arguments.checkpoint.as_deref().map(|file| checkpoint(file, &key));
     let remembered = remembered.transpose()?;
-    let bar = progress();
-    let found =
-        verify::report(&arguments.log, &key, remembered.as_ref(), |at| bar.set_position(at));
+    let state = arguments.state.as_deref().map(|file| earlier(file, &key)).transpose()?.flatten();
+    let (bar, kept) = (progress(), remembered.as_ref());
+    let read = |at| bar.set_position(at);
+    let found = verify::resume(&arguments.log, &key, state.as_ref(), arguments.full, kept, read);
     bar.finish_and_clear();
     let found = found.map_err(|e| failure(&e))?;
-    output.show(|| json(&found), || text(&found, remembered.as_ref()))?;
+    if let (Some(file), Some(state)) = (&arguments.state, &found.state) {
+        save(file, &state.text())?;
+    }
+    output.show(|| json(&found), || text(&found, kept))?;
     match found.worst() {
         Some(worst) if worst.verdict > Verdict::Redacted => return Err(failed(worst)),
         _ => warn_of_cut(&found),
@@ -47,6 +53,31 @@ fn warn_of_cut(found: &Report) {
              that was kept elsewhere (--checkpoint)"
         ));
     }
+}
+
+/// What an earlier run remembers; `None` if there was none.
+fn earlier(file: &Path, key: &LogKey) -> Result<Option<State>, Failure> {
+    match file.try_exists() {
+        Ok(false) => return Ok(None),
+        Ok(true) => {}
+        Err(error) => return Err(Failure::io("cannot read", file, &error)),
+    }
+    State::parse(&read(file)?, key).map(Some).map_err(|e| failure(&e))
+}
+
+/// Puts a text in the place of a file at once: whoever cuts that short leaves the old one.
+fn save(file: &Path, text: &str) -> Result<(), Failure> {
+    let mut name = file.as_os_str().to_owned();
+    name.push(".new");
+    let new = Path::new(&name);
+    let mut options = OpenOptions::new();
+    let opened = options.write(true).create(true).truncate(true).mode(0o600).open(new);
+    let written = opened.and_then(|mut opened| {
+        opened.write_all(text.as_bytes())?;
+        opened.sync_all()?;
+        std::fs::rename(new, file)
+    });
+    written.map_err(|e| Failure::io("cannot write", file, &e))
 }
 
 /// Verifies a log: the first thing that is wrong is the failure.
@@ -116,9 +147,10 @@ pub(crate) fn failure(error: &VerifyError) -> Failure {
     let exit = match error {
         VerifyError::Tampered { .. }
         | VerifyError::Foreign { .. }
-        | VerifyError::CheckpointForeign { .. } => Exit::Tampered,
+        | VerifyError::CheckpointForeign { .. }
+        | VerifyError::StateForeign { .. } => Exit::Tampered,
         VerifyError::Torn { .. } => Exit::UnprovenTail,
-        VerifyError::PublicKey | VerifyError::Checkpoint => Exit::Usage,
+        VerifyError::PublicKey | VerifyError::Checkpoint | VerifyError::State => Exit::Usage,
         VerifyError::Unreadable(JournalError::NotInitialized(_)) => Exit::NotFound,
         VerifyError::Unreadable(JournalError::FormatNewer { .. }) => Exit::Usage,
         // It is there, and may be whole: whoever asks may not read it.
@@ -142,6 +174,10 @@ fn is_denied(error: &str) -> bool {
 fn text(found: &Report, remembered: Option<&Remembered>) -> String {
     let (mut table, verified) = (Table::bare(), &found.verified);
     match found.verdict() {
+        Verdict::Ok if found.resumed_from > 0 => {
+            let what = "what is new: every record, signature and detail is as it was signed";
+            table.row(["verified", what]);
+        }
         Verdict::Ok => {
             table.row(["verified", "every record, signature and detail is as it was signed"]);
         }
@@ -149,6 +185,10 @@ fn text(found: &Report, remembered: Option<&Remembered>) -> String {
     }
     table.row(["log", &verified.origin]);
     table.row(["records", &grouped(verified.records)]);
+    if found.resumed_from > 0 {
+        let before = grouped(found.resumed_from);
+        table.row(["not read", &format!("the {before} records that an earlier run verified")]);
+    }
     table.row(["signatures", &grouped(verified.checkpoints)]);
     table.row(["details", &grouped(verified.details)]);
     table.row(["files", &grouped(verified.segments)]);
@@ -202,7 +242,7 @@ fn json(found: &Report) -> serde_json::Value {
         "verdict": found.verdict().as_str(),
         "origin": verified.origin, "records": verified.records,
         "signatures": verified.checkpoints, "details": verified.details,
-        "segments": verified.segments, "root": hex::encode(&verified.root),
+        "resumed_from": found.resumed_from, "segments": verified.segments, "root": hex::encode(&verified.root),
         "checkpoint": verified.checkpoint_note,
         "ranges": found.ranges.iter().map(range).collect::<Vec<_>>(),
     })

@@ -1,7 +1,7 @@
-//! Tokens: what the audit log holds in place of a row or a partition.
+//! Tokens: what the audit log holds in place of a row, a partition or an end user.
 //!
 //! The first 16 bytes of HMAC-SHA256 (RFC 2104) under the token key over
-//! `PAE("partition", partition)` or `PAE("row", table, row)`. Whoever knows the row can find its
+//! `PAE("partition", partition)`, `PAE("row", table, row)` or `PAE("end_user", issuer, subject)`. Whoever knows the row can find its
 //! records with the sidecar's help; nothing turns a token back.
 
 use fieldseal_model::{Partition, Row, Table};
@@ -31,6 +31,14 @@ impl TokenKey {
     pub fn partition(&self, partition: &Partition) -> [u8; TOKEN_BYTES] {
         let mut mac = mac(&self.0);
         update(&mut mac, 2, &[b"partition", partition.as_str().as_bytes()]);
+        first_half(mac)
+    }
+
+    /// The token of the end user whom `issuer` calls `subject`.
+    #[must_use]
+    pub fn end_user(&self, issuer: &str, subject: &str) -> [u8; TOKEN_BYTES] {
+        let mut mac = mac(&self.0);
+        update(&mut mac, 3, &[b"end_user", issuer.as_bytes(), subject.as_bytes()]);
         first_half(mac)
     }
 

@@ -8,6 +8,7 @@ use fieldseal_audit::{Checkpoint, Identity, Journal, JournalError, OpenReport, S
 use fieldseal_crypto::ServiceKeyKind;
 use fieldseal_crypto::record::{AnchorKey, PathKey, StorageKey};
 use fieldseal_crypto::signing::LogSigningKey;
+use fieldseal_identity::Shown;
 use fieldseal_keys::keyring::{Keyring, KeyringError};
 use fieldseal_keys::{Incarnation, KeyError, Keys, Ledger};
 use fieldseal_model::Clock;
@@ -21,7 +22,9 @@ use crate::backup::Backups;
 use crate::engine::{Engine, Inner};
 use crate::jobs::Jobs;
 use crate::observe::Queries;
+use crate::outside::{Anchor, AnchorError, AnchorTarget};
 use crate::policy::ActivePolicy;
+use crate::tail::Tails;
 use crate::upkeep::{self, Kept};
 use crate::volume::Places;
 
@@ -53,6 +56,8 @@ pub struct Settings {
     pub copy: Option<CopyTarget>,
     /// Backups, if there are any.
     pub backup: Option<crate::backup::Settings>,
+    /// Where checkpoints of the log are posted to.
+    pub anchors: Vec<AnchorTarget>,
 }
 
 impl Settings {
@@ -101,6 +106,9 @@ pub enum BootError {
     /// The copy of the store.
     #[error(transparent)]
     Copy(#[from] CopyError),
+    /// The log does not go on from the checkpoint that was posted last, or nobody can say.
+    #[error(transparent)]
+    Anchor(#[from] AnchorError),
 }
 
 /// What an installation is started for.
@@ -157,6 +165,7 @@ impl Installation {
     pub(crate) async fn begin(
         &self,
         purpose: For,
+        anchors: &[Arc<Anchor>],
         policy_digest: [u8; 32],
         clock: &Arc<dyn Clock>,
     ) -> Result<(Store, Journal, Ledger), BootError> {
@@ -174,6 +183,11 @@ impl Installation {
             (For::Restoring, Err(error)) => tracing::info!(%error, "as a restore leaves it"),
             (For::Recovery, Err(error)) => tracing::warn!(%error, "recovering all the same"),
         }
+        for anchor in anchors {
+            anchor.check(&journal, &self.settings.audit.directory)?;
+        }
+        // What an anchor speaks against is evidence.
+        journal.finish_redaction();
         let version = match self.keyring.recipient() {
             "" => env!("CARGO_PKG_VERSION").to_owned(),
             recipient => format!("{}, recoverable by {recipient}", env!("CARGO_PKG_VERSION")),
@@ -194,7 +208,9 @@ impl Installation {
         policy: Policy,
         clock: Arc<dyn Clock>,
     ) -> Result<Engine, BootError> {
-        let (store, journal, ledger) = self.begin(purpose, policy.digest(), &clock).await?;
+        let anchors = self.anchors(purpose);
+        let (store, journal, ledger) =
+            self.begin(purpose, &anchors, policy.digest(), &clock).await?;
         let now = clock.now();
         let generations = upkeep::generations(&self.settings);
         let places = Places::of(&self.settings);
@@ -222,7 +238,10 @@ impl Installation {
             generations,
             places,
             upkeep: Kept::default(),
+            shown: Shown::default(),
             queries: Queries::default(),
+            anchors,
+            tails: Tails::default(),
             started_at: now,
             sealed: AtomicU64::new(0),
             opened: AtomicU64::new(0),
@@ -236,6 +255,19 @@ impl Installation {
             Jobs::start(&engine);
         }
         Ok(engine)
+    }
+
+    /// Where checkpoints are posted to, and looked for before anything is recorded.
+    fn anchors(&self, purpose: For) -> Vec<Arc<Anchor>> {
+        match purpose {
+            For::Serving => {
+                let targets = self.settings.anchors.iter();
+                let log = &self.settings.audit.directory;
+                targets.map(|target| Arc::new(Anchor::new(target.clone(), log))).collect()
+            }
+            // What they are for may be just what an anchor would refuse.
+            For::Restoring | For::Recovery => Vec::new(),
+        }
     }
 
     /// Opens store and log. A store in memory begins where the log has come to: every revision has

@@ -94,6 +94,8 @@ pub struct EncryptCall {
     pub fields: Vec<Field>,
     /// The values.
     pub items: Vec<EncryptItem>,
+    /// Why.
+    pub reason: AccessReason,
 }
 
 /// A value to seal, or what is wrong with it.

@@ -62,7 +62,7 @@ impl Engine {
         event: &mut CallEvent,
     ) -> Vec<Step> {
         let mut rulings = Rulings::new(self, caller, action, &call.reason, &call.fields);
-        let rules = FieldRules::new(&self.inner.keys, &call.fields);
+        let rules = FieldRules::new(&self.inner.keys, &call.fields, Some(&call.reason));
         let admitted = call.items.iter().map(|item| admit(&mut rulings, &rules, event, call, item));
         let admitted: Vec<_> = admitted.collect();
         let wanted = admitted.iter().filter_map(|item| item.as_ref().ok());
@@ -232,13 +232,10 @@ fn admit<'c>(
         Err(what) => return Err(malformed(event, rulings, what)),
     };
     match rulings.decide(event, item.field, &input.partition) {
-        Ok((Ok(permit), verdict)) => {
-            let purpose = Some(&call.reason.purpose);
-            match rules.check(item.field, &input.partition, &input.row, purpose) {
-                Ok(()) => Ok((permit.clone(), verdict, input)),
-                Err(what) => Err(unavailable(what.into(), verdict)),
-            }
-        }
+        Ok((Ok(permit), verdict)) => match rules.check(item.field, &input.partition, &input.row) {
+            Ok(()) => Ok((permit.clone(), verdict, input)),
+            Err(what) => Err(unavailable(what.into(), verdict)),
+        },
         Ok((Err(_), verdict)) => Err(Step::Refused {
             verdict,
             outcome: ItemOutcome::Denied,

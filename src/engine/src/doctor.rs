@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use fieldseal_audit::LastChange;
-use fieldseal_audit::verify::{self, Change, Examined, LogKey, VerifyError};
+use fieldseal_audit::verify::{self, Change, Examined, LogKey, Remembered, VerifyError};
 use fieldseal_keys::anchor::{self, Mismatch};
 use fieldseal_keys::keyring::Keyring;
 use fieldseal_keys::{ScrubReport, scrub};
@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 
 use crate::backup::{self, BackupError, Manifest};
 use crate::boot::{BootError, Installation, Settings, StoreBackend};
+use crate::outside::AnchorError;
 
 pub use copied::CopyFound;
 pub use repair::{Lost, RepairError, Repaired, Source, Step, repair};
@@ -40,6 +41,8 @@ pub struct Diagnosis {
     pub store: Result<StoreFound, StoreError>,
     /// The log.
     pub log: Result<Examined, VerifyError>,
+    /// Why it does not go on from the checkpoints that were posted, place by place.
+    pub anchors: Vec<AnchorError>,
     /// Every change that the log tells of, the oldest first.
     pub changes: Vec<Change>,
     /// Whether both tell of the same changes, if both can be read.
@@ -114,11 +117,13 @@ pub async fn examine(
         }
         Some(CopyTarget::Command(_)) | None => None,
     };
+    let anchors = log.as_ref().map(|log| anchors(settings, &key, log)).unwrap_or_default();
     let backups = settings.backup.as_ref();
     let backups = backups.map(|backup| backups_of(&backup.directory, &key)).unwrap_or_default();
     Ok(Diagnosis {
         store,
         log,
+        anchors,
         changes,
         relation,
         unfinished,
@@ -127,6 +132,13 @@ pub async fn examine(
         copy_shares_volume: settings.copy_shares_volume(),
         backups,
     })
+}
+
+fn anchors(settings: &Settings, key: &LogKey, log: &Examined) -> Vec<AnchorError> {
+    let now = Remembered { size: log.verified.records, root: log.verified.root };
+    let directory = &settings.audit.directory;
+    let compared = settings.anchors.iter().map(|target| target.compare(directory, key, &now));
+    compared.filter_map(Result::err).collect()
 }
 
 fn backups_of(directory: &Path, key: &LogKey) -> Vec<Result<Manifest, BackupError>> {

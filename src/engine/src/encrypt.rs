@@ -49,17 +49,17 @@ impl Engine {
         action: Action,
         call: EncryptCall,
     ) -> Result<EncryptReply, Refusal> {
-        let reason = AccessReason::default();
+        let reason = &call.reason;
         let guard = self.inner.keys.enter();
         let now = self.inner.clock.now();
-        let mut event = CallEvent::new(&caller.principal, action, &reason, now);
-        let rules = FieldRules::new(&self.inner.keys, &call.fields);
+        let mut event = CallEvent::new(&caller.principal, action, reason, now);
+        let rules = FieldRules::new(&self.inner.keys, &call.fields, None);
         if rules.any_logs_encrypts() {
             self.journal_ready()?;
         }
         let (needs, assigned, mut recorded) =
-            self.assign(caller, action, &reason, &call, &rules, &mut event).await;
-        let sealers = join_all(needs.iter().map(|need| self.sealer(action, &reason, &call, need)));
+            self.assign(caller, action, reason, &call, &rules, &mut event).await;
+        let sealers = join_all(needs.iter().map(|need| self.sealer(action, reason, &call, need)));
         let sealers = sealers.await;
         let mut reply = self.seal(&call, &assigned, &sealers, guard).await?;
         recorded |= self.log_sealed(&call, &rules, &needs, &assigned, &sealers, &mut event);
@@ -287,7 +287,7 @@ fn admit<'a>(
         event.item(verdict, Item { partition: None, row: None, key_version: 0, outcome });
         return Err(RefusalCause::Denied);
     }
-    rules.check(item.field, &input.partition, &input.row, None)?;
+    rules.check(item.field, &input.partition, &input.row)?;
     Ok(input)
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use fieldseal_audit::{CallEvent, Health, Item, ItemOutcome, Journal, Verdict};
+use fieldseal_identity::Shown;
 use fieldseal_keys::Keys;
 use fieldseal_model::{
     AccessReason, Action, ActionKind, Clock, Column, KeyName, Malformed, PartitionClass, Table,
@@ -15,8 +16,10 @@ use crate::backup::Backups;
 use crate::call::{Caller, Stated};
 use crate::jobs::Jobs;
 use crate::observe::Queries;
+use crate::outside::Anchor;
 use crate::policy::ActivePolicy;
 use crate::refusal::{Refusal, RefusalCause};
+use crate::tail::Tails;
 use crate::upkeep::Kept;
 use crate::volume::Places;
 
@@ -39,8 +42,14 @@ pub(crate) struct Inner {
     /// Of a store that is copied to a directory: where both are.
     pub(crate) places: Option<Places>,
     pub(crate) upkeep: Kept,
+    /// Tokens of end users, each with the caller that it belongs to.
+    pub(crate) shown: Shown,
     /// Places for queries of the audit log.
     pub(crate) queries: Queries,
+    /// Where checkpoints of the log are posted to.
+    pub(crate) anchors: Vec<Arc<Anchor>>,
+    /// Places for those who follow it.
+    pub(crate) tails: Tails,
     pub(crate) started_at: fieldseal_model::Timestamp,
     /// Values sealed since the start.
     pub(crate) sealed: AtomicU64,
@@ -136,7 +145,7 @@ impl Engine {
         }
     }
 
-    fn single(
+    pub(crate) fn single(
         &self,
         caller: &Caller,
         action: Action,

@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use fieldseal_audit::{
-    Checkpoint, Health, Item, ItemOutcome, Outcome, Page, PageLimit, Query, QueryError, Reader,
-    Statistics, Verdict,
+    CallEvent, Checkpoint, Health, Item, ItemOutcome, Outcome, Page, PageLimit, Query, QueryError,
+    Reader, Statistics, Verdict, VerdictIndex,
 };
 use fieldseal_model::{
     AccessReason, Action, Column, KeyName, KeyVersion, Partition, Principal, Row, Table, Timestamp,
@@ -16,6 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use crate::backup::BackupState;
 use crate::call::Caller;
 use crate::engine::Engine;
+use crate::outside::AnchorState;
 use crate::refusal::{Refusal, RefusalCause};
 use crate::upkeep::ScrubState;
 
@@ -50,6 +51,8 @@ pub struct AuditQuery {
     pub purposes: Vec<String>,
     /// Tickets as stated.
     pub tickets: Vec<String>,
+    /// Issuer and subject of an end user; they are turned into their token here.
+    pub end_user: Option<(String, String)>,
     /// Only what is about keys, policy, the process and the log itself, not about values.
     pub administration_only: bool,
     /// Leave out what the sidecar notes for itself while it serves encrypts and decrypts.
@@ -79,6 +82,22 @@ impl Queries {
     /// A place, given back when it is dropped.
     pub(crate) fn enter(&self) -> Result<OwnedSemaphorePermit, RefusalCause> {
         Arc::clone(&self.0).try_acquire_owned().map_err(|_| RefusalCause::QueryBusy)
+    }
+}
+
+/// A read of the log that is not on record yet.
+pub(crate) struct Reading {
+    event: CallEvent,
+    verdict: VerdictIndex,
+    partition: Option<Option<[u8; 16]>>,
+    row: Option<[u8; 16]>,
+    end_user: Option<[u8; 16]>,
+}
+
+impl Reading {
+    /// The query in the log's own words.
+    pub(crate) fn words(&self, query: AuditQuery) -> Query {
+        Query { end_user: self.end_user, ..words(query, self.partition, self.row) }
     }
 }
 
@@ -131,6 +150,8 @@ pub struct Status {
     pub copy_shares_volume: bool,
     /// What the scrub says of the store.
     pub scrub: ScrubState,
+    /// How posting checkpoints goes, for each place.
+    pub anchors: Vec<AnchorState>,
 }
 
 /// What a monitor may know, without a principal, a key or a place.
@@ -166,6 +187,8 @@ pub struct Measures {
     pub newest_generation: Option<SystemTime>,
     /// The time of the engine's clock.
     pub now: Timestamp,
+    /// How posting checkpoints goes, for each place.
+    pub anchors: Vec<AnchorState>,
 }
 
 impl Engine {
@@ -203,15 +226,31 @@ impl Engine {
         reason: &AccessReason,
         read: impl FnOnce(&Reader, &Query, u64) -> Result<T, QueryError> + Send + 'static,
     ) -> Result<(T, Checkpoint), Refusal> {
+        let reading = self.begin_reading(caller, action, &query, reason).await?;
+        let checkpoint = self.inner.journal.checkpoint();
+        let size = checkpoint.tree_size;
+        let found = match self.check_log(&query.log) {
+            Ok(()) => self.find(reading.words(query), size, read).await,
+            Err(cause) => Err(cause),
+        };
+        Ok((self.record_reading(reading, found).await?, checkpoint))
+    }
+
+    /// Asks whether the log may be read, and begins the record of that it was.
+    pub(crate) async fn begin_reading(
+        &self,
+        caller: &Caller,
+        action: Action,
+        query: &AuditQuery,
+        reason: &AccessReason,
+    ) -> Result<Reading, Refusal> {
         self.journal_ready()?;
         let permit = match self.decide_key(caller, action, None, reason) {
             Ok(permit) => permit,
             Err(denial) => return Err(self.denied(caller, action, None, reason, &denial).await),
         };
-        let journal = &self.inner.journal;
-        let checkpoint = journal.checkpoint();
         let now = self.inner.clock.now();
-        let mut event = fieldseal_audit::CallEvent::new(&caller.principal, action, reason, now);
+        let mut event = CallEvent::new(&caller.principal, action, reason, now);
         let table = query.table.as_ref();
         let key = query.keys.first().or(query.key_versions.first().map(|version| &version.key));
         let verdict = event.verdict(Verdict::Permit(&permit), key, table, query.column.as_ref());
@@ -219,18 +258,28 @@ impl Engine {
         let partition = query.partition.as_ref();
         let partition = partition.map(|p| (!p.as_str().is_empty()).then(|| tokens.partition(p)));
         let row = query.row.as_ref().zip(table).map(|(row, table)| tokens.row(table, row));
-        let size = checkpoint.tree_size;
-        let found = match self.check_log(&query.log) {
-            Ok(()) => self.find(words(query, partition, row), size, read).await,
-            Err(cause) => Err(cause),
-        };
+        let user = query.end_user.as_ref();
+        let end_user = user.map(|(issuer, subject)| tokens.end_user(issuer, subject));
+        Ok(Reading { event, verdict, partition, row, end_user })
+    }
+
+    /// Puts a read on record, with how it ended.
+    pub(crate) async fn record_reading<T>(
+        &self,
+        reading: Reading,
+        found: Result<T, RefusalCause>,
+    ) -> Result<T, Refusal> {
+        let Reading { mut event, verdict, partition, row, end_user } = reading;
+        if let Some(about) = end_user {
+            event.about_end_user(about);
+        }
         let outcome = match &found {
             Ok(_) => ItemOutcome::Ok,
             Err(cause) => ItemOutcome::Failed(cause.reason()),
         };
         event.item(verdict, Item { partition: partition.flatten(), row, key_version: 0, outcome });
-        let receipt = journal.record(event).await?;
-        Ok((found.map_err(|cause| Refusal::recorded(cause, &receipt))?, checkpoint))
+        let receipt = self.inner.journal.record(event).await?;
+        found.map_err(|cause| Refusal::recorded(cause, &receipt))
     }
 
     async fn find<T: Send + 'static>(
@@ -300,6 +349,7 @@ impl Engine {
             copy_trouble: inner.store.copy_trouble(),
             copy_shares_volume: self.copy_shares_volume(),
             scrub: self.scrub_state(),
+            anchors: self.anchor_states(),
         })
     }
 
@@ -322,6 +372,7 @@ impl Engine {
             sealed: inner.sealed.load(Ordering::Relaxed),
             opened: inner.opened.load(Ordering::Relaxed),
             policy_digest: inner.policy.newest().digest(),
+            anchors: self.anchor_states(),
             scrub: self.scrub_state(),
             scrubs: self.scrubs(),
             newest_generation: self.newest_generation(),
@@ -389,6 +440,7 @@ fn words(query: AuditQuery, partition: Option<Option<[u8; 16]>>, row: Option<[u8
         outcomes: query.outcomes,
         purposes: query.purposes,
         tickets: query.tickets,
+        end_user: None,
         administration_only: query.administration_only,
         omit_housekeeping: query.omit_housekeeping,
         oldest_first: query.oldest_first,

@@ -19,6 +19,8 @@ pub enum RedactionSubject {
     Partition(Partition),
     /// That of one row.
     Row(Table, Row),
+    /// That of calls behind which this end user stands: issuer and subject.
+    EndUser(String, String),
     /// Everybody's, before a time.
     Everybody,
 }
@@ -152,8 +154,11 @@ impl Engine {
             RedactionSubject::Row(table, row) => {
                 Redactable::Row { token: tokens.row(table, row), until: end }
             }
+            RedactionSubject::EndUser(issuer, subject) => {
+                Redactable::EndUser { token: tokens.end_user(issuer, subject), until: end }
+            }
             RedactionSubject::Everybody => {
-                let needs = || invalid("name a partition, a table and a row, or a time");
+                let needs = || invalid("name a partition, a row, an end user, or a time");
                 Redactable::Before(end.ok_or_else(needs)?)
             }
         })
@@ -170,7 +175,7 @@ fn cause(error: JournalError) -> RefusalCause {
         }
         JournalError::Corrupt { .. } | JournalError::Io { .. } => {
             tracing::error!(event = "audit_redaction_refused", %error,
-                "the audit log does not verify, so nothing of it is erased");
+                "the audit log does not verify or cannot be written anew, so nothing of it is erased");
             RefusalCause::AuditUnreadable
         }
         other => other.into(),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use fieldseal_audit::{JournalError, QueryError, Receipt};
 use fieldseal_crypto::random::RandomError;
+use fieldseal_identity::Refused;
 use fieldseal_keys::{KeyError, OpenCause};
 use fieldseal_model::{Malformed, MalformedReason};
 use fieldseal_store::{StoreError, TxnError};
@@ -31,6 +32,9 @@ pub enum RefusalCause {
         "policy does not allow this; the audit record names the caller, and the rule if one forbids it"
     )]
     Denied,
+    /// The token of an end user is refused.
+    #[error(transparent)]
+    EndUser(#[from] Refused),
     /// Another context, altered bytes or another key: never said which.
     #[error(
         "the ciphertext does not open under this key, partition and context; check that table, \
@@ -58,6 +62,18 @@ pub enum RefusalCause {
     /// As many queries of the audit log run as there may be.
     #[error("too many queries of the audit log run at the same time; try again in a moment")]
     QueryBusy,
+    /// A proof is asked of records that the log does not have.
+    #[error("the log has {0} records; a proof is about records that it has")]
+    TreeBeyondLog(u64),
+    /// A proof is asked of a tree that was never signed.
+    #[error(
+        "no checkpoint was ever signed at this size; take the tree size of a receipt or a \
+         checkpoint, or none for the newest"
+    )]
+    CheckpointNotFound,
+    /// As many follow the audit log as may.
+    #[error("as many as may are following the audit log; try again when one of them has ended")]
+    TailBusy,
     /// A summary would hold too much.
     #[error(
         "the summary has too many groups or partitions; ask about a shorter time, or group by less"
@@ -93,6 +109,7 @@ impl RefusalCause {
         match self {
             Self::Malformed(what) => what.reason().as_str(),
             Self::Denied => "PERMISSION_DENIED",
+            Self::EndUser(refused) => refused.reason(),
             Self::DecryptionFailed => "DECRYPTION_FAILED",
             Self::Key(error) => key_reason(error),
             Self::AuditUnavailable => "AUDIT_UNAVAILABLE",
@@ -100,6 +117,9 @@ impl RefusalCause {
             Self::LogNotFound(_) => "LOG_NOT_FOUND",
             Self::AuditUnreadable => "AUDIT_UNREADABLE",
             Self::QueryBusy => "QUERY_BUSY",
+            Self::TreeBeyondLog(_) => "TREE_BEYOND_LOG",
+            Self::CheckpointNotFound => "CHECKPOINT_NOT_FOUND",
+            Self::TailBusy => "TAIL_BUSY",
             Self::SummaryTooLarge => "SUMMARY_TOO_LARGE",
             Self::NothingToRedact => "NOTHING_TO_REDACT",
             Self::RedactionRunning => "REDACTION_RUNNING",
@@ -209,6 +229,8 @@ impl From<QueryError> for RefusalCause {
                 Malformed::new(MalformedReason::PageInvalid, error.to_string()).into()
             }
             QueryError::TooLarge => Self::SummaryTooLarge,
+            QueryError::BeyondLog(known) => Self::TreeBeyondLog(known),
+            QueryError::NoCheckpoint => Self::CheckpointNotFound,
             QueryError::Abandoned => Self::Internal("nobody waits for this summary"),
             _ => {
                 tracing::error!(%error, "a query of the audit log failed");

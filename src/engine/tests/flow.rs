@@ -71,7 +71,11 @@ async fn whoever_may_not_is_refused_before_anything_is_looked_up_and_it_is_on_re
         for of in [field("pii", "email"), field("missing", "email")] {
             let mut item = plain("", "1", "");
             item.input.as_mut().unwrap().value = value.clone();
-            let call = EncryptCall { fields: vec![of], items: vec![item] };
+            let call = EncryptCall {
+                fields: vec![of],
+                items: vec![item],
+                reason: AccessReason::default(),
+            };
             let reply = engine.encrypt(&caller(who), Action::Encrypt, call).await.unwrap();
             let refusal = reply.items.into_iter().next().unwrap().err().unwrap();
             assert_eq!(refusal.cause.reason(), "PERMISSION_DENIED", "{who}");
@@ -253,6 +257,7 @@ async fn a_batch_is_one_record_and_a_bad_item_fails_alone() {
     let call = EncryptCall {
         fields: vec![field("pii", "email")],
         items: (0..100).map(|row| plain("", &row.to_string(), "x")).collect(),
+        reason: AccessReason::default(),
     };
     let reply = engine.encrypt(&caller("app"), Action::BatchEncrypt, call).await.unwrap();
     let buffer = bytes::Bytes::from(reply.buffer);

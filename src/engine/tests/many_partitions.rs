@@ -6,7 +6,7 @@
 mod kit;
 
 use fieldseal_engine::EncryptCall;
-use fieldseal_model::Action;
+use fieldseal_model::{AccessReason, Action};
 use kit::{Place, caller, field, open, plain};
 
 const PARTITIONS: usize = 100_000;
@@ -26,6 +26,7 @@ async fn a_hundred_thousand_partitions_do_not_grow_memory_beyond_the_caches_boun
         let call = EncryptCall {
             fields: vec![field("pii", "email")],
             items: (0..BATCH).map(|item| plain(&name(item), "1", "ada@example.com")).collect(),
+            reason: AccessReason::default(),
         };
         let reply = engine.encrypt(&caller("app"), Action::BatchEncrypt, call).await.unwrap();
         let buffer = bytes::Bytes::from(reply.buffer);

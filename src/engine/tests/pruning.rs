@@ -70,6 +70,7 @@ fn reason() -> AccessReason {
     AccessReason {
         purpose: Purpose::parse("space").unwrap(),
         ticket: Ticket::parse("OPS-7").unwrap(),
+        end_user: None,
     }
 }
 

@@ -280,7 +280,11 @@ async fn an_encrypt_of_somebody_without_a_role_reads_nothing() {
     let (_place, engine) = Place::with_key().await;
     // No data key is made for a caller who may not encrypt.
     let item = plain("new", "1", "x");
-    let call = EncryptCall { fields: vec![field("pii", "email")], items: vec![item] };
+    let call = EncryptCall {
+        fields: vec![field("pii", "email")],
+        items: vec![item],
+        reason: AccessReason::default(),
+    };
     let reply = engine.encrypt(&caller("nobody"), Action::Encrypt, call).await.unwrap();
     assert_eq!(why(reply.items.into_iter().next().unwrap()), "PERMISSION_DENIED");
     let made = events(&engine, AuditQuery::default()).await;
@@ -308,7 +312,8 @@ async fn of_a_batch_only_what_is_sealed_here_is_refused_as_sealed() {
         item(&value, true),
         item(b"x", false),
     ];
-    let call = EncryptCall { fields: vec![field("pii", "email")], items };
+    let call =
+        EncryptCall { fields: vec![field("pii", "email")], items, reason: AccessReason::default() };
     let reply = engine.encrypt(&caller("app"), Action::BatchEncrypt, call).await.unwrap();
     let ended: Vec<_> = reply.items.into_iter().map(why).collect();
     let sealed = "PLAINTEXT_ALREADY_SEALED";

@@ -15,7 +15,10 @@ use bytes::Bytes;
 use fieldseal_audit::{Event, Kind, Outcome};
 use fieldseal_engine::{AuditQuery, DecryptCall, EncryptCall, Engine, Refusal};
 use fieldseal_keys::{KeyView, NewKey, SettingsChange};
-use fieldseal_model::{AccessReason, Action, KeySettings, Required, Setting, Timestamp};
+use fieldseal_model::{
+    AccessReason, Action, AllowedPurposes, KeySettings, Purpose, Required, Setting, Ticket,
+    TicketPatterns, Timestamp,
+};
 use futures_util::future::join_all;
 use kit::{Place, caller, change, events, field, open, plain, reason, seal, sealed, why};
 
@@ -94,7 +97,7 @@ async fn what_a_key_requires_must_be_stated_and_refused_decrypts_are_on_record()
     let (_place, engine) = Place::with_key().await;
     let (bare, _) = seal(&engine, "", "", "x").await.unwrap();
     let which = [Setting::RowRequired, Setting::PartitionRequired, Setting::PurposeRequired];
-    let all = Required { row: true, partition: true, purpose: true };
+    let all = Required { row: true, partition: true, purpose: true, end_user: false };
     set(&engine, &which, |settings| settings.set_required(all)).await.unwrap();
     assert_eq!(why(seal(&engine, "t", "", "x").await), "ROW_REQUIRED");
     assert_eq!(why(seal(&engine, "", "1", "x").await), "PARTITION_REQUIRED");
@@ -130,6 +133,54 @@ async fn what_a_key_requires_must_be_stated_and_refused_decrypts_are_on_record()
 }
 
 #[tokio::test]
+async fn a_key_takes_some_purposes_and_tickets_only_and_refused_decrypts_are_on_record() {
+    let (place, engine) = Place::with_key().await;
+    let (good, _) = seal(&engine, "t", "1", "x").await.unwrap();
+    let which = [Setting::AllowedPurposes, Setting::TicketPatterns];
+    let purposes = AllowedPurposes::parse(&["support".into(), "billing".into()]).unwrap();
+    let patterns = TicketPatterns::parse(&["CASE-#".into(), "OPS-????".into()]).unwrap();
+    let to = |settings: &mut KeySettings| {
+        settings.set_allowed_purposes(purposes);
+        settings.set_ticket_patterns(patterns);
+    };
+    let set_to = set(&engine, &which, to).await.unwrap();
+    let stated = |purpose: &str, ticket: &str| AccessReason {
+        purpose: Purpose::parse(purpose).unwrap(),
+        ticket: Ticket::parse(ticket).unwrap(),
+        end_user: None,
+    };
+    let cases = [
+        ("support", "CASE-1", "OK"),
+        ("billing", "OPS-12ab", "OK"),
+        ("", "CASE-1", "PURPOSE_REQUIRED"),
+        ("Support", "CASE-1", "PURPOSE_NOT_ALLOWED"),
+        ("fun", "CASE-1", "PURPOSE_NOT_ALLOWED"),
+        ("support", "", "TICKET_REQUIRED"),
+        ("support", "CASE-", "TICKET_NOT_ALLOWED"),
+        ("support", "CASE-1; CASE-2", "TICKET_NOT_ALLOWED"),
+    ];
+    for (purpose, ticket, expected) in cases {
+        let call = decrypting(&good, "t", "1", stated(purpose, ticket));
+        let reply = engine.decrypt(&caller("app"), Action::Decrypt, call).await.unwrap();
+        assert_eq!(why(reply.items.into_iter().next().unwrap()), expected, "{purpose} {ticket}");
+        let query = AuditQuery { actions: vec![Action::Decrypt], ..AuditQuery::default() };
+        let newest = events(&engine, query).await.into_iter().next().unwrap();
+        let cause = if expected == "OK" { "" } else { expected };
+        assert_eq!((newest.ticket.as_str(), newest.items[0].cause.as_str()), (ticket, cause));
+    }
+    // Whoever encrypts need not say why, and the settings outlive a restart.
+    seal(&engine, "t", "2", "x").await.unwrap();
+    engine.stop().await.unwrap();
+    drop(engine);
+    let engine = place.start().await;
+    assert_eq!(key(&engine, "pii").await, set_to);
+    set(&engine, &which, |_| ()).await.unwrap();
+    let call = decrypting(&good, "t", "1", AccessReason::default());
+    let reply = engine.decrypt(&caller("app"), Action::Decrypt, call).await.unwrap();
+    assert_eq!(why(reply.items.into_iter().next().unwrap()), "OK");
+}
+
+#[tokio::test]
 async fn encrypts_are_on_record_where_the_key_says_so() {
     let (place, engine) = Place::with_key().await;
     seal(&engine, "t", "1", "x").await.unwrap();
@@ -148,7 +199,7 @@ async fn encrypts_are_on_record_where_the_key_says_so() {
     let mut items: Vec<_> = (0..10).map(|row| plain("t", &row.to_string(), "x")).collect();
     items.iter_mut().skip(6).for_each(|item| item.field = 1);
     let fields = vec![field("pii", "email"), field("logged", "email")];
-    let call = EncryptCall { fields, items };
+    let call = EncryptCall { fields, items, reason: AccessReason::default() };
     let reply = engine.encrypt(&caller("app"), Action::BatchEncrypt, call).await.unwrap();
     assert!(reply.items.iter().all(Result::is_ok));
     let found = events(&engine, encrypts(Action::BatchEncrypt)).await;
@@ -165,6 +216,7 @@ async fn encrypts_are_on_record_where_the_key_says_so() {
     let call = |key: &str| EncryptCall {
         fields: vec![field(key, "email")],
         items: vec![plain("t", "1", "x")],
+        reason: AccessReason::default(),
     };
     let refused = engine.encrypt(&caller("app"), Action::Encrypt, call("logged")).await;
     assert_eq!(why(refused), "AUDIT_UNAVAILABLE");

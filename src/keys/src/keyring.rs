@@ -19,7 +19,7 @@ pub use document::Wrapping;
 use document::{Document, WrappedRoot};
 pub use error::KeyringError;
 pub use provider::{
-    Derivation, EnvProvider, ExecProvider, FileProvider, Passphrase, PassphraseProvider, Program,
+    Derivation, EnvProvider, ExecProvider, FileProvider, Passphrase, PassphraseProvider,
     RootProvider, SystemdProvider, Terminal,
 };
 pub use recovery::age_identity;

@@ -25,6 +25,7 @@ mod new_version;
 mod opening;
 mod partition_view;
 mod partitions;
+pub mod program;
 mod records;
 mod registry;
 mod repair;

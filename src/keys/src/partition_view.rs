@@ -61,9 +61,7 @@ impl Keys {
         }
         self.inner.registry.key(key)?;
         let of = PartitionOf { key: key.clone(), partition: partition.clone() };
-        let found = self.inner.partition(&of).await?.ok_or(KeyError::PartitionNotFound)?;
-        let data_keys = self.inner.chain(&of, &found.record).await?.len();
-        self.inner.partition_view(&of, &found, data_keys as u64)
+        self.inner.seen_partition(&of).await
     }
 
     /// True if nothing of this partition opens because it is shredded, or was and is erased: what a
@@ -86,6 +84,22 @@ impl Keys {
 }
 
 impl Inner {
+    /// A partition as it is. One that is erased between the two reads is not damaged, and is read again.
+    pub(crate) async fn seen_partition(&self, of: &PartitionOf) -> Result<PartitionView, KeyError> {
+        let mut found = self.partition(of).await?.ok_or(KeyError::PartitionNotFound)?;
+        loop {
+            let error = match self.chain(of, &found.record).await {
+                Ok(chain) => return self.partition_view(of, &found, chain.len() as u64),
+                Err(error) => error,
+            };
+            let now = self.partition(of).await?.ok_or(KeyError::PartitionNotFound)?;
+            if now.revision == found.revision {
+                return Err(error);
+            }
+            found = now;
+        }
+    }
+
     /// The data keys of a partition, the newest first. Those of one that is being erased may end
     /// early.
     pub(crate) async fn chain(

@@ -67,6 +67,12 @@ pub(crate) struct KeyRecord {
     pub(crate) purpose_required: bool,
     #[prost(message, repeated, tag = "12")]
     pub(crate) labels: Vec<LabelRecord>,
+    #[prost(bool, tag = "13")]
+    pub(crate) end_user_required: bool,
+    #[prost(string, repeated, tag = "14")]
+    pub(crate) allowed_purposes: Vec<String>,
+    #[prost(string, repeated, tag = "15")]
+    pub(crate) ticket_patterns: Vec<String>,
 }
 
 #[derive(Clone, PartialEq, Message)]

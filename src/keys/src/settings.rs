@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use fieldseal_audit::{ChangeEvent, ChangedBy, Kind, Receipt};
 use fieldseal_model::{
-    Action, KeyName, KeySettings, Labels, Malformed, Required, Setting, Timestamp,
+    Action, AllowedPurposes, KeyName, KeySettings, Labels, Malformed, Required, Setting,
+    TicketPatterns, Timestamp,
 };
 use fieldseal_policy::Permit;
 use prost::Message;
@@ -18,10 +19,14 @@ use crate::registry::{KeySnapshot, KeyView, etag};
 use crate::request::{Answered, Asked, digest};
 
 /// What calls under a key must keep to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CallRules {
     /// What they must state.
     pub required: Required,
+    /// Which purposes they may state.
+    pub purposes: AllowedPurposes,
+    /// Tickets of which forms they may state.
+    pub tickets: TicketPatterns,
     /// Each encrypt is recorded before it is answered.
     pub log_encrypts: bool,
 }
@@ -52,6 +57,8 @@ impl Keys {
     pub fn call_rules(&self, key: &KeyName) -> CallRules {
         let rules = |key: Arc<KeySnapshot>| CallRules {
             required: key.settings.required(),
+            purposes: key.settings.allowed_purposes().clone(),
+            tickets: key.settings.ticket_patterns().clone(),
             log_encrypts: key.settings.log_encrypts(),
         };
         self.inner.registry.key(key).map(rules).unwrap_or_default()
@@ -152,6 +159,9 @@ pub(crate) fn record(key: &KeyName, created_at: Timestamp, settings: &KeySetting
         partition_required: required.partition,
         purpose_required: required.purpose,
         labels: settings.labels().iter().map(label).collect(),
+        end_user_required: required.end_user,
+        allowed_purposes: settings.allowed_purposes().iter().map(str::to_owned).collect(),
+        ticket_patterns: settings.ticket_patterns().iter().map(str::to_owned).collect(),
     }
 }
 
@@ -172,7 +182,10 @@ fn checked(record: &KeyRecord) -> Result<KeySettings, Malformed> {
         row: record.row_required,
         partition: record.partition_required,
         purpose: record.purpose_required,
+        end_user: record.end_user_required,
     });
+    settings.set_allowed_purposes(AllowedPurposes::parse(&record.allowed_purposes)?);
+    settings.set_ticket_patterns(TicketPatterns::parse(&record.ticket_patterns)?);
     let pairs = record.labels.iter().map(|label| (label.name.clone(), label.value.clone()));
     settings.set_labels(Labels::parse(pairs)?);
     Ok(settings)

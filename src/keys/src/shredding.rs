@@ -194,9 +194,7 @@ impl Inner {
         change: &PartitionChange,
     ) -> Result<PartitionChanged, KeyError> {
         let of = change.of();
-        let found = self.partition(&of).await?.ok_or(KeyError::PartitionNotFound)?;
-        let data_keys = self.chain(&of, &found.record).await?.len();
-        let partition = self.partition_view(&of, &found, data_keys as u64)?;
+        let partition = self.seen_partition(&of).await?;
         Ok(PartitionChanged { partition, receipt: None })
     }
 

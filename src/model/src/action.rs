@@ -99,6 +99,12 @@ actions! {
     SummarizeAccess = "SummarizeAccess", 35, Read;
     /// `AuditService.RedactAuditEvents`
     RedactAuditEvents = "RedactAuditEvents", 45, Change;
+    /// `AuditService.GetInclusionProof`
+    GetInclusionProof = "GetInclusionProof", 40, Read;
+    /// `AuditService.GetConsistencyProof`
+    GetConsistencyProof = "GetConsistencyProof", 41, Read;
+    /// `AuditService.TailAuditEvents`
+    TailAuditEvents = "TailAuditEvents", 52, Read;
     /// `KeyService.GetPartition`
     GetPartition = "GetPartition", 34, Read;
     /// `SystemService.GetStatus`

@@ -6,6 +6,7 @@
 //! form), so no floor above checks again. None of them holds a secret.
 
 mod action;
+mod allowed;
 mod clock;
 mod context;
 pub mod hex;
@@ -18,12 +19,13 @@ mod settings;
 mod version;
 
 pub use action::{Action, ActionKind};
+pub use allowed::{AllowedPurposes, MAX_ALLOWED, MAX_ALLOWED_BYTES, TicketPatterns};
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use context::{Context, ExtraContext, Field, MAX_CONTEXT_BYTES, MAX_EXTRA_PAIRS};
 pub use malformed::{Malformed, MalformedReason};
 pub use name::{Column, KeyName, PairName, PairValue, Partition, PartitionClass, Table};
 pub use principal::{Principal, PrincipalKind};
-pub use reason::{AccessReason, Purpose, RequestId, Ticket};
+pub use reason::{AccessReason, EndUser, Purpose, RequestId, Ticket};
 pub use row::Row;
 pub use settings::{KeySettings, Labels, MAX_LABELS, Required, SEAL_BLOCK, Setting};
 pub use version::{InstallationId, KeyId, KeyVersion, KeyVersionState, VersionNumber};

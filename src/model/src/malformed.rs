@@ -52,7 +52,7 @@ reasons! {
         PurposeInvalid = "PURPOSE_INVALID";
         /// The ticket is too long or has control characters.
         TicketInvalid = "TICKET_INVALID";
-        /// A statement about the end user, which is not supported yet.
+        /// A statement about the end user, where none is taken.
         EndUserAssertionUnsupported = "END_USER_ASSERTION_UNSUPPORTED";
         /// The request id is not a UUID in its canonical form.
         RequestIdInvalid = "REQUEST_ID_INVALID";
@@ -100,8 +100,18 @@ reasons! {
         PartitionRequired = "PARTITION_REQUIRED";
         /// The key wants a purpose, and none is stated.
         PurposeRequired = "PURPOSE_REQUIRED";
+        /// The key wants the token of an end user, and none is shown.
+        EndUserRequired = "END_USER_REQUIRED";
+        /// The key wants a ticket, and none is stated.
+        TicketRequired = "TICKET_REQUIRED";
+        /// The key does not take this purpose.
+        PurposeNotAllowed = "PURPOSE_NOT_ALLOWED";
+        /// The ticket has none of the forms that the key takes.
+        TicketNotAllowed = "TICKET_NOT_ALLOWED";
         /// A query has a filter that cannot be understood.
         QueryInvalid = "QUERY_INVALID";
+        /// A proof is asked of a tree or a record that cannot be.
+        TreeSizeInvalid = "TREE_SIZE_INVALID";
     }
 }
 

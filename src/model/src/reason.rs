@@ -57,13 +57,59 @@ impl Default for Ticket {
     }
 }
 
-/// Why a caller asks.
+/// The person or client behind a calling service, as an issuer's signed token names them. Only what
+/// has checked such a token makes one.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct EndUser {
+    issuer: Arc<str>,
+    subject: Arc<str>,
+    token: [u8; 16],
+}
+
+impl EndUser {
+    /// Most bytes of an issuer's name, and of a subject.
+    pub const MAX_BYTES: usize = 255;
+
+    /// The end user that `issuer` calls `subject`; `token` is what the audit log holds instead.
+    #[must_use]
+    pub fn new(issuer: Arc<str>, subject: Arc<str>, token: [u8; 16]) -> Self {
+        Self { issuer, subject, token }
+    }
+
+    /// Who vouches: `iss`.
+    #[must_use]
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// Who it is: `sub`, which may name a person. Policy sees it, no record and no log line does.
+    #[must_use]
+    pub fn subject(&self) -> &str {
+        &self.subject
+    }
+
+    /// The keyed token of issuer and subject.
+    #[must_use]
+    pub const fn token(&self) -> &[u8; 16] {
+        &self.token
+    }
+}
+
+impl fmt::Debug for EndUser {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EndUser").field("issuer", &self.issuer).finish_non_exhaustive()
+    }
+}
+
+/// Why a caller asks, and for whom.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct AccessReason {
     /// The purpose.
     pub purpose: Purpose,
     /// The ticket.
     pub ticket: Ticket,
+    /// The end user, where the caller showed a token that holds.
+    pub end_user: Option<EndUser>,
 }
 
 /// A caller's id for a mutation: a UUID in lower case with hyphens. The same id gives the same

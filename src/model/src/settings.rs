@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::allowed::{AllowedPurposes, TicketPatterns};
 use crate::malformed::{Malformed, MalformedReason};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -26,6 +27,8 @@ pub struct KeySettings {
     seal_limit: u64,
     log_encrypts: bool,
     required: Required,
+    purposes: AllowedPurposes,
+    tickets: TicketPatterns,
     labels: Labels,
 }
 
@@ -48,13 +51,19 @@ pub enum Setting {
     PartitionRequired,
     /// [`Required::purpose`]
     PurposeRequired,
+    /// [`Required::end_user`]
+    EndUserRequired,
+    /// [`KeySettings::allowed_purposes`]
+    AllowedPurposes,
+    /// [`KeySettings::ticket_patterns`]
+    TicketPatterns,
     /// [`KeySettings::labels`]
     Labels,
 }
 
 impl Setting {
     /// Every setting that can be changed.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 12] = [
         Self::RotationPeriod,
         Self::DataKeyLifetime,
         Self::SealLimit,
@@ -63,6 +72,9 @@ impl Setting {
         Self::RowRequired,
         Self::PartitionRequired,
         Self::PurposeRequired,
+        Self::EndUserRequired,
+        Self::AllowedPurposes,
+        Self::TicketPatterns,
         Self::Labels,
     ];
 
@@ -78,6 +90,9 @@ impl Setting {
             Self::RowRequired => "row_required",
             Self::PartitionRequired => "partition_required",
             Self::PurposeRequired => "purpose_required",
+            Self::EndUserRequired => "end_user_required",
+            Self::AllowedPurposes => "allowed_purposes",
+            Self::TicketPatterns => "ticket_patterns",
             Self::Labels => "labels",
         }
     }
@@ -92,6 +107,8 @@ pub struct Required {
     pub partition: bool,
     /// A purpose, of whoever decrypts.
     pub purpose: bool,
+    /// The token of an end user, of whoever decrypts.
+    pub end_user: bool,
 }
 
 impl Default for KeySettings {
@@ -103,6 +120,8 @@ impl Default for KeySettings {
             seal_limit: 1 << 32,
             log_encrypts: false,
             required: Required::default(),
+            purposes: AllowedPurposes::default(),
+            tickets: TicketPatterns::default(),
             labels: Labels::default(),
         }
     }
@@ -236,6 +255,28 @@ impl KeySettings {
         self.required = required;
     }
 
+    /// The purposes that whoever decrypts may state.
+    #[must_use]
+    pub fn allowed_purposes(&self) -> &AllowedPurposes {
+        &self.purposes
+    }
+
+    /// Sets the purposes that are taken.
+    pub fn set_allowed_purposes(&mut self, purposes: AllowedPurposes) {
+        self.purposes = purposes;
+    }
+
+    /// The forms of the tickets that whoever decrypts may state.
+    #[must_use]
+    pub fn ticket_patterns(&self) -> &TicketPatterns {
+        &self.tickets
+    }
+
+    /// Sets the forms of tickets that are taken.
+    pub fn set_ticket_patterns(&mut self, tickets: TicketPatterns) {
+        self.tickets = tickets;
+    }
+
     /// Takes one setting over from others.
     pub fn take(&mut self, setting: Setting, from: &Self) {
         match setting {
@@ -248,6 +289,9 @@ impl KeySettings {
             Setting::RowRequired => self.required.row = from.required.row,
             Setting::PartitionRequired => self.required.partition = from.required.partition,
             Setting::PurposeRequired => self.required.purpose = from.required.purpose,
+            Setting::EndUserRequired => self.required.end_user = from.required.end_user,
+            Setting::AllowedPurposes => self.purposes = from.purposes.clone(),
+            Setting::TicketPatterns => self.tickets = from.tickets.clone(),
             Setting::Labels => self.labels = from.labels.clone(),
         }
     }

@@ -17,31 +17,11 @@ use crate::errors::{PolicyErrors, Problem, Source, whole_file};
 use crate::load::NO_RULES;
 use crate::members::{self, Members, is_name};
 use crate::nesting;
+use crate::outcome::{Outcome, Verdict};
 use crate::request::{Request, Subject};
 
 /// Most rules in one policy.
 const MAX_RULES: usize = 10_000;
-
-/// What the rules say to a request. The names are those of the rules.
-pub(crate) enum Outcome {
-    /// Permitted by this rule.
-    Permitted(Arc<str>),
-    /// Forbidden by this rule.
-    Forbidden(Arc<str>),
-    /// Permitted by none.
-    NoRule,
-    /// This rule could not be evaluated; `None` if the request does not fit the schema.
-    Failed(Option<Arc<str>>),
-}
-
-/// What the rules say to a request, with every rule that had a part in it.
-#[derive(Default)]
-pub(crate) struct Verdict {
-    /// The rules that permit it or, if one forbids it, those that forbid it. By name.
-    pub(crate) decided: Vec<String>,
-    /// The rules that could not be evaluated, and why not. By name.
-    pub(crate) failed: Vec<(String, String)>,
-}
 
 /// What a rule, or a part of it, says to a request.
 pub(crate) enum Truth {
@@ -223,6 +203,14 @@ impl Rules {
             ("purpose".to_owned(), text(request.reason.purpose.as_str())),
             ("ticket".to_owned(), text(request.reason.ticket.as_str())),
         ];
+        if request.table.is_some() {
+            let user = request.reason.end_user.as_ref();
+            let has = RestrictedExpression::new_bool(user.is_some());
+            let (issuer, subject) = user.map_or(("", ""), |user| (user.issuer(), user.subject()));
+            context.push(("has_end_user".to_owned(), has));
+            context.push(("end_user_issuer".to_owned(), text(issuer)));
+            context.push(("end_user".to_owned(), text(subject)));
+        }
         if request.table.is_some() || Subject::of(request.action) == Subject::Partition {
             context.push(("partition".to_owned(), text(request.partition.as_str())));
         }

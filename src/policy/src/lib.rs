@@ -16,6 +16,7 @@ mod lint;
 mod load;
 mod members;
 mod nesting;
+mod outcome;
 mod permit;
 mod policy;
 mod request;

@@ -5,6 +5,7 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use fieldseal_identity::{ISSUERS_FILE, JWKS_SUFFIX};
 use rustix::fs::{Mode, OFlags, StatVfsMountFlags};
 
 use crate::defaults::{MEMBERS_FILE, SCHEMA_FILE};
@@ -24,8 +25,8 @@ const STACK_BYTES: usize = 16 * 1024 * 1024;
 /// Where the policy is.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The directory with `*.cedar`, `members.toml` and, for editors, `schema.cedarschema`. Hidden
-    /// files and files of other kinds are not read.
+    /// The directory with `*.cedar`, `members.toml`, `issuers.toml` with its `*.jwks.json`, and, for
+    /// editors, `schema.cedarschema`. Hidden files and files of other kinds are not read.
     pub dir: PathBuf,
 }
 
@@ -88,7 +89,9 @@ pub(crate) fn read_dir(
 
 fn is_policy_file(name: &str) -> bool {
     !name.starts_with('.')
-        && (name.ends_with(".cedar") || name == MEMBERS_FILE || name == SCHEMA_FILE)
+        && (name.ends_with(".cedar")
+            || [MEMBERS_FILE, SCHEMA_FILE, ISSUERS_FILE].contains(&name)
+            || name.ends_with(JWKS_SUFFIX))
 }
 
 fn read_text(path: &Path) -> Result<String, String> {

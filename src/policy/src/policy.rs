@@ -1,18 +1,21 @@
 //! A loaded policy.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use fieldseal_identity::{File, ISSUERS_FILE, Issuers};
 use fieldseal_model::PrincipalKind;
 use sha2::{Digest, Sha256};
 
 use crate::cache::Decisions;
-use crate::cedar::{Outcome, Rules};
+use crate::cedar::Rules;
 use crate::defaults::SCHEMA;
 use crate::errors::{PolicyErrors, Problem, Source};
 use crate::explain::{self, Explanation};
 use crate::lint;
 use crate::load::{self, Settings};
+use crate::outcome::Outcome;
 use crate::permit::{Denial, DenialCause, Permit};
 use crate::request::{Asked, Request};
 
@@ -22,6 +25,7 @@ static NEXT_GENERATION: AtomicU64 = AtomicU64::new(1);
 /// A loaded and checked policy with its decision cache. It never changes: a reload makes another.
 pub struct Policy {
     rules: Rules,
+    issuers: Issuers,
     decisions: Decisions,
     digest: [u8; 32],
     generation: u64,
@@ -37,8 +41,8 @@ pub struct Checked {
 }
 
 impl Policy {
-    /// Loads the policy of a directory: every `*.cedar` file, `members.toml`, and
-    /// `schema.cedarschema` if there is one.
+    /// Loads the policy of a directory: every `*.cedar` file, `members.toml`, and, if there are any,
+    /// `issuers.toml` with its `*.jwks.json` and `schema.cedarschema`.
     ///
     /// # Errors
     /// Everything that is wrong, with file and line: what cannot be read or parsed, what the schema
@@ -91,9 +95,11 @@ impl Policy {
 
     fn build(sources: &[Source], mut problems: Vec<Problem>) -> Result<Self, PolicyErrors> {
         let rules = Rules::parse(sources, &mut problems);
+        let issuers = issuers(sources, &mut problems);
         PolicyErrors::check(problems)?;
         Ok(Self {
             rules: rules?,
+            issuers,
             decisions: Decisions::new(),
             digest: digest(sources),
             generation: NEXT_GENERATION.fetch_add(1, Ordering::Relaxed),
@@ -139,6 +145,12 @@ impl Policy {
         self.digest
     }
 
+    /// Whose tokens about end users are taken.
+    #[must_use]
+    pub const fn issuers(&self) -> &Issuers {
+        &self.issuers
+    }
+
     /// How many rules it has.
     #[must_use]
     pub fn rules(&self) -> usize {
@@ -157,6 +169,19 @@ impl fmt::Debug for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Policy").field("generation", &self.generation).finish_non_exhaustive()
     }
+}
+
+/// The issuers of `issuers.toml`; none without that file.
+fn issuers(sources: &[Source], problems: &mut Vec<Problem>) -> Issuers {
+    let Some(source) = sources.iter().find(|source| source.name == ISSUERS_FILE) else {
+        return Issuers::default();
+    };
+    let files = sources.iter().map(|source| File { name: &source.name, text: &source.text });
+    let directory = Path::new(&source.shown).parent().unwrap_or(Path::new(""));
+    Issuers::parse(&source.text, &files.collect::<Vec<_>>(), directory).unwrap_or_else(|wrong| {
+        problems.extend(wrong.into_iter().map(|w| source.problem_at(w.at, w.message)));
+        Issuers::default()
+    })
 }
 
 fn digest(sources: &[Source]) -> [u8; 32] {

@@ -47,7 +47,10 @@ impl Subject {
             | Action::QueryAuditEvents
             | Action::SummarizeAccess
             | Action::RedactAuditEvents
+            | Action::TailAuditEvents
             | Action::GetCheckpoint
+            | Action::GetInclusionProof
+            | Action::GetConsistencyProof
             | Action::GetStatus
             | Action::ReloadPolicy
             | Action::CreateBackup

@@ -1,6 +1,7 @@
 //! The configuration: a TOML file with the environment over it, checked as a whole before anything
 //! starts. All settings are in one table (`config/table.rs`).
 
+mod anchors;
 mod backup;
 mod environment;
 mod error;
@@ -20,6 +21,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use fieldseal_engine::AnchorTarget;
 use fieldseal_engine::CopyTarget;
 use fieldseal_engine::Upkeep;
 use fieldseal_model::PrincipalKind;
@@ -157,6 +159,8 @@ pub struct AuditSettings {
     pub instance: String,
     /// How often the newest checkpoint goes to the log lines, where whoever collects them holds it.
     pub checkpoint_every: Duration,
+    /// Where it is posted to as often.
+    pub anchors: Vec<AnchorTarget>,
 }
 
 impl Config {
@@ -303,6 +307,7 @@ impl Config {
                 reserve_bytes: 0,
                 instance: String::new(),
                 checkpoint_every: Duration::ZERO,
+                anchors: Vec::new(),
             },
             copy: None,
             backup: BackupSettings::default(),

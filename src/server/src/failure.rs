@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use fieldseal_audit::JournalError;
-use fieldseal_engine::{BootError, CopyError};
+use fieldseal_engine::{AnchorError, BootError, CopyError};
 use fieldseal_keys::keyring::KeyringError;
 use fieldseal_store::StoreError;
 
@@ -126,7 +126,16 @@ pub fn boot_kind(error: &BootError) -> (ServeErrorKind, &'static str) {
         BootError::Audit(error) => journal_kind(error),
         BootError::Keys(error) => keys_kind(error),
         BootError::Copy(error) => (copy_kind(error), error.reason()),
+        BootError::Anchor(error) => (anchor_kind(error), error.reason()),
         _ => (ServeErrorKind::Internal, "INTERNAL"),
+    }
+}
+
+fn anchor_kind(error: &AnchorError) -> ServeErrorKind {
+    match error {
+        AnchorError::Unreadable { .. } => ServeErrorKind::Unavailable,
+        AnchorError::Foreign { .. } => ServeErrorKind::Conflict,
+        _ => ServeErrorKind::Corrupt,
     }
 }
 

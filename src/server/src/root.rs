@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use fieldseal_keys::keyring::{
     self, EnvProvider, ExecProvider, FileProvider, Keyring, KeyringError, Passphrase,
-    PassphraseProvider, Program, RootProvider, SystemdProvider, Terminal, Wrapping,
+    PassphraseProvider, RootProvider, SystemdProvider, Terminal, Wrapping,
 };
+use fieldseal_keys::program::Program;
 
 use crate::config::{Config, RootSettings};
 

@@ -63,6 +63,7 @@ pub fn engine_settings(config: &Config) -> fieldseal_engine::Settings {
         },
         copy: config.copy.clone(),
         backup: backup_settings(config),
+        anchors: config.audit.anchors.clone(),
     }
 }
 
@@ -145,6 +146,7 @@ pub async fn run(
     let stopped = engine.stop().await;
     if let Ok(checkpoint) = &stopped {
         checkpoint_line(checkpoint);
+        engine.post_checkpoint().await;
     }
     served?;
     let missing = *engine.audit_health().borrow() == Health::Missing;
@@ -243,6 +245,7 @@ async fn serve(
             () = reload_policy(engine, reload) => {}
             () = backups::scheduled(engine, config.backup.every) => {}
             () = backups::watch_risk(engine) => {}
+            () = post(engine, config.audit.checkpoint_every) => {}
         }
         upkeep.abort();
         observer.stopping();
@@ -341,6 +344,14 @@ async fn watch(
             _ = looks.tick() => {}
             _ = checkpoints.tick() => checkpoint_line(&engine.newest_checkpoint()),
         }
+    }
+}
+
+/// Posts the newest checkpoint from time to time. Never ends.
+async fn post(engine: &Engine, every: Duration) {
+    loop {
+        engine.post_checkpoint().await;
+        tokio::time::sleep(every).await;
     }
 }
 

@@ -1,7 +1,9 @@
 //! `AuditService`.
 
+mod proof;
 mod redact;
 mod summary;
+mod tail;
 
 use bytes::Bytes;
 use fieldseal_api::v1;
@@ -15,7 +17,7 @@ use fieldseal_model::{
 use prost::Message as _;
 use tonic::{Request, Response, Status};
 
-use crate::caller::caller;
+use crate::caller::{Leaving, caller};
 use crate::errors::status;
 use crate::keys::page_size;
 use crate::wire_key::wire_time;
@@ -67,10 +69,24 @@ impl AuditService for AuditHandler {
         };
         // A page has at least one event, and one batch may be longer than a message.
         if reply.encoded_len() > self.limits.message_bytes {
-            let what = "the next event does not fit a message; ask without include_items";
-            return Err(status(&Malformed::new(MalformedReason::ReplyTooLarge, what).into()));
+            return Err(too_large());
         }
         Ok(Response::new(reply))
+    }
+
+    type TailAuditEventsStream = tail::Stream;
+
+    async fn tail_audit_events(
+        &self,
+        request: Request<v1::TailAuditEventsRequest>,
+    ) -> Result<Response<Self::TailAuditEventsStream>, Status> {
+        let (caller, leaving) = (caller(&request)?, Leaving::of(&request));
+        let tail::Asked { query, start, reason } =
+            tail::asked(request.into_inner()).map_err(|what| status(&what.into()))?;
+        let limit = PageLimit { bytes: self.limits.message_bytes / 2, ..PageLimit::default() };
+        let tail = self.engine.tail_audit(&caller, query, limit, start, &reason).await;
+        let tail = tail.map_err(|refusal| status(&refusal))?;
+        Ok(Response::new(tail::stream(tail, leaving, self.limits.message_bytes)))
     }
 
     async fn summarize_access(
@@ -109,6 +125,30 @@ impl AuditService for AuditHandler {
         let found = self.engine.audit_checkpoint(&caller, log).await.map_err(|r| status(&r))?;
         Ok(Response::new(v1::GetCheckpointResponse { checkpoint: Some(wire_checkpoint(&found)) }))
     }
+
+    async fn get_inclusion_proof(
+        &self,
+        request: Request<v1::GetInclusionProofRequest>,
+    ) -> Result<Response<v1::GetInclusionProofResponse>, Status> {
+        let caller = caller(&request)?;
+        let wire = request.into_inner();
+        let proof::Asked { first, size, reason } =
+            proof::inclusion(&wire).map_err(|what| status(&what.into()))?;
+        let found = self.engine.inclusion_proof(&caller, wire.log, first, size, &reason).await;
+        Ok(Response::new(proof::included(found.map_err(|r| status(&r))?)))
+    }
+
+    async fn get_consistency_proof(
+        &self,
+        request: Request<v1::GetConsistencyProofRequest>,
+    ) -> Result<Response<v1::GetConsistencyProofResponse>, Status> {
+        let caller = caller(&request)?;
+        let wire = request.into_inner();
+        let proof::Asked { first, size, reason } =
+            proof::consistency(&wire).map_err(|what| status(&what.into()))?;
+        let found = self.engine.consistency_proof(&caller, wire.log, first, size, &reason).await;
+        Ok(Response::new(proof::consistent(found.map_err(|r| status(&r))?)))
+    }
 }
 
 fn query(wire: v1::AuditEventQuery, log: String, order_by: &str) -> Result<AuditQuery, Malformed> {
@@ -145,6 +185,13 @@ fn query(wire: v1::AuditEventQuery, log: String, order_by: &str) -> Result<Audit
     if start.zip(end).is_some_and(|(start, end)| end < start) {
         return Err(invalid("the range of time ends before it begins"));
     }
+    let end_user = match (wire.end_user_issuer, wire.end_user_subject) {
+        (issuer, subject) if issuer.is_empty() && subject.is_empty() => None,
+        (issuer, subject) if issuer.is_empty() || subject.is_empty() => {
+            return Err(invalid("an end user has both an issuer and a subject"));
+        }
+        user => Some(user),
+    };
     let versions = wire.key_versions.iter().map(|version| KeyVersion::parse_resource(version));
     Ok(AuditQuery {
         log,
@@ -165,12 +212,19 @@ fn query(wire: v1::AuditEventQuery, log: String, order_by: &str) -> Result<Audit
         outcomes: outcomes.collect::<Result<_, _>>()?,
         purposes: wire.purposes,
         tickets: wire.tickets,
+        end_user,
         administration_only: wire.administration_only,
         omit_housekeeping: wire.omit_housekeeping,
         oldest_first,
         matching_items_only: false,
         omit_batch_items: false,
     })
+}
+
+/// One event that is longer than a message.
+fn too_large() -> Status {
+    let what = "the next event does not fit a message; ask without include_items";
+    status(&Malformed::new(MalformedReason::ReplyTooLarge, what).into())
 }
 
 fn named<T>(
@@ -215,7 +269,7 @@ fn wire_event(log: &str, event: Event) -> v1::AuditEvent {
         name: format!("logs/{log}/events/{}", event.index),
         event_time: Some(wire_time(event.time)),
         principal: event.principal,
-        end_user_token: String::new(),
+        end_user_token: hex::encode(&event.end_user),
         action: event.action.map_or("", Action::as_str).to_owned(),
         outcome: wire_outcome(event.outcome),
         purpose: event.purpose,
@@ -256,9 +310,13 @@ fn wire_item(item: EventItem) -> v1::AuditEventItem {
 }
 
 fn wire_checkpoint(checkpoint: &Checkpoint) -> v1::AuditCheckpoint {
+    wire_checkpoint_of(&checkpoint.log, checkpoint.tree_size, checkpoint.note.clone())
+}
+
+fn wire_checkpoint_of(log: &str, tree_size: u64, note: String) -> v1::AuditCheckpoint {
     v1::AuditCheckpoint {
-        log: format!("logs/{}", checkpoint.log),
-        tree_size: i64::try_from(checkpoint.tree_size).unwrap_or(i64::MAX),
-        note: checkpoint.note.clone(),
+        log: format!("logs/{log}"),
+        tree_size: i64::try_from(tree_size).unwrap_or(i64::MAX),
+        note,
     }
 }

@@ -12,7 +12,7 @@ use fieldseal_engine::{
     Caller, DecryptCall, DecryptItem, DecryptReply, EncryptCall, EncryptItem, EncryptReply, Engine,
     Refusal, Stated,
 };
-use fieldseal_model::{Action, Malformed};
+use fieldseal_model::{Action, EndUser, Malformed};
 use tonic::{Request, Response, Status};
 use zeroize::Zeroizing;
 
@@ -43,6 +43,20 @@ impl EncryptionHandler {
     ) -> Status {
         status(&self.engine.malformed(caller, action, what, stated).await)
     }
+
+    /// The end user that the caller shows a token of, if it shows one.
+    async fn end_user(
+        &self,
+        caller: &Caller,
+        action: Action,
+        field: Option<&v1::Field>,
+        reason: Option<&v1::AccessReason>,
+    ) -> Result<Option<EndUser>, Status> {
+        let Some(shown) = parse::assertion(reason) else { return Ok(None) };
+        let stated = parse::stated(field, reason);
+        let user = self.engine.end_user(caller, action, shown, &stated).await;
+        user.map(Some).map_err(|r| status(&r))
+    }
 }
 
 #[tonic::async_trait]
@@ -53,16 +67,15 @@ impl EncryptionService for EncryptionHandler {
     ) -> Result<Response<v1::EncryptResponse>, Status> {
         let caller = caller(&request)?;
         let wire = request.into_inner();
-        let parsed = parse::field(wire.field.as_ref()).and_then(|field| {
+        let (field, reason) = (wire.field.as_ref(), wire.reason.as_ref());
+        let parsed = parse::field(field).and_then(|field| {
             let (partition, allow) = (&wire.partition, wire.allow_sealed_plaintext);
             let input = parse::plain(partition, wire.row, wire.plaintext, allow)?;
             let items = vec![EncryptItem { field: 0, input: Ok(input) }];
-            Ok(EncryptCall { fields: vec![field], items })
+            Ok(EncryptCall { fields: vec![field], items, reason: parse::value_reason(reason)? })
         });
-        let call = match parsed {
-            Ok(call) => call,
-            Err(what) => return Err(status(&what.into())),
-        };
+        let mut call = parsed.map_err(|what| status(&what.into()))?;
+        call.reason.end_user = self.end_user(&caller, Action::Encrypt, field, reason).await?;
         let reply =
             self.engine.encrypt(&caller, Action::Encrypt, call).await.map_err(|r| status(&r))?;
         let EncryptReply { buffer, mut items, guard: _guard } = reply;
@@ -83,15 +96,16 @@ impl EncryptionService for EncryptionHandler {
         let parsed = parse::field(field).and_then(|field| {
             let input = parse::sealed(&wire.partition, wire.row, wire.ciphertext)?;
             let items = vec![DecryptItem { field: 0, input: Ok(input) }];
-            Ok(DecryptCall { fields: vec![field], items, reason: parse::reason(reason)? })
+            Ok(DecryptCall { fields: vec![field], items, reason: parse::value_reason(reason)? })
         });
-        let call = match parsed {
+        let mut call = match parsed {
             Ok(call) => call,
             Err(what) => {
                 let stated = parse::stated(field, reason);
                 return Err(self.malformed(&caller, Action::Decrypt, what, &stated).await);
             }
         };
+        call.reason.end_user = self.end_user(&caller, Action::Decrypt, field, reason).await?;
         let reply =
             self.engine.decrypt(&caller, Action::Decrypt, call).await.map_err(|r| status(&r))?;
         let DecryptReply { buffer, mut items, receipt, guard: _guard } = reply;
@@ -110,11 +124,13 @@ impl EncryptionService for EncryptionHandler {
         request: Request<v1::BatchEncryptRequest>,
     ) -> Result<Response<v1::BatchEncryptResponse>, Status> {
         let caller = caller(&request)?;
-        let call = match encrypt_call(self.limits, request.into_inner()) {
-            Ok(call) => call,
-            Err(what) => return Err(status(&what.into())),
-        };
-        let reply = self.engine.encrypt(&caller, Action::BatchEncrypt, call).await;
+        let wire = request.into_inner();
+        let (fields, reason) = (wire.fields.as_slice(), wire.reason.as_ref());
+        let call = encrypt_call(self.limits, fields, wire.items, reason);
+        let mut call = call.map_err(|what| status(&what.into()))?;
+        let action = Action::BatchEncrypt;
+        call.reason.end_user = self.end_user(&caller, action, one(fields), reason).await?;
+        let reply = self.engine.encrypt(&caller, action, call).await;
         let EncryptReply { buffer, items, guard: _guard } = reply.map_err(|r| status(&r))?;
         let buffer = Bytes::from(buffer);
         let results = items.into_iter().map(|item| {
@@ -137,16 +153,16 @@ impl EncryptionService for EncryptionHandler {
         let caller = caller(&request)?;
         let wire = request.into_inner();
         let (fields, reason) = (wire.fields.as_slice(), wire.reason.as_ref());
-        let call = match decrypt_call(self.limits, fields, wire.items, reason) {
+        let mut call = match decrypt_call(self.limits, fields, wire.items, reason) {
             Ok(call) => call,
             Err(what) => {
-                // With many fields none of them is the one that the record is about.
-                let one = if let [field] = fields { Some(field) } else { None };
-                let stated = parse::stated(one, reason);
+                let stated = parse::stated(one(fields), reason);
                 return Err(self.malformed(&caller, Action::BatchDecrypt, what, &stated).await);
             }
         };
-        let reply = self.engine.decrypt(&caller, Action::BatchDecrypt, call).await;
+        let action = Action::BatchDecrypt;
+        call.reason.end_user = self.end_user(&caller, action, one(fields), reason).await?;
+        let reply = self.engine.decrypt(&caller, action, call).await;
         let DecryptReply { buffer, items, receipt, guard: _guard } =
             reply.map_err(|r| status(&r))?;
         let buffer = shared(buffer);
@@ -169,14 +185,22 @@ impl EncryptionService for EncryptionHandler {
 
 fn encrypt_call(
     limits: WireLimits,
-    wire: v1::BatchEncryptRequest,
+    fields: &[v1::Field],
+    items: Vec<v1::EncryptItem>,
+    reason: Option<&v1::AccessReason>,
 ) -> Result<EncryptCall, Malformed> {
-    let indices = wire.items.iter().map(|item| item.field_index);
-    parse::batch(limits, wire.items.len(), wire.fields.len(), indices)?;
-    let values = wire.items.iter().map(|item| OVERHEAD_BYTES + value_len(item.plaintext.as_ref()));
+    let indices = items.iter().map(|item| item.field_index);
+    parse::batch(limits, items.len(), fields.len(), indices)?;
+    let values = items.iter().map(|item| OVERHEAD_BYTES + value_len(item.plaintext.as_ref()));
     parse::reply_fits(limits, values)?;
-    let items = wire.items.into_iter().map(parse::encrypt_item).collect();
-    Ok(EncryptCall { fields: parse::fields(limits, &wire.fields)?, items })
+    let reason = parse::value_reason(reason)?;
+    let items = items.into_iter().map(parse::encrypt_item).collect();
+    Ok(EncryptCall { fields: parse::fields(limits, fields)?, items, reason })
+}
+
+/// The field that the record of a batch is about: with many, none of them is.
+fn one(fields: &[v1::Field]) -> Option<&v1::Field> {
+    if let [field] = fields { Some(field) } else { None }
 }
 
 fn decrypt_call(
@@ -188,7 +212,7 @@ fn decrypt_call(
     let indices = items.iter().map(|item| item.field_index);
     parse::batch(limits, items.len(), fields.len(), indices)?;
     parse::reply_fits(limits, items.iter().map(|item| parse::opened_len(&item.ciphertext)))?;
-    let reason = parse::reason(reason)?;
+    let reason = parse::value_reason(reason)?;
     let items = items.into_iter().map(parse::decrypt_item).collect();
     Ok(DecryptCall { fields: parse::fields(limits, fields)?, items, reason })
 }

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use fieldseal_engine::{Refusal, RefusalCause};
+use fieldseal_identity::Refused;
 use fieldseal_keys::KeyError;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
@@ -53,13 +54,17 @@ pub const ANSWERS: &[Answer] = &[
     Answer::new("SHRED_WINDOW_INVALID", Code::InvalidArgument),
     Answer::new("DEFAULT_PARTITION_NOT_MEANT", Code::InvalidArgument),
     Answer::new("PRINCIPAL_MISSING", Code::Unauthenticated),
+    Answer::new("END_USER_TOKEN_INVALID", Code::Unauthenticated),
+    Answer::new("END_USER_TOKEN_EXPIRED", Code::Unauthenticated),
     Answer::new("PERMISSION_DENIED", Code::PermissionDenied),
+    Answer::new("END_USER_TOKEN_BOUND", Code::PermissionDenied),
     Answer::new("KEY_NOT_FOUND", Code::NotFound),
     Answer::new("KEY_VERSION_NOT_FOUND", Code::NotFound),
     Answer::new("DATA_KEY_NOT_FOUND", Code::NotFound),
     Answer::new("PARTITION_NOT_FOUND", Code::NotFound),
     Answer::new("LOG_NOT_FOUND", Code::NotFound),
     Answer::new("NOTHING_TO_REDACT", Code::NotFound),
+    Answer::new("CHECKPOINT_NOT_FOUND", Code::NotFound),
     Answer::new("KEY_EXISTS", Code::AlreadyExists),
     Answer::new("REQUEST_ID_REUSED", Code::AlreadyExists),
     Answer::new("KEY_VERSION_DISABLED", Code::FailedPrecondition),
@@ -79,9 +84,12 @@ pub const ANSWERS: &[Answer] = &[
     Answer::new("REDACTION_RUNNING", Code::Aborted),
     Answer::new("ETAG_MISMATCH", Code::Aborted),
     Answer::new("CONFLICT", Code::Aborted).retry(),
+    Answer::new("TREE_BEYOND_LOG", Code::OutOfRange),
     Answer::new("LIMIT_REACHED", Code::ResourceExhausted),
     Answer::new("AUDIT_BUSY", Code::ResourceExhausted).retry(),
+    Answer::new("END_USER_TOKENS_FULL", Code::ResourceExhausted).retry(),
     Answer::new("QUERY_BUSY", Code::ResourceExhausted).retry(),
+    Answer::new("TAIL_BUSY", Code::ResourceExhausted).retry(),
     Answer::new("SUMMARY_TOO_LARGE", Code::ResourceExhausted),
     Answer::new("STORE_BUSY", Code::ResourceExhausted).retry(),
     Answer::new("STORE_FULL", Code::ResourceExhausted),
@@ -140,6 +148,9 @@ pub fn status(refusal: &Refusal) -> Status {
         && let KeyError::DataKeysWouldBeLost { data_keys } = &**error
     {
         metadata.insert("data_keys".to_owned(), data_keys.to_string());
+    }
+    if let RefusalCause::EndUser(Refused::Invalid(flaw)) = cause {
+        metadata.insert("cause".to_owned(), flaw.as_str().to_owned());
     }
     made(answer, message, metadata)
 }

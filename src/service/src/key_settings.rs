@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use fieldseal_api::v1;
-use fieldseal_model::{KeySettings, Labels, Malformed, MalformedReason, Setting};
+use fieldseal_model::{
+    AllowedPurposes, KeySettings, Labels, Malformed, MalformedReason, Setting, TicketPatterns,
+};
 
 /// Fields of a key that no update sets.
 const OUTPUT_ONLY: [&str; 6] =
@@ -80,6 +82,13 @@ pub(crate) fn of_update(wire: v1::Key, which: &[Setting]) -> Result<KeySettings,
             (Setting::RowRequired, ..) => required.row = wire.row_required,
             (Setting::PartitionRequired, ..) => required.partition = wire.partition_required,
             (Setting::PurposeRequired, ..) => required.purpose = wire.purpose_required,
+            (Setting::EndUserRequired, ..) => required.end_user = wire.end_user_required,
+            (Setting::AllowedPurposes, ..) => {
+                settings.set_allowed_purposes(AllowedPurposes::parse(&wire.allowed_purposes)?);
+            }
+            (Setting::TicketPatterns, ..) => {
+                settings.set_ticket_patterns(TicketPatterns::parse(&wire.ticket_patterns)?);
+            }
             (Setting::Labels, ..) => {
                 settings.set_labels(Labels::parse(labels.take().unwrap_or_default())?);
             }

@@ -12,12 +12,13 @@ mod encryption;
 pub mod errors;
 mod key_settings;
 mod keys;
+pub mod ocsf;
 mod parse;
 mod system;
 mod wire_key;
 
 pub use audit::AuditHandler;
-pub use caller::caller;
+pub use caller::{Leaving, caller};
 pub use encryption::EncryptionHandler;
 pub use keys::KeyHandler;
 pub use system::SystemHandler;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use fieldseal_api::v1;
 use fieldseal_crypto::ContentType;
 use fieldseal_crypto::field::{self, Header, OVERHEAD_BYTES};
-use fieldseal_engine::{DecryptItem, EncryptItem, PlainInput, SealedInput, Stated};
+use fieldseal_engine::{Assertion, DecryptItem, EncryptItem, PlainInput, SealedInput, Stated};
 use fieldseal_model::{
     AccessReason, Column, ExtraContext, Field, KeyName, Malformed, MalformedReason, Partition,
     Purpose, Row, Table, Ticket,
@@ -104,18 +104,33 @@ pub(crate) fn opened_len(ciphertext: &[u8]) -> usize {
     binary.saturating_sub(OVERHEAD_BYTES)
 }
 
+/// The reason of a call about keys, the log or the process: those take no end user.
 pub(crate) fn reason(wire: Option<&v1::AccessReason>) -> Result<AccessReason, Malformed> {
-    let Some(wire) = wire else { return Ok(AccessReason::default()) };
-    if !wire.end_user_assertion.is_empty() {
+    if assertion(wire).is_some() {
         return Err(Malformed::new(
             MalformedReason::EndUserAssertionUnsupported,
-            "end_user_assertion is not supported yet; leave it empty",
+            "only encrypts and decrypts take an end user; leave end_user_assertion and \
+             end_user_query_hash empty",
         ));
     }
+    value_reason(wire)
+}
+
+/// The reason of a call about values, without the end user: whether there is one, the engine says.
+pub(crate) fn value_reason(wire: Option<&v1::AccessReason>) -> Result<AccessReason, Malformed> {
+    let Some(wire) = wire else { return Ok(AccessReason::default()) };
     Ok(AccessReason {
         purpose: Purpose::parse(&wire.purpose)?,
         ticket: Ticket::parse(&wire.ticket)?,
+        end_user: None,
     })
+}
+
+/// What a caller shows about its end user, if anything.
+pub(crate) fn assertion(wire: Option<&v1::AccessReason>) -> Option<Assertion<'_>> {
+    let v1::AccessReason { end_user_assertion, end_user_query_hash, .. } = wire?;
+    let nothing = end_user_assertion.is_empty() && end_user_query_hash.is_empty();
+    (!nothing).then_some(Assertion { token: end_user_assertion, query_hash: end_user_query_hash })
 }
 
 /// Whatever can be understood of a request that cannot be as a whole: for its record.

@@ -3,7 +3,7 @@
 use fieldseal_api::v1;
 use fieldseal_api::v1::system_service_server::SystemService;
 use fieldseal_engine::backup::{Made, Pruned};
-use fieldseal_engine::{Engine, ScrubState, Scrubbed};
+use fieldseal_engine::{AnchorState, Engine, ScrubState, Scrubbed};
 use fieldseal_model::{InstallationId, hex};
 use tonic::{Request, Response, Status};
 
@@ -80,6 +80,7 @@ impl SystemService for SystemHandler {
                 copy_shares_volume: found.copy_shares_volume,
             }),
             scrub: Some(scrub),
+            anchors: found.anchors.into_iter().map(wire_anchor).collect(),
         }))
     }
 
@@ -122,6 +123,16 @@ impl SystemService for SystemHandler {
         let directory = self.engine.backup_directory();
         let directory = directory.map(|path| path.display().to_string()).unwrap_or_default();
         Ok(Response::new(wire_pruned(&pruned, directory)))
+    }
+}
+
+fn wire_anchor(found: AnchorState) -> v1::AnchorStatus {
+    v1::AnchorStatus {
+        kind: found.kind.to_owned(),
+        posted_records: signed(found.posted.unwrap_or(0)),
+        post_time: found.posted_at.map(wire_time),
+        records_behind: signed(found.behind),
+        failure: found.failure.unwrap_or_default(),
     }
 }
 

@@ -83,7 +83,8 @@ impl Sender<'_> {
             }
             "BatchEncrypt" => {
                 let items = vec![v1::EncryptItem { plaintext, ..Default::default() }];
-                let request = self.with(v1::BatchEncryptRequest { fields, items });
+                let request =
+                    self.with(v1::BatchEncryptRequest { fields, items, ..Default::default() });
                 let reply = match handler.batch_encrypt(request).await {
                     Err(status) => return of_call(Err::<(), _>(status), call),
                     Ok(reply) => reply.into_inner().results.remove(0).result.unwrap(),
@@ -214,9 +215,22 @@ impl Sender<'_> {
                 let request = v1::RedactAuditEventsRequest { partition, ..Default::default() };
                 of_call(audit.redact_audit_events(self.with(request)).await, call)
             }
+            ("AuditService", "TailAuditEvents") => {
+                let request = self.with(v1::TailAuditEventsRequest::default());
+                of_call(audit.tail_audit_events(request).await, call)
+            }
             ("AuditService", "GetCheckpoint") => {
                 let request = self.with(v1::GetCheckpointRequest::default());
                 of_call(audit.get_checkpoint(request).await, call)
+            }
+            ("AuditService", "GetInclusionProof") => {
+                let request = self.with(v1::GetInclusionProofRequest::default());
+                of_call(audit.get_inclusion_proof(request).await, call)
+            }
+            ("AuditService", "GetConsistencyProof") => {
+                let request =
+                    v1::GetConsistencyProofRequest { old_tree_size: 1, ..Default::default() };
+                of_call(audit.get_consistency_proof(self.with(request)).await, call)
             }
             ("SystemService", "GetStatus") => {
                 of_call(system.get_status(self.with(v1::GetStatusRequest {})).await, call)

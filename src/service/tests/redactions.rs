@@ -58,6 +58,8 @@ async fn what_cannot_be_erased_is_refused_by_its_reason_and_nothing_goes() {
         (v1::RedactAuditEventsRequest { table: "users".into(), ..none() }, query),
         (v1::RedactAuditEventsRequest { row: "1".into(), ..none() }, query),
         (v1::RedactAuditEventsRequest { table: "t".into(), row: "1".into(), ..of("alice") }, query),
+        (v1::RedactAuditEventsRequest { end_user_issuer: "iss".into(), ..none() }, query),
+        (v1::RedactAuditEventsRequest { end_user_subject: "sub".into(), ..of("alice") }, query),
         (v1::RedactAuditEventsRequest { end_time: far, ..none() }, query),
         (v1::RedactAuditEventsRequest { end_time: far, ..of("alice") }, query),
         (of(&"x".repeat(257)), invalid("PARTITION_INVALID")),
@@ -108,4 +110,29 @@ async fn a_person_s_detail_goes_once_it_was_said_how_much() {
     assert_eq!((code, reason.as_str()), (Code::NotFound, "NOTHING_TO_REDACT"));
     let bob = redact(&engine, "privacy", of("bob")).await.unwrap();
     assert_eq!(bob.event_count, done.event_count);
+}
+
+#[tokio::test]
+async fn an_end_user_s_detail_goes_and_nobody_else_s() {
+    let (_place, engine) = read().await;
+    let about = |issuer: &str, subject: &str| AuditQuery {
+        end_user: Some((issuer.to_owned(), subject.to_owned())),
+        ..AuditQuery::default()
+    };
+    // A question about an end user leaves its token.
+    events(&engine, about("https://id", "ada")).await;
+    events(&engine, about("https://other", "ada")).await;
+    let of = |issuer: &str, subject: &str| v1::RedactAuditEventsRequest {
+        end_user_issuer: issuer.into(),
+        end_user_subject: subject.into(),
+        ..Default::default()
+    };
+    let (code, reason) = refused(redact(&engine, "privacy", of("https://id", "bob")).await);
+    assert_eq!((code, reason.as_str()), (Code::NotFound, "NOTHING_TO_REDACT"));
+    let done = redact(&engine, "privacy", of("https://id", "ada")).await.unwrap();
+    assert_eq!((done.event_count, done.item_count), (1, 1));
+    let again = redact(&engine, "privacy", of("https://id", "ada")).await;
+    assert_eq!(refused(again).1, "NOTHING_TO_REDACT");
+    let other = redact(&engine, "privacy", of("https://other", "ada")).await.unwrap();
+    assert_eq!(other.event_count, 1);
 }

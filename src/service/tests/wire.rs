@@ -46,8 +46,11 @@ impl Wire {
     }
 
     async fn encrypt(&self, values: Vec<v1::Value>) -> Vec<v1::EncryptResult> {
-        let request =
-            as_app(v1::BatchEncryptRequest { fields: vec![field()], items: plain(values) });
+        let request = as_app(v1::BatchEncryptRequest {
+            fields: vec![field()],
+            items: plain(values),
+            ..Default::default()
+        });
         self.encryption.batch_encrypt(request).await.unwrap().into_inner().results
     }
 
@@ -150,7 +153,8 @@ async fn a_batch_s_count_and_indices_are_a_matter_of_the_whole_call() {
     let wire = Wire::new(WireLimits::default()).await;
     for count in [0, 1001] {
         let items = plain(vec![bytes(1); count]);
-        let request = v1::BatchEncryptRequest { fields: vec![field()], items };
+        let request =
+            v1::BatchEncryptRequest { fields: vec![field()], items, ..Default::default() };
         let result = wire.encryption.batch_encrypt(as_app(request)).await;
         assert_eq!(refused(result), invalid("BATCH_SIZE_INVALID"), "{count}");
         let result = wire.decrypt(vec![sealed(Bytes::from_static(&[1; 80])); count]).await;
@@ -158,7 +162,7 @@ async fn a_batch_s_count_and_indices_are_a_matter_of_the_whole_call() {
     }
     let mut items = plain(vec![bytes(1); 2]);
     items[1].field_index = 1;
-    let request = v1::BatchEncryptRequest { fields: vec![field()], items };
+    let request = v1::BatchEncryptRequest { fields: vec![field()], items, ..Default::default() };
     let result = wire.encryption.batch_encrypt(as_app(request)).await;
     assert_eq!(refused(result), invalid("FIELD_INDEX_INVALID"));
     let mut items = vec![sealed(Bytes::from_static(&[1; 80])); 2];
@@ -221,7 +225,7 @@ async fn a_bad_item_fails_alone_and_an_empty_value_is_a_value() {
     let wire = Wire::new(WireLimits::default()).await;
     let mut items = plain(vec![text(""), bytes(0), bytes(MAX_VALUE_BYTES + 1), text("ada")]);
     items.push(v1::EncryptItem::default());
-    let request = v1::BatchEncryptRequest { fields: vec![field()], items };
+    let request = v1::BatchEncryptRequest { fields: vec![field()], items, ..Default::default() };
     let results =
         wire.encryption.batch_encrypt(as_app(request)).await.unwrap().into_inner().results;
     let error = |result: &v1::EncryptResult| match result.result.as_ref().unwrap() {

@@ -199,6 +199,7 @@ impl Caller {
             row: String::new(),
             plaintext: Some(v1::Value { kind: Some(kind) }),
             allow_sealed_plaintext: false,
+            ..Default::default()
         };
         let mut client = self.app.encryption();
         let Some(answer) = self.life.answer(client.encrypt(request)).await else {

@@ -86,8 +86,11 @@ impl Values {
                 plaintext: plain(partition),
                 ..Default::default()
             });
-            let request =
-                v1::BatchEncryptRequest { fields: vec![field(KEY)], items: items.collect() };
+            let request = v1::BatchEncryptRequest {
+                fields: vec![field(KEY)],
+                items: items.collect(),
+                ..Default::default()
+            };
             let answer = client.encryption().batch_encrypt(request).await.unwrap().into_inner();
             for (name, result) in names.iter().zip(answer.results) {
                 let Some(v1::encrypt_result::Result::Ok(ok)) = result.result else {

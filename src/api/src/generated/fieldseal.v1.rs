@@ -52,7 +52,7 @@ pub mod value {
         StringValue(::prost::alloc::string::String),
     }
 }
-/// Why a caller asks. It is recorded, and policy sees purpose and ticket; it is never bound to the value.
+/// Why a caller asks, and for whom. It is recorded, and policy sees it; it is never bound to the value.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
 pub struct AccessReason {
@@ -62,10 +62,16 @@ pub struct AccessReason {
     /// For example `CASE-4711`. At most 128 bytes.
     #[prost(string, tag = "2")]
     pub ticket: ::prost::alloc::string::String,
-    /// Reserved for a signed statement about the end user. Refused until it is supported
-    /// (END_USER_ASSERTION_UNSUPPORTED).
+    /// The end user behind the caller: a signed JSON web token in its compact form, at most 8,192 bytes, of
+    /// an issuer that the policy's `issuers.toml` names. Encrypts and decrypts alone take one. It must have
+    /// `iss`, `sub`, `iat` and `exp`, at most 10 minutes between the last two, and belongs to the first
+    /// caller that shows it. It is never recorded; the record has a keyed token of issuer and subject.
     #[prost(string, tag = "3")]
     pub end_user_assertion: ::prost::alloc::string::String,
+    /// Of a token of Atlassian Connect, which must have a `qsh`: the hash of the request that the token came
+    /// with, as the caller computed it from that request: SHA-256 in lower-case hexadecimal.
+    #[prost(string, tag = "4")]
+    pub end_user_query_hash: ::prost::alloc::string::String,
 }
 /// Where the audit record of a call stands. Keep it to prove later that the record is still there.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -105,6 +111,9 @@ pub struct EncryptRequest {
     /// refused (PLAINTEXT_ALREADY_SEALED), because it is nearly always a mistake.
     #[prost(bool, tag = "5")]
     pub allow_sealed_plaintext: bool,
+    /// Why.
+    #[prost(message, optional, tag = "6")]
+    pub reason: ::core::option::Option<AccessReason>,
 }
 /// Response of EncryptionService.Encrypt.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -163,6 +172,9 @@ pub struct BatchEncryptRequest {
     /// The values, 1 to 1,000.
     #[prost(message, repeated, tag = "2")]
     pub items: ::prost::alloc::vec::Vec<EncryptItem>,
+    /// Why, for all items.
+    #[prost(message, optional, tag = "3")]
+    pub reason: ::core::option::Option<AccessReason>,
 }
 /// One value to encrypt.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -319,15 +331,20 @@ pub mod encryption_service_client {
     /// PLAINTEXT_ALREADY_SEALED, CIPHERTEXT_EMPTY, CIPHERTEXT_TRUNCATED,
     /// CIPHERTEXT_TEXT_INVALID, CIPHERTEXT_NOT_SEALED, CIPHERTEXT_SUITE_UNKNOWN,
     /// TEST_CIPHERTEXT, BATCH_SIZE_INVALID, FIELD_INDEX_INVALID, REPLY_TOO_LARGE);
-    /// the key wants it stated (ROW_REQUIRED, PARTITION_REQUIRED, PURPOSE_REQUIRED);
+    /// the key wants it stated (ROW_REQUIRED, PARTITION_REQUIRED, PURPOSE_REQUIRED,
+    /// TICKET_REQUIRED, END_USER_REQUIRED); the key does not take it
+    /// (PURPOSE_NOT_ALLOWED, TICKET_NOT_ALLOWED);
     /// or a ciphertext does not open under the key, partition and context stated
     /// (DECRYPTION_FAILED, deliberately one answer for another context, altered
     /// bytes and another key)
-    /// PERMISSION_DENIED    no policy rule allows it (PERMISSION_DENIED)
+    /// UNAUTHENTICATED      the end user's token is refused; `metadata["cause"]` names the check that it
+    /// failed (END_USER_TOKEN_INVALID), or it is over (END_USER_TOKEN_EXPIRED)
+    /// PERMISSION_DENIED    no policy rule allows it (PERMISSION_DENIED); or another caller has shown the
+    /// end user's token (END_USER_TOKEN_BOUND)
     /// NOT_FOUND            the key or its data key does not exist (KEY_NOT_FOUND, DATA_KEY_NOT_FOUND)
     /// FAILED_PRECONDITION  KEY_VERSION_DISABLED, KEY_VERSION_DESTROYED, PARTITION_SHREDDED
     /// ABORTED              other calls made the same data key first, again and again: try again (CONFLICT)
-    /// RESOURCE_EXHAUSTED   a queue is full: try again (AUDIT_BUSY, STORE_BUSY); or there is no space for
+    /// RESOURCE_EXHAUSTED   a queue is full: try again (AUDIT_BUSY, STORE_BUSY, END_USER_TOKENS_FULL); or there is no space for
     /// another data key (STORE_FULL); or as many as there can be (LIMIT_REACHED)
     /// UNAVAILABLE          nothing was opened and nothing changed: the audit log or the store does not
     /// work (AUDIT_UNAVAILABLE, STORE_UNAVAILABLE), or the process ends (STOPPING)
@@ -595,15 +612,20 @@ pub mod encryption_service_server {
     /// PLAINTEXT_ALREADY_SEALED, CIPHERTEXT_EMPTY, CIPHERTEXT_TRUNCATED,
     /// CIPHERTEXT_TEXT_INVALID, CIPHERTEXT_NOT_SEALED, CIPHERTEXT_SUITE_UNKNOWN,
     /// TEST_CIPHERTEXT, BATCH_SIZE_INVALID, FIELD_INDEX_INVALID, REPLY_TOO_LARGE);
-    /// the key wants it stated (ROW_REQUIRED, PARTITION_REQUIRED, PURPOSE_REQUIRED);
+    /// the key wants it stated (ROW_REQUIRED, PARTITION_REQUIRED, PURPOSE_REQUIRED,
+    /// TICKET_REQUIRED, END_USER_REQUIRED); the key does not take it
+    /// (PURPOSE_NOT_ALLOWED, TICKET_NOT_ALLOWED);
     /// or a ciphertext does not open under the key, partition and context stated
     /// (DECRYPTION_FAILED, deliberately one answer for another context, altered
     /// bytes and another key)
-    /// PERMISSION_DENIED    no policy rule allows it (PERMISSION_DENIED)
+    /// UNAUTHENTICATED      the end user's token is refused; `metadata["cause"]` names the check that it
+    /// failed (END_USER_TOKEN_INVALID), or it is over (END_USER_TOKEN_EXPIRED)
+    /// PERMISSION_DENIED    no policy rule allows it (PERMISSION_DENIED); or another caller has shown the
+    /// end user's token (END_USER_TOKEN_BOUND)
     /// NOT_FOUND            the key or its data key does not exist (KEY_NOT_FOUND, DATA_KEY_NOT_FOUND)
     /// FAILED_PRECONDITION  KEY_VERSION_DISABLED, KEY_VERSION_DESTROYED, PARTITION_SHREDDED
     /// ABORTED              other calls made the same data key first, again and again: try again (CONFLICT)
-    /// RESOURCE_EXHAUSTED   a queue is full: try again (AUDIT_BUSY, STORE_BUSY); or there is no space for
+    /// RESOURCE_EXHAUSTED   a queue is full: try again (AUDIT_BUSY, STORE_BUSY, END_USER_TOKENS_FULL); or there is no space for
     /// another data key (STORE_FULL); or as many as there can be (LIMIT_REACHED)
     /// UNAVAILABLE          nothing was opened and nothing changed: the audit log or the store does not
     /// work (AUDIT_UNAVAILABLE, STORE_UNAVAILABLE), or the process ends (STOPPING)
@@ -979,6 +1001,19 @@ pub struct Key {
     /// When the sidecar rotates by itself; absent if it does not.
     #[prost(message, optional, tag = "16")]
     pub next_rotation_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// A decrypt without the token of an end user is refused (END_USER_REQUIRED).
+    #[prost(bool, tag = "17")]
+    pub end_user_required: bool,
+    /// The purposes that a decrypt may state, at most 16 of 1,024 bytes together: another is refused
+    /// (PURPOSE_NOT_ALLOWED), and so is none (PURPOSE_REQUIRED). Empty: any.
+    #[prost(string, repeated, tag = "18")]
+    pub allowed_purposes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The forms of the tickets that a decrypt may state, at most 16 of 1,024 bytes together: a ticket that fits
+    /// none is refused (TICKET_NOT_ALLOWED), and so is none (TICKET_REQUIRED). `#` is one digit or more, `?` one
+    /// character, `*` any number of characters, `\` takes the next character as it is, and everything else is
+    /// itself; the whole ticket must fit. Empty: any.
+    #[prost(string, repeated, tag = "19")]
+    pub ticket_patterns: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// A version of a key. Numbers begin at 1 and are never reused.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -3483,6 +3518,12 @@ pub struct AuditEventQuery {
     /// SEALS_RESERVED, CLOCK_TICKED, VERSION_USED.
     #[prost(bool, tag = "15")]
     pub omit_housekeeping: bool,
+    /// The end user behind the call, as its issuer names it: `iss` and `sub`, both or neither. They are turned
+    /// into their token here.
+    #[prost(string, tag = "16")]
+    pub end_user_issuer: ::prost::alloc::string::String,
+    #[prost(string, tag = "17")]
+    pub end_user_subject: ::prost::alloc::string::String,
 }
 /// Response of AuditService.QueryAuditEvents.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -3499,6 +3540,39 @@ pub struct QueryAuditEventsResponse {
     /// The snapshot that all pages share, one a log.
     #[prost(message, repeated, tag = "4")]
     pub checkpoints: ::prost::alloc::vec::Vec<AuditCheckpoint>,
+}
+/// Request of AuditService.TailAuditEvents.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TailAuditEventsRequest {
+    /// `logs/{log}`, or `logs/-` or empty for all.
+    #[prost(string, tag = "1")]
+    pub parent: ::prost::alloc::string::String,
+    /// What to look for. Absent: everything. It has no end_time.
+    #[prost(message, optional, tag = "2")]
+    pub query: ::core::option::Option<AuditEventQuery>,
+    /// The first record to look at; at most as many as the log has. Absent: the first one of the log if the
+    /// query has a start_time, otherwise the next one that is made, which is the one of this call.
+    #[prost(int64, optional, tag = "3")]
+    pub start_index: ::core::option::Option<i64>,
+    /// Include the per-field detail of batches. A unary call's one item is always included.
+    #[prost(bool, tag = "4")]
+    pub include_items: bool,
+    /// As in QueryAuditEventsRequest.
+    #[prost(bool, tag = "5")]
+    pub matching_items_only: bool,
+    /// Why.
+    #[prost(message, optional, tag = "6")]
+    pub reason: ::core::option::Option<AccessReason>,
+}
+/// Response of AuditService.TailAuditEvents.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TailAuditEventsResponse {
+    /// Events, the oldest first; none in the last message of a stream that ends with OK.
+    #[prost(message, repeated, tag = "1")]
+    pub audit_events: ::prost::alloc::vec::Vec<AuditEvent>,
+    /// Every record before this one was looked at: the start_index to go on with.
+    #[prost(int64, tag = "2")]
+    pub next_index: i64,
 }
 /// Request of AuditService.SummarizeAccess.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -3612,8 +3686,8 @@ pub struct RedactAuditEventsRequest {
     /// The raw row.
     #[prost(string, tag = "4")]
     pub row: ::prost::alloc::string::String,
-    /// Only of calls that began before; not in the future. Needed without a partition and a row: the detail
-    /// of everybody goes then.
+    /// Only of calls that began before; not in the future. Needed where nobody is named: the detail of
+    /// everybody goes then.
     #[prost(message, optional, tag = "5")]
     pub end_time: ::core::option::Option<::prost_types::Timestamp>,
     /// Only say how much would go. That this was asked is recorded, and not about whom.
@@ -3622,6 +3696,12 @@ pub struct RedactAuditEventsRequest {
     /// Why. It stands in the record that names what goes.
     #[prost(message, optional, tag = "7")]
     pub reason: ::core::option::Option<AccessReason>,
+    /// An end user, as its issuer names it: `iss` and `sub`, both or neither. The whole detail of the calls
+    /// behind which it stands goes, and that of questions about it.
+    #[prost(string, tag = "8")]
+    pub end_user_issuer: ::prost::alloc::string::String,
+    #[prost(string, tag = "9")]
+    pub end_user_subject: ::prost::alloc::string::String,
 }
 /// Response of AuditService.RedactAuditEvents.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -3648,7 +3728,7 @@ pub struct AuditEvent {
     /// Who called, typed. Empty for events of the system itself.
     #[prost(string, tag = "3")]
     pub principal: ::prost::alloc::string::String,
-    /// Reserved for the end user's token; empty until end_user_assertion is supported.
+    /// The keyed token of the end user, in hexadecimal; empty if the caller showed none.
     #[prost(string, tag = "4")]
     pub end_user_token: ::prost::alloc::string::String,
     /// The RPC's name, for example `Decrypt`. Empty for events of the system itself, apart from reloads of
@@ -3758,6 +3838,62 @@ pub struct GetCheckpointRequest {
 pub struct GetCheckpointResponse {
     /// The newest checkpoint.
     #[prost(message, optional, tag = "1")]
+    pub checkpoint: ::core::option::Option<AuditCheckpoint>,
+}
+/// Request of AuditService.GetInclusionProof.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetInclusionProofRequest {
+    /// `logs/{log}`. Empty: the log of the instance that answers.
+    #[prost(string, tag = "1")]
+    pub log: ::prost::alloc::string::String,
+    /// The record, counted from 0; less than tree_size.
+    #[prost(int64, tag = "2")]
+    pub index: i64,
+    /// The tree in which it is: as many records as a receipt or a checkpoint says, so that it was signed.
+    /// Absent: the newest tree.
+    #[prost(int64, optional, tag = "3")]
+    pub tree_size: ::core::option::Option<i64>,
+    /// Why.
+    #[prost(message, optional, tag = "4")]
+    pub reason: ::core::option::Option<AccessReason>,
+}
+/// Response of AuditService.GetInclusionProof.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetInclusionProofResponse {
+    /// The record's RFC 6962 leaf hash, SHA-256, 32 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub leaf_hash: ::prost::bytes::Bytes,
+    /// The hashes beside the path from the leaf to the root, from the leaf up, 32 bytes each.
+    #[prost(bytes = "bytes", repeated, tag = "2")]
+    pub hashes: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    /// The checkpoint that was signed of this tree.
+    #[prost(message, optional, tag = "3")]
+    pub checkpoint: ::core::option::Option<AuditCheckpoint>,
+}
+/// Request of AuditService.GetConsistencyProof.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetConsistencyProofRequest {
+    /// `logs/{log}`. Empty: the log of the instance that answers.
+    #[prost(string, tag = "1")]
+    pub log: ::prost::alloc::string::String,
+    /// How many records the log had: 1 or more.
+    #[prost(int64, tag = "2")]
+    pub old_tree_size: i64,
+    /// The longer tree: as many records as a checkpoint says, so that it was signed. Absent: the newest.
+    #[prost(int64, optional, tag = "3")]
+    pub tree_size: ::core::option::Option<i64>,
+    /// Why.
+    #[prost(message, optional, tag = "4")]
+    pub reason: ::core::option::Option<AccessReason>,
+}
+/// Response of AuditService.GetConsistencyProof.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetConsistencyProofResponse {
+    /// The proof in the order of RFC 6962, 32 bytes each; none if both trees have the same size.
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    pub hashes: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    /// The checkpoint that was signed of the longer tree.
+    #[prost(message, optional, tag = "2")]
     pub checkpoint: ::core::option::Option<AuditCheckpoint>,
 }
 /// How an event or an item ended.
@@ -3886,15 +4022,17 @@ pub mod audit_service_client {
     ///
     /// INVALID_ARGUMENT    PAGE_INVALID, QUERY_INVALID, PRINCIPAL_INVALID, RESOURCE_NAME_INVALID,
     /// KEY_NAME_INVALID, TABLE_INVALID, COLUMN_INVALID, PARTITION_INVALID,
-    /// ROW_INVALID, ROW_NOT_CANONICAL, PURPOSE_INVALID, TICKET_INVALID,
+    /// ROW_INVALID, ROW_NOT_CANONICAL, TREE_SIZE_INVALID, PURPOSE_INVALID, TICKET_INVALID,
     /// END_USER_ASSERTION_UNSUPPORTED; or one event with its items does not fit a
     /// message: ask without include_items (REPLY_TOO_LARGE)
     /// PERMISSION_DENIED   no policy rule allows it (PERMISSION_DENIED)
-    /// NOT_FOUND           another instance's log (LOG_NOT_FOUND), or no personal detail of the kind
+    /// NOT_FOUND           another instance's log (LOG_NOT_FOUND), a proof of a tree that was never
+    /// signed (CHECKPOINT_NOT_FOUND), or no personal detail of the kind
     /// (NOTHING_TO_REDACT)
     /// ABORTED             another redaction runs (REDACTION_RUNNING)
-    /// RESOURCE_EXHAUSTED  too many queries at the same time (QUERY_BUSY), or the log's queue is full
-    /// (AUDIT_BUSY): try again; or a summary has too many groups or partitions
+    /// OUT_OF_RANGE        a proof of more records than the log has (TREE_BEYOND_LOG)
+    /// RESOURCE_EXHAUSTED  too many queries (QUERY_BUSY) or tails (TAIL_BUSY) at the same time, or the
+    /// log's queue is full (AUDIT_BUSY): try again; or a summary has too many groups or partitions
     /// (SUMMARY_TOO_LARGE): narrow the query
     /// UNAVAILABLE         the log cannot be read, because a file is damaged or missing
     /// (AUDIT_UNREADABLE), or the query cannot be recorded (AUDIT_UNAVAILABLE), or a
@@ -4034,7 +4172,7 @@ pub mod audit_service_client {
                 .insert(GrpcMethod::new("fieldseal.v1.AuditService", "SummarizeAccess"));
             self.inner.unary(req, path, codec).await
         }
-        /// Erases personal detail of the log, of one partition, one row, or everybody's before a time. First a
+        /// Erases personal detail of the log, of one partition, row or end user, or everybody's before a time. First a
         /// record names what goes, then it goes, for good; the log still verifies. It reads the whole
         /// log, and goes on when its caller goes away.
         pub async fn redact_audit_events(
@@ -4063,6 +4201,34 @@ pub mod audit_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// Follows the log: events that match, the oldest first, as they are acknowledged. That it was opened is
+        /// itself recorded, with who and why; policy is asked again at each look. Nothing is left out and nothing
+        /// comes twice: a slow reader falls behind and catches up. The stream ends with OK when the sidecar stops
+        /// and when the connection's time is over (`next_index` says where to go on).
+        pub async fn tail_audit_events(
+            &mut self,
+            request: impl tonic::IntoRequest<super::TailAuditEventsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::TailAuditEventsResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/fieldseal.v1.AuditService/TailAuditEvents",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("fieldseal.v1.AuditService", "TailAuditEvents"));
+            self.inner.server_streaming(req, path, codec).await
+        }
         /// The newest signed checkpoint. Kept elsewhere, it later proves that nothing before it was altered.
         pub async fn get_checkpoint(
             &mut self,
@@ -4086,6 +4252,61 @@ pub mod audit_service_client {
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("fieldseal.v1.AuditService", "GetCheckpoint"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Proves that a record is in the log (RFC 6962, section 2.1.1). The question is itself recorded.
+        pub async fn get_inclusion_proof(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetInclusionProofRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetInclusionProofResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/fieldseal.v1.AuditService/GetInclusionProof",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("fieldseal.v1.AuditService", "GetInclusionProof"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Proves that the log only grew since it had so many records (RFC 6962, section 2.1.2). The question
+        /// is itself recorded.
+        pub async fn get_consistency_proof(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetConsistencyProofRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetConsistencyProofResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/fieldseal.v1.AuditService/GetConsistencyProof",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("fieldseal.v1.AuditService", "GetConsistencyProof"),
+                );
             self.inner.unary(req, path, codec).await
         }
     }
@@ -4121,7 +4342,7 @@ pub mod audit_service_server {
             tonic::Response<super::SummarizeAccessResponse>,
             tonic::Status,
         >;
-        /// Erases personal detail of the log, of one partition, one row, or everybody's before a time. First a
+        /// Erases personal detail of the log, of one partition, row or end user, or everybody's before a time. First a
         /// record names what goes, then it goes, for good; the log still verifies. It reads the whole
         /// log, and goes on when its caller goes away.
         async fn redact_audit_events(
@@ -4129,6 +4350,23 @@ pub mod audit_service_server {
             request: tonic::Request<super::RedactAuditEventsRequest>,
         ) -> std::result::Result<
             tonic::Response<super::RedactAuditEventsResponse>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the TailAuditEvents method.
+        type TailAuditEventsStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::TailAuditEventsResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Follows the log: events that match, the oldest first, as they are acknowledged. That it was opened is
+        /// itself recorded, with who and why; policy is asked again at each look. Nothing is left out and nothing
+        /// comes twice: a slow reader falls behind and catches up. The stream ends with OK when the sidecar stops
+        /// and when the connection's time is over (`next_index` says where to go on).
+        async fn tail_audit_events(
+            &self,
+            request: tonic::Request<super::TailAuditEventsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::TailAuditEventsStream>,
             tonic::Status,
         >;
         /// The newest signed checkpoint. Kept elsewhere, it later proves that nothing before it was altered.
@@ -4139,21 +4377,40 @@ pub mod audit_service_server {
             tonic::Response<super::GetCheckpointResponse>,
             tonic::Status,
         >;
+        /// Proves that a record is in the log (RFC 6962, section 2.1.1). The question is itself recorded.
+        async fn get_inclusion_proof(
+            &self,
+            request: tonic::Request<super::GetInclusionProofRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetInclusionProofResponse>,
+            tonic::Status,
+        >;
+        /// Proves that the log only grew since it had so many records (RFC 6962, section 2.1.2). The question
+        /// is itself recorded.
+        async fn get_consistency_proof(
+            &self,
+            request: tonic::Request<super::GetConsistencyProofRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetConsistencyProofResponse>,
+            tonic::Status,
+        >;
     }
     /// Reads the audit log. It holds no plaintext and no raw row or partition: keyed tokens stand in their
     /// place (docs/audit-log.md). The log can also be verified offline, with its files and its public key.
     ///
     /// INVALID_ARGUMENT    PAGE_INVALID, QUERY_INVALID, PRINCIPAL_INVALID, RESOURCE_NAME_INVALID,
     /// KEY_NAME_INVALID, TABLE_INVALID, COLUMN_INVALID, PARTITION_INVALID,
-    /// ROW_INVALID, ROW_NOT_CANONICAL, PURPOSE_INVALID, TICKET_INVALID,
+    /// ROW_INVALID, ROW_NOT_CANONICAL, TREE_SIZE_INVALID, PURPOSE_INVALID, TICKET_INVALID,
     /// END_USER_ASSERTION_UNSUPPORTED; or one event with its items does not fit a
     /// message: ask without include_items (REPLY_TOO_LARGE)
     /// PERMISSION_DENIED   no policy rule allows it (PERMISSION_DENIED)
-    /// NOT_FOUND           another instance's log (LOG_NOT_FOUND), or no personal detail of the kind
+    /// NOT_FOUND           another instance's log (LOG_NOT_FOUND), a proof of a tree that was never
+    /// signed (CHECKPOINT_NOT_FOUND), or no personal detail of the kind
     /// (NOTHING_TO_REDACT)
     /// ABORTED             another redaction runs (REDACTION_RUNNING)
-    /// RESOURCE_EXHAUSTED  too many queries at the same time (QUERY_BUSY), or the log's queue is full
-    /// (AUDIT_BUSY): try again; or a summary has too many groups or partitions
+    /// OUT_OF_RANGE        a proof of more records than the log has (TREE_BEYOND_LOG)
+    /// RESOURCE_EXHAUSTED  too many queries (QUERY_BUSY) or tails (TAIL_BUSY) at the same time, or the
+    /// log's queue is full (AUDIT_BUSY): try again; or a summary has too many groups or partitions
     /// (SUMMARY_TOO_LARGE): narrow the query
     /// UNAVAILABLE         the log cannot be read, because a file is damaged or missing
     /// (AUDIT_UNREADABLE), or the query cannot be recorded (AUDIT_UNAVAILABLE), or a
@@ -4372,6 +4629,54 @@ pub mod audit_service_server {
                     };
                     Box::pin(fut)
                 }
+                "/fieldseal.v1.AuditService/TailAuditEvents" => {
+                    #[allow(non_camel_case_types)]
+                    struct TailAuditEventsSvc<T: AuditService>(pub Arc<T>);
+                    impl<
+                        T: AuditService,
+                    > tonic::server::ServerStreamingService<
+                        super::TailAuditEventsRequest,
+                    > for TailAuditEventsSvc<T> {
+                        type Response = super::TailAuditEventsResponse;
+                        type ResponseStream = T::TailAuditEventsStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::TailAuditEventsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AuditService>::tail_audit_events(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = TailAuditEventsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 "/fieldseal.v1.AuditService/GetCheckpoint" => {
                     #[allow(non_camel_case_types)]
                     struct GetCheckpointSvc<T: AuditService>(pub Arc<T>);
@@ -4402,6 +4707,98 @@ pub mod audit_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetCheckpointSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/fieldseal.v1.AuditService/GetInclusionProof" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetInclusionProofSvc<T: AuditService>(pub Arc<T>);
+                    impl<
+                        T: AuditService,
+                    > tonic::server::UnaryService<super::GetInclusionProofRequest>
+                    for GetInclusionProofSvc<T> {
+                        type Response = super::GetInclusionProofResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetInclusionProofRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AuditService>::get_inclusion_proof(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetInclusionProofSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/fieldseal.v1.AuditService/GetConsistencyProof" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetConsistencyProofSvc<T: AuditService>(pub Arc<T>);
+                    impl<
+                        T: AuditService,
+                    > tonic::server::UnaryService<super::GetConsistencyProofRequest>
+                    for GetConsistencyProofSvc<T> {
+                        type Response = super::GetConsistencyProofResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetConsistencyProofRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AuditService>::get_consistency_proof(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetConsistencyProofSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -4611,6 +5008,28 @@ pub struct GetStatusResponse {
     /// How backups go.
     #[prost(message, optional, tag = "30")]
     pub backup: ::core::option::Option<BackupStatus>,
+    /// How posting checkpoints of the audit log goes, for each place; empty if there is none.
+    #[prost(message, repeated, tag = "31")]
+    pub anchors: ::prost::alloc::vec::Vec<AnchorStatus>,
+}
+/// How posting checkpoints of the audit log to a place goes.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AnchorStatus {
+    /// `file` or `command`.
+    #[prost(string, tag = "1")]
+    pub kind: ::prost::alloc::string::String,
+    /// How many records the newest checkpoint there covers, as far as this process knows; 0 if there is none.
+    #[prost(int64, tag = "2")]
+    pub posted_records: i64,
+    /// When this process posted it; not set if it has not yet.
+    #[prost(message, optional, tag = "3")]
+    pub post_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// How many records the log has beyond it: cut off, they would be missed by nobody.
+    #[prost(int64, tag = "4")]
+    pub records_behind: i64,
+    /// Why the last attempt failed, for people; empty if it did not.
+    #[prost(string, tag = "5")]
+    pub failure: ::prost::alloc::string::String,
 }
 /// The last scrub of the store.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -49,6 +49,7 @@ fn out_of_time(query: &Query, source: &dyn Source, bits: &mut Bits) {
 fn terms(query: &Query) -> Vec<Vec<u32>> {
     let mut all = Vec::new();
     all.extend(query.row.and_then(|row| token_term(&row)).map(|term| vec![term]));
+    all.extend(query.end_user.and_then(|user| token_term(&user)).map(|term| vec![term]));
     let partition = query.partition.flatten();
     all.extend(partition.and_then(|token| token_term(&token)).map(|term| vec![term]));
     for (what, wanted) in [(Text::Purpose, &query.purposes), (Text::Ticket, &query.tickets)] {

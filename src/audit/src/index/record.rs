@@ -47,7 +47,7 @@ pub(super) fn text_term(what: Text, text: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// The term of a row's or a partition's token: its beginning. The tokens are as good as random.
+/// The term of a row's, a partition's or an end user's token: its beginning. The tokens are as good as random.
 pub(super) fn token_term(token: &[u8]) -> Option<u32> {
     token.first_chunk().map(|first| u32::from_be_bytes(*first))
 }
@@ -58,7 +58,7 @@ pub(super) struct Scan {
     pub(super) time: i64,
     /// `varint count | (varint verdict | varint outcome)* | public fields`.
     pub(super) shape: Vec<u8>,
-    /// The terms of its rows, partitions, purpose and ticket.
+    /// The terms of its rows, partitions, end user, purpose and ticket.
     pub(super) terms: Vec<u32>,
     public: Vec<u8>,
     items: Vec<(u32, u32)>,
@@ -118,7 +118,7 @@ impl Scan {
                 (1, Value::Bytes(ticket)) => self.terms.push(text_term(Text::Ticket, ticket)),
                 (2, Value::Bytes(hash)) => root = hash,
                 (3, Value::Number(number)) => count = number,
-                (4, Value::Bytes(partition)) => self.terms.push(token_term(partition)?),
+                (4 | 5, Value::Bytes(token)) => self.terms.push(token_term(token)?),
                 _ => {}
             }
         }

@@ -173,6 +173,7 @@ impl Journal {
             queue: Mutex::new(Queue::new(end.newest.map_or(0, |newest| newest.revision))),
             writer: Mutex::new(writer),
             published: RwLock::new(Published { tree_size: size, root, signature }),
+            grown: watch::Sender::new(size),
             health: watch::Sender::new(Health::Ok),
             statistics: Mutex::default(),
             files,
@@ -180,7 +181,6 @@ impl Journal {
         };
         let journal = Self { shared: Arc::new(shared) };
         journal.record_torn()?;
-        journal.finish_redaction();
         Ok((journal, report))
     }
 

@@ -17,7 +17,7 @@ use crate::event::SystemEvent;
 use crate::proofs::Receipt;
 use crate::record::Redaction;
 use crate::redaction::{
-    Named, Redactable, Redacted, Rewriting, Step, Survey, rewrite, survey, tidy,
+    Named, Redactable, Redacted, Rewriting, Step, Survey, probe, rewrite, room, survey, tidy,
 };
 use crate::segment;
 
@@ -52,11 +52,13 @@ impl Journal {
         let running = Arc::clone(&shared.redacting).try_lock_owned();
         let _running = running.map_err(|_| JournalError::RedactionRuns)?;
         let (what, step) = (*what, Arc::new(step));
+        // Segments of an earlier one that did not end are written anew as well.
+        let is_under_way = is_under_way(&shared.settings.directory);
         let begun = blocking(move || shared.begin_redaction(&what)).await?;
         let Survey { mut said, wanted, mut redacted } = begun;
         let shared = Arc::clone(&self.shared);
         if wanted.is_empty() {
-            if is_under_way(&shared.settings.directory) {
+            if is_under_way {
                 blocking(move || shared.finish_redaction(&said, None, &*step)).await?;
             }
             return Ok((redacted, None));
@@ -64,14 +66,17 @@ impl Journal {
         step(Step::Noted);
         let mut receipt = None;
         for entries in wanted.entries() {
-            receipt = Some(self.name(permit, reason, at, &entries).await?);
+            let named = self.name(permit, reason, at, &entries).await;
+            // From the first record on what it names counts as erased.
+            let is_begun = redacted.said_by > 0;
+            receipt = Some(named.map_err(|e| if is_begun { unfinished(&e) } else { e })?);
             redacted.said_by += 1;
         }
         step(Step::Recorded);
         said.add(&wanted);
-        let finish = move || shared.finish_redaction(&said, Some(&wanted), &*step);
-        let finished = blocking(finish).await;
-        finished.map_err(|e| JournalError::RedactionUnfinished(e.to_string().into()))?;
+        let now = Some(wanted).filter(|_| !is_under_way);
+        let finish = move || shared.finish_redaction(&said, now.as_ref(), &*step);
+        blocking(finish).await.map_err(|e| unfinished(&e))?;
         Ok((redacted, receipt))
     }
 
@@ -85,8 +90,9 @@ impl Journal {
         self.record_system(SystemEvent::details_redacted(at, permit, reason, entries)).await
     }
 
-    /// Finishes what a process that was killed had begun.
-    pub(super) fn finish_redaction(&self) {
+    /// Finishes what a process that was killed had begun, if it had. Call it once nothing speaks against
+    /// the log any more: it blocks, and what it erases is gone.
+    pub fn finish_redaction(&self) {
         let shared = &self.shared;
         if !is_under_way(&shared.settings.directory) {
             return;
@@ -103,6 +109,10 @@ impl Journal {
                 "a redaction of the audit log is on record and not finished"),
         }
     }
+}
+
+fn unfinished(error: &JournalError) -> JournalError {
+    JournalError::RedactionUnfinished(error.to_string().into())
 }
 
 async fn blocking<T: Send + 'static>(
@@ -145,7 +155,7 @@ impl Shared {
         let directory = &self.settings.directory;
         for (path, _) in self.closed(&found.wanted)? {
             let len = path.metadata().map_err(|e| JournalError::io("read", &path, &e))?.len();
-            if !self.has_space(len) {
+            if !self.has_space(room(len)) {
                 return Err(JournalError::Unavailable);
             }
         }
@@ -155,7 +165,9 @@ impl Shared {
                 writer.roll(self)?;
             }
         }
-        note(directory).map_err(|e| JournalError::io("write into", directory, &e))?;
+        note(directory)
+            .and_then(|()| probe(directory))
+            .map_err(|e| JournalError::io("prepare a redaction in", directory, &e))?;
         Ok(found)
     }
 

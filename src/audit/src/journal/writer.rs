@@ -99,6 +99,7 @@ impl Writer {
         self.frontier = frontier;
         let tree_size = self.frontier.size();
         *shared.published.write() = super::Published { tree_size, root, signature };
+        shared.grown.send_replace(tree_size);
         shared.set_health(Health::Ok);
         if self.spare.is_none() && self.segment.end > self.segment.len / 4 {
             self.spare = space::prepare(shared).ok();

@@ -30,6 +30,8 @@ pub struct Event {
     pub purpose: String,
     /// As stated.
     pub ticket: String,
+    /// The end user's token; empty if none was shown.
+    pub end_user: Vec<u8>,
     /// The rule that decided, if one decided everything.
     pub rule: String,
     /// Of a start: the program's version. Of a recovered tail: what was done. Of a policy that was
@@ -83,7 +85,9 @@ impl Event {
         let own = [&self.principal, &self.purpose, &self.ticket, &self.rule, &self.note];
         let own: usize = own.iter().map(|text| text.len()).sum();
         // Digests are shown in hexadecimal.
-        let own = own + 2 * (self.policy_digest.len() + self.previous_policy_digest.len());
+        let own = own
+            + 2 * self.end_user.len()
+            + 2 * (self.policy_digest.len() + self.previous_policy_digest.len());
         EVENT_BYTES + own + self.items.iter().map(EventItem::bytes).sum::<usize>()
     }
 }
@@ -147,6 +151,7 @@ pub(super) fn find(query: &Query, index: u64, leaf: &[u8], detail: &[u8]) -> Opt
         action: action(&record),
         outcome: Outcome::from_code(record.outcome),
         ticket: head.ticket,
+        end_user: head.end_user,
         rule: one_rule(&record.verdicts),
         data_keys: record.count,
         item_count: record.item_count,
@@ -277,6 +282,7 @@ fn call_fits(query: &Query, record: &Record, head: &DetailHead) -> bool {
         && any(&query.principals, &record.principal)
         && any(&query.purposes, &record.purpose)
         && any(&query.tickets, &head.ticket)
+        && query.end_user.is_none_or(|token| token[..] == head.end_user)
 }
 
 /// Whether a record is about keys, policy, the process or the log itself, not about values.

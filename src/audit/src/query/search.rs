@@ -135,7 +135,8 @@ impl<'a> Search<'a> {
         Ok(())
     }
 
-    fn frame(&mut self, segment: &Segment, frame: &Frame) -> Result<(), JournalError> {
+    /// Looks at those records of a frame whose turn it is.
+    pub(super) fn frame(&mut self, segment: &Segment, frame: &Frame) -> Result<(), JournalError> {
         let damaged = |what| JournalError::corrupt(&segment.path, frame.offset, what);
         let records = frame.leaves().zip(frame.details()).zip(frame.head.first..);
         let records = records.map(|((leaf, detail), index)| Some((index, leaf?, detail?)));

@@ -294,6 +294,7 @@ mod tests {
             outcome: Some(Outcome::Ok),
             purpose: String::new(),
             ticket: String::new(),
+            end_user: Vec::new(),
             rule: String::new(),
             note: String::new(),
             policy_digest: Vec::new(),

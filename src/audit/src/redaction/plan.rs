@@ -40,8 +40,12 @@ pub(crate) fn survey(
     };
     let (report, said) = verify::survey(directory, key, &mut see).map_err(unreadable)?;
     // Behind them somebody may be writing.
-    let wrong =
-        report.ranges.iter().find(|range| range.verdict > Verdict::Redacted && range.first < size);
+    // The beginning may have been moved away, or deleted; nothing can be said of what was there.
+    let is_gone = |range: &verify::Range| range.verdict == Verdict::Missing && range.first == 0;
+    let wrong = report
+        .ranges
+        .iter()
+        .find(|range| range.verdict > Verdict::Redacted && range.first < size && !is_gone(range));
     if let Some(wrong) = wrong {
         return Err(JournalError::corrupt(&wrong.file, wrong.offset, wrong.what));
     }
@@ -115,16 +119,24 @@ impl Search {
 fn items(what: &Redactable, record: &Record, detail: &[u8]) -> (Vec<u32>, Option<usize>) {
     let until = match what {
         Redactable::Before(time) => Some(*time),
-        Redactable::Partition { until, .. } | Redactable::Row { until, .. } => *until,
+        Redactable::Partition { until, .. }
+        | Redactable::Row { until, .. }
+        | Redactable::EndUser { until, .. } => *until,
     };
     let in_time = until.is_none_or(|until| Timestamp::from_unix_nanos(record.time) < until);
     let parts = DetailParts::cut(detail).filter(|_| in_time);
     let head = parts.as_ref().and_then(|parts| DetailHead::decode(parts.head).ok());
     let (Some(parts), Some(head)) = (parts, head) else { return (Vec::new(), None) };
+    // The head of a detail cannot go without the rest.
+    let is_whole = match what {
+        Redactable::Before(_) => true,
+        Redactable::EndUser { token, .. } => head.end_user == token,
+        Redactable::Partition { .. } | Redactable::Row { .. } => false,
+    };
     let is_meant = |item: &RecordItem| match what {
         Redactable::Partition { token, .. } => item.partition == token || head.partition == token,
         Redactable::Row { token, .. } => item.row == token,
-        Redactable::Before(_) => true,
+        Redactable::Before(_) | Redactable::EndUser { .. } => is_whole,
     };
     let (mut meant, mut others) = (Vec::new(), 0);
     for (item, number) in parts.items().zip(0..) {
@@ -135,7 +147,6 @@ fn items(what: &Redactable, record: &Record, detail: &[u8]) -> (Vec<u32>, Option
             _ => others += 1,
         }
     }
-    let all = matches!(what, Redactable::Before(_));
-    let others = (all || !meant.is_empty()).then_some(others);
+    let others = (is_whole || !meant.is_empty()).then_some(others);
     (meant, others)
 }

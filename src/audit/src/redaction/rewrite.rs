@@ -19,6 +19,7 @@ use super::erase::{old_name, overwrite, sync_directory};
 use super::{NO_DETAIL, Named, Standing, Step, standing};
 
 const NEW: &str = "redact.tmp";
+const PROBE: &str = "redact.probe";
 
 /// What rewriting a segment needs.
 pub(crate) struct Rewriting<'a> {
@@ -35,6 +36,12 @@ pub(crate) struct Rewriting<'a> {
     pub(crate) step: &'a dyn Fn(Step),
 }
 
+/// The most bytes that a segment of so many has when it is written anew: what stays of an erased item can
+/// be longer than a short item was.
+pub(crate) fn room(len: u64) -> u64 {
+    len.saturating_add(len / 2)
+}
+
 /// Writes a segment anew that gets no more records; the next one begins with `next`. False if nothing
 /// of what is named is there any more.
 ///
@@ -42,7 +49,7 @@ pub(crate) struct Rewriting<'a> {
 /// `Corrupt` if it is not as it was signed: then it stays as it is. `Unavailable` without space.
 pub(crate) fn rewrite(with: &Rewriting<'_>, path: &Path, next: u64) -> Result<bool, JournalError> {
     let segment = Segment::open(path, &with.key.key)?;
-    if !(with.has_space)(segment.len) {
+    if !(with.has_space)(room(segment.len)) {
         return Err(JournalError::Unavailable);
     }
     let new = with.directory.join(NEW);
@@ -64,6 +71,21 @@ fn remove(path: &Path) -> io::Result<()> {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
         _ => Ok(()),
     }
+}
+
+/// Sees that a file of the directory can have a second name, and be renamed.
+///
+/// # Errors
+/// If the file system does not do that.
+pub(crate) fn probe(directory: &Path) -> io::Result<()> {
+    let (new, second) = (directory.join(NEW), directory.join(PROBE));
+    remove(&new)?;
+    remove(&second)?;
+    drop(create_new(&new)?);
+    std::fs::hard_link(&new, &second)?;
+    std::fs::rename(&second, &new)?;
+    remove(&second)?;
+    remove(&new)
 }
 
 /// Puts the new segment in the old one's place, and erases the old one.

@@ -51,7 +51,7 @@ pub fn prove(
         return Ok(None);
     }
     let (mut path, mut own) = (Path::new(index, size), None);
-    let mut leaf = |at: u64, hash: &Hash| {
+    let mut leaf = |at: u64, _: &[u8], hash: &Hash| {
         path.leaf(at, hash);
         own = own.or((at == index).then_some(*hash));
     };

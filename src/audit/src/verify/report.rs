@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::record::LastChange;
 
+use super::state::State;
 use super::{Verified, VerifyError};
 
 /// What is known of a range of records, from the best to the worst. `ARCHIVED` is reserved: no log has
@@ -67,6 +68,11 @@ pub struct Report {
     pub last_change: Option<LastChange>,
     /// What is known of which records, in the order of the log; empty for a log without records.
     pub ranges: Vec<Range>,
+    /// The first record that was read: those before it were verified by an earlier run, and their
+    /// files were not read again. 0 if everything was read.
+    pub resumed_from: u64,
+    /// What the next run goes on from; `None` if anything is wrong, or nothing was signed yet.
+    pub state: Option<State>,
 }
 
 impl Report {

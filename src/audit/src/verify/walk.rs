@@ -24,18 +24,18 @@ const NO_ITEM: &str = "an item is missing that no record names";
 const MISSING: &str = "records are missing";
 const NOT_ZERO: &str = "bytes where zeroes should be";
 
-/// Sees the place and the hash of a leaf.
-type SeeLeaf<'a> = &'a mut dyn FnMut(u64, &Hash);
+/// Sees the place, the bytes and the hash of a leaf.
+type SeeLeaf<'a> = &'a mut dyn FnMut(u64, &[u8], &Hash);
 /// Sees a record and its detail, which fits as far as it is there.
 pub(super) type SeeDetail<'a> = &'a mut dyn FnMut(u64, &Record, &[u8]);
 
 /// A walk over the segments of a log.
 pub(super) struct Walk<'a> {
     pub(super) key: &'a LogKey,
-    remembered: Option<&'a Remembered>,
+    pub(super) remembered: Option<&'a Remembered>,
     change: &'a mut dyn FnMut(Change),
-    progress: &'a mut dyn FnMut(u64),
-    /// Sees every leaf's place and hash, proved or not.
+    pub(super) progress: &'a mut dyn FnMut(u64),
+    /// Sees every leaf, proved or not.
     pub(super) leaf: Option<SeeLeaf<'a>>,
     /// The same for records with their details.
     pub(super) detail: Option<SeeDetail<'a>>,
@@ -49,18 +49,29 @@ pub(super) struct Walk<'a> {
     is_cut: bool,
     /// The segment before: its number, its file, and where its frames end.
     before: Option<(u64, PathBuf, u64)>,
+    /// Of the first segment that is read: where to go on in it, if what is before was verified once.
+    from: Option<u64>,
     /// The root at the size that is remembered.
     root_then: Option<Hash>,
     pub(super) found: Found,
     pub(super) ranges: Ranges,
 }
 
+/// Where to go on in the first segment that is read, and what was verified up to there once.
+pub(super) struct Start {
+    pub(super) from: u64,
+    pub(super) root: Hash,
+    pub(super) found: Found,
+}
+
 /// What is proved, and how much was looked at.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Found {
     pub(super) tree: Frontier,
     /// Of the newest frame that is proved.
     pub(super) signed: Option<(u64, Hash, [u8; 64])>,
+    /// Where it stands: the number of its segment and its first byte.
+    pub(super) at: Option<(u64, u64)>,
     pub(super) last_change: Option<LastChange>,
     pub(super) checkpoints: u64,
     pub(super) details: u64,
@@ -103,6 +114,7 @@ impl<'a> Walk<'a> {
             is_proved: true,
             is_cut: false,
             before: None,
+            from: None,
             root_then: None,
             found: Found::default(),
             ranges: Ranges::default(),
@@ -114,17 +126,32 @@ impl<'a> Walk<'a> {
         self.is_proved = false;
     }
 
+    /// Goes on behind what was verified once.
+    pub(super) fn start(&mut self, start: &Start) {
+        let size = start.found.tree.size();
+        self.from = Some(start.from);
+        self.tree = start.found.tree.clone();
+        self.found = start.found.clone();
+        let is_then = self.remembered.is_some_and(|remembered| remembered.size == size);
+        self.root_then = is_then.then_some(start.root);
+    }
+
     /// Reads the segments that there are, in their order.
     pub(super) fn read(&mut self, segments: &[(u64, PathBuf)]) -> Result<(), VerifyError> {
         for (at, (number, path)) in segments.iter().enumerate() {
             let is_last = at + 1 == segments.len();
+            let from = self.from.take();
             let opened = match Segment::open(path, &self.key.key) {
+                Ok(segment) if from.is_some() => Ok(segment),
                 Ok(segment) => self.header(&segment, *number).map(|()| segment),
                 Err(JournalError::Corrupt { what, .. }) => Err(what),
                 Err(other) => return Err(VerifyError::Unreadable(other)),
             };
             let end = match opened {
-                Ok(segment) => self.frames(&segment, is_last).map_err(VerifyError::Unreadable)?,
+                Ok(segment) => {
+                    let from = from.unwrap_or(segment.start);
+                    self.frames(&segment, from, is_last).map_err(VerifyError::Unreadable)?
+                }
                 Err(what) => {
                     self.cut(path, 0, what);
                     self.is_proved = false;
@@ -203,9 +230,14 @@ impl<'a> Walk<'a> {
         self.ranges.push(Range { verdict, first, end, file, offset, what });
     }
 
-    /// Reads the frames of a segment; returns where they end.
-    fn frames(&mut self, segment: &Segment, is_last: bool) -> Result<u64, JournalError> {
-        let (mut offset, mut synced) = (segment.start, 0);
+    /// Reads the frames of a segment from a byte on; returns where they end.
+    fn frames(
+        &mut self,
+        segment: &Segment,
+        mut offset: u64,
+        is_last: bool,
+    ) -> Result<u64, JournalError> {
+        let mut synced = 0;
         let what = loop {
             let (frame, damage) = match segment.at(offset)? {
                 At::Frame(frame) => (frame, None),
@@ -276,7 +308,7 @@ impl<'a> Walk<'a> {
             }
             let hash = merkle::leaf_hash(leaf);
             if let Some(see) = &mut self.leaf {
-                see(all.tree.size(), &hash);
+                see(all.tree.size(), leaf, &hash);
             }
             all.tree.append(hash);
             if self.remembered.is_some_and(|remembered| remembered.size == all.tree.size()) {
@@ -333,6 +365,7 @@ impl<'a> Walk<'a> {
         self.root_then = self.root_then.or(all.root_then);
         self.found.tree = self.tree.clone();
         self.found.signed = Some((end, root, frame.signature));
+        self.found.at = Some((segment.head.first, frame.offset));
         self.found.checkpoints += 1;
         // Of a damaged frame nobody knows which of its details are right.
         self.found.details += if all.damage.is_none() { all.compared } else { 0 };

@@ -44,7 +44,7 @@ fn erased(item: &[u8]) -> Vec<u8> {
 }
 
 /// Writes a segment with another detail of one record, so well that nothing but its detail is wrong.
-fn with_detail(forgery: &Forgery, segment: &Segment, of: Frame, detail: &[u8]) {
+pub(crate) fn with_detail(forgery: &Forgery, segment: &Segment, of: Frame, detail: &[u8]) {
     let mut out = segment.bytes[..segment.frames[0].at].to_vec();
     for frame in &segment.frames {
         let bytes = &segment.bytes;

@@ -104,6 +104,7 @@ pub(crate) fn reason(ticket: &str) -> AccessReason {
     AccessReason {
         purpose: Purpose::parse("support").unwrap(),
         ticket: Ticket::parse(ticket).unwrap(),
+        end_user: None,
     }
 }
 

@@ -175,6 +175,7 @@ fn reason(number: u64) -> Result<AccessReason, BenchError> {
     Ok(AccessReason {
         purpose: Purpose::parse("customer-support").map_err(|_| unusable())?,
         ticket: Ticket::parse(&ticket).map_err(|_| unusable())?,
+        end_user: None,
     })
 }
 

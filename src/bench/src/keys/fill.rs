@@ -77,7 +77,11 @@ async fn batch(
         plaintext: Some(value(VALUE_BYTES, *number)),
         allow_sealed_plaintext: false,
     });
-    let request = v1::BatchEncryptRequest { fields: vec![field()], items: items.collect() };
+    let request = v1::BatchEncryptRequest {
+        fields: vec![field()],
+        items: items.collect(),
+        ..Default::default()
+    };
     let reply = calls.batch_encrypt(request).await?.into_inner();
     for (number, result) in numbers.into_iter().zip(&reply.results) {
         let ciphertext = sealed(result).ok_or(Status::data_loss("an item was not sealed"))?;

@@ -1,14 +1,19 @@
-//! The commands of the audit log, and the arguments of `audit list`.
+//! The commands of the audit log, and the arguments of `audit list`, `tail` and `export`.
+
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::key_name;
-use super::proof::{AuditAnchorArguments, AuditCheckReceiptArguments, AuditVerifyArguments};
+use super::proof::{
+    AuditAnchorArguments, AuditCheckCheckpointArguments, AuditCheckReceiptArguments,
+    AuditTilesArguments, AuditVerifyArguments,
+};
 use super::questions::{
     BreachQuestion, ChangesQuestion, DenialsQuestion, FieldQuestion, PrincipalQuestion,
     SubjectQuestion, VolumeQuestion,
 };
 use super::redact::AuditRedactArguments;
+use super::{ReasonArguments, key_name};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AuditCommand {
@@ -30,12 +35,20 @@ pub(crate) enum AuditCommand {
     Changes(ChangesQuestion),
     /// Erase personal detail of one person or tenant, of one row, or of everything before a time
     Redact(AuditRedactArguments),
+    /// Follow the log as it grows, until Ctrl-C
+    Tail(Box<AuditTailArguments>),
+    /// Write events as OCSF Datastore Activity, one JSON document a line
+    Export(Box<AuditExportArguments>),
     /// Verify a log with nothing but its files and its public key
     Verify(AuditVerifyArguments),
     /// Print the newest checkpoint in one line, to be kept elsewhere
     Anchor(AuditAnchorArguments),
+    /// Check that the running sidecar's log goes on from a checkpoint that was kept
+    CheckCheckpoint(AuditCheckCheckpointArguments),
     /// Check that the record of a receipt is in the log, or under a checkpoint
     CheckReceipt(AuditCheckReceiptArguments),
+    /// Write a verified log as C2SP tlog-tiles, for other programs
+    Tiles(AuditTilesArguments),
 }
 
 #[derive(Debug, Clone, Default, Args)]
@@ -46,6 +59,28 @@ pub(crate) struct AuditListArguments {
     /// Until before this moment (RFC 3339)
     #[arg(long, value_name = "TIME")]
     pub until: Option<String>,
+    #[command(flatten)]
+    pub filter: FilterArguments,
+    /// The stated purpose (repeatable)
+    #[arg(long)]
+    pub purpose: Vec<String>,
+    /// The stated ticket (repeatable)
+    #[arg(long)]
+    pub ticket: Vec<String>,
+    /// Most events to list
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub limit: u32,
+    /// List the oldest first
+    #[arg(long)]
+    pub oldest_first: bool,
+    /// Show each item of a batch on a line of its own
+    #[arg(long)]
+    pub items: bool,
+}
+
+/// What every list of events can be narrowed to.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct FilterArguments {
     /// Who called (repeatable)
     #[arg(long)]
     pub principal: Vec<String>,
@@ -70,21 +105,63 @@ pub(crate) struct AuditListArguments {
     /// How it ended (repeatable)
     #[arg(long, value_enum)]
     pub outcome: Vec<Outcome>,
-    /// The stated purpose (repeatable)
-    #[arg(long)]
-    pub purpose: Vec<String>,
-    /// The stated ticket (repeatable)
-    #[arg(long)]
-    pub ticket: Vec<String>,
-    /// Most events to list
-    #[arg(long, value_name = "N", default_value_t = 100)]
-    pub limit: u32,
-    /// List the oldest first
-    #[arg(long)]
-    pub oldest_first: bool,
+    /// The end user behind the call, in clear: who vouches (iss) and whom it names (sub)
+    #[arg(long, num_args = 2, value_names = ["ISSUER", "SUBJECT"])]
+    pub end_user: Vec<String>,
+}
+
+/// What the events state, where `--purpose` and `--ticket` are why they are asked for.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct WithArguments {
+    /// The purpose that the events state (repeatable)
+    #[arg(long, value_name = "TEXT")]
+    pub with_purpose: Vec<String>,
+    /// The ticket that the events state (repeatable)
+    #[arg(long, value_name = "TEXT")]
+    pub with_ticket: Vec<String>,
+}
+
+/// Those of `audit tail`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct AuditTailArguments {
+    /// Begin with what is on record from this moment on (RFC 3339), instead of now
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Begin with this record: a tail says at its end where to go on
+    #[arg(long, value_name = "INDEX", conflicts_with = "since")]
+    pub from: Option<u64>,
+    #[command(flatten)]
+    pub filter: FilterArguments,
+    #[command(flatten)]
+    pub with: WithArguments,
     /// Show each item of a batch on a line of its own
     #[arg(long)]
     pub items: bool,
+    /// End after so many events
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    #[command(flatten)]
+    pub reason: ReasonArguments,
+}
+
+/// Those of `audit export`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct AuditExportArguments {
+    /// From this moment on (RFC 3339)
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Until before this moment (RFC 3339)
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
+    #[command(flatten)]
+    pub filter: FilterArguments,
+    #[command(flatten)]
+    pub with: WithArguments,
+    /// Write to this new file instead of standard output
+    #[arg(long, value_name = "PATH")]
+    pub file: Option<PathBuf>,
+    #[command(flatten)]
+    pub reason: ReasonArguments,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

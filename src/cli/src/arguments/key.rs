@@ -34,6 +34,19 @@ pub(crate) struct SettingArguments {
     /// What every call must state; replaces what had to be stated before
     #[arg(long, value_name = "WHAT", value_enum, value_delimiter = ',')]
     pub require: Vec<Requirement>,
+    /// A purpose that whoever decrypts may state (repeatable); replaces all that the key allows
+    #[arg(long, value_name = "TEXT")]
+    pub allow_purpose: Vec<String>,
+    /// Take any purpose, and none
+    #[arg(long, conflicts_with = "allow_purpose")]
+    pub any_purpose: bool,
+    /// The form of a ticket that whoever decrypts may state (repeatable), such as OPS-#: # is one digit or
+    /// more, ? one character, * any number; replaces all that the key has
+    #[arg(long, value_name = "PATTERN")]
+    pub ticket_pattern: Vec<String>,
+    /// Take any ticket, and none
+    #[arg(long, conflicts_with = "ticket_pattern")]
+    pub any_ticket: bool,
     /// A label (repeatable); replaces all labels the key has
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     pub label: Vec<(String, String)>,
@@ -50,6 +63,8 @@ pub(crate) enum Requirement {
     Partition,
     /// The purpose, of whoever decrypts
     Purpose,
+    /// The token of an end user, of whoever decrypts
+    EndUser,
     /// Nothing
     Nothing,
 }

@@ -92,6 +92,9 @@ pub(crate) struct ExplainArguments {
     /// The tenant or person; policy sees whether there is one, never which
     #[arg(long)]
     pub partition: Option<String>,
+    /// The end user behind the caller: who vouches (iss) and whom it names (sub)
+    #[arg(long, num_args = 2, value_names = ["ISSUER", "SUBJECT"])]
+    pub end_user: Vec<String>,
     #[command(flatten)]
     pub reason: ReasonArguments,
 }

@@ -1,4 +1,5 @@
-//! The arguments of what proves a log: `audit verify`, `anchor` and `check-receipt`.
+//! The arguments of what proves a log: `audit verify`, `anchor`, `check-checkpoint`,
+//! `check-receipt` and `tiles`.
 
 use std::path::PathBuf;
 
@@ -16,6 +17,12 @@ pub(crate) struct AuditVerifyArguments {
     /// it from standard input
     #[arg(long, value_name = "FILE")]
     pub checkpoint: Option<PathBuf>,
+    /// Remember in this file what was verified, and read only what is new next time
+    #[arg(long, value_name = "FILE")]
+    pub state: Option<PathBuf>,
+    /// Read everything again, whatever was verified before
+    #[arg(long, requires = "state")]
+    pub full: bool,
 }
 
 #[derive(Debug, Args)]
@@ -29,19 +36,41 @@ pub(crate) struct AuditAnchorArguments {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct AuditTilesArguments {
+    /// The log's directory
+    #[arg(long, value_name = "DIR")]
+    pub log: PathBuf,
+    /// The log's public key, kept apart from the log
+    #[arg(long, value_name = "PATH")]
+    pub public_key: PathBuf,
+    /// Where the checkpoint and the tiles go; what is there already stays
+    #[arg(long, value_name = "DIR")]
+    pub to: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AuditCheckCheckpointArguments {
+    /// The checkpoint, as a signed note or as `audit anchor` writes it; `-` reads it from standard input
+    pub file: PathBuf,
+    /// The log's public key, kept apart from the log
+    #[arg(long, value_name = "PATH")]
+    pub public_key: PathBuf,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct AuditCheckReceiptArguments {
     /// The receipt, as JSON: log, index, leaf_hash and tree_size; `-` reads it from standard input
     pub file: PathBuf,
     /// The log's public key, kept apart from the log
     #[arg(long, value_name = "PATH")]
     pub public_key: PathBuf,
-    /// The log's directory
-    #[arg(long, value_name = "DIR", required_unless_present = "proof", conflicts_with = "proof")]
+    /// The log's directory; without it the running sidecar is asked
+    #[arg(long, value_name = "DIR", conflicts_with = "proof")]
     pub log: Option<PathBuf>,
     /// A proof that was made with --save-proof, instead of the log (C2SP tlog-proof)
     #[arg(long, value_name = "FILE")]
     pub proof: Option<PathBuf>,
     /// Write the proof to a new file: with it, the receipt is checked without the log
-    #[arg(long, value_name = "FILE", requires = "log")]
+    #[arg(long, value_name = "FILE", conflicts_with = "proof")]
     pub save_proof: Option<PathBuf>,
 }

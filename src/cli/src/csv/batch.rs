@@ -250,8 +250,11 @@ impl<'a> Batch<'a> {
             plaintext: Some(value(&cell.value)),
             allow_sealed_plaintext: false,
         });
-        let request =
-            v1::BatchEncryptRequest { fields: self.job.fields.clone(), items: items.collect() };
+        let request = v1::BatchEncryptRequest {
+            fields: self.job.fields.clone(),
+            items: items.collect(),
+            ..Default::default()
+        };
         let reply = client.batch_encrypt(request).await;
         let reply = reply.map_err(|s| Trouble::Call(failure(&s)))?.into_inner();
         same_length(cells.len(), reply.results.len())?;

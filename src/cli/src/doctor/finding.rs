@@ -2,6 +2,7 @@
 
 use fieldseal_audit::JournalError;
 use fieldseal_audit::verify::VerifyError;
+use fieldseal_engine::AnchorError;
 use fieldseal_engine::doctor::{Source, Unfinished};
 use fieldseal_keys::anchor::Relation;
 use fieldseal_store::{CopyError, StoreError};
@@ -46,6 +47,7 @@ pub(super) fn findings(seen: &Seen<'_>) -> Vec<Finding> {
         None => all.extend(store(seen)),
     }
     all.extend(log(seen));
+    all.extend(seen.found.anchors.iter().map(anchor));
     if seen.found.unfinished.is_none() {
         all.extend(relation(seen));
         all.extend(outbox(seen));
@@ -188,6 +190,34 @@ fn log(seen: &Seen<'_>) -> Option<Finding> {
         "if there is none, `fieldseal recover` opens single values all the same".to_owned(),
     ];
     Some(Finding { exit: Some(exit), reason, what: error.to_string(), todo })
+}
+
+/// The log does not go on from a checkpoint that was posted elsewhere.
+fn anchor(error: &AnchorError) -> Finding {
+    let (exit, todo) = match error {
+        AnchorError::Unreadable { .. } => (
+            Exit::Unavailable,
+            vec![
+                "bring the place back: without its answer nobody can say whether the log is whole",
+            ],
+        ),
+        AnchorError::Foreign { .. } => (
+            Exit::Conflict,
+            vec![
+                "name a place of this installation's own in audit.anchor_file or audit.anchor_command",
+            ],
+        ),
+        _ => (
+            Exit::Corrupt,
+            vec![
+                "put back the newest keyring, store and log, if they are still somewhere",
+                "if an older backup was restored with intent: keep what the place has as evidence, move it \
+                 and state/audit/anchored away, and start; the next checkpoint is posted there",
+            ],
+        ),
+    };
+    let todo = todo.into_iter().map(str::to_owned).collect();
+    Finding { exit: Some(exit), reason: error.reason(), what: error.to_string(), todo }
 }
 
 fn relation(seen: &Seen<'_>) -> Option<Finding> {

@@ -77,9 +77,18 @@ pub(super) fn fill(key: &mut v1::Key, given: &SettingArguments) -> Vec<String> {
         key.row_required = has(Requirement::Row);
         key.partition_required = has(Requirement::Partition);
         key.purpose_required = has(Requirement::Purpose);
-        ["row_required", "partition_required", "purpose_required"]
+        key.end_user_required = has(Requirement::EndUser);
+        ["row_required", "partition_required", "purpose_required", "end_user_required"]
             .into_iter()
             .for_each(&mut is_set);
+    }
+    if !given.allow_purpose.is_empty() || given.any_purpose {
+        key.allowed_purposes.clone_from(&given.allow_purpose);
+        is_set("allowed_purposes");
+    }
+    if !given.ticket_pattern.is_empty() || given.any_ticket {
+        key.ticket_patterns.clone_from(&given.ticket_pattern);
+        is_set("ticket_patterns");
     }
     if !given.label.is_empty() || given.no_labels {
         key.labels = given.label.iter().cloned().collect();
@@ -129,11 +138,17 @@ pub(super) fn rows(table: &mut Table, key: &v1::Key) {
         (key.row_required, "row"),
         (key.partition_required, "partition"),
         (key.purpose_required, "purpose"),
+        (key.end_user_required, "end user"),
     ];
     let required: Vec<_> =
         required.into_iter().filter(|(on, _)| *on).map(|(_, what)| what).collect();
     let required = if required.is_empty() { "nothing".to_owned() } else { required.join(", ") };
     table.row(["required", &required]);
+    for (name, texts) in [("purposes", &key.allowed_purposes), ("tickets", &key.ticket_patterns)] {
+        if !texts.is_empty() {
+            table.row([name, &texts.join(", ")]);
+        }
+    }
     let mut labels: Vec<_> =
         key.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
     labels.sort();
@@ -158,6 +173,9 @@ pub(super) fn json(key: &v1::Key) -> Map<String, Value> {
         ("row_required", key.row_required.into()),
         ("partition_required", key.partition_required.into()),
         ("purpose_required", key.purpose_required.into()),
+        ("end_user_required", key.end_user_required.into()),
+        ("allowed_purposes", key.allowed_purposes.clone().into()),
+        ("ticket_patterns", key.ticket_patterns.clone().into()),
         ("labels", labels.into()),
     ]
     .map(|(name, value): (&str, Value)| (name.to_owned(), value))

@@ -1,7 +1,7 @@
 //! `policy explain`: whether a call is allowed, and by which rule or why not.
 
 use fieldseal_model::{
-    AccessReason, Column, KeyName, Partition, Purpose, Table as DbTable, Ticket,
+    AccessReason, Column, EndUser, KeyName, Partition, Purpose, Table as DbTable, Ticket,
 };
 use fieldseal_policy::{DenialCause, Explanation, NearMiss, Policy, Request, RuleText, Subject};
 use serde_json::{Value, json};
@@ -69,6 +69,13 @@ fn parse(arguments: &ExplainArguments) -> Result<Asked, Failure> {
         reason: AccessReason {
             purpose: Purpose::parse(&arguments.reason.purpose)?,
             ticket: Ticket::parse(&arguments.reason.ticket)?,
+            end_user: match arguments.end_user.as_slice() {
+                // No record holds it, so that its token is of no use here.
+                [issuer, subject] => {
+                    Some(EndUser::new(issuer.as_str().into(), subject.as_str().into(), [0; 16]))
+                }
+                _ => None,
+            },
         },
     })
 }

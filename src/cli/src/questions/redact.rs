@@ -24,6 +24,8 @@ pub(super) async fn run(arguments: AuditRedactArguments, output: &Output) -> Res
             end_time,
             validate_only,
             reason: Some(values::reason(&arguments.reason)),
+            end_user_issuer: arguments.end_user.first().cloned().unwrap_or_default(),
+            end_user_subject: arguments.end_user.get(1).cloned().unwrap_or_default(),
         })
     };
     let mut client = connection::connect().await?.audit();
@@ -45,7 +47,12 @@ pub(super) async fn run(arguments: AuditRedactArguments, output: &Output) -> Res
         );
     }
     let name = [&arguments.partition, &arguments.row, &arguments.before];
-    let name = name.into_iter().flatten().next().map_or("", String::as_str);
+    let name = name
+        .into_iter()
+        .flatten()
+        .chain(arguments.end_user.get(1))
+        .next()
+        .map_or("", String::as_str);
     // With nothing of the kind there is nothing to ask: the sidecar refuses it.
     if would.event_count > 0 {
         confirm::by_name(name, arguments.confirm.as_deref(), &goes)?;

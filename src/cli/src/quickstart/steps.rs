@@ -10,7 +10,9 @@ use fieldseal_api::v1;
 use fieldseal_client::Client;
 
 use super::place::Place;
-use crate::arguments::{AuditListArguments, CsvArguments, FieldArguments, Outcome};
+use crate::arguments::{
+    AuditListArguments, CsvArguments, FieldArguments, FilterArguments, Outcome,
+};
 use crate::audit;
 use crate::connection::{connect_with, failure, refused};
 use crate::csv::{self, Direction, Job, Progress, Row};
@@ -165,6 +167,7 @@ impl Callers {
             row: row.to_owned(),
             plaintext: Some(v1::Value { kind }),
             allow_sealed_plaintext: false,
+            ..Default::default()
         };
         let sealed = self.app.encryption().encrypt(request).await.map_err(|s| failure(&s))?;
         let ciphertext = sealed.into_inner().ciphertext;
@@ -215,8 +218,11 @@ impl Callers {
     /// Step 7, first half.
     pub(super) async fn list_decrypts(&self) -> Result<String, Failure> {
         let arguments = AuditListArguments {
-            action: ["Decrypt", "BatchDecrypt"].map(str::to_owned).to_vec(),
-            outcome: vec![Outcome::Ok, Outcome::Denied, Outcome::Failed, Outcome::Partial],
+            filter: FilterArguments {
+                action: ["Decrypt", "BatchDecrypt"].map(str::to_owned).to_vec(),
+                outcome: vec![Outcome::Ok, Outcome::Denied, Outcome::Failed, Outcome::Partial],
+                ..FilterArguments::default()
+            },
             limit: 100,
             oldest_first: true,
             items: true,
@@ -248,7 +254,7 @@ fn reason() -> Option<v1::AccessReason> {
     Some(v1::AccessReason {
         purpose: "quickstart".to_owned(),
         ticket: "DEMO-1".to_owned(),
-        end_user_assertion: String::new(),
+        ..Default::default()
     })
 }
 

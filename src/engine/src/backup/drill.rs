@@ -145,6 +145,7 @@ async fn canary(engine: &Engine, caller: &Caller, key: &KeyName) -> Option<()> {
     let call = EncryptCall {
         fields: vec![of.clone()],
         items: vec![EncryptItem { field: 0, input: Ok(plain) }],
+        reason: AccessReason::default(),
     };
     let sealed = engine.encrypt(caller, Action::Encrypt, call).await.ok()?;
     let range = sealed.items.into_iter().next()?.ok()?.range;

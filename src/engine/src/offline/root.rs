@@ -74,7 +74,8 @@ impl Opened {
         let permit = policy.decide(&request).map_err(|_| RootError::Denied)?;
         let generations = upkeep::generations(&settings);
         let installation = Installation::new(settings, keyring);
-        let (store, journal, ledger) = installation.begin(purpose, policy.digest(), &clock).await?;
+        let (store, journal, ledger) =
+            installation.begin(purpose, &[], policy.digest(), &clock).await?;
         let keyring = installation.keyring;
         Ok(Self { store, journal, ledger, keyring, generations, clock, permit })
     }

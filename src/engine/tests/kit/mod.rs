@@ -79,6 +79,7 @@ impl Place {
             keys: fieldseal_keys::Settings { cached_data_keys: 64, ..Default::default() },
             copy: None,
             backup: None,
+            anchors: Vec::new(),
         }
     }
 
@@ -158,6 +159,7 @@ pub(crate) async fn seal(
     let call = EncryptCall {
         fields: vec![field("pii", "email")],
         items: vec![plain(partition, row, value)],
+        reason: AccessReason::default(),
     };
     let reply = engine.encrypt(&caller("app"), Action::Encrypt, call).await?;
     let mut items = reply.items;
@@ -179,6 +181,7 @@ pub(crate) fn reason() -> AccessReason {
     AccessReason {
         purpose: Purpose::parse("support").unwrap(),
         ticket: Ticket::parse("CASE-1").unwrap(),
+        end_user: None,
     }
 }
 

@@ -13,7 +13,7 @@ use fieldseal_crypto::{ProviderKey, RootKey};
 use fieldseal_model::InstallationId;
 
 pub use env::EnvProvider;
-pub use exec::{ExecProvider, Program};
+pub use exec::ExecProvider;
 pub use file::FileProvider;
 pub use passphrase::{Derivation, Passphrase, PassphraseProvider, Terminal};
 pub use systemd::SystemdProvider;

@@ -7,7 +7,7 @@ mod permits;
 mod remembering;
 
 use fieldseal_model::{
-    AccessReason, Action, Column, ExtraContext, Field, KeyName, Partition, PartitionClass,
+    AccessReason, Action, Column, EndUser, ExtraContext, Field, KeyName, Partition, PartitionClass,
     Principal, Purpose, Table, Ticket,
 };
 
@@ -25,6 +25,7 @@ struct Wish {
     column: Option<String>,
     purpose: String,
     ticket: String,
+    end_user: Option<(String, String)>,
 }
 
 impl Wish {
@@ -41,6 +42,7 @@ impl Wish {
             column: field("email"),
             purpose: String::new(),
             ticket: String::new(),
+            end_user: None,
         }
     }
 
@@ -61,6 +63,9 @@ impl Wish {
         let reason = AccessReason {
             purpose: Purpose::parse(&self.purpose).unwrap(),
             ticket: Ticket::parse(&self.ticket).unwrap(),
+            end_user: self.end_user.as_ref().map(|(issuer, subject)| {
+                EndUser::new(issuer.as_str().into(), subject.as_str().into(), [7; 16])
+            }),
         };
         with(&Request {
             principal: &principal,

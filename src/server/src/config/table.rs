@@ -8,7 +8,7 @@ use std::time::Duration;
 use fieldseal_model::PrincipalKind;
 
 use super::setting::{Kind, Setting};
-use super::{Backend, DEFAULT_PROBES, backup, root, upkeep};
+use super::{Backend, DEFAULT_PROBES, anchors, backup, root, upkeep};
 use crate::calls::CallLimits;
 use crate::telemetry::{self, LogFormat};
 
@@ -154,7 +154,8 @@ pub static SETTINGS: &[Setting] = &[
     upkeep::GENERATIONS,
     Setting {
         name: "policy.directory",
-        meaning: "Cedar policies (*.cedar), their schema, and who has which role.",
+        meaning: "Cedar policies (*.cedar), their schema, who has which role, and whose tokens of end \
+            users are taken.",
         kind: Kind::Path { default: "policy", set: |config, path| config.policy_directory = path },
     },
     Setting {
@@ -196,6 +197,8 @@ pub static SETTINGS: &[Setting] = &[
             set: |config, number| config.audit.checkpoint_every = seconds(number),
         },
     },
+    anchors::FILE,
+    anchors::COMMAND,
     backup::DIRECTORY,
     backup::RECIPIENTS,
     backup::SCHEDULE,

@@ -78,6 +78,10 @@ metrics! {
         "How long ago the newest backup was made; nothing while there is none";
     BACKUP_FAILED = Gauge "fieldseal_backup_failed" []
         "1 while the last attempt to make a backup is one that failed";
+    ANCHOR_BEHIND = Gauge "fieldseal_audit_anchor_behind_records" ["place"]
+        "Records of the audit log behind the newest checkpoint that was posted: to the file, or to the command";
+    ANCHOR_FAILED = Gauge "fieldseal_audit_anchor_failed" ["place"]
+        "1 while the last attempt to post a checkpoint is one that failed";
     AT_RISK = Gauge "fieldseal_data_keys_at_risk" []
         "Data keys that are in no backup and in no copy: lost with the disk";
     COPY_OK = Gauge "fieldseal_store_copy_ok" []

@@ -206,6 +206,10 @@ impl Observer {
             out.gauge(&names::BACKUP_AGE, age.as_secs_f64());
         }
         out.gauge(&names::BACKUP_FAILED, flag(found.backup_failed));
+        for anchor in &found.anchors {
+            out.gauge_of(&names::ANCHOR_BEHIND, [anchor.kind], anchor.behind as f64);
+            out.gauge_of(&names::ANCHOR_FAILED, [anchor.kind], flag(anchor.failure.is_some()));
+        }
         out.gauge(&names::AT_RISK, found.data_keys_at_risk as f64);
         if let Some(ok) = found.copy_ok {
             out.gauge(&names::COPY_OK, flag(ok));

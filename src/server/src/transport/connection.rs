@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use fieldseal_model::Principal;
+use fieldseal_service::Leaving;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use http::Request;
@@ -198,10 +199,12 @@ async fn begin<S: Answers>(
 async fn serve<S: Answers>(shared: &Shared<S>, accepted: Accepted, peer: SocketAddr) {
     let Accepted { stream, principal, seat } = accepted;
     tracing::debug!(event = "connection_opened", %peer, %principal);
+    let leaving = Leaving::default();
     let service = Identified {
         service: shared.service.clone(),
         principal: principal.clone(),
         usage: Arc::clone(&seat.usage),
+        leaving: leaving.clone(),
     };
     let mut connection = pin!(shared.http2.serve_connection(TokioIo::new(stream), service));
     // The signals have a waker of their own, so that they cost nothing while requests come.
@@ -213,6 +216,7 @@ async fn serve<S: Answers>(shared: &Shared<S>, accepted: Accepted, peer: SocketA
             ended = connection.as_mut() => break ended,
             Some(signal) = signals.next() => match signal {
                 Signal::GoAway => {
+                    leaving.now();
                     connection.as_mut().graceful_shutdown();
                     signals.push(next_signal(shared, Phase::Leaving, peer));
                 }
@@ -266,6 +270,8 @@ struct Identified<S> {
     service: S,
     principal: Principal,
     usage: Arc<Usage>,
+    /// Ends the answers that have no end of their own.
+    leaving: Leaving,
 }
 
 impl<S: Answers> hyper::service::Service<Request<Incoming>> for Identified<S> {
@@ -276,6 +282,7 @@ impl<S: Answers> hyper::service::Service<Request<Incoming>> for Identified<S> {
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         request.extensions_mut().insert(self.principal.clone());
         request.extensions_mut().insert(Arc::clone(&self.usage));
+        request.extensions_mut().insert(self.leaving.clone());
         self.service.call(request)
     }
 }

@@ -12,16 +12,24 @@ use crate::parse;
 pub(super) fn request(
     wire: v1::RedactAuditEventsRequest,
 ) -> Result<(RedactionRequest, AccessReason), Malformed> {
-    let named = [&wire.partition, &wire.table, &wire.row].map(|text| !text.is_empty());
+    let (issuer, user) = (&wire.end_user_issuer, &wire.end_user_subject);
+    let named = [&wire.partition, &wire.table, &wire.row, issuer, user].map(|t| !t.is_empty());
     let subject = match named {
-        [true, false, false] => RedactionSubject::Partition(Partition::parse(&wire.partition)?),
-        [false, true, true] => {
+        [true, false, false, false, false] => {
+            RedactionSubject::Partition(Partition::parse(&wire.partition)?)
+        }
+        [false, true, true, false, false] => {
             RedactionSubject::Row(Table::parse(&wire.table)?, Row::parse(wire.row)?)
         }
-        [false, false, false] if wire.end_time.is_some() => RedactionSubject::Everybody,
+        [false, false, false, true, true] => {
+            RedactionSubject::EndUser(wire.end_user_issuer, wire.end_user_subject)
+        }
+        [false, false, false, false, false] if wire.end_time.is_some() => {
+            RedactionSubject::Everybody
+        }
         _ => {
-            let what = "name a partition, or a table and a row, or else the time before which the \
-                        detail of everybody goes";
+            let what = "name a partition, or a table and a row, or an end user with issuer and \
+                        subject, or else the time before which the detail of everybody goes";
             return Err(Malformed::new(MalformedReason::QueryInvalid, what));
         }
     };

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use fieldseal_api::v1;
 use fieldseal_engine::backup::BackupError;
+use fieldseal_identity::{Flaw, Refused};
 use fieldseal_keys::{KeyError, RewrapState};
 use fieldseal_model::{
     KeyName, KeyVersionState, Malformed, MalformedReason, Timestamp, VersionNumber,
@@ -96,6 +97,9 @@ fn causes() -> Vec<RefusalCause> {
         RefusalCause::AuditBusy,
         RefusalCause::AuditUnreadable,
         RefusalCause::QueryBusy,
+        RefusalCause::TreeBeyondLog(7),
+        RefusalCause::CheckpointNotFound,
+        RefusalCause::TailBusy,
         RefusalCause::SummaryTooLarge,
         RefusalCause::NothingToRedact,
         RefusalCause::RedactionRunning,
@@ -103,6 +107,9 @@ fn causes() -> Vec<RefusalCause> {
         RefusalCause::PolicyInvalid("roles.cedar:3:1: a rule must have a name".into()),
         RefusalCause::Internal("an answer without its item"),
     ];
+    let flaws = Flaw::ALL.iter().map(|flaw| Refused::Invalid(*flaw));
+    let refused = flaws.chain([Refused::Expired, Refused::Bound, Refused::Full]);
+    causes.extend(refused.map(RefusalCause::from));
     causes.extend(backups.into_iter().map(RefusalCause::from));
     causes.extend(malformed.map(RefusalCause::from));
     causes.extend(of_keys().into_iter().map(RefusalCause::from));
@@ -133,6 +140,7 @@ fn code_of(name: &str) -> Option<Code> {
         "ALREADY_EXISTS" => Code::AlreadyExists,
         "FAILED_PRECONDITION" => Code::FailedPrecondition,
         "ABORTED" => Code::Aborted,
+        "OUT_OF_RANGE" => Code::OutOfRange,
         "RESOURCE_EXHAUSTED" => Code::ResourceExhausted,
         "UNAVAILABLE" => Code::Unavailable,
         "UNIMPLEMENTED" => Code::Unimplemented,
@@ -287,6 +295,8 @@ fn waiting_is_advised_only_where_it_helps() {
         let helps = [
             "AUDIT_BUSY",
             "QUERY_BUSY",
+            "TAIL_BUSY",
+            "END_USER_TOKENS_FULL",
             "STORE_BUSY",
             "AUDIT_UNAVAILABLE",
             "STORE_COPY_UNAVAILABLE",

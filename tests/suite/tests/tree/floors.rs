@@ -9,17 +9,18 @@ use super::{nothing_in, root, rust_files};
 
 /// Each floor, lowest first, and the floors that it may use. `*` is every floor above it in this
 /// list.
-const FLOORS: [(&str, &[&str]); 14] = [
+const FLOORS: [(&str, &[&str]); 15] = [
     ("memory", &[]),
     ("model", &[]),
     ("crypto", &["memory", "model"]),
     ("store", &["crypto", "model"]),
-    ("policy", &["model"]),
+    ("identity", &["model"]),
+    ("policy", &["identity", "model"]),
     ("audit", &["crypto", "policy", "model"]),
     ("keys", &["audit", "crypto", "store", "policy", "model"]),
-    ("engine", &["keys", "audit", "policy", "store", "crypto", "model"]),
+    ("engine", &["keys", "audit", "policy", "identity", "store", "crypto", "model"]),
     ("api", &[]),
-    ("service", &["engine", "api", "keys", "audit", "policy", "crypto", "model"]),
+    ("service", &["engine", "api", "keys", "audit", "policy", "identity", "crypto", "model"]),
     ("server", &["*"]),
     ("client", &["api"]),
     ("cli", &["*"]),
@@ -27,9 +28,9 @@ const FLOORS: [(&str, &[&str]); 14] = [
 ];
 
 /// Floors that know nothing of the wire, and floors that know nothing of async either.
-const NO_WIRE: [&str; 8] =
-    ["memory", "model", "crypto", "store", "policy", "audit", "keys", "engine"];
-const NO_ASYNC: [&str; 4] = ["memory", "model", "crypto", "policy"];
+const NO_WIRE: [&str; 9] =
+    ["memory", "model", "crypto", "store", "identity", "policy", "audit", "keys", "engine"];
+const NO_ASYNC: [&str; 5] = ["memory", "model", "crypto", "identity", "policy"];
 const WIRE: [&str; 4] = ["tonic", "tonic-prost", "hyper", "rustls"];
 const ASYNC: [&str; 3] = ["tokio", "tokio-util", "futures-util"];
 

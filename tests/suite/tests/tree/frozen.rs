@@ -13,7 +13,7 @@ const YARDSTICKS: [(&str, &str); 2] = [
         "src/bench/src/durable.rs",
         "62fa4f81c452fc2fdd37ac1453a89d6842b10454aeec6a71211c7ba91e420e7d",
     ),
-    ("src/bench/src/echo.rs", "5b4253e398b6aaa168b9c84bfce1b6ec956c47f4b71df033bfd8cc025a18aa5b"),
+    ("src/bench/src/echo.rs", "7d9408a4850520b851424adf4cdebd7bed25c668b4f0c29fe4e268dee8612cf8"),
 ];
 
 #[test]

@@ -5,42 +5,21 @@
 //! bytes is kept in the keyring, and `unwrap` makes the 32 bytes of that again. Exit code 0 is an
 //! answer, 65 says that these bytes are not its own, and every other one that it cannot say now.
 
-use std::io::{self, Read, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
-use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::path::Path;
 
 use fieldseal_crypto::RootKey;
 use fieldseal_model::InstallationId;
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use zeroize::Zeroizing;
 
 use super::super::error::KeyringError;
 use super::{KEY_BYTES, RootProvider};
+use crate::program::{Program, ProgramError};
 
 /// The longest that a program may answer to `wrap`.
 const MOST_WRAPPED: usize = 8 * 1024;
-/// How much of its standard error is kept, and how much of that is shown.
-const MOST_SAID: usize = 4 * 1024;
-const MOST_SHOWN: usize = 200;
 /// `EX_DATAERR` (sysexits.h): the bytes are not those of this program.
 const NOT_MINE: i32 = 65;
-/// How long to wait for the last words of a program that has ended.
-const LAST_WORDS: Duration = Duration::from_millis(200);
-
-/// A program with its arguments, and how long it may take.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Program {
-    /// The program, as an absolute path.
-    pub path: PathBuf,
-    /// Its first arguments.
-    pub arguments: Vec<String>,
-    /// After this it is killed.
-    pub deadline: Duration,
-}
 
 /// A program that wraps and unwraps.
 pub struct ExecProvider {
@@ -73,105 +52,18 @@ impl ExecProvider {
         input: &[u8],
         most: usize,
     ) -> Result<Zeroizing<Vec<u8>>, KeyringError> {
-        let path = &self.program.path;
-        let mut command = std::process::Command::new(path);
-        command.args(&self.program.arguments).arg(verb).arg(installation.to_string());
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        // A group of its own, so that whatever it starts ends with it.
-        let spawned = command.process_group(0).spawn();
-        let mut child = spawned.map_err(|e| KeyringError::io("run", path, e))?;
-        let (answer, said) = talk(&mut child, Zeroizing::new(input.to_vec()), most);
-        let answer = answer.recv_timeout(self.program.deadline);
-        kill(&child);
-        let status = child.wait().map_err(|e| KeyringError::io("wait for", path, e))?;
-        let down = |what: String| {
-            let said = said.recv_timeout(LAST_WORDS).unwrap_or_default();
-            let said = if said.is_empty() { said } else { format!(" (it says: {said})") };
-            KeyringError::ProviderDown(format!("{} {what}{said}", path.display()))
-        };
-        let Ok(answer) = answer else {
-            let seconds = self.program.deadline.as_secs();
-            return Err(down(format!("did not answer `{verb}` within {seconds} seconds")));
-        };
-        let answer = answer.map_err(|e| down(format!("could not be read: {e}")))?;
-        if answer.len() > most {
-            let what = format!("{} answers `{verb}` with too much", path.display());
-            return Err(KeyringError::ProviderBroken(what));
-        }
-        match status.code() {
-            Some(0) => Ok(answer),
+        let asked = self.program.ask(&[verb, &installation.to_string()], input, most);
+        let answered = asked.map_err(|error| match error {
+            ProgramError::Io { what, path, error } => KeyringError::io(what, &path, error),
+            ProgramError::Down(what) => KeyringError::ProviderDown(what),
+            error @ ProgramError::TooMuch { .. } => KeyringError::ProviderBroken(error.to_string()),
+        })?;
+        match answered.status.code() {
+            Some(0) => Ok(answered.answer),
             Some(NOT_MINE) => Err(KeyringError::WrongRootKey),
-            _ => Err(down(format!("failed on `{verb}`: {status}"))),
+            _ => Err(KeyringError::ProviderDown(answered.failure)),
         }
     }
-}
-
-type Answer = io::Result<Zeroizing<Vec<u8>>>;
-
-/// Hands the input over, and listens: to the answer, until the program has ended, and to what it
-/// says beside that.
-fn talk(
-    child: &mut Child,
-    input: Zeroizing<Vec<u8>>,
-    most: usize,
-) -> (Receiver<Answer>, Receiver<String>) {
-    let pid = Pid::from_child(child);
-    if let Some(mut stdin) = child.stdin.take() {
-        // A program that does not read its input, or has ended, is told from what it answers.
-        std::thread::spawn(move || drop(stdin.write_all(&input)));
-    }
-    let ((answers, answer), (says, said)) = (channel(), channel());
-    if let Some(stdout) = child.stdout.take() {
-        std::thread::spawn(move || {
-            let read = bounded(stdout, most.saturating_add(1));
-            let full = read.as_ref().is_ok_and(|read| read.len() > most);
-            // It stays a zombie, so that its number is nobody else's until it is waited for.
-            let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-            if !full && read.is_ok() {
-                let _ = waitid(WaitId::Pid(pid), ended);
-            }
-            drop(answers.send(read));
-        });
-    }
-    if let Some(mut stderr) = child.stderr.take() {
-        std::thread::spawn(move || {
-            let read = bounded(&mut stderr, MOST_SAID).unwrap_or_default();
-            drop(says.send(shown(&read)));
-            // Whatever else it says is passed over; a full pipe would hold it up.
-            drop(io::copy(&mut stderr, &mut io::sink()));
-        });
-    }
-    (answer, said)
-}
-
-/// So many bytes at most.
-fn bounded(mut from: impl Read, most: usize) -> Answer {
-    let mut bytes = Zeroizing::new(vec![0; most]);
-    let mut len = 0;
-    while let Some(room) = bytes.get_mut(len..).filter(|room| !room.is_empty()) {
-        match from.read(room) {
-            Ok(0) => break,
-            Ok(read) => len += read,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    bytes.truncate(len);
-    Ok(bytes)
-}
-
-/// The first printable characters of what a program says; nobody has checked it.
-fn shown(bytes: &[u8]) -> String {
-    let text = bytes.iter().map(|byte| match byte {
-        b' '..=b'~' => char::from(*byte),
-        _ => ' ',
-    });
-    text.take(MOST_SHOWN).collect::<String>().trim().to_owned()
-}
-
-fn kill(child: &Child) {
-    // Where nothing of it is left there is nobody to kill.
-    let _ = kill_process_group(Pid::from_child(child), Signal::KILL);
 }
 
 impl RootProvider for ExecProvider {
@@ -214,6 +106,8 @@ impl RootProvider for ExecProvider {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const INSTALLATION: InstallationId = InstallationId::new([7; 16]);

@@ -143,6 +143,14 @@ fn each_role_may_do_exactly_its_actions() {
     let policy = default_policy();
     // Recover is no call: a caller with a certificate cannot ask for it.
     type RulesOfRole<'a> = &'a [(&'a str, &'a [Action])];
+    const AUDIT: &[Action] = &[
+        QueryAuditEvents,
+        SummarizeAccess,
+        TailAuditEvents,
+        GetCheckpoint,
+        GetInclusionProof,
+        GetConsistencyProof,
+    ];
     const OBSERVE: &[Action] =
         &[GetKey, GetRotationStatus, GetRewrapJob, ListKeys, GetPartition, GetStatus];
     let table: [(&str, RulesOfRole<'_>); 5] = [
@@ -154,13 +162,7 @@ fn each_role_may_do_exactly_its_actions() {
             ],
         ),
         (OPERATOR, &[("operator-manage", MANAGED), ("operator-observe", OBSERVE)]),
-        (
-            AUDITOR,
-            &[
-                ("auditor-audit", &[QueryAuditEvents, SummarizeAccess, GetCheckpoint]),
-                ("auditor-observe", OBSERVE),
-            ],
-        ),
+        (AUDITOR, &[("auditor-audit", AUDIT), ("auditor-observe", OBSERVE)]),
         (PRIVACY, &[("privacy-redact", &[RedactAuditEvents])]),
         (
             "local:1000",
@@ -252,6 +254,29 @@ fn conditions_hold_for_every_part_of_a_request() {
         assert_eq!(short(&wish.decided_by(&policy)), no_rule(), "{wish:?}");
     }
     assert_eq!(short(&good.decided_by(&policy)), permitted("support-reads-email"));
+}
+
+#[test]
+fn a_rule_can_want_an_end_user_and_one_of_an_issuer() {
+    let policy = rules(
+        "@id(\"known\") permit (principal, action in Action::\"decrypt\", resource)\n\
+         when { context.end_user_issuer == \"https://login.test\" };\n\
+         @id(\"own\") permit (principal, action in Action::\"decrypt\", resource)\n\
+         when { context.end_user == \"alice\" };\n\
+         @id(\"nobody\") forbid (principal, action in Action::\"decrypt\", resource)\n\
+         unless { context.has_end_user };",
+    );
+    let decide = |end_user: Option<(&str, &str)>| {
+        let end_user = end_user.map(|(issuer, subject)| (issuer.to_owned(), subject.to_owned()));
+        let wish = Wish::new(APP, Action::Decrypt).with(|w| w.end_user = end_user);
+        short(&wish.decided_by(&policy))
+    };
+    assert_eq!(decide(None), forbidden("nobody"));
+    assert_eq!(decide(Some(("https://login.test", "bob"))), permitted("known"));
+    assert_eq!(decide(Some(("https://other.test", "bob"))), no_rule());
+    assert_eq!(decide(Some(("https://other.test", "alice"))), permitted("own"));
+    // An empty issuer is not the lack of a user.
+    assert_eq!(decide(Some(("", ""))), no_rule());
 }
 
 #[test]

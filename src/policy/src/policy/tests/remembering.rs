@@ -34,12 +34,13 @@ fn wish() -> impl Strategy<Value = Wish> {
             column: Some(column.into()),
             purpose: purpose.into(),
             ticket: ticket.into(),
+            end_user: None,
         },
     )
 }
 
 /// The ways in which two requests can differ in one input.
-const CHANGES: [fn(&mut Wish); 8] = [
+const CHANGES: [fn(&mut Wish); 10] = [
     |w| w.principal.push('x'),
     |w| {
         w.action = match w.action {
@@ -53,13 +54,15 @@ const CHANGES: [fn(&mut Wish); 8] = [
     |w| w.column.as_mut().unwrap().push('x'),
     |w| w.purpose.push('x'),
     |w| w.ticket.push('x'),
+    |w| w.end_user.get_or_insert_default().0.push('x'),
+    |w| w.end_user.get_or_insert_default().1.push('x'),
 ];
 
 /// Does not compile any more when a request gets a further part: then it needs a change above.
 fn _every_part_is_changed(request: &Request<'_>) {
     let Request { principal: _, action: _, key: _, partition: _, table: _, column: _, reason } =
         request;
-    let AccessReason { purpose: _, ticket: _ } = reason;
+    let AccessReason { purpose: _, ticket: _, end_user: _ } = reason;
 }
 
 proptest! {
