@@ -408,7 +408,7 @@ fn every_command_of_the_guide_answers() {
             }
         }
     }
-    assert_eq!(questions.len(), 13, "{questions:?}");
+    assert_eq!(questions.len(), 14, "{questions:?}");
 }
 
 #[test]

@@ -275,6 +275,12 @@ impl Journal {
         Follower::new(self.reader(), query, position)
     }
 
+    /// Reads on from a record, every record in its order, however far the log has come.
+    #[must_use]
+    pub fn follow_all(&self, position: u64) -> Follower {
+        Follower::of_all(self.reader(), position)
+    }
+
     /// How many records were acknowledged, and every change of that.
     #[must_use]
     pub fn grown(&self) -> watch::Receiver<u64> {

@@ -10,6 +10,8 @@ mod redact;
 mod report;
 mod zone;
 
+pub(crate) use report::safe as csv_cell;
+
 use crate::arguments::AuditCommand;
 use crate::failure::Failure;
 use crate::output::Output;

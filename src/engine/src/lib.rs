@@ -16,6 +16,7 @@ pub mod doctor;
 mod encrypt;
 mod end_user;
 mod engine;
+mod export;
 mod gather;
 mod gone;
 mod jobs;
@@ -44,6 +45,7 @@ pub use call::{
 };
 pub use end_user::Assertion;
 pub use engine::Engine;
+pub use export::{ExportError, ExportFeed, ExportState, ExportTarget, FilePlace, file_trouble};
 pub use fieldseal_store::{CopyError, CopyTarget, Health as StoreHealth};
 pub use observe::{AuditPage, AuditQuery, Measures, Status};
 pub use outside::{AnchorError, AnchorState, AnchorTarget};

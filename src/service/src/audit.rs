@@ -263,7 +263,7 @@ fn wire_outcome(outcome: Option<Outcome>) -> i32 {
     wire.into()
 }
 
-fn wire_event(log: &str, event: Event) -> v1::AuditEvent {
+pub(crate) fn wire_event(log: &str, event: Event) -> v1::AuditEvent {
     let items = event.items.into_iter().map(wire_item);
     v1::AuditEvent {
         name: format!("logs/{log}/events/{}", event.index),

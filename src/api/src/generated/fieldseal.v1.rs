@@ -5011,6 +5011,28 @@ pub struct GetStatusResponse {
     /// How posting checkpoints of the audit log goes, for each place; empty if there is none.
     #[prost(message, repeated, tag = "31")]
     pub anchors: ::prost::alloc::vec::Vec<AnchorStatus>,
+    /// How handing the audit log on goes, for each target; empty if there is none.
+    #[prost(message, repeated, tag = "40")]
+    pub exports: ::prost::alloc::vec::Vec<ExportStatus>,
+}
+/// How handing the audit log on to a target goes.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExportStatus {
+    /// `file`.
+    #[prost(string, tag = "1")]
+    pub kind: ::prost::alloc::string::String,
+    /// How many records were handed on: every one up to there.
+    #[prost(int64, tag = "2")]
+    pub exported_records: i64,
+    /// How many records the log has beyond them.
+    #[prost(int64, tag = "3")]
+    pub records_behind: i64,
+    /// How long ago the oldest of these was made, as far as it was read.
+    #[prost(int64, tag = "4")]
+    pub seconds_behind: i64,
+    /// Why the last attempt failed, for people; empty if it did not.
+    #[prost(string, tag = "5")]
+    pub failure: ::prost::alloc::string::String,
 }
 /// How posting checkpoints of the audit log to a place goes.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

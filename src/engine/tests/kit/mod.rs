@@ -80,6 +80,7 @@ impl Place {
             copy: None,
             backup: None,
             anchors: Vec::new(),
+            exports: Vec::new(),
         }
     }
 
