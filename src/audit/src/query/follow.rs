@@ -72,6 +72,8 @@ fn read_on(
     search: &mut Search<'_>,
 ) -> Result<Place, JournalError> {
     loop {
+        // Until the place that is found was read.
+        let _reading = reader.files.read();
         let (before, is_found) = (search.position, known.is_none());
         let place = match known.take() {
             Some(place) => place,
