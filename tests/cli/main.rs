@@ -20,6 +20,7 @@ mod dev;
 mod disk;
 mod doctor;
 mod drain;
+mod exporting;
 mod golden;
 mod hostile;
 mod init;

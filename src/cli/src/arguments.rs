@@ -15,6 +15,7 @@ mod partition;
 mod policy;
 mod proof;
 mod questions;
+mod redact;
 mod rewrap;
 mod root;
 
@@ -56,6 +57,7 @@ pub(crate) use questions::{
     AskArguments, BreachQuestion, ChangesQuestion, DenialsQuestion, FieldQuestion,
     PrincipalQuestion, SubjectQuestion, VolumeQuestion,
 };
+pub(crate) use redact::AuditRedactArguments;
 pub(crate) use rewrap::KeyRewrapArguments;
 pub(crate) use root::{
     DrillArguments, Provider, ProviderArguments, RewrapArguments, RootCommand, RotateArguments,

@@ -111,9 +111,10 @@ fn usage(error: &clap::Error) -> ExitCode {
 
 async fn run(command: Command, output: &Output) -> Result<(), Failure> {
     let in_rows = match &command {
-        Command::Audit(question) => {
-            !matches!(question, AuditCommand::List(_) | AuditCommand::Verify(_))
-        }
+        Command::Audit(question) => !matches!(
+            question,
+            AuditCommand::List(_) | AuditCommand::Verify(_) | AuditCommand::Redact(_)
+        ),
         Command::Policy(question) => matches!(question, PolicyCommand::WhoCan(_)),
         _ => false,
     };
