@@ -179,7 +179,7 @@ fn read_items(
     Some(items)
 }
 
-fn action(record: &Record) -> Option<Action> {
+pub(super) fn action(record: &Record) -> Option<Action> {
     u8::try_from(record.action).ok().and_then(Action::from_code)
 }
 
@@ -201,7 +201,7 @@ fn shown_item(item: &RecordItem, verdict: Option<&RecordVerdict>, record: &Recor
     }
 }
 
-fn one_rule(verdicts: &[RecordVerdict]) -> String {
+pub(super) fn one_rule(verdicts: &[RecordVerdict]) -> String {
     let mut counts: HashMap<&str, usize> = HashMap::new();
     verdicts.iter().for_each(|v| *counts.entry(v.rule.as_str()).or_default() += 1);
     match counts.keys().next() {
@@ -219,16 +219,22 @@ fn call_fits(query: &Query, record: &Record, head: &DetailHead) -> bool {
     let any =
         |wanted: &[String], found: &str| wanted.is_empty() || wanted.iter().any(|w| w == found);
     let time = Timestamp::from_unix_nanos(record.time);
-    let called = || action(record).is_some_and(|a| query.actions.contains(&a));
     query.start.is_none_or(|start| time >= start)
         && query.end.is_none_or(|end| time < end)
-        && (query.actions.is_empty() || called())
-        && (!query.administration_only || is_administration(record))
-        && !(query.omit_housekeeping && is_housekeeping(record))
-        && any(&query.principals, &record.principal)
+        && record_fits(query, record)
         && any(&query.purposes, &record.purpose)
         && any(&query.tickets, &head.ticket)
         && query.end_user.is_none_or(|token| token[..] == head.end_user)
+}
+
+/// Whether who called what is what is looked for.
+pub(super) fn record_fits(query: &Query, record: &Record) -> bool {
+    let Query { principals, actions, .. } = query;
+    let called = || action(record).is_some_and(|a| actions.contains(&a));
+    (actions.is_empty() || called())
+        && (!query.administration_only || is_administration(record))
+        && !(query.omit_housekeeping && is_housekeeping(record))
+        && (principals.is_empty() || principals.contains(&record.principal))
 }
 
 /// Whether a record is about keys, policy, the process or the log itself, not about values.
@@ -246,7 +252,7 @@ fn is_housekeeping(record: &Record) -> bool {
     )
 }
 
-fn filters_items(query: &Query) -> bool {
+pub(super) fn filters_items(query: &Query) -> bool {
     !query.keys.is_empty()
         || !query.key_versions.is_empty()
         || query.table.is_some()
@@ -255,7 +261,7 @@ fn filters_items(query: &Query) -> bool {
         || query.row.is_some()
 }
 
-fn item_fits(
+pub(super) fn item_fits(
     query: &Query,
     item: &RecordItem,
     verdict: Option<&RecordVerdict>,
