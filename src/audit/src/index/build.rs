@@ -177,7 +177,11 @@ impl Builder {
 
     /// Takes the items of the record that was read, as a query sees them.
     fn rows(&mut self, shape: u32, place: u32) -> Option<()> {
-        let Scan { rows, key_version, time, .. } = &mut self.scan;
+        let Scan { rows, key_version, time, is_whole, .. } = &mut self.scan;
+        if !*is_whole {
+            self.rows.leave_out();
+            return Some(());
+        }
         let record = &self.shapes.get(shape as usize)?.record;
         let is_item = !(rows.is_empty() && record.verdicts.is_empty());
         if rows.is_empty() {

@@ -3,7 +3,7 @@
 
 use super::rows::{self, Item};
 use crate::merkle::{Frontier, Hash};
-use crate::record::{COMMITMENT_BYTES, Record, SALT_BYTES};
+use crate::record::{COMMITMENT_BYTES, REDACTED, Record, SALT_BYTES};
 use crate::wire;
 use fieldseal_crypto::sha256;
 
@@ -63,6 +63,8 @@ pub(super) struct Scan {
     pub(super) terms: Vec<u32>,
     /// Its items, in their order.
     pub(super) rows: Vec<Item>,
+    /// False if part of its detail was erased: what a count needs of it is not known.
+    pub(super) is_whole: bool,
     /// Of a change: the key's version.
     pub(super) key_version: u32,
     public: Vec<u8>,
@@ -75,13 +77,15 @@ impl Scan {
     pub(super) fn read(&mut self, leaf: &[u8], detail: &[u8]) -> Option<()> {
         let (public, commitment) =
             leaf.split_at_checked(leaf.len().checked_sub(COMMITMENT_BYTES)?)?;
-        (self.time, self.key_version) = (0, 0);
+        (self.time, self.key_version, self.is_whole) = (0, 0, true);
         self.rows.clear();
         self.terms.clear();
         self.items.clear();
         self.public.clear();
+        let mut verdicts = 0;
         for field in Fields(public) {
             let Field { tag, value, raw } = field?;
+            verdicts += u32::from(tag == 7);
             match (tag, value) {
                 (2, Value::Eight(bytes)) => self.time = i64::from_le_bytes(bytes),
                 (6, Value::Bytes(purpose)) => self.terms.push(text_term(Text::Purpose, purpose)),
@@ -91,7 +95,11 @@ impl Scan {
             }
         }
         if detail.is_empty() {
-            commitment.iter().all(|b| *b == 0).then_some(())?;
+            if commitment.iter().any(|b| *b != 0) {
+                self.is_whole = false;
+                // It was erased: as a query sees it, an item of each verdict.
+                self.items.extend((0..verdicts).map(|verdict| (verdict, 0)));
+            }
         } else {
             self.detail(detail, commitment)?;
         }
@@ -146,6 +154,13 @@ impl Scan {
         while !rest.is_empty() {
             let (salt, after) = rest.split_at_checked(SALT_BYTES)?;
             rest = after;
+            if salt == REDACTED {
+                let (hash, after) = rest.split_first_chunk()?;
+                tree.append(*hash);
+                rest = after;
+                self.is_whole = false;
+                continue;
+            }
             let item = cut(&mut rest)?;
             self.one.clear();
             self.one.push(0);

@@ -81,8 +81,8 @@ pub(super) struct Rows {
     places: HashMap<Kind, u32>,
     /// With the place of its kind, in the order of the records.
     rows: Vec<(u32, Row)>,
-    /// There were too many.
-    is_full: bool,
+    /// There were too many, or not everything is known.
+    is_left_out: bool,
 }
 
 impl Rows {
@@ -108,7 +108,7 @@ impl Rows {
             _ => false,
         });
         for item in items {
-            if self.is_full {
+            if self.is_left_out {
                 return;
             }
             self.item(kind(item, is_split), record, time, item.partition);
@@ -130,8 +130,13 @@ impl Rows {
             _ => self.rows.push((place, Row { record, time, items: 1, partition })),
         }
         if self.rows.len() > MAX_ROWS || self.kinds.len() > MAX_KINDS {
-            *self = Self { is_full: true, ..Self::default() };
+            self.leave_out();
         }
+    }
+
+    /// The segment has to be read to be counted.
+    pub(super) fn leave_out(&mut self) {
+        *self = Self { is_left_out: true, ..Self::default() };
     }
 
     /// The kinds and where their rows are, which are appended to `out`; none if there were too many, or
@@ -146,7 +151,7 @@ impl Rows {
             let chunks = rows.chunks(BLOCK).map(|rows| Chunk::write(rows, out)).collect();
             written.push(Written { kind, chunks });
         }
-        let fits = !self.is_full && out.len().saturating_sub(start) <= most;
+        let fits = !self.is_left_out && out.len().saturating_sub(start) <= most;
         if !fits {
             out.truncate(start);
         }
@@ -154,7 +159,7 @@ impl Rows {
     }
 
     pub(super) fn kinds(&self) -> Option<&[Kind]> {
-        (!self.is_full).then_some(&self.kinds)
+        (!self.is_left_out).then_some(&self.kinds)
     }
 
     /// The rows of some kinds, with the place of their kind.

@@ -2,12 +2,12 @@
 
 use fieldseal_model::Timestamp;
 
-use super::event::{self, action, one_rule};
+use super::event::{self, Read, action, one_rule};
 use super::summary::{GroupKey, Grouping, Part, Subject, hour};
 use super::{Query, Tallies};
 use crate::error::QueryError;
 use crate::index::{Count, Kind, Row, Shape};
-use crate::record::{Outcome, RecordItem, RecordVerdict};
+use crate::record::{Outcome, RecordVerdict};
 
 /// Whether an index knows what this is about. It knows no row, no whole token of a partition, and not
 /// which purpose, ticket or end user belongs to which record.
@@ -66,7 +66,7 @@ impl<'a> Counter<'a> {
         if kind.is_item {
             let outcomes = &self.query.outcomes;
             let ended = outcomes.is_empty() || outcome.is_some_and(|o| outcomes.contains(&o));
-            let item = RecordItem::default();
+            let item = Read::default();
             let fits = event::item_fits(self.query, &item, Some(of), kind.key_version);
             (ended && fits).then_some(())?;
         } else {

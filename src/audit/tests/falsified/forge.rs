@@ -242,9 +242,12 @@ pub(crate) fn empty_frame(bytes: &[u8], after: Frame, next: u64) -> Vec<u8> {
 }
 
 /// The head of a frame of so many records.
-fn head(first: u64, count: u8, root: &Hash, synced: u64) -> Vec<u8> {
-    let mut out = vec![0x08];
-    varint(&mut out, first);
+pub(crate) fn head(first: u64, count: u8, root: &Hash, synced: u64) -> Vec<u8> {
+    let mut out = Vec::new();
+    if first > 0 {
+        out.push(0x08);
+        varint(&mut out, first);
+    }
     out.extend_from_slice(&[0x10, count, 0x1a, 32]);
     out.extend_from_slice(root);
     out.push(0x20);
