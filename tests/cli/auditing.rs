@@ -398,7 +398,9 @@ fn every_command_of_the_guide_answers() {
             let words: Vec<&str> = line.split(' ').collect();
             assert_eq!(words[0], "fieldseal", "{line}");
             questions.insert(words[2]);
-            let run = i.command("auditor", &words[1..]).current_dir(i.dir.path()).output().unwrap();
+            // Reading does not mean erasing.
+            let caller = if words[2] == "redact" { "ops" } else { "auditor" };
+            let run = i.command(caller, &words[1..]).current_dir(i.dir.path()).output().unwrap();
             assert!(run.status.success(), "{line}: {}", text(&run.stderr));
             let silent = words.contains(&"--file");
             assert_eq!(run.stdout.is_empty(), silent, "{line}");
@@ -407,5 +409,52 @@ fn every_command_of_the_guide_answers() {
             }
         }
     }
-    assert_eq!(questions.len(), 13, "{questions:?}");
+    assert_eq!(questions.len(), 15, "{questions:?}");
+}
+
+#[test]
+fn a_person_s_detail_is_erased_once_that_was_confirmed() {
+    let installation = read();
+    let i = &installation;
+    let redact =
+        |more: &[&'static str]| [&["audit", "redact", "--partition", PERSON], more].concat();
+    let ops = |more: &[&'static str]| ended(&i.run("ops", &redact(more), b""));
+    assert_eq!(i.no_answer("auditor", &redact(&[])[1..]), refused(4, "PERMISSION_DENIED"));
+    for (more, reason) in
+        [(&[][..], "CONFIRMATION_REQUIRED"), (&["--confirm", "bob"], "CONFIRMATION_REQUIRED")]
+    {
+        assert_eq!(ops(more), refused(2, reason), "{more:?}");
+    }
+    let later = ["audit", "redact", "--before", "2999-01-01"];
+    assert_eq!(ended(&i.run("ops", &later, b"")), refused(2, "QUERY_INVALID"));
+    assert_eq!(i.run("ops", &["audit", "redact"], b"").status.code(), Some(2));
+    let would = i.json("ops", &redact(&["--validate-only"]));
+    let count = would["event_count"].as_u64().unwrap();
+    assert!(count >= 4, "{would}");
+    let subject = ["subject", "--partition", PERSON];
+    assert!(!rows(&i.ask(&subject), &["event"]).is_empty());
+    // The question of the auditor has named the person as well.
+    let done = i.json("ops", &redact(&["--confirm", PERSON, "--ticket", "DSAR-18"]));
+    assert!(done["event_count"].as_u64().unwrap() > count, "{done}");
+    assert!(rows(&i.ask(&subject), &["event"]).is_empty());
+    let listed = i.ask(&["list", "--action", "Decrypt"]);
+    let erased = listed["audit_events"].as_array().unwrap().iter();
+    assert!(erased.filter(|event| event["redacted"] == true).count() >= 3, "{listed}");
+    let log = i.log();
+    let key = log.join("log.pub");
+    let (log, key) = (log.to_str().unwrap(), key.to_str().unwrap());
+    let verify = ["audit", "verify", "--log", log, "--public-key", key];
+    assert_eq!(ended(&i.run("ops", &verify, b"")), refused(10, "AUDIT_LOG_REDACTED"));
+    // The next run reads what is new, and does not forget what the one before said.
+    let state = i.path("state");
+    let on = [&verify[..], &["--state", &state]].concat();
+    for _ in 0..2 {
+        assert_eq!(ended(&i.run("ops", &on, b"")), refused(10, "AUDIT_LOG_REDACTED"));
+    }
+    let read_on = i.run("ops", &[&on[..], &["--output", "json"]].concat(), b"");
+    let read_on: serde_json::Value = serde_json::from_slice(&read_on.stdout).unwrap();
+    assert!(read_on["resumed_from"].as_u64().unwrap() > 0, "{read_on}");
+    // Asking about the person again left a token; that goes as well, and then there is nothing.
+    ops(&["--confirm", PERSON]);
+    assert_eq!(ops(&["--confirm", PERSON]), refused(3, "NOTHING_TO_REDACT"));
 }

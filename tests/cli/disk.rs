@@ -2,6 +2,7 @@
 //! docs/architecture.md that needs real files. (tests/foreign has those that need a failing system
 //! call.)
 
+mod export;
 mod restarts;
 mod small;
 

@@ -242,9 +242,15 @@ fn a_scrape_shows_what_the_document_lists_and_the_other_way_round() {
         "fieldseal_store_copy_ok",
         "fieldseal_audit_anchor_behind_records",
         "fieldseal_audit_anchor_failed",
+        "fieldseal_audit_export_behind_records",
+        "fieldseal_audit_export_behind_seconds",
+        "fieldseal_audit_export_failed",
     ];
     for without in absent {
-        assert!(expected.remove(without).is_some(), "{without}: no backup, copy or anchor is here");
+        assert!(
+            expected.remove(without).is_some(),
+            "{without}: no backup, copy, anchor or export is here"
+        );
     }
     // The first scrub and the first generation are made beside the calls.
     let both = ["fieldseal_store_scrub_age_seconds", "fieldseal_store_generation_age_seconds"];

@@ -82,7 +82,8 @@ class Pack:
             except (self.verifier.Wrong, ValueError, LookupError):
                 break
             at = record.public["time"]
-            in_scope = index >= self.manifest["first"] and at >= since and (until is None or at < until)
+            in_scope = self.manifest["first"] <= index < self.manifest["end"]
+            in_scope = in_scope and at >= since and (until is None or at < until)
             rows += "".join(record.rows(in_scope))
             if in_scope:
                 counted.count(record)
@@ -106,7 +107,7 @@ class Pack:
         self.manifest["files"] = listed
         self.write("manifest.json", json.dumps(self.manifest))
 
-    def narrow(self, first, end):
+    def narrow(self, first, end, keep=None):
         """Leaves records of the range out, with a proof that is right: its hashes follow from the rest."""
         sha256, split = self.verifier.sha256, self.verifier.split
         given = iter(base64.b64decode(text) for text in self.proof["hashes"])
@@ -131,7 +132,7 @@ class Pack:
             return prove(start, middle) + prove(middle, stop)
 
         walk(0, self.proof["tree_size"])
-        self.proof["ranges"] = old[:-1] + [[first, end]]
+        self.proof["ranges"] = keep or old[:1] + [[first, end]] + old[2:]
         self.proof["hashes"] = prove(0, self.proof["tree_size"])
         self.records = [leaves[index] for index in self.indices()]
         self.manifest.update(first=first, end=end, records=end - first)
@@ -142,8 +143,9 @@ def flipped(data, at):
 
 
 def with_items(pack):
-    """Two records with different details."""
-    found = [at for at, (_, detail) in enumerate(pack.records) if detail]
+    """Two records whose details are whole and have items."""
+    found = [pack.verifier.Record(at, *record) for at, record in enumerate(pack.records)]
+    found = [r.index for r in found if r.detail == "whole" and r.fields[0]["item"]]
     return found[len(found) // 2], found[-1]
 
 
@@ -182,6 +184,36 @@ def altered_detail(pack, place):
     pack.records[one][1] = flipped(detail, place % len(detail))
 
 
+def detail_gone(pack):
+    """As if it had been redacted."""
+    pack.records[with_items(pack)[0]][1] = b""
+
+
+def item_gone(pack):
+    """The same of its last item: zeroes, and the leaf hash behind them."""
+    one, _ = with_items(pack)
+    leaf, detail = pack.records[one]
+    length, at = pack.verifier.varint(detail, 16)
+    at = start = at + length
+    while at < len(detail):
+        start, (length, at) = at, pack.verifier.varint(detail, at + 16)
+        at += length
+    item = detail[start + 16 :]
+    _, behind = pack.verifier.varint(item, 0)
+    digest = pack.verifier.sha256(b"\0", detail[start : start + 16], item[behind:])
+    pack.records[one][1] = detail[:start] + bytes(16) + digest
+    found = pack.verifier.Record(0, *pack.records[one])
+    assert found.detail == "partly" and leaf == pack.records[one][0]
+
+
+def no_redactions(pack):
+    """The records that say what was redacted, left out with their proof."""
+    first, end = pack.manifest["first"], pack.manifest["end"]
+    policy = pack.proof["ranges"][0]
+    pack.narrow(first, end, keep=[policy, [first, end]])
+    pack.manifest["redaction_records"] = []
+
+
 def longer_detail(pack):
     one, _ = with_items(pack)
     pack.records[one][1] += bytes(17)
@@ -205,7 +237,7 @@ def left_out_between(pack):
     first, end = pack.manifest["first"], pack.manifest["end"]
     middle = (first + end) // 2
     del pack.records[pack.indices().index(middle)]
-    pack.proof["ranges"][-1:] = [[first, middle], [middle + 1, end]]
+    pack.proof["ranges"][1:2] = [[first, middle], [middle + 1, end]]
 
 
 def proof_hash(pack, change):
@@ -224,7 +256,7 @@ def earlier_place(pack):
     """The same records one place before, in the manifest and in the proof."""
     for name in ("first", "end"):
         pack.manifest[name] -= 1
-    pack.proof["ranges"][-1] = [pack.manifest["first"], pack.manifest["end"]]
+    pack.proof["ranges"][1] = [pack.manifest["first"], pack.manifest["end"]]
 
 
 def checkpoint(change):
@@ -330,6 +362,8 @@ MENDED = {
     "the head of a detail altered": lambda p: altered_detail(p, 20),
     "the last item of a detail altered": lambda p: altered_detail(p, -1),
     "a detail longer": longer_detail,
+    "a detail gone": detail_gone,
+    "an item of a detail gone": item_gone,
     "a detail where there was none": detail_for_none,
     "a hash of the proof altered": lambda p: proof_hash(
         p, lambda h: h.__setitem__(0, base64.b64encode(flipped(base64.b64decode(h[0]), 5)).decode())),
@@ -459,8 +493,11 @@ def main():
             expect(name, copy, code)
             shutil.rmtree(copy)
 
-        expect("nothing", whole, 0, says="VERIFIED")
-        expect("nothing, with the archive's own key", whole, 0, given=None, says="WARNING")
+        code, says = (10, "REDACTED") if pack.manifest["redaction_records"] else (0, "VERIFIED")
+        expect("nothing", whole, code, says=says)
+        expect("nothing, with the archive's own key", whole, code, given=None, says="WARNING")
+        if code == 10:
+            MENDED["redactions left out"] = no_redactions
         for name, change in MENDED.items():
             falsified(name, change, lambda p: p.save())
             falsified(name + ", and all made to fit", change, lambda p: (p.save(), p.mend()))
@@ -471,14 +508,7 @@ def main():
             falsified(name, change, lambda p: None)
 
         # Made to fit and nothing else done: that is no falsification.
-        falsified("mended", lambda p: None, lambda p: (p.save(), p.mend()), code=0)
-        # A detail that is not there is told, and nothing else is.
-        def gone(pack):
-            pack.records[with_items(pack)[0]][1] = b""
-
-        falsified("a detail gone", gone, lambda p: p.save())
-        falsified("a detail gone, and all made to fit", gone, lambda p: (p.save(), p.mend()), code=10)
-
+        falsified("mended", lambda p: None, lambda p: (p.save(), p.mend()), code=code)
         other = os.path.join(work, "other.pub")
         origin, _, _ = verifier.read_key(pack.read("log.pub").decode())
         point = b"\x01" + bytes.fromhex("3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c")
@@ -493,8 +523,8 @@ def main():
         expect("a key that is none", whole, 2, given=os.path.join(whole, "README.txt"))
     finally:
         shutil.rmtree(work)
-    ways = 2 * len(MENDED) + 2 * len(HASHED) + len(PLAIN) + 4
-    print("%d falsifications, %d not found" % (ways, len(bad)))
+    ways = 2 * len(MENDED) + 2 * len(HASHED) + len(PLAIN) + 2
+    print("%s; %d falsifications, %d not found" % (says, ways, len(bad)))
     sys.exit(1 if bad else 0)
 
 

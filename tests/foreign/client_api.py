@@ -276,6 +276,11 @@ def audit_service(at, receipts):
     at.checks.that("refused ones too", fields > 1 + ITEMS, summary)
     at.refused("app", audit, "AuditService.SummarizeAccess", count,
                Code.PERMISSION_DENIED, "PERMISSION_DENIED")
+    erase = audit.RedactAuditEventsRequest(partition="nobody", validate_only=True)
+    nobody = at.good("ops", audit, "AuditService.RedactAuditEvents", erase)
+    at.checks.that("nothing would go", (nobody.event_count, nobody.item_count) == (0, 0), nobody)
+    at.refused("auditor", audit, "AuditService.RedactAuditEvents", erase,
+               Code.PERMISSION_DENIED, "PERMISSION_DENIED")
     first = at.good("auditor", audit, "AuditService.TailAuditEvents",
                     audit.TailAuditEventsRequest(start_index=receipts[0].index))
     followed = {event.name: event for event in first.audit_events}
@@ -377,7 +382,7 @@ def main():
         for ended in ("answered", "refused"):
             checks.that(f"{method} is {ended} here", (method, ended) in at.called)
     # Each RPC: answered, refused with reason and message, and both counted; and every value.
-    checks.end(len(methods) * 5 + ITEMS + 59)
+    checks.end(len(methods) * 5 + ITEMS + 60)
 
 
 if __name__ == "__main__":

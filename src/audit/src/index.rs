@@ -22,6 +22,7 @@ use parking_lot::Mutex;
 
 use crate::error::JournalError;
 use crate::query::Query;
+use crate::redaction::erase;
 use crate::segment::Segment;
 use crate::verify::LogKey;
 use bits::Bits;
@@ -85,6 +86,18 @@ impl Indexes {
     /// Makes the files that are missing, now.
     pub(crate) fn build(&self) -> Result<Indexed, JournalError> {
         self.keeper.make()
+    }
+
+    /// Erases what it knows of a segment that another one replaces.
+    pub(crate) fn forget(&self, first: u64) -> std::io::Result<()> {
+        let mut open = self.open.lock();
+        if open.as_ref().is_some_and(|builder| builder.first == first) {
+            *open = None;
+        }
+        match erase(&self.directory.join(file::name(first))) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e),
+            _ => Ok(()),
+        }
     }
 
     /// Says that a segment got its last record.

@@ -7,6 +7,7 @@
 mod measures;
 mod queue;
 mod recover;
+mod redact;
 mod settle;
 mod space;
 mod writer;
@@ -107,6 +108,16 @@ pub(crate) struct Shared {
     grown: watch::Sender<u64>,
     health: watch::Sender<Health>,
     statistics: Mutex<space::Measured>,
+    /// Whoever reads segments that another one could replace holds it for reading.
+    files: Arc<RwLock<()>>,
+    /// Held by the one redaction that runs.
+    redacting: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Shared {
+    fn log_key(&self) -> LogKey {
+        LogKey::new(self.origin.to_string(), self.signing.public())
+    }
 }
 
 /// The log of one instance. Cheap to clone.
@@ -238,7 +249,7 @@ impl Journal {
     /// The key that checks this log and its statements.
     #[must_use]
     pub fn public_key(&self) -> LogKey {
-        LogKey::new(self.origin().to_owned(), self.shared.signing.public())
+        self.shared.log_key()
     }
 
     /// The instance that names the log.
@@ -254,13 +265,20 @@ impl Journal {
         let log = Arc::clone(&self.shared.log);
         let origin = Arc::clone(&self.shared.origin);
         let indexes = Arc::clone(&self.shared.indexes);
-        Reader::new(directory, self.shared.signing.public(), log, origin, indexes)
+        let files = Arc::clone(&self.shared.files);
+        Reader::new(directory, self.shared.signing.public(), log, origin, (indexes, files))
     }
 
     /// Reads on from a record, the oldest first, as the log grows.
     #[must_use]
     pub fn follow(&self, query: Query, position: u64) -> Follower {
         Follower::new(self.reader(), query, position)
+    }
+
+    /// Reads on from a record, every record in its order, however far the log has come.
+    #[must_use]
+    pub fn follow_all(&self, position: u64) -> Follower {
+        Follower::of_all(self.reader(), position)
     }
 
     /// How many records were acknowledged, and every change of that.

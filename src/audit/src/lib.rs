@@ -20,6 +20,7 @@ pub mod merkle;
 mod proofs;
 mod query;
 mod record;
+mod redaction;
 mod segment;
 mod statement;
 mod subtrees;
@@ -43,3 +44,4 @@ pub use query::{
     Counts, Event, EventItem, Follower, GroupKey, Grouping, Page, PageLimit, Query, Reader, Summary,
 };
 pub use record::{Kind, LastChange, Outcome};
+pub use redaction::{Redactable, Redacted, Step};

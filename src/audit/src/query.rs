@@ -16,6 +16,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use fieldseal_crypto::sha256;
 use fieldseal_crypto::signing::LogPublicKey;
 use fieldseal_model::{Action, Timestamp};
+use parking_lot::RwLock;
 use prost::Message as _;
 
 use crate::error::{JournalError, QueryError};
@@ -107,6 +108,8 @@ pub struct Reader {
     log: Arc<str>,
     origin: Arc<str>,
     indexes: Option<Arc<Indexes>>,
+    /// Held while a segment is read that another one could replace.
+    files: Arc<RwLock<()>>,
 }
 
 /// What an opaque page token holds.
@@ -130,9 +133,9 @@ impl Reader {
         key: LogPublicKey,
         log: Arc<str>,
         origin: Arc<str>,
-        indexes: Arc<Indexes>,
+        (indexes, files): (Arc<Indexes>, Arc<RwLock<()>>),
     ) -> Self {
-        Self { directory, key, log, origin, indexes: Some(indexes) }
+        Self { directory, key, log, origin, indexes: Some(indexes), files }
     }
 
     /// Looks at every record, whatever an index says. The answers are the same, and later.
@@ -266,6 +269,7 @@ impl Reader {
             if !search.wants(*first, end) {
                 continue;
             }
+            let _reading = self.files.read();
             let segment = Segment::open(path, &self.key)?;
             if segment.head.first != *first {
                 let what = "its name is not that of its first record";

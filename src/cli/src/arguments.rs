@@ -14,6 +14,7 @@ mod partition;
 mod policy;
 mod proof;
 mod questions;
+mod redact;
 mod rewrap;
 mod root;
 
@@ -44,6 +45,7 @@ pub(crate) use partition::{
 };
 pub(crate) use policy::{
     ExplainArguments, MemberArguments, PolicyCommand, PolicyInitArguments, PolicySource,
+    PolicyTestArguments, WhoCanArguments,
 };
 pub(crate) use proof::{
     AuditAnchorArguments, AuditCheckCheckpointArguments, AuditCheckReceiptArguments,
@@ -53,6 +55,7 @@ pub(crate) use questions::{
     AskArguments, BreachQuestion, ChangesQuestion, DenialsQuestion, FieldQuestion,
     PrincipalQuestion, SubjectQuestion, VolumeQuestion,
 };
+pub(crate) use redact::AuditRedactArguments;
 pub(crate) use rewrap::KeyRewrapArguments;
 pub(crate) use root::{
     DrillArguments, Provider, ProviderArguments, RewrapArguments, RootCommand, RotateArguments,

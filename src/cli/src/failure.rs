@@ -30,10 +30,14 @@ pub(crate) enum Exit {
     Full = 8,
     /// The store or the log is corrupt.
     Corrupt = 9,
+    /// Personal detail of the audit log was erased, and the log says so.
+    Redacted = 10,
     /// Records of the audit log are not there.
     Missing = 12,
     /// The audit log has an end that nothing proves.
     UnprovenTail = 13,
+    /// An answer is not the one that was expected.
+    Differs = 14,
     /// Ctrl-C, as shells count it (128 + SIGINT).
     Interrupted = 130,
 }
@@ -245,6 +249,10 @@ fn advice_for(reason: &str) -> Option<&'static str> {
         "POLICY_INVALID" => "correct the files, look with `fieldseal policy check`, reload again",
         "STORE_FULL" => "free space on the store's disk; `fieldseal status` shows when it is back",
         "STORE_CORRUPT" => "keep the files as they are; the sidecar's log lines say where",
+        "REDACTION_RUNNING" => "wait until it is done; `fieldseal audit changes` shows its record",
+        "REDACTION_UNFINISHED" => {
+            "see the sidecar's log lines, and redact again or start it again: both go on with it"
+        }
         "AUDIT_UNREADABLE" => "verify the log offline with `fieldseal audit verify`",
         "AUDIT_UNAVAILABLE" | "STORE_UNAVAILABLE" => {
             "an operator sees the cause with `fieldseal status`, others in the sidecar's log lines; \

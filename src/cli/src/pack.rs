@@ -195,7 +195,7 @@ impl Pack<'_> {
     fn manifest(&self) -> Map<String, Value> {
         let (evidence, times) = (&self.evidence, &self.times);
         let records = evidence.records.end.saturating_sub(evidence.records.start);
-        let members: [(&str, Value); 12] = [
+        let members: [(&str, Value); 13] = [
             ("format", FORMAT.into()),
             ("made_by", concat!("fieldseal ", env!("CARGO_PKG_VERSION")).into()),
             ("origin", self.key.origin().into()),
@@ -205,6 +205,7 @@ impl Pack<'_> {
             ("end", evidence.records.end.into()),
             ("records", records.into()),
             ("policy_record", evidence.policy.into()),
+            ("redaction_records", evidence.redactions.clone().into()),
             ("tree_size", evidence.verified.records.into()),
             ("root", hex::encode(&evidence.verified.root).into()),
             ("figures", self.read.facts.figures()),
@@ -235,8 +236,8 @@ impl Pack<'_> {
             ["records".to_owned(), format!("{}-{last} of {size}", records.start)],
             ["in that time".to_owned(), grouped(facts.records)],
         ];
-        if facts.without_detail > 0 {
-            rows.push(["without detail".to_owned(), grouped(facts.without_detail)]);
+        if facts.redacted > 0 {
+            rows.push(["redacted".to_owned(), grouped(facts.redacted)]);
         }
         rows
     }

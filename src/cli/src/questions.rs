@@ -6,8 +6,11 @@ mod asked;
 mod breach;
 mod counts;
 mod events;
+mod redact;
 mod report;
 mod zone;
+
+pub(crate) use report::safe as csv_cell;
 
 use crate::arguments::AuditCommand;
 use crate::failure::Failure;
@@ -31,6 +34,7 @@ pub(crate) async fn run(command: AuditCommand, output: &Output) -> Result<(), Fa
         AuditCommand::Volume(question) => counts::volume(question, output).await,
         AuditCommand::Denials(question) => counts::denials(question, output).await,
         AuditCommand::Breach(question) => breach::run(question, output).await,
+        AuditCommand::Redact(arguments) => redact::run(arguments, output).await,
         AuditCommand::List(arguments) => crate::audit::list(*arguments, output).await,
         AuditCommand::Tail(arguments) => crate::audit::tail::run(*arguments, output).await,
         AuditCommand::Export(arguments) => crate::audit::export::run(*arguments).await,

@@ -40,6 +40,9 @@ fn table(status: &v1::GetStatusResponse) -> String {
     for anchor in &status.anchors {
         table.row([&format!("anchor ({})", anchor.kind), &anchored(anchor)]);
     }
+    for export in &status.exports {
+        table.row([&format!("export ({})", export.kind), &exported(export)]);
+    }
     table.row(["keys", &grouped(unsigned(status.keys))]);
     let (cached, limit) = (status.data_keys_cached, status.data_keys_cached_limit);
     let cached = format!("{} of {} cached", grouped(unsigned(cached)), grouped(unsigned(limit)));
@@ -90,6 +93,19 @@ fn anchored(anchor: &v1::AnchorStatus) -> String {
     }
 }
 
+fn exported(export: &v1::ExportStatus) -> String {
+    let behind = match unsigned(export.records_behind) {
+        0 => "every record".to_owned(),
+        records => {
+            format!("{} records behind, {} seconds", grouped(records), export.seconds_behind)
+        }
+    };
+    match export.failure.as_str() {
+        "" => behind,
+        trouble => format!("{behind}; it failed: {}", visible(trouble)),
+    }
+}
+
 fn status_json(status: &v1::GetStatusResponse) -> serde_json::Value {
     json!({
         "version": status.version,
@@ -122,6 +138,13 @@ fn status_json(status: &v1::GetStatusResponse) -> serde_json::Value {
             "findings": scrub.findings,
             "detail": scrub.detail,
         })),
+        "exports": status.exports.iter().map(|export| json!({
+            "kind": export.kind,
+            "exported_records": export.exported_records,
+            "records_behind": export.records_behind,
+            "seconds_behind": export.seconds_behind,
+            "failure": export.failure,
+        })).collect::<Vec<_>>(),
         "anchors": status.anchors.iter().map(|anchor| json!({
             "kind": anchor.kind,
             "posted_records": anchor.posted_records,

@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 
 use crate::backup::Backups;
 use crate::engine::{Engine, Inner};
+use crate::export::{Export, ExportError, ExportTarget};
 use crate::jobs::Jobs;
 use crate::observe::Queries;
 use crate::outside::{Anchor, AnchorError, AnchorTarget};
@@ -58,6 +59,8 @@ pub struct Settings {
     pub backup: Option<crate::backup::Settings>,
     /// Where checkpoints of the log are posted to.
     pub anchors: Vec<AnchorTarget>,
+    /// Where the log is handed on to as it grows.
+    pub exports: Vec<ExportTarget>,
 }
 
 impl Settings {
@@ -109,6 +112,9 @@ pub enum BootError {
     /// The log does not go on from the checkpoint that was posted last, or nobody can say.
     #[error(transparent)]
     Anchor(#[from] AnchorError),
+    /// What was exported is not of this log, or nobody can say.
+    #[error(transparent)]
+    Export(#[from] ExportError),
 }
 
 /// What an installation is started for.
@@ -122,6 +128,30 @@ pub(crate) enum For {
     /// Opening values of a damaged installation. Nothing is changed, and what waits in the outbox
     /// goes on waiting.
     Recovery,
+}
+
+/// What knows of the log outside of it.
+#[derive(Default)]
+pub(crate) struct Elsewhere {
+    /// Where checkpoints are posted to.
+    anchors: Vec<Arc<Anchor>>,
+    /// Where the log is handed on to.
+    targets: Vec<ExportTarget>,
+    /// The same, once it is known where each goes on.
+    exports: Vec<Arc<Export>>,
+}
+
+impl Elsewhere {
+    /// Whether a log that was just opened goes on from all of it.
+    fn check(&mut self, journal: &Journal, settings: &Settings) -> Result<(), BootError> {
+        for anchor in &self.anchors {
+            anchor.check(journal, &settings.audit.directory)?;
+        }
+        for target in &self.targets {
+            self.exports.push(Arc::new(Export::begin(target, journal)?));
+        }
+        Ok(())
+    }
 }
 
 /// An installation at rest.
@@ -165,7 +195,7 @@ impl Installation {
     pub(crate) async fn begin(
         &self,
         purpose: For,
-        anchors: &[Arc<Anchor>],
+        elsewhere: &mut Elsewhere,
         policy_digest: [u8; 32],
         clock: &Arc<dyn Clock>,
     ) -> Result<(Store, Journal, Ledger), BootError> {
@@ -183,9 +213,9 @@ impl Installation {
             (For::Restoring, Err(error)) => tracing::info!(%error, "as a restore leaves it"),
             (For::Recovery, Err(error)) => tracing::warn!(%error, "recovering all the same"),
         }
-        for anchor in anchors {
-            anchor.check(&journal, &self.settings.audit.directory)?;
-        }
+        elsewhere.check(&journal, &self.settings)?;
+        // What an anchor speaks against is evidence.
+        journal.finish_redaction();
         let version = match self.keyring.recipient() {
             "" => env!("CARGO_PKG_VERSION").to_owned(),
             recipient => format!("{}, recoverable by {recipient}", env!("CARGO_PKG_VERSION")),
@@ -206,9 +236,9 @@ impl Installation {
         policy: Policy,
         clock: Arc<dyn Clock>,
     ) -> Result<Engine, BootError> {
-        let anchors = self.anchors(purpose);
+        let mut elsewhere = self.elsewhere(purpose);
         let (store, journal, ledger) =
-            self.begin(purpose, &anchors, policy.digest(), &clock).await?;
+            self.begin(purpose, &mut elsewhere, policy.digest(), &clock).await?;
         let now = clock.now();
         let generations = upkeep::generations(&self.settings);
         let places = Places::of(&self.settings);
@@ -238,7 +268,8 @@ impl Installation {
             upkeep: Kept::default(),
             shown: Shown::default(),
             queries: Queries::default(),
-            anchors,
+            anchors: elsewhere.anchors,
+            exports: elsewhere.exports,
             tails: Tails::default(),
             started_at: now,
             sealed: AtomicU64::new(0),
@@ -255,16 +286,18 @@ impl Installation {
         Ok(engine)
     }
 
-    /// Where checkpoints are posted to, and looked for before anything is recorded.
-    fn anchors(&self, purpose: For) -> Vec<Arc<Anchor>> {
+    /// What else knows of the log, and is looked at before anything is recorded.
+    fn elsewhere(&self, purpose: For) -> Elsewhere {
         match purpose {
             For::Serving => {
                 let targets = self.settings.anchors.iter();
                 let log = &self.settings.audit.directory;
-                targets.map(|target| Arc::new(Anchor::new(target.clone(), log))).collect()
+                let anchors = targets.map(|target| Arc::new(Anchor::new(target.clone(), log)));
+                let targets = self.settings.exports.clone();
+                Elsewhere { anchors: anchors.collect(), targets, exports: Vec::new() }
             }
-            // What they are for may be just what an anchor would refuse.
-            For::Restoring | For::Recovery => Vec::new(),
+            // What they are for may be just what would be refused.
+            For::Restoring | For::Recovery => Elsewhere::default(),
         }
     }
 

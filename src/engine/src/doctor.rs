@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 
 use crate::backup::{self, BackupError, Manifest};
 use crate::boot::{BootError, Installation, Settings, StoreBackend};
+use crate::export::{ExportError, ExportTarget};
 use crate::outside::AnchorError;
 
 pub use copied::CopyFound;
@@ -43,6 +44,8 @@ pub struct Diagnosis {
     pub log: Result<Examined, VerifyError>,
     /// Why it does not go on from the checkpoints that were posted, place by place.
     pub anchors: Vec<AnchorError>,
+    /// Where the log is handed on to, and how many records were, if that fits the log.
+    pub exports: Vec<(ExportTarget, Result<u64, ExportError>)>,
     /// Every change that the log tells of, the oldest first.
     pub changes: Vec<Change>,
     /// Whether both tell of the same changes, if both can be read.
@@ -118,12 +121,14 @@ pub async fn examine(
         Some(CopyTarget::Command(_)) | None => None,
     };
     let anchors = log.as_ref().map(|log| anchors(settings, &key, log)).unwrap_or_default();
+    let exports = log.as_ref().map(|log| exports(settings, &key, log)).unwrap_or_default();
     let backups = settings.backup.as_ref();
     let backups = backups.map(|backup| backups_of(&backup.directory, &key)).unwrap_or_default();
     Ok(Diagnosis {
         store,
         log,
         anchors,
+        exports,
         changes,
         relation,
         unfinished,
@@ -139,6 +144,18 @@ fn anchors(settings: &Settings, key: &LogKey, log: &Examined) -> Vec<AnchorError
     let directory = &settings.audit.directory;
     let compared = settings.anchors.iter().map(|target| target.compare(directory, key, &now));
     compared.filter_map(Result::err).collect()
+}
+
+fn exports(
+    settings: &Settings,
+    key: &LogKey,
+    log: &Examined,
+) -> Vec<(ExportTarget, Result<u64, ExportError>)> {
+    let resumed = settings.exports.iter().map(|target| {
+        let cursor = target.resume(key.origin(), log.verified.records);
+        (target.clone(), cursor.map(|cursor| cursor.next()))
+    });
+    resumed.collect()
 }
 
 fn backups_of(directory: &Path, key: &LogKey) -> Vec<Result<Manifest, BackupError>> {

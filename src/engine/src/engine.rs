@@ -14,6 +14,7 @@ use fieldseal_store::{Generations, Store};
 
 use crate::backup::Backups;
 use crate::call::{Caller, Stated};
+use crate::export::Export;
 use crate::jobs::Jobs;
 use crate::observe::Queries;
 use crate::outside::Anchor;
@@ -48,6 +49,8 @@ pub(crate) struct Inner {
     pub(crate) queries: Queries,
     /// Where checkpoints of the log are posted to.
     pub(crate) anchors: Vec<Arc<Anchor>>,
+    /// Where the log is handed on to.
+    pub(crate) exports: Vec<Arc<Export>>,
     /// Places for those who follow it.
     pub(crate) tails: Tails,
     pub(crate) started_at: fieldseal_model::Timestamp,

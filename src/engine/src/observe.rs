@@ -16,6 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use crate::backup::BackupState;
 use crate::call::Caller;
 use crate::engine::Engine;
+use crate::export::ExportState;
 use crate::outside::AnchorState;
 use crate::refusal::{Refusal, RefusalCause};
 use crate::upkeep::ScrubState;
@@ -80,7 +81,7 @@ impl Default for Queries {
 
 impl Queries {
     /// A place, given back when it is dropped.
-    fn enter(&self) -> Result<OwnedSemaphorePermit, RefusalCause> {
+    pub(crate) fn enter(&self) -> Result<OwnedSemaphorePermit, RefusalCause> {
         Arc::clone(&self.0).try_acquire_owned().map_err(|_| RefusalCause::QueryBusy)
     }
 }
@@ -152,6 +153,8 @@ pub struct Status {
     pub scrub: ScrubState,
     /// How posting checkpoints goes, for each place.
     pub anchors: Vec<AnchorState>,
+    /// How handing the log on goes, for each target.
+    pub exports: Vec<ExportState>,
 }
 
 /// What a monitor may know, without a principal, a key or a place.
@@ -189,6 +192,8 @@ pub struct Measures {
     pub now: Timestamp,
     /// How posting checkpoints goes, for each place.
     pub anchors: Vec<AnchorState>,
+    /// How handing the log on goes, for each target.
+    pub exports: Vec<ExportState>,
 }
 
 impl Engine {
@@ -350,6 +355,7 @@ impl Engine {
             copy_shares_volume: self.copy_shares_volume(),
             scrub: self.scrub_state(),
             anchors: self.anchor_states(),
+            exports: self.export_states(),
         })
     }
 
@@ -373,6 +379,7 @@ impl Engine {
             opened: inner.opened.load(Ordering::Relaxed),
             policy_digest: inner.policy.newest().digest(),
             anchors: self.anchor_states(),
+            exports: self.export_states(),
             scrub: self.scrub_state(),
             scrubs: self.scrubs(),
             newest_generation: self.newest_generation(),

@@ -283,14 +283,15 @@ fn told(error: ProgramError) -> String {
     error.to_string()
 }
 
-fn read(path: &Path) -> io::Result<String> {
+/// A short text.
+pub(crate) fn read(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     File::open(path)?.take(MOST as u64).read_to_string(&mut text)?;
     Ok(text)
 }
 
 /// One whole line or the other, whatever happens.
-fn replace(path: &Path, line: &str) -> io::Result<()> {
+pub(crate) fn replace(path: &Path, line: &str) -> io::Result<()> {
     let mut unfinished = path.as_os_str().to_owned();
     unfinished.push(".new");
     let unfinished = PathBuf::from(unfinished);

@@ -97,6 +97,8 @@ actions! {
     GetCheckpoint = "GetCheckpoint", 33, Read;
     /// `AuditService.SummarizeAccess`
     SummarizeAccess = "SummarizeAccess", 35, Read;
+    /// `AuditService.RedactAuditEvents`
+    RedactAuditEvents = "RedactAuditEvents", 45, Change;
     /// `AuditService.GetInclusionProof`
     GetInclusionProof = "GetInclusionProof", 40, Read;
     /// `AuditService.GetConsistencyProof`

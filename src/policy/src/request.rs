@@ -46,6 +46,7 @@ impl Subject {
             Action::ListKeys
             | Action::QueryAuditEvents
             | Action::SummarizeAccess
+            | Action::RedactAuditEvents
             | Action::TailAuditEvents
             | Action::GetCheckpoint
             | Action::GetInclusionProof

@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use fieldseal_engine::AnchorTarget;
 use fieldseal_engine::CopyTarget;
+use fieldseal_engine::ExportTarget;
 use fieldseal_engine::Upkeep;
 use fieldseal_model::PrincipalKind;
 
@@ -161,6 +162,8 @@ pub struct AuditSettings {
     pub checkpoint_every: Duration,
     /// Where it is posted to as often.
     pub anchors: Vec<AnchorTarget>,
+    /// Where it is handed on to.
+    pub exports: Vec<ExportTarget>,
 }
 
 impl Config {
@@ -308,6 +311,7 @@ impl Config {
                 instance: String::new(),
                 checkpoint_every: Duration::ZERO,
                 anchors: Vec::new(),
+                exports: Vec::new(),
             },
             copy: None,
             backup: BackupSettings::default(),

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use fieldseal_audit::JournalError;
-use fieldseal_engine::{AnchorError, BootError, CopyError};
+use fieldseal_engine::{AnchorError, BootError, CopyError, ExportError};
 use fieldseal_keys::keyring::KeyringError;
 use fieldseal_store::StoreError;
 
@@ -127,6 +127,7 @@ pub fn boot_kind(error: &BootError) -> (ServeErrorKind, &'static str) {
         BootError::Keys(error) => keys_kind(error),
         BootError::Copy(error) => (copy_kind(error), error.reason()),
         BootError::Anchor(error) => (anchor_kind(error), error.reason()),
+        BootError::Export(error) => (export_kind(error), error.reason()),
         _ => (ServeErrorKind::Internal, "INTERNAL"),
     }
 }
@@ -135,6 +136,14 @@ fn anchor_kind(error: &AnchorError) -> ServeErrorKind {
     match error {
         AnchorError::Unreadable { .. } => ServeErrorKind::Unavailable,
         AnchorError::Foreign { .. } => ServeErrorKind::Conflict,
+        _ => ServeErrorKind::Corrupt,
+    }
+}
+
+fn export_kind(error: &ExportError) -> ServeErrorKind {
+    match error {
+        ExportError::Unreadable { .. } => ServeErrorKind::Unavailable,
+        ExportError::NoCursor { .. } | ExportError::Foreign { .. } => ServeErrorKind::Conflict,
         _ => ServeErrorKind::Corrupt,
     }
 }

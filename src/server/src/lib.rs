@@ -9,6 +9,7 @@ mod address_file;
 mod backups;
 mod calls;
 pub mod config;
+mod exports;
 mod failure;
 mod health;
 mod listening;

@@ -24,6 +24,7 @@ use crate::address_file::AddressFile;
 use crate::backups;
 use crate::calls::LimitedServices;
 use crate::config::{Backend, Config};
+use crate::exports::Exports;
 use crate::failure::ServeError;
 use crate::health::{Readiness, with_health, with_reflection};
 use crate::listening::{BACKLOG, bind, unheard};
@@ -64,6 +65,7 @@ pub fn engine_settings(config: &Config) -> fieldseal_engine::Settings {
         copy: config.copy.clone(),
         backup: backup_settings(config),
         anchors: config.audit.anchors.clone(),
+        exports: config.audit.exports.clone(),
     }
 }
 
@@ -141,9 +143,11 @@ pub async fn run(
              takes that takes the copy too"
         );
     }
+    let exports = Exports::start(&engine, config.audit.reserve_bytes);
     let watchers = (&readiness, observer);
     let served = serve(&config, (socket, tls), &engine, installation, watchers, stop, reload).await;
     let stopped = engine.stop().await;
+    exports.end().await;
     if let Ok(checkpoint) = &stopped {
         checkpoint_line(checkpoint);
         engine.post_checkpoint().await;

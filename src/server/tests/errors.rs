@@ -138,6 +138,7 @@ fn the_page_lists_every_reason_of_the_command_line() {
         "src/audit/src/verify.rs",
         "src/server/src/failure.rs",
         "src/engine/src/backup/error.rs",
+        "src/engine/src/export.rs",
         "src/engine/src/outside.rs",
         "src/store/src/copy.rs",
     ];

@@ -27,6 +27,7 @@ pub const ACTIONS: &[(&str, &str, Action)] = &[
     ("KeyService", "GetRotationStatus", Action::GetRotationStatus),
     ("AuditService", "QueryAuditEvents", Action::QueryAuditEvents),
     ("AuditService", "SummarizeAccess", Action::SummarizeAccess),
+    ("AuditService", "RedactAuditEvents", Action::RedactAuditEvents),
     ("AuditService", "TailAuditEvents", Action::TailAuditEvents),
     ("AuditService", "GetCheckpoint", Action::GetCheckpoint),
     ("AuditService", "GetInclusionProof", Action::GetInclusionProof),

@@ -1,6 +1,7 @@
 //! `AuditService`.
 
 mod proof;
+mod redact;
 mod summary;
 mod tail;
 
@@ -102,6 +103,17 @@ impl AuditService for AuditHandler {
             return Err(status(&Malformed::new(MalformedReason::ReplyTooLarge, what).into()));
         }
         Ok(Response::new(reply))
+    }
+
+    async fn redact_audit_events(
+        &self,
+        request: Request<v1::RedactAuditEventsRequest>,
+    ) -> Result<Response<v1::RedactAuditEventsResponse>, Status> {
+        let caller = caller(&request)?;
+        let (redaction, reason) =
+            redact::request(request.into_inner()).map_err(|what| status(&what.into()))?;
+        let done = self.engine.redact_audit(&caller, redaction, &reason).await;
+        Ok(Response::new(redact::reply(&done.map_err(|r| status(&r))?)))
     }
 
     async fn get_checkpoint(
@@ -251,7 +263,7 @@ fn wire_outcome(outcome: Option<Outcome>) -> i32 {
     wire.into()
 }
 
-fn wire_event(log: &str, event: Event) -> v1::AuditEvent {
+pub(crate) fn wire_event(log: &str, event: Event) -> v1::AuditEvent {
     let items = event.items.into_iter().map(wire_item);
     v1::AuditEvent {
         name: format!("logs/{log}/events/{}", event.index),
@@ -271,6 +283,7 @@ fn wire_event(log: &str, event: Event) -> v1::AuditEvent {
         policy_digest: hex::encode(&event.policy_digest),
         previous_policy_digest: hex::encode(&event.previous_policy_digest),
         data_keys: i64::try_from(event.data_keys).unwrap_or(i64::MAX),
+        redacted: event.redacted,
     }
 }
 
@@ -292,6 +305,7 @@ fn wire_item(item: EventItem) -> v1::AuditEventItem {
         outcome: wire_outcome(item.outcome),
         error_reason: item.cause,
         policy_rule: item.rule,
+        redacted: item.redacted,
     }
 }
 

@@ -63,6 +63,7 @@ pub const ANSWERS: &[Answer] = &[
     Answer::new("DATA_KEY_NOT_FOUND", Code::NotFound),
     Answer::new("PARTITION_NOT_FOUND", Code::NotFound),
     Answer::new("LOG_NOT_FOUND", Code::NotFound),
+    Answer::new("NOTHING_TO_REDACT", Code::NotFound),
     Answer::new("CHECKPOINT_NOT_FOUND", Code::NotFound),
     Answer::new("KEY_EXISTS", Code::AlreadyExists),
     Answer::new("REQUEST_ID_REUSED", Code::AlreadyExists),
@@ -80,6 +81,7 @@ pub const ANSWERS: &[Answer] = &[
     Answer::new("BACKUP_NOT_CONFIGURED", Code::FailedPrecondition),
     Answer::new("BACKUP_RUNNING", Code::Aborted),
     Answer::new("BACKUP_OVERRUN", Code::Aborted),
+    Answer::new("REDACTION_RUNNING", Code::Aborted),
     Answer::new("ETAG_MISMATCH", Code::Aborted),
     Answer::new("CONFLICT", Code::Aborted).retry(),
     Answer::new("TREE_BEYOND_LOG", Code::OutOfRange),
@@ -97,6 +99,7 @@ pub const ANSWERS: &[Answer] = &[
         .saying("the directory of the backups cannot be used; the sidecar's own log lines say why"),
     Answer::new("AUDIT_UNAVAILABLE", Code::Unavailable).retry(),
     Answer::new("AUDIT_UNREADABLE", Code::Unavailable),
+    Answer::new("REDACTION_UNFINISHED", Code::Unavailable),
     Answer::new("STORE_COPY_UNAVAILABLE", Code::Unavailable).retry().saying(
         "the copy of the store cannot be written, so nothing is changed; the sidecar's own log lines \
          say why",

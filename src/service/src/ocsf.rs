@@ -2,8 +2,11 @@
 //! (docs/export.md has the mapping, schema.ocsf.io the schema).
 
 use fieldseal_api::v1;
+use fieldseal_audit::Event;
 use fieldseal_model::hex;
 use serde_json::{Map, Value, json};
+
+use crate::audit::wire_event;
 
 /// The version of the schema.
 const SCHEMA: &str = "1.3.0";
@@ -11,6 +14,17 @@ const CATEGORY: i64 = 6;
 const CLASS: i64 = 6005;
 /// What the schema calls everything that it has no number for.
 const OTHER: i64 = 99;
+
+/// Records of the log of this name, each as one line of JSON with its end.
+#[must_use]
+pub fn lines(log: &str, events: Vec<Event>) -> String {
+    let mut text = String::new();
+    for event in events {
+        text.push_str(&line(&wire_event(log, event)));
+        text.push('\n');
+    }
+    text
+}
 
 /// An event as one line of JSON, without the end of the line.
 #[must_use]
@@ -93,12 +107,13 @@ fn unmapped(event: &v1::AuditEvent) -> Value {
             "column": item.column, "partition_token": item.partition_token,
             "row_token": item.row_token, "outcome": outcome(item.outcome()),
             "error_reason": item.error_reason, "policy_rule": item.policy_rule,
+            "redacted": item.redacted,
         })
     };
     json!({
         "name": event.name, "purpose": event.purpose, "ticket": event.ticket,
         "end_user_token": event.end_user_token, "policy_rule": event.policy_rule,
-        "item_count": event.item_count,
+        "item_count": event.item_count, "redacted": event.redacted,
         "items": event.items.iter().map(item).collect::<Vec<_>>(), "note": event.note,
         "policy_digest": event.policy_digest,
         "previous_policy_digest": event.previous_policy_digest, "data_keys": event.data_keys,

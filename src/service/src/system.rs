@@ -3,7 +3,7 @@
 use fieldseal_api::v1;
 use fieldseal_api::v1::system_service_server::SystemService;
 use fieldseal_engine::backup::{Made, Pruned};
-use fieldseal_engine::{AnchorState, Engine, ScrubState, Scrubbed};
+use fieldseal_engine::{AnchorState, Engine, ExportState, ScrubState, Scrubbed};
 use fieldseal_model::{InstallationId, hex};
 use tonic::{Request, Response, Status};
 
@@ -81,6 +81,7 @@ impl SystemService for SystemHandler {
             }),
             scrub: Some(scrub),
             anchors: found.anchors.into_iter().map(wire_anchor).collect(),
+            exports: found.exports.into_iter().map(wire_export).collect(),
         }))
     }
 
@@ -132,6 +133,16 @@ fn wire_anchor(found: AnchorState) -> v1::AnchorStatus {
         posted_records: signed(found.posted.unwrap_or(0)),
         post_time: found.posted_at.map(wire_time),
         records_behind: signed(found.behind),
+        failure: found.failure.unwrap_or_default(),
+    }
+}
+
+fn wire_export(found: ExportState) -> v1::ExportStatus {
+    v1::ExportStatus {
+        kind: found.kind.to_owned(),
+        exported_records: signed(found.exported),
+        records_behind: signed(found.behind),
+        seconds_behind: signed(found.behind_for.as_secs()),
         failure: found.failure.unwrap_or_default(),
     }
 }

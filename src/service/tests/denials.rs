@@ -210,6 +210,11 @@ impl Sender<'_> {
                 let request = self.with(v1::SummarizeAccessRequest::default());
                 of_call(audit.summarize_access(request).await, call)
             }
+            ("AuditService", "RedactAuditEvents") => {
+                let partition = "alice".to_owned();
+                let request = v1::RedactAuditEventsRequest { partition, ..Default::default() };
+                of_call(audit.redact_audit_events(self.with(request)).await, call)
+            }
             ("AuditService", "TailAuditEvents") => {
                 let request = self.with(v1::TailAuditEventsRequest::default());
                 of_call(audit.tail_audit_events(request).await, call)

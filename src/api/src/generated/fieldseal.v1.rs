@@ -3671,6 +3671,51 @@ pub struct AccessGroup {
     #[prost(message, optional, tag = "16")]
     pub last_time: ::core::option::Option<::prost_types::Timestamp>,
 }
+/// Request of AuditService.RedactAuditEvents. It names a partition, or a table and a row, or neither.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RedactAuditEventsRequest {
+    /// `logs/{log}`, or `logs/-` or empty for the one of this instance.
+    #[prost(string, tag = "1")]
+    pub parent: ::prost::alloc::string::String,
+    /// The raw partition; it is turned into its token here. Not the default partition.
+    #[prost(string, tag = "2")]
+    pub partition: ::prost::alloc::string::String,
+    /// With `row`: the table.
+    #[prost(string, tag = "3")]
+    pub table: ::prost::alloc::string::String,
+    /// The raw row.
+    #[prost(string, tag = "4")]
+    pub row: ::prost::alloc::string::String,
+    /// Only of calls that began before; not in the future. Needed where nobody is named: the detail of
+    /// everybody goes then.
+    #[prost(message, optional, tag = "5")]
+    pub end_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Only say how much would go. That this was asked is recorded, and not about whom.
+    #[prost(bool, tag = "6")]
+    pub validate_only: bool,
+    /// Why. It stands in the record that names what goes.
+    #[prost(message, optional, tag = "7")]
+    pub reason: ::core::option::Option<AccessReason>,
+    /// An end user, as its issuer names it: `iss` and `sub`, both or neither. The whole detail of the calls
+    /// behind which it stands goes, and that of questions about it.
+    #[prost(string, tag = "8")]
+    pub end_user_issuer: ::prost::alloc::string::String,
+    #[prost(string, tag = "9")]
+    pub end_user_subject: ::prost::alloc::string::String,
+}
+/// Response of AuditService.RedactAuditEvents.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RedactAuditEventsResponse {
+    /// Events that lose their detail, or a part of it.
+    #[prost(int64, tag = "1")]
+    pub event_count: i64,
+    /// Fields of these events that go.
+    #[prost(int64, tag = "2")]
+    pub item_count: i64,
+    /// The record that names what went; of several the last. Not with validate_only.
+    #[prost(message, optional, tag = "3")]
+    pub receipt: ::core::option::Option<AuditReceipt>,
+}
 /// One record of the log.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AuditEvent {
@@ -3730,6 +3775,9 @@ pub struct AuditEvent {
     /// many are lost.
     #[prost(int64, tag = "18")]
     pub data_keys: i64,
+    /// The ticket and all detail of the items were erased. The items are what the record says in public.
+    #[prost(bool, tag = "45")]
+    pub redacted: bool,
 }
 /// One field of a call.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -3761,6 +3809,9 @@ pub struct AuditEventItem {
     /// The @id of the policy rule that decided; empty if none matched.
     #[prost(string, tag = "9")]
     pub policy_rule: ::prost::alloc::string::String,
+    /// Row, partition and what else was said of this item alone were erased.
+    #[prost(bool, tag = "45")]
+    pub redacted: bool,
 }
 /// A signed statement of how long the log is and what is in it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -3975,14 +4026,17 @@ pub mod audit_service_client {
     /// END_USER_ASSERTION_UNSUPPORTED; or one event with its items does not fit a
     /// message: ask without include_items (REPLY_TOO_LARGE)
     /// PERMISSION_DENIED   no policy rule allows it (PERMISSION_DENIED)
-    /// NOT_FOUND           another instance's log (LOG_NOT_FOUND); or a proof of a tree that was never
-    /// signed (CHECKPOINT_NOT_FOUND)
+    /// NOT_FOUND           another instance's log (LOG_NOT_FOUND), a proof of a tree that was never
+    /// signed (CHECKPOINT_NOT_FOUND), or no personal detail of the kind
+    /// (NOTHING_TO_REDACT)
+    /// ABORTED             another redaction runs (REDACTION_RUNNING)
     /// OUT_OF_RANGE        a proof of more records than the log has (TREE_BEYOND_LOG)
     /// RESOURCE_EXHAUSTED  too many queries (QUERY_BUSY) or tails (TAIL_BUSY) at the same time, or the
     /// log's queue is full (AUDIT_BUSY): try again; or a summary has too many groups or partitions
     /// (SUMMARY_TOO_LARGE): narrow the query
     /// UNAVAILABLE         the log cannot be read, because a file is damaged or missing
-    /// (AUDIT_UNREADABLE), or the query cannot be recorded (AUDIT_UNAVAILABLE)
+    /// (AUDIT_UNREADABLE), or the query cannot be recorded (AUDIT_UNAVAILABLE), or a
+    /// redaction is on record and not finished (REDACTION_UNFINISHED)
     /// INTERNAL            something inside is wrong (INTERNAL)
     #[derive(Debug, Clone)]
     pub struct AuditServiceClient<T> {
@@ -4116,6 +4170,35 @@ pub mod audit_service_client {
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("fieldseal.v1.AuditService", "SummarizeAccess"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Erases personal detail of the log, of one partition, row or end user, or everybody's before a time. First a
+        /// record names what goes, then it goes, for good; the log still verifies. It reads the whole
+        /// log, and goes on when its caller goes away.
+        pub async fn redact_audit_events(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RedactAuditEventsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RedactAuditEventsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/fieldseal.v1.AuditService/RedactAuditEvents",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("fieldseal.v1.AuditService", "RedactAuditEvents"),
+                );
             self.inner.unary(req, path, codec).await
         }
         /// Follows the log: events that match, the oldest first, as they are acknowledged. That it was opened is
@@ -4259,6 +4342,16 @@ pub mod audit_service_server {
             tonic::Response<super::SummarizeAccessResponse>,
             tonic::Status,
         >;
+        /// Erases personal detail of the log, of one partition, row or end user, or everybody's before a time. First a
+        /// record names what goes, then it goes, for good; the log still verifies. It reads the whole
+        /// log, and goes on when its caller goes away.
+        async fn redact_audit_events(
+            &self,
+            request: tonic::Request<super::RedactAuditEventsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RedactAuditEventsResponse>,
+            tonic::Status,
+        >;
         /// Server streaming response type for the TailAuditEvents method.
         type TailAuditEventsStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<super::TailAuditEventsResponse, tonic::Status>,
@@ -4311,14 +4404,17 @@ pub mod audit_service_server {
     /// END_USER_ASSERTION_UNSUPPORTED; or one event with its items does not fit a
     /// message: ask without include_items (REPLY_TOO_LARGE)
     /// PERMISSION_DENIED   no policy rule allows it (PERMISSION_DENIED)
-    /// NOT_FOUND           another instance's log (LOG_NOT_FOUND); or a proof of a tree that was never
-    /// signed (CHECKPOINT_NOT_FOUND)
+    /// NOT_FOUND           another instance's log (LOG_NOT_FOUND), a proof of a tree that was never
+    /// signed (CHECKPOINT_NOT_FOUND), or no personal detail of the kind
+    /// (NOTHING_TO_REDACT)
+    /// ABORTED             another redaction runs (REDACTION_RUNNING)
     /// OUT_OF_RANGE        a proof of more records than the log has (TREE_BEYOND_LOG)
     /// RESOURCE_EXHAUSTED  too many queries (QUERY_BUSY) or tails (TAIL_BUSY) at the same time, or the
     /// log's queue is full (AUDIT_BUSY): try again; or a summary has too many groups or partitions
     /// (SUMMARY_TOO_LARGE): narrow the query
     /// UNAVAILABLE         the log cannot be read, because a file is damaged or missing
-    /// (AUDIT_UNREADABLE), or the query cannot be recorded (AUDIT_UNAVAILABLE)
+    /// (AUDIT_UNREADABLE), or the query cannot be recorded (AUDIT_UNAVAILABLE), or a
+    /// redaction is on record and not finished (REDACTION_UNFINISHED)
     /// INTERNAL            something inside is wrong (INTERNAL)
     #[derive(Debug)]
     pub struct AuditServiceServer<T> {
@@ -4472,6 +4568,52 @@ pub mod audit_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = SummarizeAccessSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/fieldseal.v1.AuditService/RedactAuditEvents" => {
+                    #[allow(non_camel_case_types)]
+                    struct RedactAuditEventsSvc<T: AuditService>(pub Arc<T>);
+                    impl<
+                        T: AuditService,
+                    > tonic::server::UnaryService<super::RedactAuditEventsRequest>
+                    for RedactAuditEventsSvc<T> {
+                        type Response = super::RedactAuditEventsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RedactAuditEventsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AuditService>::redact_audit_events(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RedactAuditEventsSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -4869,6 +5011,28 @@ pub struct GetStatusResponse {
     /// How posting checkpoints of the audit log goes, for each place; empty if there is none.
     #[prost(message, repeated, tag = "31")]
     pub anchors: ::prost::alloc::vec::Vec<AnchorStatus>,
+    /// How handing the audit log on goes, for each target; empty if there is none.
+    #[prost(message, repeated, tag = "40")]
+    pub exports: ::prost::alloc::vec::Vec<ExportStatus>,
+}
+/// How handing the audit log on to a target goes.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExportStatus {
+    /// `file`.
+    #[prost(string, tag = "1")]
+    pub kind: ::prost::alloc::string::String,
+    /// How many records were handed on: every one up to there.
+    #[prost(int64, tag = "2")]
+    pub exported_records: i64,
+    /// How many records the log has beyond them.
+    #[prost(int64, tag = "3")]
+    pub records_behind: i64,
+    /// How long ago the oldest of these was made, as far as it was read.
+    #[prost(int64, tag = "4")]
+    pub seconds_behind: i64,
+    /// Why the last attempt failed, for people; empty if it did not.
+    #[prost(string, tag = "5")]
+    pub failure: ::prost::alloc::string::String,
 }
 /// How posting checkpoints of the audit log to a place goes.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -8,7 +8,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use fieldseal_crypto::signing::LogSigningKey;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use super::build::Builder;
 use super::file::{self, Sealed};
@@ -93,6 +93,8 @@ pub(crate) struct Maker {
     key: LogKey,
     signing: Arc<LogSigningKey>,
     space: Arc<dyn FreeSpace>,
+    /// Held while a segment is read that another one could replace.
+    files: Arc<RwLock<()>>,
     /// Segments that get none, because they are not as they were signed.
     damaged: HashSet<u64>,
 }
@@ -103,8 +105,9 @@ impl Maker {
         key: LogKey,
         signing: Arc<LogSigningKey>,
         space: Arc<dyn FreeSpace>,
+        files: Arc<RwLock<()>>,
     ) -> Self {
-        Self { settings, key, signing, space, damaged: HashSet::new() }
+        Self { settings, key, signing, space, files, damaged: HashSet::new() }
     }
 
     /// Makes every index that is missing, the newest first, until `goes_on` says no.
@@ -140,6 +143,8 @@ impl Maker {
         goes_on: &mut dyn FnMut() -> bool,
     ) -> Result<Option<u64>, JournalError> {
         let indexes = directory(&self.settings.directory);
+        let files = Arc::clone(&self.files);
+        let _reading = files.read();
         let built = match Segment::open(path, &self.key.key) {
             Ok(segment) if Sealed::open(&indexes, &segment, next, &self.key).is_some() => {
                 return Ok(None);

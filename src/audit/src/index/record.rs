@@ -2,7 +2,7 @@
 //! record of the log. A record that does not fit its own commitments is none.
 
 use crate::merkle::{Frontier, Hash};
-use crate::record::{COMMITMENT_BYTES, Record, SALT_BYTES};
+use crate::record::{COMMITMENT_BYTES, REDACTED, Record, SALT_BYTES};
 use crate::wire;
 use fieldseal_crypto::sha256;
 
@@ -74,8 +74,10 @@ impl Scan {
         self.terms.clear();
         self.items.clear();
         self.public.clear();
+        let mut verdicts = 0;
         for field in Fields(public) {
             let Field { tag, value, raw } = field?;
+            verdicts += u32::from(tag == 7);
             match (tag, value) {
                 (2, Value::Eight(bytes)) => self.time = i64::from_le_bytes(bytes),
                 (6, Value::Bytes(purpose)) => self.terms.push(text_term(Text::Purpose, purpose)),
@@ -84,7 +86,10 @@ impl Scan {
             }
         }
         if detail.is_empty() {
-            commitment.iter().all(|b| *b == 0).then_some(())?;
+            if commitment.iter().any(|b| *b != 0) {
+                // It was erased: as a query sees it, an item of each verdict.
+                self.items.extend((0..verdicts).map(|verdict| (verdict, 0)));
+            }
         } else {
             self.detail(detail, commitment)?;
         }
@@ -131,6 +136,12 @@ impl Scan {
         while !rest.is_empty() {
             let (salt, after) = rest.split_at_checked(SALT_BYTES)?;
             rest = after;
+            if salt == REDACTED {
+                let (hash, after) = rest.split_first_chunk()?;
+                tree.append(*hash);
+                rest = after;
+                continue;
+            }
             let item = cut(&mut rest)?;
             self.one.clear();
             self.one.push(0);

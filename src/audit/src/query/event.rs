@@ -48,6 +48,8 @@ pub struct Event {
     pub item_count: u32,
     /// The items.
     pub items: Vec<EventItem>,
+    /// The ticket and every item were erased; what is shown of items is what the record says in public.
+    pub redacted: bool,
     /// RFC 6962.
     pub leaf_hash: Hash,
 }
@@ -73,6 +75,8 @@ pub struct EventItem {
     pub cause: String,
     /// The rule that decided.
     pub rule: String,
+    /// Row and partition were erased, and what the item alone said. It is found by none of them.
+    pub redacted: bool,
 }
 
 impl Event {
@@ -113,6 +117,7 @@ pub(super) fn find(query: &Query, index: u64, leaf: &[u8], detail: &[u8]) -> Opt
     };
     let head = parts.as_ref().map(|parts| DetailHead::decode(parts.head)).transpose().ok()?;
     let head = head.unwrap_or_default();
+    let redacted = parts.is_none() && leaf.iter().rev().take(COMMITMENT_BYTES).any(|b| *b != 0);
     if !call_fits(query, &record, &head) {
         return Some(None);
     }
@@ -121,15 +126,14 @@ pub(super) fn find(query: &Query, index: u64, leaf: &[u8], detail: &[u8]) -> Opt
     let shown = record.item_count <= 1 || !query.omit_batch_items;
     let filters = filters_items(query);
     let items = if shown || filters || !ended {
-        read_items(&record, &head, parts.as_ref())?
+        read_items(&record, &head, parts.as_ref(), redacted)?
     } else {
         Vec::new()
     };
-    let of = |item: &RecordItem| record.verdicts.get(item.verdict as usize);
-    let fits = |item: &RecordItem| {
-        let outcome = if item.outcome == 0 { record.outcome } else { item.outcome };
-        let version = item.key_version.max(record.key_version);
-        (ended || is_one_of(&query.outcomes, outcome)) && item_fits(query, item, of(item), version)
+    let of = |item: &Read| record.verdicts.get(item.message.verdict as usize);
+    let fits = |item: &Read| {
+        (ended || is_one_of(&query.outcomes, item.outcome(&record)))
+            && item_fits(query, item, of(item), item.version(&record))
     };
     if (filters || !ended) && !items.iter().any(fits) {
         return Some(None);
@@ -152,6 +156,7 @@ pub(super) fn find(query: &Query, index: u64, leaf: &[u8], detail: &[u8]) -> Opt
         data_keys: record.count,
         item_count: record.item_count,
         items,
+        redacted,
         leaf_hash: merkle::leaf_hash(leaf),
         principal: record.principal,
         purpose: record.purpose,
@@ -161,43 +166,92 @@ pub(super) fn find(query: &Query, index: u64, leaf: &[u8], detail: &[u8]) -> Opt
     }))
 }
 
+/// An item as it is read.
+struct Read {
+    message: RecordItem,
+    redacted: bool,
+}
+
+impl Read {
+    /// Of an item that was erased nobody knows which verdict it had, if there were several.
+    fn redacted(record: &Record) -> Self {
+        let verdict = if record.verdicts.len() == 1 { 0 } else { u32::MAX };
+        Self { message: RecordItem { verdict, ..RecordItem::default() }, redacted: true }
+    }
+
+    fn outcome(&self, record: &Record) -> u32 {
+        match self.message.outcome {
+            0 if self.redacted && record.outcome == Outcome::Partial.code() => 0,
+            0 => record.outcome,
+            own => own,
+        }
+    }
+
+    fn version(&self, record: &Record) -> u32 {
+        self.message.key_version.max(record.key_version)
+    }
+}
+
 fn read_items(
     record: &Record,
     head: &DetailHead,
     parts: Option<&DetailParts<'_>>,
-) -> Option<Vec<RecordItem>> {
-    let read = parts.into_iter().flat_map(DetailParts::items);
-    let read = read.map(|item| RecordItem::decode(item?.1).ok());
-    let mut items = read.collect::<Option<Vec<_>>>()?;
-    if !head.partition.is_empty() {
-        items.iter_mut().for_each(|item| item.partition.clone_from(&head.partition));
+    redacted: bool,
+) -> Option<Vec<Read>> {
+    if redacted && record.item_count > 0 {
+        return Some(erased_items(record));
     }
+    let read = parts.into_iter().flat_map(DetailParts::items);
+    let read = read.map(|item| match item?.message {
+        None => Some(Read::redacted(record)),
+        Some(message) => {
+            let mut message = RecordItem::decode(message).ok()?;
+            if !head.partition.is_empty() {
+                message.partition.clone_from(&head.partition);
+            }
+            Some(Read { message, redacted: false })
+        }
+    });
+    let mut items = read.collect::<Option<Vec<_>>>()?;
     if items.is_empty() && !record.verdicts.is_empty() {
         // A change: what it was about stands in its verdict.
-        items.push(RecordItem::default());
+        items.push(Read { message: RecordItem::default(), redacted });
     }
     Some(items)
+}
+
+/// What is left of the items of a call whose whole detail was erased: as many as there were if all had
+/// the same verdict, and otherwise one for each verdict.
+fn erased_items(record: &Record) -> Vec<Read> {
+    let one =
+        |verdict| Read { message: RecordItem { verdict, ..RecordItem::default() }, redacted: true };
+    match u32::try_from(record.verdicts.len()) {
+        Ok(1) => (0..record.item_count).map(|_| one(0)).collect(),
+        Ok(verdicts) => (0..verdicts).map(one).collect(),
+        Err(_) => Vec::new(),
+    }
 }
 
 fn action(record: &Record) -> Option<Action> {
     u8::try_from(record.action).ok().and_then(Action::from_code)
 }
 
-fn shown_item(item: &RecordItem, verdict: Option<&RecordVerdict>, record: &Record) -> EventItem {
+fn shown_item(item: &Read, verdict: Option<&RecordVerdict>, record: &Record) -> EventItem {
     let verdict = verdict.cloned().unwrap_or_default();
-    let outcome = if item.outcome == 0 { record.outcome } else { item.outcome };
+    let Read { message, redacted } = item;
     // A denial's own cause is the policy's business; the item's is the caller's.
-    let cause = if item.cause.is_empty() { verdict.cause } else { item.cause.clone() };
+    let cause = if message.cause.is_empty() { verdict.cause } else { message.cause.clone() };
     EventItem {
         key: verdict.key,
-        key_version: item.key_version.max(record.key_version),
+        key_version: item.version(record),
         table: verdict.table,
         column: verdict.column,
-        partition: item.partition.clone(),
-        row: item.row.clone(),
-        outcome: Outcome::from_code(outcome),
+        partition: message.partition.clone(),
+        row: message.row.clone(),
+        outcome: Outcome::from_code(item.outcome(record)),
         cause,
         rule: verdict.rule,
+        redacted: *redacted,
     }
 }
 
@@ -255,12 +309,12 @@ fn filters_items(query: &Query) -> bool {
         || query.row.is_some()
 }
 
-fn item_fits(
-    query: &Query,
-    item: &RecordItem,
-    verdict: Option<&RecordVerdict>,
-    version: u32,
-) -> bool {
+fn item_fits(query: &Query, item: &Read, verdict: Option<&RecordVerdict>, version: u32) -> bool {
+    // Whose it was is not known any more.
+    if item.redacted && (query.partition.is_some() || query.row.is_some()) {
+        return false;
+    }
+    let item = &item.message;
     let none = RecordVerdict::default();
     let of = verdict.unwrap_or(&none);
     let partition = |p: &Option<[u8; 16]>| p.as_ref().map_or(&[][..], |t| t) == item.partition;

@@ -16,6 +16,7 @@ pub struct Follower {
     query: Query,
     position: u64,
     place: Option<Place>,
+    far: u64,
 }
 
 /// Where the frame of the next record begins, as far as it is known.
@@ -27,7 +28,12 @@ struct Place {
 impl Follower {
     pub(crate) fn new(reader: Reader, query: Query, position: u64) -> Self {
         let query = Query { oldest_first: true, ..query };
-        Self { reader, query, position, place: None }
+        Self { reader, query, position, place: None, far: FAR }
+    }
+
+    /// One that wants every record: no index helps it.
+    pub(crate) fn of_all(reader: Reader, position: u64) -> Self {
+        Self { far: u64::MAX, ..Self::new(reader, Query::default(), position) }
     }
 
     /// The next record to look at: every one before it was, once.
@@ -48,7 +54,7 @@ impl Follower {
         }
         let limit = PageLimit { events: limit.events.max(1), ..limit };
         let mut search = Search::new(&self.query, limit, size, self.position);
-        let place = if size - self.position > FAR {
+        let place = if size - self.position > self.far {
             self.reader.run(&mut search).map(|()| None)
         } else {
             read_on(&self.reader, self.place.take(), &mut search).map(Some)
@@ -66,6 +72,8 @@ fn read_on(
     search: &mut Search<'_>,
 ) -> Result<Place, JournalError> {
     loop {
+        // Until the place that is found was read.
+        let _reading = reader.files.read();
         let (before, is_found) = (search.position, known.is_none());
         let place = match known.take() {
             Some(place) => place,

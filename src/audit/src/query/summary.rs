@@ -302,6 +302,7 @@ mod tests {
             data_keys: 0,
             item_count: u32::try_from(items.len()).unwrap(),
             items: items.iter().map(item).collect(),
+            redacted: false,
             leaf_hash: [0; 32],
         }
     }

@@ -12,7 +12,9 @@ pub enum Detail {
     None,
     /// All of it.
     Whole,
-    /// It had one, and that is not there.
+    /// It is there without some of its items: they were redacted.
+    Partly,
+    /// It had one, and that is not there: it was redacted.
     Gone,
 }
 
@@ -51,7 +53,8 @@ pub struct Entry {
     pub detail: Detail,
 }
 
-/// An item of a record, or a decision of one without items.
+/// An item of a record, or a decision of one without items. Of an item that was redacted only its number
+/// is there, and the outcome is 0.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Field {
     /// Which item, from 0; `None` for a decision.
@@ -85,8 +88,10 @@ pub(super) fn read(index: u64, leaf: &[u8], detail: &[u8]) -> Option<Entry> {
     let head = parts.as_ref().map(|parts| DetailHead::decode(parts.head)).transpose().ok()?;
     let head = head.unwrap_or_default();
     let items = parts.iter().flat_map(DetailParts::items);
-    let items = items.map(|item| RecordItem::decode(item?.1).ok());
+    // The inner `None`: it was redacted.
+    let items = items.map(|item| item?.message.map(RecordItem::decode).transpose().ok());
     let items = items.collect::<Option<Vec<_>>>()?;
+    let is_whole = items.iter().all(Option::is_some);
     Some(Entry {
         index,
         kind: record.kind,
@@ -102,15 +107,16 @@ pub(super) fn read(index: u64, leaf: &[u8], detail: &[u8]) -> Option<Entry> {
         policy_digest: record.policy_digest,
         previous_policy_digest: record.previous_policy_digest,
         count: record.count,
-        detail: match (had_one, parts.is_some()) {
-            (false, _) => Detail::None,
-            (true, true) => Detail::Whole,
-            (true, false) => Detail::Gone,
+        detail: match (had_one, parts.is_some(), is_whole) {
+            (false, ..) => Detail::None,
+            (true, true, true) => Detail::Whole,
+            (true, true, false) => Detail::Partly,
+            (true, false, _) => Detail::Gone,
         },
     })
 }
 
-fn fields(record: &Record, head: &DetailHead, items: Vec<RecordItem>) -> Vec<Field> {
+fn fields(record: &Record, head: &DetailHead, items: Vec<Option<RecordItem>>) -> Vec<Field> {
     let decided = |at: u32| {
         let verdict = record.verdicts.get(at as usize).cloned().unwrap_or_default();
         Field {
@@ -128,9 +134,11 @@ fn fields(record: &Record, head: &DetailHead, items: Vec<RecordItem>) -> Vec<Fie
     if items.is_empty() {
         return (0..record.verdicts.len()).map(|at| decided(at as u32)).collect();
     }
-    let field = |(at, item): (usize, RecordItem)| {
+    let field = |(at, item): (usize, Option<RecordItem>)| {
+        let number = u32::try_from(at).ok();
+        let Some(item) = item else { return Field { item: number, ..Field::default() } };
         let mut field = decided(item.verdict);
-        field.item = u32::try_from(at).ok();
+        field.item = number;
         field.key_version = item.key_version.max(record.key_version);
         field.row = item.row;
         if head.partition.is_empty() {

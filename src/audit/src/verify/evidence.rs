@@ -9,7 +9,7 @@ use prost::Message as _;
 use crate::error::JournalError;
 use crate::excerpt::{self, Parts};
 use crate::merkle::{self, Hash};
-use crate::record::{COMMITMENT_BYTES, Kind, Outcome, Record};
+use crate::record::{COMMITMENT_BYTES, Kind, Outcome, Record, Redaction};
 use crate::segment::Frame;
 use crate::subtrees::Subtrees;
 
@@ -62,6 +62,8 @@ pub struct Evidence<'a> {
     /// The last record before them that says which policy decides; `None` if the first of them does, or
     /// if there is none.
     pub policy: Option<u64>,
+    /// The records behind them that say that details of these were redacted.
+    pub redactions: Vec<u64>,
 }
 
 /// What one walk over the log finds out.
@@ -71,6 +73,8 @@ struct Found {
     between: u64,
     /// The last record before them that says which policy decides.
     policy: Option<u64>,
+    /// What each redaction named.
+    redactions: Vec<(u64, Vec<Redaction>)>,
 }
 
 impl Found {
@@ -82,12 +86,28 @@ impl Found {
             self.range = Some((first, index));
             self.between = self.between.saturating_add(1);
         }
-        let decides = Kind::from_code(record.kind) == Some(Kind::Start)
-            || Kind::from_code(record.kind) == Some(Kind::PolicyReloaded)
-                && record.outcome == Outcome::Ok.code();
-        if decides && self.range.is_none() {
-            self.policy = Some(index);
+        let is_done = record.outcome == Outcome::Ok.code();
+        match Kind::from_code(record.kind) {
+            Some(Kind::PolicyReloaded) if !is_done => {}
+            Some(Kind::Start | Kind::PolicyReloaded) if self.range.is_none() => {
+                self.policy = Some(index);
+            }
+            Some(Kind::DetailsRedacted) if is_done => {
+                self.redactions.push((index, record.redactions));
+            }
+            _ => {}
         }
+    }
+
+    /// The redactions behind a range that name one of these records.
+    fn redactions_of(&self, range: &Range<u64>, policy: Option<u64>) -> Vec<u64> {
+        let names = |redaction: &Redaction| {
+            let end = redaction.first.saturating_add(redaction.count);
+            let at_policy = policy.is_some_and(|at| (redaction.first..end).contains(&at));
+            at_policy || redaction.first < range.end && range.start < end
+        };
+        let named = self.redactions.iter().filter(|(_, named)| named.iter().any(names));
+        named.map(|(index, _)| *index).filter(|index| *index >= range.end).collect()
     }
 }
 
@@ -106,7 +126,7 @@ pub fn evidence<'a>(
     let mut leaf = |index: u64, leaf: &[u8], _: &Hash| found.leaf(index, leaf, times);
     let mut walk = Walk::new(key, None, &mut progress, &mut change);
     walk.leaf = Some(&mut leaf);
-    let report = read(directory, walk)?;
+    let (report, _) = read(directory, walk)?;
     if let Some(wrong) = report.first_wrong() {
         return Err(wrong);
     }
@@ -115,16 +135,20 @@ pub fn evidence<'a>(
     let start = first.saturating_sub(1);
     let end = last.saturating_add(2).min(verified.records);
     let policy = found.policy.filter(|at| *at < start);
+    let redactions = found.redactions_of(&(start..end), policy);
     let (records, between) = (start..end, found.between);
-    Ok(Some(Evidence { directory, key, verified, records, between, policy }))
+    Ok(Some(Evidence { directory, key, verified, records, between, policy, redactions }))
 }
 
 impl Evidence<'_> {
-    /// Which records there are, in the order of the log: that of the policy before, and the range.
+    /// Which records there are, in the order of the log: that of the policy before, the range, and
+    /// those of redactions.
     #[must_use]
     pub fn ranges(&self) -> Vec<Range<u64>> {
-        let policy = self.policy.map(|at| at..at.saturating_add(1));
-        policy.into_iter().chain([self.records.clone()]).collect()
+        let one = |at: u64| at..at.saturating_add(1);
+        let policy = self.policy.map(one).into_iter();
+        let redactions = self.redactions.iter().copied().map(one);
+        policy.chain([self.records.clone()]).chain(redactions).collect()
     }
 
     /// Reads the records again, one after the other, and gives the roots of the subtrees that none of

@@ -226,9 +226,12 @@ pub(crate) fn forged_frame(
 }
 
 /// The head of a frame of one record.
-fn head(first: u64, root: &Hash, synced: u64) -> Vec<u8> {
-    let mut out = vec![0x08];
-    varint(&mut out, first);
+pub(crate) fn head(first: u64, root: &Hash, synced: u64) -> Vec<u8> {
+    let mut out = Vec::new();
+    if first > 0 {
+        out.push(0x08);
+        varint(&mut out, first);
+    }
     out.extend_from_slice(&[0x10, 1, 0x1a, 32]);
     out.extend_from_slice(root);
     out.push(0x20);

@@ -12,6 +12,7 @@ use super::questions::{
     BreachQuestion, ChangesQuestion, DenialsQuestion, FieldQuestion, PrincipalQuestion,
     SubjectQuestion, VolumeQuestion,
 };
+use super::redact::AuditRedactArguments;
 use super::{ReasonArguments, key_name};
 
 #[derive(Debug, Subcommand)]
@@ -32,6 +33,8 @@ pub(crate) enum AuditCommand {
     Denials(DenialsQuestion),
     /// List changes of keys, policy and backups, starts and stops, and who read this log
     Changes(ChangesQuestion),
+    /// Erase personal detail of one person or tenant, of one row, or of everything before a time
+    Redact(AuditRedactArguments),
     /// Follow the log as it grows, until Ctrl-C
     Tail(Box<AuditTailArguments>),
     /// Write events as OCSF Datastore Activity, one JSON document a line

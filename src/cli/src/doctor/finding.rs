@@ -2,8 +2,8 @@
 
 use fieldseal_audit::JournalError;
 use fieldseal_audit::verify::VerifyError;
-use fieldseal_engine::AnchorError;
 use fieldseal_engine::doctor::{Source, Unfinished};
+use fieldseal_engine::{AnchorError, ExportError, ExportTarget};
 use fieldseal_keys::anchor::Relation;
 use fieldseal_store::{CopyError, StoreError};
 use serde_json::json;
@@ -48,6 +48,9 @@ pub(super) fn findings(seen: &Seen<'_>) -> Vec<Finding> {
     }
     all.extend(log(seen));
     all.extend(seen.found.anchors.iter().map(anchor));
+    for (target, exported) in &seen.found.exports {
+        all.extend(export(seen, target, exported));
+    }
     if seen.found.unfinished.is_none() {
         all.extend(relation(seen));
         all.extend(outbox(seen));
@@ -218,6 +221,60 @@ fn anchor(error: &AnchorError) -> Finding {
     };
     let todo = todo.into_iter().map(str::to_owned).collect();
     Finding { exit: Some(exit), reason: error.reason(), what: error.to_string(), todo }
+}
+
+/// What was exported is not of this log, or nothing more can be.
+fn export(
+    seen: &Seen<'_>,
+    target: &ExportTarget,
+    exported: &Result<u64, ExportError>,
+) -> Option<Finding> {
+    let aside = "move file and cursor away: all records are exported into a new one";
+    let error = match exported {
+        Ok(next) => return behind(seen, target, *next),
+        Err(error) => error,
+    };
+    let (exit, todo) = match error {
+        ExportError::Unreadable { .. } => {
+            (Exit::Unavailable, vec!["bring back the volume that holds it, if it is on one", aside])
+        }
+        ExportError::NoCursor { .. } => (Exit::Conflict, vec!["put its cursor back", aside]),
+        ExportError::Foreign { .. } => (
+            Exit::Conflict,
+            vec!["name a file of this installation's own in audit.export_file", aside],
+        ),
+        _ => (
+            Exit::Corrupt,
+            vec![
+                "put back the newest keyring, store and log, if they are still somewhere",
+                "if an older backup was restored with intent: keep the file as evidence, move it and its \
+                 cursor away, and start; all records are exported into a new one",
+            ],
+        ),
+    };
+    let todo = todo.into_iter().map(str::to_owned).collect();
+    Some(Finding { exit: Some(exit), reason: error.reason(), what: error.to_string(), todo })
+}
+
+/// Something waits to be exported. A stop leaves nothing behind unless it cannot be written.
+fn behind(seen: &Seen<'_>, target: &ExportTarget, next: u64) -> Option<Finding> {
+    let records = seen.found.log.as_ref().map_or(0, |log| log.verified.records);
+    let behind = records.saturating_sub(next);
+    let trouble = target.trouble();
+    if behind == 0 && trouble.is_none() {
+        return None;
+    }
+    let behind = counted(behind, "record");
+    let what = format!("{behind} of the audit log not exported yet ({})", target.kind());
+    let (what, todo) = match trouble {
+        Some(trouble) => (
+            format!("{what}, and none can be: {trouble}"),
+            "mend it: the sidecar serves all the same, and exports the rest then",
+        ),
+        None => (what, "nothing: the next start exports them"),
+    };
+    let todo = vec![todo.to_owned()];
+    Some(Finding { exit: None, reason: "AUDIT_EXPORT_BEHIND", what, todo })
 }
 
 fn relation(seen: &Seen<'_>) -> Option<Finding> {

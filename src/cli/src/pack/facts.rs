@@ -95,7 +95,7 @@ pub(super) struct Facts {
     pub(super) refused: u64,
     pub(super) failed: u64,
     pub(super) calls_refused: u64,
-    pub(super) without_detail: u64,
+    pub(super) redacted: u64,
     pub(super) callers: BTreeSet<String>,
     pub(super) access: Tally<Place, Access>,
     /// Purposes of calls that read, as stated.
@@ -132,8 +132,8 @@ impl Facts {
         let (first, last) = self.times.unwrap_or((entry.time, entry.time));
         self.times = Some((first.min(entry.time), last.max(entry.time)));
         self.records = self.records.saturating_add(1);
-        self.without_detail =
-            self.without_detail.saturating_add(u64::from(entry.detail == Detail::Gone));
+        let is_redacted = matches!(entry.detail, Detail::Gone | Detail::Partly);
+        self.redacted = self.redacted.saturating_add(u64::from(is_redacted));
         if !entry.principal.is_empty() {
             self.callers.insert(entry.principal.clone());
         }
@@ -174,7 +174,8 @@ impl Facts {
         let none = [Field { outcome: entry.outcome, ..Field::default() }];
         let fields = if entry.fields.is_empty() { &none[..] } else { &entry.fields };
         for field in fields {
-            let outcome = Outcome::from_code(field.outcome);
+            // Of an item that was redacted nothing is known.
+            let Some(outcome) = Outcome::from_code(field.outcome) else { continue };
             let place = (
                 entry.principal.clone(),
                 field.key.clone(),
@@ -182,10 +183,10 @@ impl Facts {
                 field.column.clone(),
             );
             self.access.add(place, |access| match outcome {
-                Some(Outcome::Ok) if is_read => access.read.add(entry.time),
-                Some(Outcome::Ok) => access.sealed = access.sealed.saturating_add(1),
-                Some(Outcome::Denied) => access.refused = access.refused.saturating_add(1),
-                Some(Outcome::Failed) => access.failed = access.failed.saturating_add(1),
+                Outcome::Ok if is_read => access.read.add(entry.time),
+                Outcome::Ok => access.sealed = access.sealed.saturating_add(1),
+                Outcome::Denied => access.refused = access.refused.saturating_add(1),
+                Outcome::Failed => access.failed = access.failed.saturating_add(1),
                 _ => {}
             });
             if is_read {
@@ -195,12 +196,12 @@ impl Facts {
     }
 
     /// A field of a decrypt.
-    fn count(&mut self, at: Timestamp, outcome: Option<Outcome>) {
+    fn count(&mut self, at: Timestamp, outcome: Outcome) {
         let hour = self.hours.entry(at.unix_nanos().div_euclid(HOUR)).or_default();
         let (total, of_hour) = match outcome {
-            Some(Outcome::Ok) => (&mut self.read, &mut hour.0),
-            Some(Outcome::Denied) => (&mut self.refused, &mut hour.1),
-            Some(Outcome::Failed) => (&mut self.failed, &mut hour.1),
+            Outcome::Ok => (&mut self.read, &mut hour.0),
+            Outcome::Denied => (&mut self.refused, &mut hour.1),
+            Outcome::Failed => (&mut self.failed, &mut hour.1),
             _ => return,
         };
         (*total, *of_hour) = (total.saturating_add(1), of_hour.saturating_add(1));
@@ -240,7 +241,7 @@ impl Facts {
             "records": self.records, "fields_read": self.read, "fields_refused": self.refused,
             "fields_failed": self.failed, "calls_refused": self.calls_refused,
             "callers": self.callers.len(), "changes": self.change_count,
-            "records_without_detail": self.without_detail,
+            "records_redacted": self.redacted,
         })
     }
 }

@@ -70,14 +70,20 @@ pub(super) fn action(code: u32) -> String {
     }
 }
 
+/// The same; empty for an item that was redacted.
 pub(super) fn outcome(code: u32) -> String {
-    Outcome::from_code(code).map_or_else(|| code.to_string(), |end| end.as_str().to_owned())
+    match Outcome::from_code(code) {
+        Some(outcome) => outcome.as_str().to_owned(),
+        None if code == 0 => String::new(),
+        None => code.to_string(),
+    }
 }
 
 fn detail(there: Detail) -> &'static str {
     match there {
         Detail::None => "none",
         Detail::Whole => "whole",
+        Detail::Partly => "partly",
         Detail::Gone => "redacted",
     }
 }

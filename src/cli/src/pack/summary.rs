@@ -119,21 +119,16 @@ impl Summary<'_> {
     }
 
     fn verdict(&self) -> String {
-        let gone = self.facts.without_detail;
-        let (class, told) = match gone {
+        let redacted = self.facts.redacted;
+        let (class, told) = match redacted {
             0 => ("verdict", "Every record in scope is whole.".to_owned()),
-            1 => (
-                "verdict redacted",
-                "One record in scope has no detail any more: it was redacted. That the record was \
-                 made, by whom and for which column, still stands."
-                    .to_owned(),
-            ),
             _ => (
                 "verdict redacted",
                 format!(
-                    "{} records in scope have no detail any more: they were redacted. That they were \
-                     made, by whom and for which columns, still stands; each counts once for a column.",
-                    grouped(gone)
+                    "Personal detail of {} in scope was redacted, and records of the log say so. Who \
+                     called, when and for which columns, still stands; fields whose detail is gone are \
+                     counted once for each column of their record, or not at all.",
+                    counted(redacted, "record")
                 ),
             ),
         };
@@ -155,7 +150,7 @@ impl Summary<'_> {
             ("fields refused", facts.refused, true),
             ("fields failed", facts.failed, true),
             ("calls refused", facts.calls_refused, true),
-            ("records without detail", facts.without_detail, true),
+            ("records redacted", facts.redacted, true),
             ("changes", facts.change_count, false),
         ];
         let figure = |(name, number, is_bad): &(&str, u64, bool)| {

@@ -52,6 +52,7 @@ KINDS = {
     31: "BACKUP_DRILLED",
     32: "REPAIRED",
     33: "BACKUP_PRUNED",
+    45: "DETAILS_REDACTED",
 }
 ACTIONS = {
     1: "Encrypt",
@@ -80,6 +81,7 @@ ACTIONS = {
     35: "SummarizeAccess",
     40: "GetInclusionProof",
     41: "GetConsistencyProof",
+    45: "RedactAuditEvents",
     48: "GetStatus",
     49: "ReloadPolicy",
     50: "CreateBackup",
@@ -99,7 +101,7 @@ OUTCOMES = {
     3: "FAILED",
     4: "PARTIAL",
 }
-START, RELOADED, CALL = 16, 19, 1
+CALL, START, RELOADED, REDACTED = 1, 16, 19, 45
 OK, DENIED, FAILED = 1, 2, 3
 READS = ("Decrypt", "BatchDecrypt", "Recover")
 # What the sidecar notes for itself: no change that anybody made.
@@ -109,11 +111,12 @@ HEADER = (
     "table,column,row,partition,item_outcome,rule,cause,note,detail\n"
 )
 # Protobuf (log.proto): number, name and form of each field that is read.
+REDACTION = {1: ("first", int), 2: ("count", int), 3: ("item", int), 4: ("item_count", int)}
 VERDICT = {2: ("rule", str), 3: ("key", str), 4: ("table", str), 5: ("column", str), 6: ("cause", str)}
 RECORD = {
     1: ("kind", int), 2: ("time", "time"), 3: ("principal", str), 4: ("action", int),
     5: ("outcome", int), 6: ("purpose", str), 7: ("verdicts", [VERDICT]), 11: ("key_version", int),
-    13: ("note", str), 14: ("policy_digest", bytes),
+    13: ("note", str), 14: ("policy_digest", bytes), 45: ("redactions", [REDACTION]),
 }
 HEAD = {
     1: ("ticket", str), 2: ("items_root", bytes), 3: ("item_count", int), 4: ("partition", bytes),
@@ -281,7 +284,8 @@ def root_of(hashes):
 
 
 def read_detail(detail, commitment):
-    """Head and items of a detail, which must be what the record commits to; None if there is none."""
+    """Head and items of a detail, which must be what the record commits to; None if there is none. Of an item
+    that was redacted its leaf hash stands there, behind zeroes in place of the salt; it is None."""
     if not detail:
         return None
     salt, at = part(detail, 0, 16)
@@ -291,6 +295,11 @@ def read_detail(detail, commitment):
     head, hashes, items = decode(head, HEAD), [], []
     while at < len(detail):
         salt, at = part(detail, at, 16)
+        if salt == bytes(16):
+            leaf_hash, at = part(detail, at, 32)
+            hashes.append(leaf_hash)
+            items.append(None)
+            continue
         length, at = varint(detail, at)
         item, at = part(detail, at, length)
         hashes.append(sha256(b"\0", salt, item))
@@ -310,7 +319,9 @@ class Record:
         self.head, items = found or (decode(b"", HEAD), [])
         had_one = commitment != bytes(32)
         demand(had_one or not detail, "a record has a detail that it does not commit to")
-        self.detail = "none" if not had_one else "whole" if found else "redacted"
+        self.absent = [number for number, item in enumerate(items) if item is None]
+        there = "redacted" if not found else "partly" if self.absent else "whole"
+        self.detail = there if had_one else "none"
         self.fields = [self.item(number, item) for number, item in enumerate(items)]
         self.fields = self.fields or [self.decided(at) for at in range(len(self.public["verdicts"]))]
         self.fields = self.fields or [self.decided(-1) | {"partition": b"", "key_version": 0}]
@@ -323,6 +334,9 @@ class Record:
         }
 
     def item(self, number, item):
+        if item is None:
+            nothing = self.decided(-1) | {"partition": b"", "key_version": 0, "outcome": 0}
+            return nothing | {"item": str(number)}
         field = self.decided(item["verdict"])
         return field | {
             "item": str(number),
@@ -347,16 +361,20 @@ class Record:
                 str(self.index), instant(public["time"]), "yes" if in_scope else "no",
                 named(KINDS, public["kind"]), cell(public["principal"]),
                 named(ACTIONS, public["action"]) if public["action"] else "",
-                named(OUTCOMES, public["outcome"]), cell(public["purpose"]), cell(self.head["ticket"]),
+                outcome(public["outcome"]), cell(public["purpose"]), cell(self.head["ticket"]),
                 self.head["end_user"].hex(), field["item"], cell(field["key"]), version,
                 cell(field["table"]), cell(field["column"]), field["row"].hex(),
-                field["partition"].hex(), named(OUTCOMES, field["outcome"]), cell(field["rule"]),
+                field["partition"].hex(), outcome(field["outcome"]), cell(field["rule"]),
                 cell(field["cause"]), cell(public["note"]), self.detail,
             ]) + "\n"
 
 
 def named(names, number):
     return names.get(number, str(number))
+
+
+def outcome(number):
+    return named(OUTCOMES, number) if number else ""
 
 
 def instant(nanos):
@@ -387,10 +405,10 @@ class Archive:
     def __init__(self, directory):
         self.directory = directory
         self.manifest = self.json("manifest.json")
-        self.policies = []
+        self.policies, self.absent, self.named_whole, self.named_items = [], [], {}, {}
         self.figures = dict.fromkeys(
             ("records", "fields_read", "fields_refused", "fields_failed", "calls_refused", "callers",
-             "changes", "records_without_detail"), 0)
+             "changes", "records_redacted"), 0)
         self.callers = set()
 
     def path(self, name):
@@ -436,6 +454,11 @@ class Archive:
         demand(before is None or 0 <= before < self.first, "the policy's record does not fit the range")
         ranges = [] if before is None else [[before, before + 1]]
         ranges.append([self.first, self.end])
+        behind = manifest["redaction_records"]
+        order = [self.end - 1] + behind + [size]
+        demand(all(a < b for a, b in zip(order, order[1:])), "redactions are out of order")
+        ranges += [[at, at + 1] for at in behind]
+        self.ranges = ranges
         claimed = (proof["tree_size"], manifest["tree_size"], manifest["root"], manifest["records"])
         demand(claimed == (size, size, root.hex(), self.end - self.first), "a number is not the checkpoint's")
         demand(proof["ranges"] == ranges, "the proof is about other records")
@@ -473,12 +496,13 @@ class Archive:
         record = Record(index, *parts)
         at = record.public["time"]
         timely = at >= self.since and (self.until is None or at < self.until)
-        in_scope = index >= self.first and timely
+        in_scope = self.first <= index < self.end and timely
         is_edge = index == self.first > 0 or index + 1 == self.end < self.manifest["tree_size"]
         demand(not (is_edge and timely), "record %d is at the edge and in scope: others are left out" % index)
         for row in record.rows(in_scope):
             row = row.encode()
             demand(csv.read(len(row)) == row, "records.csv does not say what record %d says" % index)
+        self.redactions(record)
         if record.decides():
             digest = record.public["policy_digest"]
             if not self.policies or self.policies[-1].public["policy_digest"] != digest:
@@ -487,11 +511,33 @@ class Archive:
             self.count(record)
         return record.leaf_hash
 
+    def redactions(self, record):
+        """What of its detail is not there, and what it says was redacted."""
+        if record.detail in ("redacted", "partly"):
+            self.absent.append(record)
+        if record.public["kind"] != REDACTED or record.public["outcome"] != OK:
+            return
+        for named in record.public["redactions"]:
+            items = range(named["item"], named["item"] + named["item_count"])
+            if any(first <= named["first"] < end for first, end in self.ranges):
+                self.named_items.update({(named["first"], at): record.index for at in items})
+            for first, end in self.ranges if not items else ():
+                for at in range(max(first, named["first"]), min(end, named["first"] + named["count"])):
+                    self.named_whole[at] = record.index
+
+    def check_redactions(self):
+        """What is not there is named by a record behind it."""
+        for record in self.absent:
+            at, by = record.index, self.named_whole.get(record.index, -1)
+            is_named = by > at or record.detail == "partly" and all(
+                self.named_items.get((at, item), -1) > at for item in record.absent)
+            demand(is_named, "detail of record %d is not there, and no record says that it was redacted" % at)
+
     def count(self, record):
         public, figures = record.public, self.figures
         kind, action = public["kind"], ACTIONS.get(public["action"])
         figures["records"] += 1
-        figures["records_without_detail"] += record.detail == "redacted"
+        figures["records_redacted"] += record.detail in ("redacted", "partly")
         figures["calls_refused"] += kind == CALL and public["outcome"] == DENIED
         figures["changes"] += kind != CALL and KINDS.get(kind) not in UNREMARKED
         self.callers |= {public["principal"]} - {""}
@@ -538,6 +584,7 @@ def check(directory, public_key):
     archive.check_files()
     size, root = read_checkpoint(archive.bytes("checkpoint").decode(), origin, key, key_hash)
     archive.check_range(size, root)
+    archive.check_redactions()
     archive.check_policies()
     demand(archive.manifest["figures"] == archive.figures, "the manifest's figures are not the records'")
     return archive, origin, size, root
@@ -565,8 +612,10 @@ def main():
         print("UNUSABLE   %s" % error)
         return 2
     figures = archive.figures
-    redacted = figures["records_without_detail"] > 0
+    redacted = bool(archive.absent)
     print("%s   every record, detail and row is as it was signed" % ("REDACTED" if redacted else "VERIFIED"))
+    if redacted:
+        print("           but for detail of %d, which was redacted, as the log says" % len(archive.absent))
     print("log        %s" % origin)
     print("records    %d to %d of %d" % (archive.first, archive.end - 1, size))
     print("root       %s  (compare it with a checkpoint of %d records)" % (root.hex(), size))

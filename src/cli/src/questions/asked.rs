@@ -161,7 +161,7 @@ impl Asked {
     }
 }
 
-fn with_deadline<T>(message: T) -> Request<T> {
+pub(super) fn with_deadline<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.set_timeout(DEADLINE);
     request

@@ -12,7 +12,7 @@ use fieldseal_policy::{Permit, Policy, Request};
 use fieldseal_store::{Generations, Store, StoreError};
 use zeroize::Zeroizing;
 
-use crate::boot::{BootError, For, Installation, Settings};
+use crate::boot::{BootError, Elsewhere, For, Installation, Settings};
 use crate::upkeep;
 
 /// Why nothing was done, or not all of it.
@@ -75,7 +75,7 @@ impl Opened {
         let generations = upkeep::generations(&settings);
         let installation = Installation::new(settings, keyring);
         let (store, journal, ledger) =
-            installation.begin(purpose, &[], policy.digest(), &clock).await?;
+            installation.begin(purpose, &mut Elsewhere::default(), policy.digest(), &clock).await?;
         let keyring = installation.keyring;
         Ok(Self { store, journal, ledger, keyring, generations, clock, permit })
     }

@@ -48,6 +48,7 @@ impl Place {
             (Role::Operator, caller("ops").principal),
             (Role::Operator, caller("ops2").principal),
             (Role::Auditor, caller("auditor").principal),
+            (Role::Privacy, caller("privacy").principal),
         ];
         for (name, text) in fieldseal_policy::default_files(&members) {
             std::fs::write(policy.join(name), text).unwrap();
@@ -79,6 +80,7 @@ impl Place {
             copy: None,
             backup: None,
             anchors: Vec::new(),
+            exports: Vec::new(),
         }
     }
 

@@ -199,6 +199,7 @@ pub static SETTINGS: &[Setting] = &[
     },
     anchors::FILE,
     anchors::COMMAND,
+    anchors::EXPORT_FILE,
     backup::DIRECTORY,
     backup::RECIPIENTS,
     backup::SCHEDULE,

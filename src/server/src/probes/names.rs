@@ -82,6 +82,12 @@ metrics! {
         "Records of the audit log behind the newest checkpoint that was posted: to the file, or to the command";
     ANCHOR_FAILED = Gauge "fieldseal_audit_anchor_failed" ["place"]
         "1 while the last attempt to post a checkpoint is one that failed";
+    EXPORT_BEHIND = Gauge "fieldseal_audit_export_behind_records" ["target"]
+        "Records of the audit log that were not handed on yet: to the file";
+    EXPORT_LAG = Gauge "fieldseal_audit_export_behind_seconds" ["target"]
+        "How old the oldest of these is; 0 if there are none";
+    EXPORT_FAILED = Gauge "fieldseal_audit_export_failed" ["target"]
+        "1 while the last attempt to hand records on is one that failed";
     AT_RISK = Gauge "fieldseal_data_keys_at_risk" []
         "Data keys that are in no backup and in no copy: lost with the disk";
     COPY_OK = Gauge "fieldseal_store_copy_ok" []

@@ -210,6 +210,12 @@ impl Observer {
             out.gauge_of(&names::ANCHOR_BEHIND, [anchor.kind], anchor.behind as f64);
             out.gauge_of(&names::ANCHOR_FAILED, [anchor.kind], flag(anchor.failure.is_some()));
         }
+        for export in &found.exports {
+            out.gauge_of(&names::EXPORT_BEHIND, [export.kind], export.behind as f64);
+            let lag = export.behind_for.as_secs_f64();
+            out.gauge_of(&names::EXPORT_LAG, [export.kind], lag);
+            out.gauge_of(&names::EXPORT_FAILED, [export.kind], flag(export.failure.is_some()));
+        }
         out.gauge(&names::AT_RISK, found.data_keys_at_risk as f64);
         if let Some(ok) = found.copy_ok {
             out.gauge(&names::COPY_OK, flag(ok));

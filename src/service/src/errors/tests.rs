@@ -101,6 +101,9 @@ fn causes() -> Vec<RefusalCause> {
         RefusalCause::CheckpointNotFound,
         RefusalCause::TailBusy,
         RefusalCause::SummaryTooLarge,
+        RefusalCause::NothingToRedact,
+        RefusalCause::RedactionRunning,
+        RefusalCause::RedactionUnfinished,
         RefusalCause::PolicyInvalid("roles.cedar:3:1: a rule must have a name".into()),
         RefusalCause::Internal("an answer without its item"),
     ];
