@@ -10,6 +10,7 @@
 )]
 
 mod anchors;
+mod approvals;
 mod auditing;
 mod backup;
 mod config;

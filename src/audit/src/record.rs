@@ -109,6 +109,10 @@ codes! {
         BackupPruned = 33, "BACKUP_PRUNED";
         /// Personal detail of records before it is erased.
         DetailsRedacted = 45, "DETAILS_REDACTED";
+        /// A change waits for a second principal.
+        ApprovalRequested = 60, "APPROVAL_REQUESTED";
+        /// A change that waited for a second principal was rejected.
+        ApprovalRejected = 61, "APPROVAL_REJECTED";
     }
 }
 
