@@ -31,6 +31,7 @@ mod manual;
 mod marker;
 mod operations;
 mod output;
+mod packing;
 mod policy;
 mod probes;
 mod process;

@@ -51,7 +51,7 @@ pub(crate) use policy::{
 };
 pub(crate) use proof::{
     AuditAnchorArguments, AuditCheckCheckpointArguments, AuditCheckReceiptArguments,
-    AuditTilesArguments, AuditVerifyArguments,
+    AuditPackArguments, AuditTilesArguments, AuditVerifyArguments,
 };
 pub(crate) use questions::{
     AskArguments, BreachQuestion, ChangesQuestion, DenialsQuestion, FieldQuestion,

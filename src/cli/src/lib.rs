@@ -27,6 +27,7 @@ mod installation;
 mod keys;
 mod manual;
 mod output;
+mod pack;
 mod pages;
 mod policy;
 mod questions;
