@@ -245,6 +245,7 @@ fn a_scrape_shows_what_the_document_lists_and_the_other_way_round() {
         "fieldseal_audit_export_behind_records",
         "fieldseal_audit_export_behind_seconds",
         "fieldseal_audit_export_failed",
+        "fieldseal_audit_export_rejected_total",
     ];
     for without in absent {
         assert!(

@@ -5,6 +5,7 @@ mod anchors;
 mod backup;
 mod environment;
 mod error;
+mod exports;
 mod reader;
 mod reference;
 mod root;
@@ -23,13 +24,13 @@ use std::time::Duration;
 
 use fieldseal_engine::AnchorTarget;
 use fieldseal_engine::CopyTarget;
-use fieldseal_engine::ExportTarget;
 use fieldseal_engine::Upkeep;
 use fieldseal_model::PrincipalKind;
 
 pub use backup::BackupSettings;
 pub use environment::Environment;
 pub use error::{ConfigError, ConfigErrors, Origin};
+pub use exports::ExportSettings;
 pub use reader::Effective;
 pub use root::{ROOT_VARIABLE, RootSettings};
 pub use setting::{Setting, Value};
@@ -163,7 +164,7 @@ pub struct AuditSettings {
     /// Where it is posted to as often.
     pub anchors: Vec<AnchorTarget>,
     /// Where it is handed on to.
-    pub exports: Vec<ExportTarget>,
+    pub export: ExportSettings,
 }
 
 impl Config {
@@ -274,7 +275,12 @@ impl Config {
         };
         let copies = (is_set("store.copy") && is_set("store.copy_command"))
             .then(|| "expected either a directory or a program, not both".to_owned());
+        let authority =
+            self.audit.export.lacks_ca().then(|| {
+                "expected the authorities that issue the collector's certificate".to_owned()
+            });
         [
+            conflict(["audit.export_otlp_ca", "audit.export_otlp"], authority),
             conflict(["store.copy", "store.copy_command"], copies),
             conflict(["limits.request_mib", "limits.message_mib"], requests),
             conflict(["limits.connections_per_principal", "limits.connections"], limits),
@@ -311,7 +317,7 @@ impl Config {
                 instance: String::new(),
                 checkpoint_every: Duration::ZERO,
                 anchors: Vec::new(),
-                exports: Vec::new(),
+                export: ExportSettings::default(),
             },
             copy: None,
             backup: BackupSettings::default(),

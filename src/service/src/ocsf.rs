@@ -20,10 +20,16 @@ const OTHER: i64 = 99;
 pub fn lines(log: &str, events: Vec<Event>) -> String {
     let mut text = String::new();
     for event in events {
-        text.push_str(&line(&wire_event(log, event)));
+        text.push_str(&event_line(log, event));
         text.push('\n');
     }
     text
+}
+
+/// A record of the log of this name, as one line of JSON without its end.
+#[must_use]
+pub fn event_line(log: &str, event: Event) -> String {
+    line(&wire_event(log, event))
 }
 
 /// An event as one line of JSON, without the end of the line.

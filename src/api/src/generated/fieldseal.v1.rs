@@ -4876,7 +4876,7 @@ pub struct GetStatusResponse {
 /// How handing the audit log on to a target goes.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ExportStatus {
-    /// `file`.
+    /// `file` or `otlp`.
     #[prost(string, tag = "1")]
     pub kind: ::prost::alloc::string::String,
     /// How many records were handed on: every one up to there.
@@ -4891,6 +4891,9 @@ pub struct ExportStatus {
     /// Why the last attempt failed, for people; empty if it did not.
     #[prost(string, tag = "5")]
     pub failure: ::prost::alloc::string::String,
+    /// Records that the target took and said that it does not keep, since the start.
+    #[prost(int64, tag = "6")]
+    pub rejected_records: i64,
 }
 /// How posting checkpoints of the audit log to a place goes.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use fieldseal_model::PrincipalKind;
 
 use super::setting::{Kind, Setting};
-use super::{Backend, DEFAULT_PROBES, anchors, backup, root, upkeep};
+use super::{Backend, DEFAULT_PROBES, anchors, backup, exports, root, upkeep};
 use crate::calls::CallLimits;
 use crate::telemetry::{self, LogFormat};
 
@@ -199,7 +199,9 @@ pub static SETTINGS: &[Setting] = &[
     },
     anchors::FILE,
     anchors::COMMAND,
-    anchors::EXPORT_FILE,
+    exports::FILE,
+    exports::OTLP,
+    exports::OTLP_CA,
     backup::DIRECTORY,
     backup::RECIPIENTS,
     backup::SCHEDULE,
