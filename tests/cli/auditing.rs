@@ -406,5 +406,5 @@ fn every_command_of_the_guide_answers() {
             }
         }
     }
-    assert_eq!(questions.len(), 12, "{questions:?}");
+    assert_eq!(questions.len(), 13, "{questions:?}");
 }

@@ -213,6 +213,40 @@ fn a_stopped_installation_is_backed_up_with_a_passphrase_and_drilled() {
     assert_eq!(drilled["recorded"], false);
 }
 
+/// Whoever of them is still there can bring everything back; nobody else can.
+#[test]
+fn a_backup_to_two_recipients_opens_for_each_alone() {
+    use age::secrecy::ExposeSecret as _;
+
+    let second = age::x25519::Identity::generate();
+    let also = format!("\", \"{}\"]", second.to_public());
+    let backed = Backed::configured(|at| {
+        let config = std::fs::read_to_string(at.config()).unwrap();
+        let line = config.lines().find(|line| line.starts_with("recipients = [")).unwrap();
+        at.set(line, &line.replace("\"]", &also));
+    });
+    backed.seal("acme", "value");
+    let path = backed.back_up();
+    let path = path.to_str().unwrap();
+    let identity = |name: &str, identity: &age::x25519::Identity| {
+        std::fs::write(backed.at.path(name), identity.to_string().expose_secret()).unwrap();
+    };
+    identity("second", &second);
+    identity("stranger", &age::x25519::Identity::generate());
+    let config = backed.at.config();
+    let drill = |with: &str| {
+        let config = config.to_str().unwrap();
+        backed.backup(&["drill", path, "--config", config, "--identity", with]).output().unwrap()
+    };
+    for with in ["identity", "second"] {
+        let drilled = drill(with);
+        assert!(drilled.status.success(), "{with}: {}", text(&drilled.stderr));
+        let drilled: Value = serde_json::from_slice(&drilled.stdout).unwrap();
+        assert_eq!((&drilled["data_keys"], &drilled["broken"]), (&1.into(), &0.into()), "{with}");
+    }
+    assert_eq!(reason(&drill("stranger")), "BACKUP_IDENTITY_WRONG");
+}
+
 #[test]
 fn backups_are_listed_verified_and_pruned() {
     let backed = Backed::new();

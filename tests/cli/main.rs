@@ -44,3 +44,4 @@ mod shredding;
 mod terminal;
 mod trouble;
 mod verifying;
+mod who_can;

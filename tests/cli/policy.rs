@@ -10,11 +10,11 @@ use crate::installation::{Installation, place};
 use crate::process::{ended, program, refused, text};
 
 /// A policy command without a sidecar.
-fn policy(arguments: &[&str]) -> Output {
+pub(crate) fn policy(arguments: &[&str]) -> Output {
     program().arg("policy").args(arguments).output().unwrap()
 }
 
-fn policy_json(arguments: &[&str]) -> (i32, Value) {
+pub(crate) fn policy_json(arguments: &[&str]) -> (i32, Value) {
     let output = program().args(["--output", "json", "policy"]).args(arguments).output().unwrap();
     let shown = serde_json::from_slice(&output.stdout);
     (output.status.code().unwrap(), shown.unwrap_or_else(|e| panic!("{e}: {output:?}")))

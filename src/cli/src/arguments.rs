@@ -44,6 +44,7 @@ pub(crate) use partition::{
 };
 pub(crate) use policy::{
     ExplainArguments, MemberArguments, PolicyCommand, PolicyInitArguments, PolicySource,
+    PolicyTestArguments, WhoCanArguments,
 };
 pub(crate) use proof::{
     AuditAnchorArguments, AuditCheckCheckpointArguments, AuditCheckReceiptArguments,

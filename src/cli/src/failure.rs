@@ -34,6 +34,8 @@ pub(crate) enum Exit {
     Missing = 12,
     /// The audit log has an end that nothing proves.
     UnprovenTail = 13,
+    /// An answer is not the one that was expected.
+    Differs = 14,
     /// Ctrl-C, as shells count it (128 + SIGINT).
     Interrupted = 130,
 }

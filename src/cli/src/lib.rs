@@ -47,7 +47,7 @@ use std::time::Duration;
 use clap::Parser as _;
 use tokio::runtime::Runtime;
 
-use arguments::{Arguments, AuditCommand, Command, OutputForm};
+use arguments::{Arguments, AuditCommand, Command, OutputForm, PolicyCommand};
 use failure::{Exit, Failure};
 use output::Output;
 
@@ -109,8 +109,13 @@ fn usage(error: &clap::Error) -> ExitCode {
 }
 
 async fn run(command: Command, output: &Output) -> Result<(), Failure> {
-    let in_rows = matches!(&command, Command::Audit(question)
-        if !matches!(question, AuditCommand::List(_) | AuditCommand::Verify(_)));
+    let in_rows = match &command {
+        Command::Audit(question) => {
+            !matches!(question, AuditCommand::List(_) | AuditCommand::Verify(_))
+        }
+        Command::Policy(question) => matches!(question, PolicyCommand::WhoCan(_)),
+        _ => false,
+    };
     if output.is_csv() && !in_rows {
         let what = "this command has no CSV form";
         return Err(Failure::usage("OUTPUT_FORM_UNSUPPORTED", what)

@@ -1,6 +1,8 @@
-//! `policy init`, `policy check` and `policy reload`. (`policy explain` has a file of its own.)
+//! `policy init`, `policy check` and `policy reload`. (The questions have files of their own.)
 
 mod explain;
+mod tested;
+mod who_can;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -30,6 +32,8 @@ pub(crate) async fn run(command: PolicyCommand, output: &Output) -> Result<(), F
         PolicyCommand::Init(arguments) => init(arguments, output),
         PolicyCommand::Check(source) => check(&source, output),
         PolicyCommand::Explain(arguments) => explain::run(&arguments, output),
+        PolicyCommand::WhoCan(arguments) => who_can::run(&arguments, output),
+        PolicyCommand::Test(arguments) => tested::run(&arguments, output),
         PolicyCommand::Reload(reason) => reload(&reason, output).await,
     }
 }

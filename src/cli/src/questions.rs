@@ -9,6 +9,8 @@ mod events;
 mod report;
 mod zone;
 
+pub(crate) use report::safe as csv_cell;
+
 use crate::arguments::AuditCommand;
 use crate::failure::Failure;
 use crate::output::Output;

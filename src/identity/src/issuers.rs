@@ -125,6 +125,12 @@ impl Issuers {
         self.0.is_empty()
     }
 
+    /// Whether tokens of an issuer of this name are taken.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
     pub(crate) fn of(&self, name: &str) -> Option<&Issuer> {
         self.0.get(name)
     }

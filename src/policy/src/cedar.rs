@@ -125,6 +125,11 @@ impl Rules {
         })
     }
 
+    /// Everybody who has a role.
+    pub(crate) fn principals(&self) -> impl Iterator<Item = &Principal> {
+        self.members.by_principal.keys()
+    }
+
     /// The roles of a principal, by name.
     pub(crate) fn roles(&self, principal: &Principal) -> Vec<String> {
         let mut roles = self.members.by_principal.get(principal).cloned().unwrap_or_default();

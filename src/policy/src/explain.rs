@@ -130,7 +130,7 @@ fn missing(rules: &Rules, request: &Request<'_>, rule: &Written<'_>) -> Option<V
 }
 
 /// A permit with one part of a rule's head, and one condition.
-fn only(rule: &Value, part: &str, condition: Option<Value>) -> Value {
+pub(crate) fn only(rule: &Value, part: &str, condition: Option<Value>) -> Value {
     let all = json!({ "op": "All" });
     let mut made = json!({
         "effect": "permit", "principal": all, "action": all, "resource": all,
@@ -155,7 +155,7 @@ fn conditions(rule: &Value) -> Vec<Value> {
     found
 }
 
-fn conjuncts(body: &Value, found: &mut Vec<Value>) {
+pub(crate) fn conjuncts(body: &Value, found: &mut Vec<Value>) {
     let both = body.get("&&").and_then(|and| Some((and.get("left")?, and.get("right")?)));
     match both {
         Some((left, right)) => {
@@ -178,7 +178,7 @@ fn head_of(text: &str, part: &str) -> String {
 }
 
 /// `context.ticket != ""` of a rule that has this condition alone. An `unless` keeps its word.
-fn condition_of(text: &str) -> String {
+pub(crate) fn condition_of(text: &str) -> String {
     let text = one_line(text);
     let rule = text.strip_suffix(';').unwrap_or(&text);
     if let Some((_, body)) = rule.split_once(" when {") {

@@ -5,19 +5,21 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use fieldseal_identity::{File, ISSUERS_FILE, Issuers};
-use fieldseal_model::PrincipalKind;
+use fieldseal_model::{Action, Principal, PrincipalKind};
 use sha2::{Digest, Sha256};
 
 use crate::cache::Decisions;
 use crate::cedar::Rules;
 use crate::defaults::SCHEMA;
 use crate::errors::{PolicyErrors, Problem, Source};
+use crate::expected::{self, Tested};
 use crate::explain::{self, Explanation};
 use crate::lint;
 use crate::load::{self, Settings};
 use crate::outcome::Outcome;
 use crate::permit::{Denial, DenialCause, Permit};
 use crate::request::{Asked, Request};
+use crate::who_can::{self, Grant, Question};
 
 /// The generation that the next loaded policy gets.
 static NEXT_GENERATION: AtomicU64 = AtomicU64::new(1);
@@ -136,6 +138,40 @@ impl Policy {
     #[must_use]
     pub fn explain(&self, request: &Request<'_>) -> Explanation {
         explain::explain(&self.rules, request, self.evaluate(request))
+    }
+
+    /// Everybody who may do what is asked about, as far as rules and members say it: what a call must
+    /// state besides stands with each. A key may want a purpose, a ticket or an end user of its own.
+    #[must_use]
+    pub fn who_can(&self, question: &Question) -> Vec<Grant> {
+        who_can::who_can(&self.rules, question)
+    }
+
+    /// The actions that a name of a policy stands for: `Decrypt` for one, `decrypt` for its group.
+    /// None if there is no such name.
+    #[must_use]
+    pub fn actions_of(&self, name: &str) -> Vec<Action> {
+        who_can::actions_of(&self.rules, name)
+    }
+
+    /// Asks everything that a text of expected answers expects. `shown` is its file's name in messages.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the text, with its line: what is no TOML, names that it or the
+    /// policy does not know, and calls that cannot be made.
+    pub fn test(&self, shown: &str, text: String) -> Result<Vec<Tested>, PolicyErrors> {
+        let (name, shown) = (String::new(), shown.to_owned());
+        expected::test(self, &Source { name, shown, text })
+    }
+
+    /// Whether a rule or `members.toml` names a caller.
+    pub(crate) fn names(&self, principal: &Principal) -> bool {
+        self.rules.principals().any(|member| member == principal)
+            || who_can::named(&self.rules).contains(principal.as_str())
+    }
+
+    pub(crate) fn has_rule(&self, name: &str) -> bool {
+        self.rules.written().any(|rule| rule.name == name)
     }
 
     /// SHA-256 over the schema and every file's name and text: the same files, the same digest. The

@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use fieldseal_model::{Action, Principal};
 use fieldseal_policy::Role;
 
+use super::questions::field;
 use super::{ReasonArguments, key_name, principal};
 
 #[derive(Debug, Subcommand)]
@@ -17,6 +18,10 @@ pub(crate) enum PolicyCommand {
     Check(PolicySource),
     /// Say whether a call is allowed, and by which rule or why not; without a sidecar
     Explain(Box<ExplainArguments>),
+    /// Say who may do something, by which rule, and what a call must state besides; without a sidecar
+    WhoCan(WhoCanArguments),
+    /// Ask a policy what a file expects of it, and fail where an answer differs; without a sidecar
+    Test(PolicyTestArguments),
     /// Have the running sidecar read its policy again
     Reload(ReasonArguments),
 }
@@ -93,6 +98,29 @@ pub(crate) struct ExplainArguments {
     pub end_user: Vec<String>,
     #[command(flatten)]
     pub reason: ReasonArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WhoCanArguments {
+    /// The call, for example Decrypt or RotateKey; or a group of calls as rules name it, for example
+    /// decrypt or manage
+    pub action: String,
+    /// The table and the column, for example users.iban, for calls about a column
+    #[arg(value_name = "TABLE.COLUMN", value_parser = field)]
+    pub field: Option<(String, String)>,
+    /// Only under this key
+    #[arg(long, value_name = "KEY", value_parser = key_name)]
+    pub key: Option<String>,
+    #[command(flatten)]
+    pub source: PolicySource,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PolicyTestArguments {
+    /// The file of expected answers (TOML)
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub source: PolicySource,
 }
 
 fn action(text: &str) -> Result<Action, String> {

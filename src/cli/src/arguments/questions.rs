@@ -113,7 +113,7 @@ fn limit(text: &str) -> Result<u32, String> {
 }
 
 /// A table's name may hold points, a column's may not.
-fn field(text: &str) -> Result<(String, String), String> {
+pub(super) fn field(text: &str) -> Result<(String, String), String> {
     match text.rsplit_once('.') {
         Some((table, column)) if !table.is_empty() && !column.is_empty() => {
             Ok((table.to_owned(), column.to_owned()))

@@ -222,7 +222,7 @@ fn bar(number: u64, most: u64) -> String {
 }
 
 /// A cell that no spreadsheet takes for a formula: callers choose names, purposes and tickets.
-fn safe(text: &str) -> String {
+pub(crate) fn safe(text: &str) -> String {
     let text = visible(text);
     let formula = text.starts_with(['=', '+', '-', '@']);
     if !formula && !text.contains(['"', ',', ';', '\'']) {

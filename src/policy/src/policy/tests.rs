@@ -1,10 +1,12 @@
 //! What a policy decides, what it refuses to load, and what it remembers.
 
 mod deciding;
+mod expecting;
 mod explaining;
 mod loading;
 mod permits;
 mod remembering;
+mod who_can;
 
 use fieldseal_model::{
     AccessReason, Action, Column, EndUser, ExtraContext, Field, KeyName, Partition, PartitionClass,
