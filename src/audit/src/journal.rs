@@ -7,6 +7,7 @@
 mod measures;
 mod queue;
 mod recover;
+mod refusals;
 mod settle;
 mod space;
 mod writer;
@@ -107,6 +108,7 @@ pub(crate) struct Shared {
     grown: watch::Sender<u64>,
     health: watch::Sender<Health>,
     statistics: Mutex<space::Measured>,
+    refusals: refusals::Refusals,
 }
 
 /// The log of one instance. Cheap to clone.
@@ -132,16 +134,17 @@ impl Journal {
         if event.released() != Some(withheld.count()) {
             return Err(JournalError::Inconsistent);
         }
-        let receipt = self.write(event.encode()?).await?;
+        let receipt = self.put(event).await?;
         Ok(withheld.release(receipt))
     }
 
-    /// Records a call that releases nothing.
+    /// Records a call that releases nothing. One that is refused may be counted with those that are like it
+    /// ([`Journal::count_refusals`]): the receipt is then that of the first of them.
     ///
     /// # Errors
     /// Why the record could not be written.
     pub async fn record(&self, event: CallEvent) -> Result<Receipt, JournalError> {
-        self.write(event.encode()?).await
+        self.put(event).await
     }
 
     /// Records something about the process itself.

@@ -165,6 +165,8 @@ pub struct AuditSettings {
     pub anchors: Vec<AnchorTarget>,
     /// Where it is handed on to.
     pub export: ExportSettings,
+    /// How long refusals that are alike are counted; zero records each by itself.
+    pub refusal_window: Duration,
 }
 
 impl Config {
@@ -318,6 +320,7 @@ impl Config {
                 checkpoint_every: Duration::ZERO,
                 anchors: Vec::new(),
                 export: ExportSettings::default(),
+                refusal_window: Duration::ZERO,
             },
             copy: None,
             backup: BackupSettings::default(),

@@ -3730,6 +3730,13 @@ pub struct AuditEvent {
     /// many are lost.
     #[prost(int64, tag = "18")]
     pub data_keys: i64,
+    /// How many calls it stands for: 1, or of refusals that are alike and were counted their number. Each of
+    /// them was refused, and nothing was opened or changed.
+    #[prost(int64, tag = "40")]
+    pub call_count: i64,
+    /// Of refusals that were counted: when the first of these calls began; event_time is when the last did.
+    #[prost(message, optional, tag = "41")]
+    pub first_time: ::core::option::Option<::prost_types::Timestamp>,
 }
 /// One field of a call.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -3761,6 +3768,9 @@ pub struct AuditEventItem {
     /// The @id of the policy rule that decided; empty if none matched.
     #[prost(string, tag = "9")]
     pub policy_rule: ::prost::alloc::string::String,
+    /// Of refusals that were counted: in how many of the calls this was asked for; 0 if in all of them.
+    #[prost(int64, tag = "20")]
+    pub call_count: i64,
 }
 /// A signed statement of how long the log is and what is in it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -79,7 +79,7 @@ impl Scan {
             match (tag, value) {
                 (2, Value::Eight(bytes)) => self.time = i64::from_le_bytes(bytes),
                 (6, Value::Bytes(purpose)) => self.terms.push(text_term(Text::Purpose, purpose)),
-                (1 | 3 | 4 | 5 | 7, _) => self.public.extend_from_slice(raw),
+                (1 | 3 | 4 | 5 | 7 | 30, _) => self.public.extend_from_slice(raw),
                 _ => {}
             }
         }

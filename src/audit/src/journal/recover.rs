@@ -178,6 +178,7 @@ impl Journal {
             grown: watch::Sender::new(records),
             health: watch::Sender::new(Health::Ok),
             statistics: Mutex::default(),
+            refusals: super::refusals::Refusals::default(),
         };
         let journal = Self { shared: Arc::new(shared) };
         journal.record_torn()?;

@@ -163,11 +163,14 @@ impl Tally {
     /// Counts an item, or an event that has none; how many partitions are new.
     fn add(&mut self, event: &Event, item: &EventItem) -> usize {
         let counts = &mut self.counts;
-        counts.fields += u64::from(!event.items.is_empty());
-        if self.event.replace(event.index) != Some(event.index) {
-            counts.events += 1;
+        // Refusals that were counted: each item stands for some of the calls, or each for all of them.
+        let calls = if item.calls > 0 { item.calls } else { event.calls };
+        counts.fields += if event.items.is_empty() { 0 } else { calls };
+        let is_new = self.event.replace(event.index) != Some(event.index);
+        if is_new || item.calls > 0 {
+            counts.events += calls;
         }
-        counts.first = Some(counts.first.map_or(event.time, |first| first.min(event.time)));
+        counts.first = Some(counts.first.map_or(event.first, |first| first.min(event.first)));
         counts.last = counts.last.max(Some(event.time));
         if item.partition.is_empty() || self.partitions.contains(&item.partition) {
             return 0;
@@ -300,6 +303,8 @@ mod tests {
             policy_digest: Vec::new(),
             previous_policy_digest: Vec::new(),
             data_keys: 0,
+            calls: 1,
+            first: Timestamp::from_unix_nanos(i64::try_from(index).unwrap() * HOUR_NANOS + 1),
             item_count: u32::try_from(items.len()).unwrap(),
             items: items.iter().map(item).collect(),
             leaf_hash: [0; 32],

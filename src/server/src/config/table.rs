@@ -197,6 +197,18 @@ pub static SETTINGS: &[Setting] = &[
             set: |config, number| config.audit.checkpoint_every = seconds(number),
         },
     },
+    Setting {
+        name: "audit.refusal_window_seconds",
+        meaning: "How long refusals of one caller that are alike are counted after the first: one record says \
+            then how many there were. 0 records each by itself.",
+        kind: Kind::Number {
+            unit: "seconds",
+            default: 60,
+            least: 0,
+            most: 3_600,
+            set: |config, number| config.audit.refusal_window = seconds(number),
+        },
+    },
     anchors::FILE,
     anchors::COMMAND,
     exports::FILE,
