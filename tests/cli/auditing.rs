@@ -380,11 +380,38 @@ fn a_stop_does_not_wait_for_a_tail() {
 }
 
 #[test]
+fn every_question_can_be_about_one_end_user() {
+    let installation = read();
+    let i = &installation;
+    let questions: [&[&str]; 6] = [
+        &["subject", "--partition", PERSON],
+        &["principal", APP],
+        &["field", "users.email"],
+        &["breach", "--principal", APP],
+        &["volume"],
+        &["denials"],
+    ];
+    for question in questions {
+        assert_ne!(i.ask(question)["total"]["event_count"], 0, "{question:?}");
+        // No call of these had one.
+        let narrowed = [question, &["--end-user", "https://login.example.com", "alice"]].concat();
+        let answer = i.ask(&narrowed);
+        assert_eq!(answer["total"]["event_count"], 0, "{question:?}");
+        assert_eq!(answer["rows"], Value::Array(Vec::new()), "{question:?}");
+        let half = [question, &["--end-user", "https://login.example.com", ""]].concat();
+        assert_eq!(i.no_answer("auditor", &half), refused(2, "QUERY_INVALID"), "{question:?}");
+        let alone = [question, &["--end-user", "alice"]].concat();
+        assert_eq!(i.no_answer("auditor", &alone), refused(2, ""), "{question:?}");
+    }
+}
+
+#[test]
 fn every_command_of_the_guide_answers() {
     let installation = read();
     let i = &installation;
     std::fs::write(i.path("candidates.txt"), format!("{PERSON}\n")).unwrap();
     std::fs::copy(i.log().join("log.pub"), i.path("log.pub")).unwrap();
+    std::os::unix::fs::symlink(i.home().join("state"), i.path("STATE")).unwrap();
     let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/auditing.md");
     let guide = std::fs::read_to_string(guide).unwrap();
     let mut questions = std::collections::BTreeSet::new();
@@ -397,7 +424,9 @@ fn every_command_of_the_guide_answers() {
             let words: Vec<&str> = line.split(' ').collect();
             assert_eq!(words[0], "fieldseal", "{line}");
             questions.insert(words[2]);
-            let run = i.command("auditor", &words[1..]).current_dir(i.dir.path()).output().unwrap();
+            // Reading does not mean erasing.
+            let caller = if words[2] == "redact" { "ops" } else { "auditor" };
+            let run = i.command(caller, &words[1..]).current_dir(i.dir.path()).output().unwrap();
             assert!(run.status.success(), "{line}: {}", text(&run.stderr));
             let silent = words.contains(&"--file");
             assert_eq!(run.stdout.is_empty(), silent, "{line}");
@@ -406,5 +435,52 @@ fn every_command_of_the_guide_answers() {
             }
         }
     }
-    assert_eq!(questions.len(), 13, "{questions:?}");
+    assert_eq!(questions.len(), 15, "{questions:?}");
+}
+
+#[test]
+fn a_person_s_detail_is_erased_once_that_was_confirmed() {
+    let installation = read();
+    let i = &installation;
+    let redact =
+        |more: &[&'static str]| [&["audit", "redact", "--partition", PERSON], more].concat();
+    let ops = |more: &[&'static str]| ended(&i.run("ops", &redact(more), b""));
+    assert_eq!(i.no_answer("auditor", &redact(&[])[1..]), refused(4, "PERMISSION_DENIED"));
+    for (more, reason) in
+        [(&[][..], "CONFIRMATION_REQUIRED"), (&["--confirm", "bob"], "CONFIRMATION_REQUIRED")]
+    {
+        assert_eq!(ops(more), refused(2, reason), "{more:?}");
+    }
+    let later = ["audit", "redact", "--before", "2999-01-01"];
+    assert_eq!(ended(&i.run("ops", &later, b"")), refused(2, "QUERY_INVALID"));
+    assert_eq!(i.run("ops", &["audit", "redact"], b"").status.code(), Some(2));
+    let would = i.json("ops", &redact(&["--validate-only"]));
+    let count = would["event_count"].as_u64().unwrap();
+    assert!(count >= 4, "{would}");
+    let subject = ["subject", "--partition", PERSON];
+    assert!(!rows(&i.ask(&subject), &["event"]).is_empty());
+    // The question of the auditor has named the person as well.
+    let done = i.json("ops", &redact(&["--confirm", PERSON, "--ticket", "DSAR-18"]));
+    assert!(done["event_count"].as_u64().unwrap() > count, "{done}");
+    assert!(rows(&i.ask(&subject), &["event"]).is_empty());
+    let listed = i.ask(&["list", "--action", "Decrypt"]);
+    let erased = listed["audit_events"].as_array().unwrap().iter();
+    assert!(erased.filter(|event| event["redacted"] == true).count() >= 3, "{listed}");
+    let log = i.log();
+    let key = log.join("log.pub");
+    let (log, key) = (log.to_str().unwrap(), key.to_str().unwrap());
+    let verify = ["audit", "verify", "--log", log, "--public-key", key];
+    assert_eq!(ended(&i.run("ops", &verify, b"")), refused(10, "AUDIT_LOG_REDACTED"));
+    // The next run reads what is new, and does not forget what the one before said.
+    let state = i.path("state");
+    let on = [&verify[..], &["--state", &state]].concat();
+    for _ in 0..2 {
+        assert_eq!(ended(&i.run("ops", &on, b"")), refused(10, "AUDIT_LOG_REDACTED"));
+    }
+    let read_on = i.run("ops", &[&on[..], &["--output", "json"]].concat(), b"");
+    let read_on: serde_json::Value = serde_json::from_slice(&read_on.stdout).unwrap();
+    assert!(read_on["resumed_from"].as_u64().unwrap() > 0, "{read_on}");
+    // Asking about the person again left a token; that goes as well, and then there is nothing.
+    ops(&["--confirm", PERSON]);
+    assert_eq!(ops(&["--confirm", PERSON]), refused(3, "NOTHING_TO_REDACT"));
 }

@@ -36,6 +36,7 @@ impl Installation {
         let home = dir.path().join("home");
         let mut command = program();
         command.args(["init", "--dev-certificates", "--listen", "127.0.0.1:0", "--dir"]).arg(&home);
+        command.args(["--privacy", "spiffe://dev.local/ops"]);
         let made = init(command);
         assert!(made.status.success(), "{}", text(&made.stderr));
         let said = text(&made.stderr);

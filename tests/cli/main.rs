@@ -10,6 +10,7 @@
 )]
 
 mod anchors;
+mod approvals;
 mod auditing;
 mod backup;
 mod config;
@@ -31,6 +32,7 @@ mod manual;
 mod marker;
 mod operations;
 mod output;
+mod packing;
 mod policy;
 mod probes;
 mod process;

@@ -106,11 +106,11 @@ fn check_finds_every_mistake_with_file_and_line() {
     let (code, shown) = policy_json(&["check", "--dir", at]);
     assert_eq!(
         (code, &shown["valid"], shown["warnings"].as_array().unwrap().len()),
-        (0, &true.into(), 3)
+        (0, &true.into(), 4)
     );
     std::fs::write(
         dir.path().join("members.toml"),
-        "app = [\n  \"app\",\n]\noperator = []\nauditor = []\n",
+        "app = [\n  \"app\",\n]\noperator = []\nauditor = []\nprivacy = []\n",
     )
     .unwrap();
     std::fs::write(
@@ -159,7 +159,7 @@ fn explain_says_by_which_rule_or_why_not() {
 
     let (code, shown) = explain("ops", "Decrypt", &field);
     assert_eq!((code, &shown["cause"]), (4, &"NO_RULE".into()), "{shown}");
-    assert_eq!(shown["roles"], serde_json::json!(["operator"]));
+    assert_eq!(shown["roles"], serde_json::json!(["operator", "privacy"]));
     let missing = &shown["near"][0]["missing"];
     assert_eq!(missing, &serde_json::json!(["principal in Role::\"app\""]), "{shown}");
 
@@ -225,7 +225,7 @@ fn a_reload_gives_and_takes_rights_and_is_on_record() {
 
     let members = std::fs::read_to_string(i.members()).unwrap();
     let swapped = "app = [\"spiffe://dev.local/ops\"]\noperator = [\"spiffe://dev.local/ops\"]\n\
-                   auditor = [\"spiffe://dev.local/auditor\"]\n";
+                   auditor = [\"spiffe://dev.local/auditor\"]\nprivacy = []\n";
     write(&i.members(), swapped);
     assert_eq!((open("app"), open("ops")), (good.clone(), may_not.clone()));
     let reloaded = i.json("ops", &["policy", "reload", "--purpose", "new team", "--ticket", "C-1"]);
@@ -237,7 +237,7 @@ fn a_reload_gives_and_takes_rights_and_is_on_record() {
     assert_eq!(ended(&i.run("app", &["policy", "reload"], b"")), may_not);
 
     // What is no policy is told with its place, and the good one stays.
-    write(&i.members(), "app = [\n  \"nobody\",\n]\noperator = []\nauditor = []\n");
+    write(&i.members(), "app = [\n  \"nobody\",\n]\noperator = []\nauditor = []\nprivacy = []\n");
     let refusal = i.run("ops", &["policy", "reload"], b"");
     assert_eq!(ended(&refusal), refused(2, "POLICY_INVALID"));
     let said = text(&refusal.stderr);

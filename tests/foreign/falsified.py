@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 READER = Path(__file__).resolve().parent / "read_log.py"
-EXITS = {"OK": 0, "TAMPERED": 7, "MISSING": 12, "UNPROVEN-TAIL": 13}
+EXITS = {"OK": 0, "REDACTED": 10, "TAMPERED": 7, "MISSING": 12, "UNPROVEN-TAIL": 13}
 EXITS |= {"AUDIT_LOG_FOREIGN": 7, "CHECKPOINT_FOREIGN": 7, "LOG_NOT_FOUND": 3}
 FEWEST = 40
 

@@ -8,13 +8,14 @@ package `cryptography`.
     read_log.py --log STATE/audit --public-key log.pub --records   also every record, one JSON a line
     read_log.py --log STATE/audit --public-key log.pub --checkpoint FILE   against one kept elsewhere
 
-Exit code 7: something is not as it was signed, or not signed by this key. 12: records are missing.
+Exit code 10: personal detail was erased, and records of the log say so. 7: something is not as it was signed, or not signed by this key. 12: records are missing.
 13: an end that nothing proves. 2: the key or the checkpoint is none. 3: there is no log.
 """
 
 import argparse
 import base64
 import binascii
+import bisect
 import datetime
 import hashlib
 import json
@@ -34,7 +35,16 @@ FORMAT = 1
 NO_DETAIL = bytes(COMMITMENT_BYTES)
 SEGMENT_NAME = re.compile(r"segment-(\d{20})\.log")
 
+# In the place of a redacted item's salt.
+REDACTED_SALT = bytes(SALT_BYTES)
+
 # Protobuf: field number, name and kind. A list in brackets is a repeated field.
+REDACTION = {
+    1: ("first", int),
+    2: ("count", int),
+    3: ("item", int),
+    4: ("item_count", int),
+}
 VERDICT = {
     1: ("decision", int),
     2: ("rule", str),
@@ -85,6 +95,7 @@ RECORD = {
     19: ("settings", KEY_SETTINGS),
     30: ("calls", int),
     31: ("first_time", "sfixed64"),
+    45: ("redactions", [REDACTION]),
 }
 DETAIL_HEAD = {
     1: ("ticket", str),
@@ -128,7 +139,8 @@ KINDS |= {15: "CLOCK_TICKED", 20: "PARTITION_SHREDDED", 21: "PARTITION_RESTORED"
 KINDS |= {22: "PARTITION_ERASED", 23: "PARTITION_REOPENED", 24: "VERSION_USED"}
 KINDS |= {25: "ROOT_DRILLED", 26: "ROOT_ROTATED", 27: "ROOT_REWRAPPED", 28: "BACKUP_CREATED"}
 KINDS |= {29: "BACKUP_RESTORED", 30: "SCRUB_FOUND", 31: "BACKUP_DRILLED", 32: "REPAIRED"}
-KINDS |= {33: "BACKUP_PRUNED"}
+KINDS |= {33: "BACKUP_PRUNED", 45: "DETAILS_REDACTED"}
+KINDS |= {60: "APPROVAL_REQUESTED", 61: "APPROVAL_REJECTED"}
 ACTIONS = {1: "Encrypt", 2: "Decrypt", 3: "BatchEncrypt", 4: "BatchDecrypt", 16: "CreateKey"}
 ACTIONS |= {20: "UpdateKey", 21: "EnableKeyVersion", 22: "DisableKeyVersion"}
 ACTIONS |= {23: "ScheduleDestroyKeyVersion", 24: "RestoreKeyVersion"}
@@ -136,8 +148,9 @@ ACTIONS |= {17: "GetKey", 18: "ListKeys", 19: "RotateKey", 32: "QueryAuditEvents
 ACTIONS |= {33: "GetCheckpoint", 48: "GetStatus", 49: "ReloadPolicy", 64: "Recover"}
 ACTIONS |= {50: "CreateBackup", 51: "PruneBackups", 68: "RestoreBackup", 70: "BackupDrill"}
 ACTIONS |= {27: "ShredPartition", 28: "RestorePartition", 31: "ReopenPartition"}
-ACTIONS |= {34: "GetPartition", 35: "SummarizeAccess", 52: "TailAuditEvents"}
-ACTIONS |= {40: "GetInclusionProof", 41: "GetConsistencyProof"}
+ACTIONS |= {34: "GetPartition", 35: "SummarizeAccess", 45: "RedactAuditEvents"}
+ACTIONS |= {40: "GetInclusionProof", 41: "GetConsistencyProof", 52: "TailAuditEvents"}
+ACTIONS |= {60: "ListApprovals", 61: "ApproveChange", 62: "RejectChange"}
 OUTCOMES = {1: "OK", 2: "DENIED", 3: "FAILED", 4: "PARTIAL"}
 DECISIONS = {1: "permitted", 2: "denied", 3: "malformed", 5: "token refused"}
 NAMES = {"kind": KINDS, "action": ACTIONS, "outcome": OUTCOMES, "decision": DECISIONS}
@@ -155,8 +168,8 @@ class NotThere(Exception):
     """There is no log."""
 
 
-# From the best to the worst, with the exit code. 10 and 11 are reserved for REDACTED and ARCHIVED.
-EXITS = {"OK": 0, "UNPROVEN-TAIL": 13, "MISSING": 12, "TAMPERED": 7}
+# From the best to the worst, with the exit code. 11 is reserved for ARCHIVED.
+EXITS = {"OK": 0, "REDACTED": 10, "UNPROVEN-TAIL": 13, "MISSING": 12, "TAMPERED": 7}
 WORSE = list(EXITS)
 
 
@@ -251,7 +264,10 @@ class Tree:
         self.size, self.peaks = size, list(peaks)
 
     def append(self, leaf):
-        node, size = sha256(b"\x00", leaf), self.size
+        self.append_hash(sha256(b"\x00", leaf))
+
+    def append_hash(self, node):
+        size = self.size
         while size & 1:
             node = sha256(b"\x01", self.peaks.pop(), node)
             size >>= 1
@@ -319,11 +335,10 @@ def frame_bytes(prefix):
 
 
 def read_detail(detail, commitment):
-    """Ticket, partition and items of a detail, checked against the leaf's commitment."""
+    """Ticket, partition and items of a detail, checked against the leaf's commitment, and what of it is
+    not there: "all", or the numbers of its items. An item that is not there is None."""
     if not detail:
-        if commitment != NO_DETAIL:
-            raise Malformed("a record's detail is missing")
-        return None
+        return None, ("all" if commitment != NO_DETAIL else [])
     salt, at = part(detail, 0, SALT_BYTES)
     length, at = varint(detail, at)
     head, at = part(detail, at, length)
@@ -332,6 +347,11 @@ def read_detail(detail, commitment):
     out, tree, items = decode(head, DETAIL_HEAD), Tree(), []
     while at < len(detail):
         salt, at = part(detail, at, SALT_BYTES)
+        if salt == REDACTED_SALT:
+            leaf_hash, at = part(detail, at, 32)
+            tree.append_hash(leaf_hash)
+            items.append(None)
+            continue
         length, at = varint(detail, at)
         item, at = part(detail, at, length)
         tree.append(salt + item)
@@ -339,7 +359,47 @@ def read_detail(detail, commitment):
     root = tree.root() if items else b""
     if root != out["items_root"] or len(items) != out["item_count"]:
         raise Malformed("a record's items are not those it commits to")
-    return out | {"items": items}
+    return out | {"items": items}, [n for n, item in enumerate(items) if item is None]
+
+
+class Redactions:
+    """What records say was erased."""
+
+    def __init__(self):
+        # First record and the one behind the last; record, first item and the one behind the last.
+        self.records, self.items = [], {}
+
+    def add(self, index, record):
+        if record["kind"] != 45 or record["outcome"] != 1:
+            return
+        for one in record["redactions"]:
+            end = one["first"] + one["count"]
+            # It speaks of what stands before it.
+            if end > index:
+                continue
+            if one["item_count"] == 0:
+                self.records.append((one["first"], end))
+            elif one["count"] == 1:
+                items = range(one["item"], one["item"] + one["item_count"])
+                self.items.setdefault(one["first"], []).append(items)
+
+    def close(self):
+        """Puts the ranges in order, those that touch together."""
+        merged = []
+        for first, end in sorted(self.records):
+            if merged and first <= merged[-1][1]:
+                merged[-1] = (merged[-1][0], max(merged[-1][1], end))
+            else:
+                merged.append((first, end))
+        self.records = merged
+
+    def allow(self, index, absent):
+        """Whether what is not there of a record's detail is named."""
+        at = bisect.bisect_right(self.records, (index, 2**64))
+        if at and index < self.records[at - 1][1]:
+            return True
+        named = self.items.get(index, [])
+        return absent != "all" and all(any(n in items for items in named) for n in absent)
 
 
 def parse_frame(data):
@@ -413,12 +473,15 @@ def read_checkpoint(text, origin, key, key_hash):
 class Log:
     """A log that is read from its first byte to its last, on beyond what is wrong."""
 
-    def __init__(self, public_key, show=None, checkpoint=None):
+    def __init__(self, public_key, show=None, checkpoint=None, redactions=None):
         self.origin, self.key, self.key_hash = read_public_key(public_key)
         self.remembered = None
         if checkpoint is not None:
             self.remembered = read_checkpoint(checkpoint, self.origin, self.key, self.key_hash)
         self.show = show
+        # What records say was erased. They stand behind those that they are about, so it is not known in
+        # the first reading: until then whatever is not there counts as erased, and is noted.
+        self.known, self.said, self.absent = redactions, Redactions(), []
         # As far as the leaves were read; whether that is proved; whether the rest of a segment is lost.
         self.tree, self.proved, self.lost = Tree(), True, False
         # The segment before: number, name, and where its frames end.
@@ -575,7 +638,7 @@ class Log:
                 raise Malformed("a frame has not as many details as records")
         except Malformed as error:
             damage, details = damage or error, [b""] * len(leaves)
-        tree, wrong, records = Tree(self.tree.size, self.tree.peaks), {}, []
+        tree, wrong, records, absent = Tree(self.tree.size, self.tree.peaks), {}, [], []
         change, root_then = self.change, None
         for index, (leaf, detail) in enumerate(zip(leaves, details), self.tree.size):
             record, content = None, None
@@ -583,9 +646,12 @@ class Log:
                 record = self.read_record(leaf)
                 if record["revision"] and len(record["anchor"]) == 32:
                     change = (record["revision"], record["anchor"], index)
-                content = read_detail(detail, leaf[-COMMITMENT_BYTES:])
+                content, missing = read_detail(detail, leaf[-COMMITMENT_BYTES:])
+                if missing:
+                    absent.append((index, missing))
+                    wrong[index] = self.judge_absent(index, missing)
             except Malformed as error:
-                wrong[index] = error
+                wrong[index] = ("TAMPERED", error)
             records.append((index, leaf, record, content))
             tree.append(leaf)
             if self.remembered and self.remembered[0] == tree.size:
@@ -602,8 +668,8 @@ class Log:
             self.say("TAMPERED", first, tree.size, name, offset, damage)
         else:
             for index in range(first, tree.size):
-                verdict = "TAMPERED" if index in wrong else "OK"
-                self.say(verdict, index, index + 1, name, offset, wrong.get(index, ""))
+                verdict, what = wrong.get(index, ("OK", ""))
+                self.say(verdict, index, index + 1, name, offset, what)
         if not self.proved:
             return
         self.change, self.root_then = change, self.root_then or root_then
@@ -611,9 +677,19 @@ class Log:
         self.signatures += 1
         # Of a damaged frame nobody knows which of its details are right.
         self.details += 0 if damage else sum(1 for detail in details if detail)
+        self.absent += [] if damage else absent
         for index, leaf, record, content in records:
-            if self.show and record is not None and index not in wrong:
+            if record is not None:
+                self.said.add(index, record)
+            if self.show and record is not None and wrong.get(index, ("OK",))[0] != "TAMPERED":
                 self.show(index, leaf, record, content)
+
+    def judge_absent(self, index, missing):
+        if self.known is None or self.known.allow(index, missing):
+            return "REDACTED", "personal detail was erased, and a record says so"
+        if missing == "all":
+            return "TAMPERED", "a record's detail is missing"
+        return "TAMPERED", "an item is missing that no record names"
 
     def read_record(self, leaf):
         if len(leaf) < COMMITMENT_BYTES:
@@ -681,10 +757,12 @@ def readable(value, name=""):
 def show(index, leaf, record, detail):
     shown = {"index": index, "leaf_hash": sha256(b"\x00", leaf).hex()} | readable(record)
     if detail is not None:
-        items = [decode(item, ITEM) for item in detail["items"]]
+        items = [decode(item, ITEM) for item in detail["items"] if item is not None]
         # The number of a verdict counts from 0, so it is shown even then.
         shown["detail"] = readable(detail | {"items": []})
         shown["detail"]["items"] = [{"verdict": one["verdict"]} | readable(one) for one in items]
+        if None in detail["items"]:
+            shown["detail"]["redacted"] = detail["items"].count(None)
     print(json.dumps(shown, ensure_ascii=False))
 
 
@@ -700,6 +778,11 @@ def main():
         checkpoint = given.checkpoint and Path(given.checkpoint).read_text("utf-8")
         log = Log(public_key, show if given.records else None, checkpoint)
         log.read(given.log)
+        log.said.close()
+        if not all(log.said.allow(*one) for one in log.absent):
+            # Something is not there that no record names. Now it can be said which.
+            log = Log(public_key, None, checkpoint, log.said)
+            log.read(given.log)
     except (Foreign, Malformed, OSError, UnicodeDecodeError, NotThere) as error:
         print(f"error: {error}", file=sys.stderr)
         return 7 if isinstance(error, Foreign) else 3 if isinstance(error, NotThere) else 2

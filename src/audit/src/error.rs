@@ -73,6 +73,12 @@ pub enum JournalError {
     /// A write or a sync failed; nothing is written any more until a restart.
     #[error("the audit log is broken: {0}")]
     Broken(Arc<str>),
+    /// Another redaction has not ended.
+    #[error("a redaction of the audit log runs already")]
+    RedactionRuns,
+    /// It is on record what is erased, and not all of it is.
+    #[error("the redaction is on record and not finished: {0}")]
+    RedactionUnfinished(Arc<str>),
     /// The operating system said no.
     #[error("cannot {what} {}: {error}", .file.display())]
     Io {

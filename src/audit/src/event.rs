@@ -1,7 +1,10 @@
 //! What the floors above say about a call, a change or the process; made into records here.
 
 mod about;
+mod redacted;
 mod refused;
+mod waiting;
+
 use fieldseal_crypto::random;
 use fieldseal_model::{
     AccessReason, Action, Column, KeyId, KeyName, Malformed, Principal, Table, Timestamp,
@@ -11,9 +14,11 @@ use prost::Message as _;
 
 use crate::error::JournalError;
 use crate::merkle;
-use crate::record::{DetailHead, Encoded, Kind, Outcome, Record, SALT_BYTES, decision};
+use crate::record::{DetailHead, Encoded, Kind, Outcome, SALT_BYTES, decision, fill_salts};
 use crate::wire;
 pub(crate) use refused::Refused;
+
+pub(crate) use waiting::Waiting;
 
 /// What was decided about a field of a call.
 #[derive(Clone, Copy)]
@@ -142,7 +147,7 @@ impl CallEvent {
         let outcome = self.outcome();
         let count = u32::try_from(self.items.len()).map_err(|_| JournalError::Inconsistent)?;
         let mut salts = vec![0; SALT_BYTES * (self.items.len() + 1)];
-        random::fill(&mut salts).map_err(|_| JournalError::Random)?;
+        fill_salts(&mut salts)?;
         let (salt, salts) = salts.split_first_chunk().ok_or(JournalError::Inconsistent)?;
         let shared = self.shared_partition();
         let mut tree = merkle::Frontier::default();
@@ -444,46 +449,5 @@ impl ChangeEvent {
         wire::bytes(&mut self.public, 10, &anchor);
         let partition = self.partition.map_or_else(Vec::new, |token| token.to_vec());
         Waiting { public: self.public, ticket: self.ticket, partition, revision }.encode_to_vec()
-    }
-}
-
-/// A change's event in the outbox.
-#[derive(Clone, PartialEq, prost::Message)]
-pub(crate) struct Waiting {
-    #[prost(bytes = "vec", tag = "1")]
-    public: Vec<u8>,
-    #[prost(string, tag = "2")]
-    ticket: String,
-    #[prost(bytes = "vec", tag = "3")]
-    partition: Vec<u8>,
-    #[prost(uint64, tag = "4")]
-    pub(crate) revision: u64,
-}
-
-impl Waiting {
-    /// Makes the record. Its one item carries the partition's token.
-    pub(crate) fn into_record(self) -> Result<Encoded, JournalError> {
-        let salts: [u8; 2 * SALT_BYTES] = random::array().map_err(|_| JournalError::Random)?;
-        let (salt, item_salt) = salts.split_first_chunk().ok_or(JournalError::Inconsistent)?;
-        let mut head = DetailHead { ticket: self.ticket, ..DetailHead::default() };
-        let mut items = Vec::new();
-        if !self.partition.is_empty() {
-            let item = crate::record::RecordItem {
-                partition: self.partition,
-                outcome: Outcome::Ok.code(),
-                ..Default::default()
-            }
-            .encode_to_vec();
-            head.items_root = fieldseal_crypto::sha256(&[&[0], item_salt, &item]).to_vec();
-            head.item_count = 1;
-            items.extend_from_slice(item_salt);
-            wire::varint(&mut items, item.len() as u64);
-            items.extend_from_slice(&item);
-        }
-        let anchor = Record::decode(self.public.as_slice()).ok();
-        let anchor = anchor.and_then(|record| record.anchor.try_into().ok());
-        let anchor = anchor.ok_or(JournalError::Inconsistent)?;
-        let record = Encoded::new(self.public, salt, &head.encode_to_vec(), items, self.revision);
-        Ok(Encoded { anchor, ..record })
     }
 }

@@ -7,6 +7,7 @@
 mod measures;
 mod queue;
 mod recover;
+mod redact;
 mod refusals;
 mod settle;
 mod space;
@@ -109,6 +110,16 @@ pub(crate) struct Shared {
     health: watch::Sender<Health>,
     statistics: Mutex<space::Measured>,
     refusals: refusals::Refusals,
+    /// Whoever reads segments that another one could replace holds it for reading.
+    files: Arc<RwLock<()>>,
+    /// Held by the one redaction that runs.
+    redacting: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Shared {
+    fn log_key(&self) -> LogKey {
+        LogKey::new(self.origin.to_string(), self.signing.public())
+    }
 }
 
 /// The log of one instance. Cheap to clone.
@@ -241,7 +252,7 @@ impl Journal {
     /// The key that checks this log and its statements.
     #[must_use]
     pub fn public_key(&self) -> LogKey {
-        LogKey::new(self.origin().to_owned(), self.shared.signing.public())
+        self.shared.log_key()
     }
 
     /// The instance that names the log.
@@ -257,7 +268,8 @@ impl Journal {
         let log = Arc::clone(&self.shared.log);
         let origin = Arc::clone(&self.shared.origin);
         let indexes = Arc::clone(&self.shared.indexes);
-        Reader::new(directory, self.shared.signing.public(), log, origin, indexes)
+        let files = Arc::clone(&self.shared.files);
+        Reader::new(directory, self.shared.signing.public(), log, origin, (indexes, files))
     }
 
     /// Reads on from a record, the oldest first, as the log grows.

@@ -12,6 +12,7 @@ mod checkpoint;
 mod consistency;
 mod error;
 mod event;
+mod excerpt;
 mod inclusion;
 mod index;
 mod journal;
@@ -19,6 +20,7 @@ pub mod merkle;
 mod proofs;
 mod query;
 mod record;
+mod redaction;
 mod segment;
 mod statement;
 mod subtrees;
@@ -42,3 +44,4 @@ pub use query::{
     Counts, Event, EventItem, Follower, GroupKey, Grouping, Page, PageLimit, Query, Reader, Summary,
 };
 pub use record::{Kind, LastChange, Outcome};
+pub use redaction::{Redactable, Redacted, Step};

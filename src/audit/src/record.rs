@@ -1,14 +1,18 @@
 //! What stands in a record. `proto/fieldseal/log/v1/log.proto` says the same for other readers.
 
-use fieldseal_crypto::sha256;
+use fieldseal_crypto::{random, sha256};
 
-use crate::merkle;
+use crate::error::JournalError;
+use crate::merkle::{self, Hash};
 use crate::wire;
 
 /// Bytes of a detail's commitment, the last bytes of every leaf. All zero: there is no detail.
 pub(crate) const COMMITMENT_BYTES: usize = 32;
 /// Bytes of the random salt of a detail and of each item.
 pub(crate) const SALT_BYTES: usize = 16;
+/// In the place of a redacted item's salt. A salt is random and never so.
+pub(crate) const REDACTED: [u8; SALT_BYTES] = [0; SALT_BYTES];
+const HASH_BYTES: usize = 32;
 
 macro_rules! codes {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $code:literal, $text:literal;)* }) => {
@@ -103,6 +107,12 @@ codes! {
         Repaired = 32, "REPAIRED";
         /// A backup's time was over, and it was removed.
         BackupPruned = 33, "BACKUP_PRUNED";
+        /// Personal detail of records before it is erased.
+        DetailsRedacted = 45, "DETAILS_REDACTED";
+        /// A change waits for a second principal.
+        ApprovalRequested = 60, "APPROVAL_REQUESTED";
+        /// A change that waited for a second principal was rejected.
+        ApprovalRejected = 61, "APPROVAL_REJECTED";
     }
 }
 
@@ -188,6 +198,26 @@ pub(crate) struct Record {
     /// Of refusals that were counted: when the first of these calls began; `time` is the last one's.
     #[prost(sfixed64, tag = "31")]
     pub first_time: i64,
+    /// Of a redaction: what it erases.
+    #[prost(message, repeated, tag = "45")]
+    pub redactions: Vec<Redaction>,
+}
+
+/// Details that a redaction erases: the whole details of `count` records, or some items of one.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub(crate) struct Redaction {
+    /// The first record.
+    #[prost(uint64, tag = "1")]
+    pub first: u64,
+    /// How many records.
+    #[prost(uint64, tag = "2")]
+    pub count: u64,
+    /// The first item of the one record.
+    #[prost(uint32, tag = "3")]
+    pub item: u32,
+    /// How many items of it; 0: the whole details.
+    #[prost(uint32, tag = "4")]
+    pub item_count: u32,
 }
 
 /// One decision, and what it was about.
@@ -330,14 +360,14 @@ impl<'a> DetailParts<'a> {
         Some(Self { salt, head, items })
     }
 
-    /// `salt | item` of every item, with the item alone; `None` instead of one that is cut off.
-    pub(crate) fn items(&self) -> impl Iterator<Item = Option<(Vec<u8>, &'a [u8])>> + use<'a> {
+    /// Every item; `None` instead of one that is cut off.
+    pub(crate) fn items(&self) -> impl Iterator<Item = Option<ItemPart<'a>>> + use<'a> {
         let mut rest = self.items;
         std::iter::from_fn(move || {
             if rest.is_empty() {
                 return None;
             }
-            let item = next_item(&mut rest);
+            let item = ItemPart::cut(&mut rest);
             if item.is_none() {
                 rest = &[];
             }
@@ -346,13 +376,46 @@ impl<'a> DetailParts<'a> {
     }
 }
 
-fn next_item<'a>(rest: &mut &'a [u8]) -> Option<(Vec<u8>, &'a [u8])> {
-    let (salt, mut after) = rest.split_at_checked(SALT_BYTES)?;
-    let len = usize::try_from(wire::read_varint(&mut after)?).ok()?;
-    let (item, after) = after.split_at_checked(len)?;
-    *rest = after;
-    let mut salted = Vec::with_capacity(SALT_BYTES.saturating_add(len));
-    salted.extend_from_slice(salt);
-    salted.extend_from_slice(item);
-    Some((salted, item))
+/// An item of a detail: `salt 16 | varint length | message`. One that was redacted is 16 zero bytes in
+/// place of the salt, and its leaf hash.
+pub(crate) struct ItemPart<'a> {
+    /// All of its bytes.
+    pub raw: &'a [u8],
+    /// The message; `None` if it was redacted.
+    pub message: Option<&'a [u8]>,
+}
+
+impl<'a> ItemPart<'a> {
+    fn cut(rest: &mut &'a [u8]) -> Option<Self> {
+        let whole = *rest;
+        let (salt, mut after) = whole.split_at_checked(SALT_BYTES)?;
+        let message = if salt == REDACTED {
+            after = after.get(HASH_BYTES..)?;
+            None
+        } else {
+            let len = usize::try_from(wire::read_varint(&mut after)?).ok()?;
+            let (message, behind) = after.split_at_checked(len)?;
+            after = behind;
+            Some(message)
+        };
+        let raw = whole.get(..whole.len().checked_sub(after.len())?)?;
+        *rest = after;
+        Some(Self { raw, message })
+    }
+
+    /// RFC 6962, over `salt | message`.
+    pub(crate) fn leaf_hash(&self) -> Option<Hash> {
+        let (salt, rest) = self.raw.split_at_checked(SALT_BYTES)?;
+        match self.message {
+            None => rest.try_into().ok(),
+            Some(message) => Some(sha256(&[&[0], salt, message])),
+        }
+    }
+}
+
+/// Fills in salts, none of them that of a redacted item.
+pub(crate) fn fill_salts(salts: &mut [u8]) -> Result<(), JournalError> {
+    random::fill(salts).map_err(|_| JournalError::Random)?;
+    let are_salts = salts.chunks(SALT_BYTES).all(|salt| salt != REDACTED);
+    are_salts.then_some(()).ok_or(JournalError::Random)
 }

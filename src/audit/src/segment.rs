@@ -125,7 +125,7 @@ pub(crate) fn encode_header(head: &SegmentHead, sign: impl Fn(&[u8]) -> [u8; 64]
 }
 
 /// Ends a header or frame that begins at `start`: its CRC, and zeroes up to a multiple of 8.
-pub(crate) fn finish(out: &mut Vec<u8>, start: usize) {
+fn finish(out: &mut Vec<u8>, start: usize) {
     let crc = crc32fast::hash(out.get(start..).unwrap_or_default());
     out.extend_from_slice(&crc.to_le_bytes());
     out.resize(out.len().next_multiple_of(8), 0);
@@ -235,6 +235,11 @@ impl Segment {
         }
         let start = header.bytes.len() as u64;
         Ok(Self { path: path.to_owned(), file: header.file, len: header.len, head, start })
+    }
+
+    /// The bytes of its header.
+    pub(crate) fn header(&self) -> Result<Vec<u8>, JournalError> {
+        read(&self.file, &self.path, 0, self.start)
     }
 
     /// The tree before the segment's first record.
@@ -375,6 +380,34 @@ impl Frame {
     pub(crate) fn details(&self) -> impl Iterator<Item = Option<&[u8]>> {
         parts(&self.details)
     }
+
+    /// The frame at another place of a file, with other details: what is signed stays as it is.
+    pub(crate) fn moved(&self, offset: u64, details: &[u8]) -> Vec<u8> {
+        let head = FrameHead { synced: offset, ..self.head.clone() };
+        let mut out = Vec::new();
+        encode_frame(&mut out, &head, &self.signature, &self.leaves, details);
+        out
+    }
+}
+
+/// Writes a frame in the place of what is in the buffer.
+pub(crate) fn encode_frame(
+    out: &mut Vec<u8>,
+    head: &FrameHead,
+    signature: &[u8; 64],
+    leaves: &[u8],
+    details: &[u8],
+) {
+    let head = head.encode_to_vec();
+    out.clear();
+    out.extend_from_slice(FRAME_MAGIC);
+    for part in [head.len(), leaves.len(), details.len()] {
+        out.extend_from_slice(&le32(part));
+    }
+    for part in [head.as_slice(), signature, leaves, details] {
+        out.extend_from_slice(part);
+    }
+    finish(out, 0);
 }
 
 fn parts(mut rest: &[u8]) -> impl Iterator<Item = Option<&[u8]>> {

@@ -1,5 +1,7 @@
 //! Verifying a log with nothing but its files and its public key.
 
+mod entry;
+mod evidence;
 mod export;
 mod receipt;
 mod report;
@@ -18,18 +20,21 @@ use crate::error::JournalError;
 use crate::journal::{self, Identity};
 use crate::merkle;
 use crate::record::{Kind, LastChange};
+use crate::redaction::Named;
 use crate::segment;
 
 pub use crate::checkpoint::{Remembered, line, remembered};
 pub use crate::consistency::{Consistency, extends};
 pub use crate::inclusion::Inclusion;
+pub use entry::{Detail, Entry, Field};
+pub use evidence::{Evidence, Proved, Times, evidence};
 pub use export::{Tiled, TilesError, tiles};
 pub use receipt::{check, newest, prove};
 pub use report::{Range, Report, Verdict};
 pub use resume::resume;
 pub use standing::{Standing, standing};
 pub use state::State;
-use walk::Walk;
+use walk::{SeeDetail, Start, Walk};
 
 /// How many records are verified between two calls of the progress function.
 const REPORT_EVERY: u64 = 1024;
@@ -232,7 +237,7 @@ pub fn examine(
     mut progress: impl FnMut(u64),
     mut change: impl FnMut(Change),
 ) -> Result<Examined, VerifyError> {
-    let found = read(directory, Walk::new(key, None, &mut progress, &mut change))?;
+    let (found, _) = read(directory, Walk::new(key, None, &mut progress, &mut change))?;
     if let Some(wrong) = found.first_wrong() {
         return Err(wrong);
     }
@@ -252,7 +257,21 @@ pub fn report(
     remembered: Option<&Remembered>,
     mut progress: impl FnMut(u64),
 ) -> Result<Report, VerifyError> {
-    read(directory, Walk::new(key, remembered, &mut progress, &mut |_| {}))
+    let (found, _) = read(directory, Walk::new(key, remembered, &mut progress, &mut |_| {}))?;
+    Ok(found)
+}
+
+/// The same, and what records say was erased; `detail` sees every record whose detail fits as far as it
+/// is there.
+pub(crate) fn survey(
+    directory: &Path,
+    key: &LogKey,
+    detail: SeeDetail<'_>,
+) -> Result<(Report, Named), VerifyError> {
+    let (mut progress, mut change) = (|_| {}, |_| {});
+    let mut walk = Walk::new(key, None, &mut progress, &mut change);
+    walk.detail = Some(detail);
+    read(directory, walk)
 }
 
 fn segments(directory: &Path, key: &LogKey) -> Result<Vec<(u64, PathBuf)>, VerifyError> {
@@ -270,18 +289,36 @@ fn segments(directory: &Path, key: &LogKey) -> Result<Vec<(u64, PathBuf)>, Verif
     }
 }
 
-fn read(directory: &Path, walk: Walk<'_>) -> Result<Report, VerifyError> {
+fn read(directory: &Path, walk: Walk<'_>) -> Result<(Report, Named), VerifyError> {
     let segments = segments(directory, walk.key)?;
-    read_segments(directory, &segments, walk)
+    read_segments(directory, &segments, walk, None)
 }
 
+/// Reads segments, from their beginning or from where an earlier run came to; gives what records say was
+/// erased as well.
 fn read_segments(
     directory: &Path,
     segments: &[(u64, PathBuf)],
     mut walk: Walk<'_>,
-) -> Result<Report, VerifyError> {
+    start: Option<&Start>,
+) -> Result<(Report, Named), VerifyError> {
+    if let Some(start) = start {
+        walk.start(start);
+    }
     walk.read(segments)?;
-    let (key, found) = (walk.key, walk.found);
+    let Walk { key, remembered, progress, mut found, mut ranges, .. } = walk;
+    let said = std::mem::take(&mut found.said);
+    if !said.covers(&found.absent) {
+        // Something is not there that no record names. Now it can be said which.
+        let mut unheard = |_| {};
+        let mut again = Walk::new(key, remembered, progress, &mut unheard);
+        again.redactions = Some(&said);
+        if let Some(start) = start {
+            again.start(start);
+        }
+        again.read(segments)?;
+        (found, ranges) = (again.found, again.ranges);
+    }
     let note = found.signed.as_ref().map(|signed| note(key, signed)).unwrap_or_default();
     let verified = Verified {
         origin: key.origin.clone(),
@@ -293,16 +330,24 @@ fn read_segments(
         closed_records: journal::closed_at(directory),
         checkpoint_note: note,
     };
-    let ranges = walk.ranges.into_vec();
-    let is_good = ranges.iter().all(|range| range.verdict == Verdict::Ok);
-    let state = found.at.filter(|_| is_good).map(|(segment, frame)| State {
-        segment,
-        frame,
-        tree: found.tree,
+    let mut report = Report {
+        verified,
         last_change: found.last_change,
-        note: verified.checkpoint_note.clone(),
-    });
-    Ok(Report { verified, last_change: found.last_change, ranges, resumed_from: 0, state })
+        ranges: ranges.into_vec(),
+        resumed_from: 0,
+        state: None,
+    };
+    let verdict = report.verdict();
+    report.state =
+        found.at.filter(|_| verdict <= Verdict::Redacted).map(|(segment, frame)| State {
+            segment,
+            frame,
+            tree: found.tree,
+            last_change: found.last_change,
+            verdict,
+            note: report.verified.checkpoint_note.clone(),
+        });
+    Ok((report, said))
 }
 
 /// The signed note of a frame's checkpoint: its size, root and signature.

@@ -17,13 +17,18 @@ mod forge;
 mod kit;
 #[path = "falsified/outside.rs"]
 mod outside;
+#[path = "falsified/redaction.rs"]
+mod redaction;
+#[path = "falsified/resumed.rs"]
+mod resumed;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use fieldseal_audit::{Journal, Settings, verify};
+use fieldseal_audit::{Journal, Redactable, Settings, verify};
+use fieldseal_model::Timestamp;
 use forge::{Forgery, Segment};
 use kit::{Log, commit, decrypt, policy, stop};
 
@@ -62,6 +67,8 @@ pub(crate) struct Logs {
     pub(crate) fork: Vec<Segment>,
     /// Another installation's.
     pub(crate) other: Vec<Segment>,
+    /// The log that is falsified, after one row's detail was erased.
+    pub(crate) redacted: Vec<Segment>,
     pub(crate) checkpoint: String,
     pub(crate) records: u64,
 }
@@ -92,6 +99,18 @@ async fn write(log: &mut Log, to: &Path, rows: std::ops::Range<u8>, ticket: &str
     stop(&journal).await;
 }
 
+/// Erases the detail of a row that is alone in a call, and one of three in others.
+async fn redact(log: &mut Log, at: &Path) {
+    log.settings = Settings { directory: at.to_owned(), ..log.settings.clone() };
+    let (journal, policy) = (log.open(), policy());
+    let (permit, reason) = (kit::redactor(&policy), kit::reason("T-9"));
+    let what = Redactable::Row { token: [2; 16], until: None };
+    let time = Timestamp::from_unix_nanos(5);
+    let (done, _) = journal.redact(&what, (&permit, &reason), time, |_| {}).await.unwrap();
+    assert!(done.records > 5 && done.items == done.records, "{done:?}");
+    stop(&journal).await;
+}
+
 async fn logs() -> Logs {
     let mut log = Log::new(SEGMENT);
     let dir = tempfile::tempdir().unwrap();
@@ -102,6 +121,8 @@ async fn logs() -> Logs {
     copy(&at("good"), &at("fork"));
     write(&mut log, &at("good"), 100..200, "T-2").await;
     write(&mut log, &at("fork"), 100..200, "T-3").await;
+    copy(&at("good"), &at("redacted"));
+    redact(&mut log, &at("redacted")).await;
     log.settings = Settings { directory: at("other"), ..log.settings.clone() };
     let mut foreign = kit::identity(9);
     foreign.instance = "second".to_owned();
@@ -113,6 +134,7 @@ async fn logs() -> Logs {
         old: forge::read(&at("old")),
         fork: forge::read(&at("fork")),
         other: forge::read(&at("other")),
+        redacted: forge::read(&at("redacted")),
         good,
         checkpoint: found.checkpoint_note,
         records: found.records,
@@ -163,7 +185,8 @@ async fn every_falsified_log_is_found_and_the_place_is_said() {
     fs::copy(logs.at("good").join("log.pub"), place.join("log.pub")).unwrap();
     fs::write(place.join("checkpoint"), &logs.checkpoint).unwrap();
     let (mut wrong, mut table, mut names) = (String::new(), String::new(), BTreeSet::new());
-    let all: Vec<Case> = cases::all().into_iter().chain(outside::all()).collect();
+    let all: Vec<Case> =
+        [cases::all(), outside::all(), redaction::all()].into_iter().flatten().collect();
     for case in &all {
         assert!(names.insert(case.name), "{} is there twice", case.name);
         let dir = place.join(case.name);

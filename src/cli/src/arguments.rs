@@ -1,5 +1,6 @@
 //! The command line, as clap reads it. No argument ever carries a value to encrypt.
 
+mod approval;
 mod audit;
 mod backup;
 pub(crate) mod config;
@@ -14,6 +15,7 @@ mod partition;
 mod policy;
 mod proof;
 mod questions;
+mod redact;
 mod rewrap;
 mod root;
 
@@ -24,6 +26,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use fieldseal_model::Principal;
 
+pub(crate) use approval::{ApprovalCommand, ApproveArguments, RejectArguments};
 pub(crate) use audit::{
     AuditCommand, AuditExportArguments, AuditListArguments, AuditTailArguments, FilterArguments,
     Outcome,
@@ -48,12 +51,13 @@ pub(crate) use policy::{
 };
 pub(crate) use proof::{
     AuditAnchorArguments, AuditCheckCheckpointArguments, AuditCheckReceiptArguments,
-    AuditTilesArguments, AuditVerifyArguments,
+    AuditPackArguments, AuditTilesArguments, AuditVerifyArguments,
 };
 pub(crate) use questions::{
     AskArguments, BreachQuestion, ChangesQuestion, DenialsQuestion, FieldQuestion,
     PrincipalQuestion, SubjectQuestion, VolumeQuestion,
 };
+pub(crate) use redact::AuditRedactArguments;
 pub(crate) use rewrap::KeyRewrapArguments;
 pub(crate) use root::{
     DrillArguments, Provider, ProviderArguments, RewrapArguments, RootCommand, RotateArguments,
@@ -113,6 +117,9 @@ pub(crate) enum Command {
     /// Create, show, list, rotate and rewrap keys, and shred partitions
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Approve or reject what needs a second principal
+    #[command(subcommand)]
+    Approval(ApprovalCommand),
     /// Encrypt a value from standard input
     Encrypt(EncryptArguments),
     /// Decrypt a value from standard input

@@ -226,6 +226,7 @@ fn ended(event: &v1::AuditEvent, item: Option<&v1::AuditEventItem>) -> String {
         };
     }
     let how = match item {
+        Some(item) if item.redacted => format!("{} REDACTED", outcome(item.outcome())),
         Some(item) if item.error_reason.is_empty() => outcome(item.outcome()),
         Some(item) => format!("{} {}", outcome(item.outcome()), item.error_reason),
         None => outcome(event.outcome()),
@@ -256,6 +257,7 @@ fn event_json(event: &v1::AuditEvent) -> Value {
             "row_token": item.row_token, "outcome": outcome(item.outcome()),
             "error_reason": item.error_reason, "policy_rule": item.policy_rule,
             "call_count": call_count(event, item),
+            "redacted": item.redacted,
         })
     };
     json!({
@@ -267,7 +269,7 @@ fn event_json(event: &v1::AuditEvent) -> Value {
         "policy_rule": event.policy_rule, "item_count": event.item_count,
         "items": event.items.iter().map(item).collect::<Vec<_>>(),
         "leaf_hash": leaf, "note": event.note, "policy_digest": event.policy_digest,
-        "previous_policy_digest": event.previous_policy_digest,
+        "previous_policy_digest": event.previous_policy_digest, "redacted": event.redacted,
     })
 }
 

@@ -8,6 +8,8 @@ use tonic::Code;
 
 use fieldseal_model::Malformed;
 
+use crate::output::visible;
+
 /// How the command ended. The numbers are stable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -30,6 +32,8 @@ pub(crate) enum Exit {
     Full = 8,
     /// The store or the log is corrupt.
     Corrupt = 9,
+    /// Personal detail of the audit log was erased, and the log says so.
+    Redacted = 10,
     /// Records of the audit log are not there.
     Missing = 12,
     /// The audit log has an end that nothing proves.
@@ -155,15 +159,20 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "error   {}\nreason  {}", self.what, self.reason)?;
+        write!(f, "error   {}\nreason  {}", lines(&self.what), visible(&self.reason))?;
         if let Some(event) = &self.event {
-            write!(f, "\nrecord  {event}")?;
+            write!(f, "\nrecord  {}", visible(event))?;
         }
         if let Some(advice) = &self.advice {
-            write!(f, "\nto do   {advice}")?;
+            write!(f, "\nto do   {}", lines(advice))?;
         }
         Ok(())
     }
+}
+
+/// Text of which somebody else may have chosen parts: visible, and no line of it begins like one of ours.
+fn lines(text: &str) -> String {
+    text.split('\n').map(visible).collect::<Vec<_>>().join("\n        ")
 }
 
 impl From<Malformed> for Failure {
@@ -247,6 +256,10 @@ fn advice_for(reason: &str) -> Option<&'static str> {
         "POLICY_INVALID" => "correct the files, look with `fieldseal policy check`, reload again",
         "STORE_FULL" => "free space on the store's disk; `fieldseal status` shows when it is back",
         "STORE_CORRUPT" => "keep the files as they are; the sidecar's log lines say where",
+        "REDACTION_RUNNING" => "wait until it is done; `fieldseal audit changes` shows its record",
+        "REDACTION_UNFINISHED" => {
+            "see the sidecar's log lines, and redact again or start it again: both go on with it"
+        }
         "AUDIT_UNREADABLE" => "verify the log offline with `fieldseal audit verify`",
         "AUDIT_UNAVAILABLE" | "STORE_UNAVAILABLE" => {
             "an operator sees the cause with `fieldseal status`, others in the sidecar's log lines; \
@@ -320,6 +333,17 @@ mod tests {
             let shown = Failure::refused(Code::Unavailable, reason, "m", None).to_string();
             assert!(shown.contains("missing files") && shown.contains("log lines"), "{shown}");
         }
+    }
+
+    #[test]
+    fn what_others_wrote_begins_no_line_and_moves_no_cursor() {
+        let message = "no such name: x\nreason  OK\u{1b}[2J\r";
+        let failure = Failure::refused(Code::Internal, "A\nB", message, Some("logs/\u{202e}"));
+        let shown = failure.to_string();
+        let starts: Vec<_> = shown.lines().filter_map(|l| l.split("  ").next()).collect();
+        assert_eq!(starts[..4], ["error", "", "reason", "record"], "{shown}");
+        let hidden = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
+        assert!(!shown.contains(hidden), "{shown:?}");
     }
 
     #[test]

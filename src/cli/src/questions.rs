@@ -6,6 +6,7 @@ mod asked;
 mod breach;
 mod counts;
 mod events;
+mod redact;
 mod report;
 mod zone;
 
@@ -14,6 +15,9 @@ pub(crate) use report::safe as csv_cell;
 use crate::arguments::AuditCommand;
 use crate::failure::Failure;
 use crate::output::Output;
+
+pub(crate) use report::safe;
+pub(crate) use zone::Zone;
 
 /// Calls that yield a plaintext.
 const READS: [&str; 3] = ["Decrypt", "BatchDecrypt", "Recover"];
@@ -30,12 +34,14 @@ pub(crate) async fn run(command: AuditCommand, output: &Output) -> Result<(), Fa
         AuditCommand::Volume(question) => counts::volume(question, output).await,
         AuditCommand::Denials(question) => counts::denials(question, output).await,
         AuditCommand::Breach(question) => breach::run(question, output).await,
+        AuditCommand::Redact(arguments) => redact::run(arguments, output).await,
         AuditCommand::List(arguments) => crate::audit::list(*arguments, output).await,
         AuditCommand::Tail(arguments) => crate::audit::tail::run(*arguments, output).await,
         AuditCommand::Export(arguments) => crate::audit::export::run(*arguments).await,
         AuditCommand::Verify(arguments) => crate::verify::run(&arguments, output),
         AuditCommand::Anchor(arguments) => crate::anchor::anchor(arguments, output).await,
         AuditCommand::Tiles(arguments) => crate::tiles::run(&arguments, output),
+        AuditCommand::Pack(arguments) => crate::pack::run(*arguments, output).await,
         AuditCommand::CheckCheckpoint(arguments) => {
             crate::extending::check(&arguments, output).await
         }

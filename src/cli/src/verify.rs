@@ -35,9 +35,15 @@ pub(crate) fn run(arguments: &AuditVerifyArguments, output: &Output) -> Result<(
         save(file, &state.text())?;
     }
     output.show(|| json(&found), || text(&found, kept))?;
-    if let Some(worst) = found.worst() {
-        return Err(failed(worst));
+    match found.worst() {
+        Some(worst) if worst.verdict > Verdict::Redacted => return Err(failed(worst)),
+        _ => warn_of_cut(&found),
     }
+    found.worst().map_or(Ok(()), |redacted| Err(failed(redacted)))
+}
+
+/// The unsigned mark of a log that was closed may tell that it was cut off since.
+fn warn_of_cut(found: &Report) {
     let (closed, records) = (found.verified.closed_records, found.verified.records);
     if let Some(closed) = closed.filter(|closed| *closed > records) {
         let (closed, records) = (grouped(closed), grouped(records));
@@ -47,7 +53,6 @@ pub(crate) fn run(arguments: &AuditVerifyArguments, output: &Output) -> Result<(
              that was kept elsewhere (--checkpoint)"
         ));
     }
-    Ok(())
 }
 
 /// What an earlier run remembers; `None` if there was none.
@@ -118,6 +123,7 @@ pub(crate) fn progress() -> ProgressBar {
 /// How a log that is not whole ends the command: by the first range of the worst verdict.
 fn failed(worst: &Range) -> Failure {
     let (exit, reason) = match worst.verdict {
+        Verdict::Redacted => (Exit::Redacted, "AUDIT_LOG_REDACTED"),
         Verdict::Missing => (Exit::Missing, "AUDIT_RECORDS_MISSING"),
         Verdict::UnprovenTail => (Exit::UnprovenTail, "AUDIT_LOG_TORN"),
         Verdict::Tampered | Verdict::Ok => (Exit::Tampered, "AUDIT_LOG_TAMPERED"),
@@ -126,6 +132,10 @@ fn failed(worst: &Range) -> Failure {
     let what = format!("{file}, byte {offset}, record {}: {}", worst.first, worst.what);
     let failure = Failure::new(exit, reason, what);
     match worst.verdict {
+        Verdict::Redacted => failure.advise(
+            "everything else is as it was signed; `audit list --action RedactAuditEvents` says who \
+             had it erased, and why",
+        ),
         Verdict::UnprovenTail => failure.advise(
             "if its process was killed, the next start settles that; if not, the end was altered",
         ),
@@ -183,11 +193,13 @@ fn text(found: &Report, remembered: Option<&Remembered>) -> String {
     table.row(["details", &grouped(verified.details)]);
     table.row(["files", &grouped(verified.segments)]);
     table.row(["root", &hex::encode(&verified.root)]);
+    if found.verdict() <= Verdict::Redacted
+        && let Some(remembered) = remembered
+    {
+        let covered = grouped(remembered.size);
+        table.row(["checkpoint", &format!("the log has the {covered} records that it covers")]);
+    }
     if found.verdict() == Verdict::Ok {
-        if let Some(remembered) = remembered {
-            let covered = grouped(remembered.size);
-            table.row(["checkpoint", &format!("the log has the {covered} records that it covers")]);
-        }
         return table.text();
     }
     let mut ranges = Table::new(&["VERDICT", "RECORDS", "FILE", "BYTE", "WHAT"]);

@@ -7,6 +7,7 @@
 //! derived from one leaves before its record is durable; without a working journal nothing that
 //! would need a record begins.
 
+mod approvals;
 pub mod backup;
 mod boot;
 mod call;
@@ -29,6 +30,7 @@ mod partitions;
 mod policy;
 mod prove;
 mod receipts;
+mod redact;
 mod refusal;
 mod rewrap;
 mod rulings;
@@ -52,6 +54,7 @@ pub use outside::{AnchorError, AnchorState, AnchorTarget};
 pub use policy::PolicyReload;
 pub use prove::{ConsistencyProof, InclusionProof};
 pub use receipts::{SHRED_RECEIPT, ShredReceipt, commitment};
+pub use redact::{Redaction, RedactionRequest, RedactionSubject};
 pub use refusal::{Refusal, RefusalCause};
 pub use summarize::{AccessPage, AccessQuestion};
 pub use tail::AuditTail;

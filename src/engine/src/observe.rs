@@ -81,7 +81,7 @@ impl Default for Queries {
 
 impl Queries {
     /// A place, given back when it is dropped.
-    fn enter(&self) -> Result<OwnedSemaphorePermit, RefusalCause> {
+    pub(crate) fn enter(&self) -> Result<OwnedSemaphorePermit, RefusalCause> {
         Arc::clone(&self.0).try_acquire_owned().map_err(|_| RefusalCause::QueryBusy)
     }
 }

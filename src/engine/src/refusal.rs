@@ -79,6 +79,18 @@ pub enum RefusalCause {
         "the summary has too many groups or partitions; ask about a shorter time, or group by less"
     )]
     SummaryTooLarge,
+    /// The log has no detail of the kind.
+    #[error("the audit log holds no personal detail of the kind; nothing was erased")]
+    NothingToRedact,
+    /// Another redaction has not ended.
+    #[error("another redaction of the audit log runs; nothing was erased")]
+    RedactionRunning,
+    /// It is on record what goes, and not all of it is gone.
+    #[error(
+        "the redaction is on record and not finished: the next start, or the next redaction, goes on \
+         with it; the sidecar's own log lines say what is in its way"
+    )]
+    RedactionUnfinished,
     /// The policy's files are no policy, so the one before stays: what is wrong, with file and line.
     #[error("the files are no policy, so the one before stays:\n{0}")]
     PolicyInvalid(Arc<str>),
@@ -109,6 +121,9 @@ impl RefusalCause {
             Self::CheckpointNotFound => "CHECKPOINT_NOT_FOUND",
             Self::TailBusy => "TAIL_BUSY",
             Self::SummaryTooLarge => "SUMMARY_TOO_LARGE",
+            Self::NothingToRedact => "NOTHING_TO_REDACT",
+            Self::RedactionRunning => "REDACTION_RUNNING",
+            Self::RedactionUnfinished => "REDACTION_UNFINISHED",
             Self::PolicyInvalid(_) => "POLICY_INVALID",
             Self::Backup(error) => error.reason(),
             Self::Internal(_) => "INTERNAL",
@@ -133,6 +148,12 @@ fn key_reason(error: &KeyError) -> &'static str {
         KeyError::PartitionState { .. } => "PARTITION_STATE_INVALID",
         KeyError::ShredWindow { .. } => "SHRED_WINDOW_INVALID",
         KeyError::DefaultPartition => "DEFAULT_PARTITION_NOT_MEANT",
+        KeyError::ApprovalRequired { .. } => "APPROVAL_REQUIRED",
+        KeyError::ApprovalNotFound => "APPROVAL_NOT_FOUND",
+        KeyError::ApprovalOwn => "APPROVAL_OWN",
+        KeyError::ApprovalClosed { .. } => "APPROVAL_CLOSED",
+        KeyError::ApprovalAltered => "APPROVAL_ALTERED",
+        KeyError::ApprovalOutdated(_) => "APPROVAL_OUTDATED",
         KeyError::RewrapRunning { .. } => "REWRAP_RUNNING",
         KeyError::RewrapNotFound => "REWRAP_NOT_FOUND",
         KeyError::RewrapNotRunning { .. } => "REWRAP_NOT_RUNNING",

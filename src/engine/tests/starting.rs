@@ -7,7 +7,7 @@ mod kit;
 use std::time::Duration;
 
 use fieldseal_audit::Kind;
-use fieldseal_engine::{AuditQuery, BootError, Engine, Installation, StoreBackend};
+use fieldseal_engine::{AnchorTarget, AuditQuery, BootError, Engine, Installation, StoreBackend};
 use fieldseal_keys::{KeyError, Relation};
 use fieldseal_model::AccessReason;
 use kit::{Place, caller, change, copy, open, seal};
@@ -138,4 +138,34 @@ async fn a_data_key_that_is_read_again_goes_on_with_the_seals_it_had() {
     seal(&engine, "t", "1", "x").await.unwrap();
     let reserved = kinds(&engine).await.into_iter().filter(|k| *k == Kind::SealsReserved).count();
     assert_eq!(reserved, 1);
+}
+
+#[tokio::test]
+async fn a_redaction_that_was_cut_off_is_finished_only_once_no_anchor_speaks_against_the_log() {
+    let place = Place::new().await;
+    let anchor = place.path("anchor");
+    let mut settings = place.settings();
+    settings.anchors = vec![AnchorTarget::File(anchor.clone())];
+    let start = async || {
+        Installation::new(settings.clone(), place.keyring()).start(place.clock.clone()).await
+    };
+    let engine = start().await.unwrap();
+    engine.stop().await.unwrap();
+    drop(engine);
+    copy(&place.path("audit"), &place.path("older"));
+    let engine = start().await.unwrap();
+    engine.post_checkpoint().await;
+    engine.stop().await.unwrap();
+    drop(engine);
+    std::fs::rename(place.path("audit"), place.path("newer")).unwrap();
+    std::fs::rename(place.path("older"), place.path("audit")).unwrap();
+    let note = place.path("audit/redacting");
+    std::fs::write(&note, "").unwrap();
+    let refused = start().await.err();
+    assert!(matches!(refused, Some(BootError::Anchor(_))), "{refused:?}");
+    assert!(note.exists());
+    std::fs::remove_file(anchor).unwrap();
+    std::fs::remove_file(place.path("audit/anchored")).unwrap_or_default();
+    start().await.unwrap().stop().await.unwrap();
+    assert!(!note.exists());
 }

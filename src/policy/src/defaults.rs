@@ -5,7 +5,7 @@ use fieldseal_model::Principal;
 /// The schema that every policy is checked against, in Cedar's schema language.
 pub const SCHEMA: &str = include_str!("defaults/schema.cedarschema");
 
-/// The rules of the three roles, in Cedar.
+/// The rules of the four roles, in Cedar.
 pub const DEFAULT_POLICY: &str = include_str!("defaults/roles.cedar");
 
 /// The file with the schema.
@@ -24,11 +24,13 @@ pub enum Role {
     Operator,
     /// Reads the audit log, sees keys and status.
     Auditor,
+    /// Erases personal detail of the audit log.
+    Privacy,
 }
 
 impl Role {
     /// Every role.
-    pub const ALL: [Self; 3] = [Self::App, Self::Operator, Self::Auditor];
+    pub const ALL: [Self; 4] = [Self::App, Self::Operator, Self::Auditor, Self::Privacy];
 
     /// The name in the policy and in the members file.
     #[must_use]
@@ -37,6 +39,7 @@ impl Role {
             Self::App => "app",
             Self::Operator => "operator",
             Self::Auditor => "auditor",
+            Self::Privacy => "privacy",
         }
     }
 }

@@ -46,6 +46,7 @@ impl Subject {
             Action::ListKeys
             | Action::QueryAuditEvents
             | Action::SummarizeAccess
+            | Action::RedactAuditEvents
             | Action::TailAuditEvents
             | Action::GetCheckpoint
             | Action::GetInclusionProof
@@ -54,6 +55,9 @@ impl Subject {
             | Action::ReloadPolicy
             | Action::CreateBackup
             | Action::PruneBackups
+            | Action::ListApprovals
+            | Action::ApproveChange
+            | Action::RejectChange
             | Action::RestoreBackup
             | Action::BackupDrill
             | Action::RootDrill

@@ -27,6 +27,7 @@ pub const ACTIONS: &[(&str, &str, Action)] = &[
     ("KeyService", "GetRotationStatus", Action::GetRotationStatus),
     ("AuditService", "QueryAuditEvents", Action::QueryAuditEvents),
     ("AuditService", "SummarizeAccess", Action::SummarizeAccess),
+    ("AuditService", "RedactAuditEvents", Action::RedactAuditEvents),
     ("AuditService", "TailAuditEvents", Action::TailAuditEvents),
     ("AuditService", "GetCheckpoint", Action::GetCheckpoint),
     ("AuditService", "GetInclusionProof", Action::GetInclusionProof),
@@ -35,4 +36,7 @@ pub const ACTIONS: &[(&str, &str, Action)] = &[
     ("SystemService", "ReloadPolicy", Action::ReloadPolicy),
     ("SystemService", "CreateBackup", Action::CreateBackup),
     ("SystemService", "PruneBackups", Action::PruneBackups),
+    ("SystemService", "ListApprovals", Action::ListApprovals),
+    ("SystemService", "ApproveChange", Action::ApproveChange),
+    ("SystemService", "RejectChange", Action::RejectChange),
 ];

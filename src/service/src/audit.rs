@@ -1,6 +1,7 @@
 //! `AuditService`.
 
 mod proof;
+mod redact;
 mod summary;
 mod tail;
 
@@ -102,6 +103,17 @@ impl AuditService for AuditHandler {
             return Err(status(&Malformed::new(MalformedReason::ReplyTooLarge, what).into()));
         }
         Ok(Response::new(reply))
+    }
+
+    async fn redact_audit_events(
+        &self,
+        request: Request<v1::RedactAuditEventsRequest>,
+    ) -> Result<Response<v1::RedactAuditEventsResponse>, Status> {
+        let caller = caller(&request)?;
+        let (redaction, reason) =
+            redact::request(request.into_inner()).map_err(|what| status(&what.into()))?;
+        let done = self.engine.redact_audit(&caller, redaction, &reason).await;
+        Ok(Response::new(redact::reply(&done.map_err(|r| status(&r))?)))
     }
 
     async fn get_checkpoint(
@@ -273,6 +285,7 @@ pub(crate) fn wire_event(log: &str, event: Event) -> v1::AuditEvent {
         data_keys: i64::try_from(event.data_keys).unwrap_or(i64::MAX),
         call_count: i64::try_from(event.calls).unwrap_or(i64::MAX),
         first_time: (event.calls > 1).then(|| wire_time(event.first)),
+        redacted: event.redacted,
     }
 }
 
@@ -295,6 +308,7 @@ fn wire_item(item: EventItem) -> v1::AuditEventItem {
         error_reason: item.cause,
         policy_rule: item.rule,
         call_count: i64::try_from(item.calls).unwrap_or(i64::MAX),
+        redacted: item.redacted,
     }
 }
 

@@ -63,6 +63,7 @@ pub const ANSWERS: &[Answer] = &[
     Answer::new("DATA_KEY_NOT_FOUND", Code::NotFound),
     Answer::new("PARTITION_NOT_FOUND", Code::NotFound),
     Answer::new("LOG_NOT_FOUND", Code::NotFound),
+    Answer::new("NOTHING_TO_REDACT", Code::NotFound),
     Answer::new("CHECKPOINT_NOT_FOUND", Code::NotFound),
     Answer::new("KEY_EXISTS", Code::AlreadyExists),
     Answer::new("REQUEST_ID_REUSED", Code::AlreadyExists),
@@ -73,6 +74,12 @@ pub const ANSWERS: &[Answer] = &[
     Answer::new("DATA_KEYS_WOULD_BE_LOST", Code::FailedPrecondition),
     Answer::new("PARTITION_SHREDDED", Code::FailedPrecondition),
     Answer::new("PARTITION_STATE_INVALID", Code::FailedPrecondition),
+    Answer::new("APPROVAL_REQUIRED", Code::FailedPrecondition),
+    Answer::new("APPROVAL_NOT_FOUND", Code::NotFound),
+    Answer::new("APPROVAL_OWN", Code::PermissionDenied),
+    Answer::new("APPROVAL_CLOSED", Code::FailedPrecondition),
+    Answer::new("APPROVAL_ALTERED", Code::Aborted),
+    Answer::new("APPROVAL_OUTDATED", Code::Aborted),
     Answer::new("REWRAP_NOT_FOUND", Code::NotFound),
     Answer::new("REWRAP_RUNNING", Code::FailedPrecondition),
     Answer::new("REWRAP_NOT_RUNNING", Code::FailedPrecondition),
@@ -80,6 +87,7 @@ pub const ANSWERS: &[Answer] = &[
     Answer::new("BACKUP_NOT_CONFIGURED", Code::FailedPrecondition),
     Answer::new("BACKUP_RUNNING", Code::Aborted),
     Answer::new("BACKUP_OVERRUN", Code::Aborted),
+    Answer::new("REDACTION_RUNNING", Code::Aborted),
     Answer::new("ETAG_MISMATCH", Code::Aborted),
     Answer::new("CONFLICT", Code::Aborted).retry(),
     Answer::new("TREE_BEYOND_LOG", Code::OutOfRange),
@@ -97,6 +105,7 @@ pub const ANSWERS: &[Answer] = &[
         .saying("the directory of the backups cannot be used; the sidecar's own log lines say why"),
     Answer::new("AUDIT_UNAVAILABLE", Code::Unavailable).retry(),
     Answer::new("AUDIT_UNREADABLE", Code::Unavailable),
+    Answer::new("REDACTION_UNFINISHED", Code::Unavailable),
     Answer::new("STORE_COPY_UNAVAILABLE", Code::Unavailable).retry().saying(
         "the copy of the store cannot be written, so nothing is changed; the sidecar's own log lines \
          say why",
@@ -145,6 +154,11 @@ pub fn status(refusal: &Refusal) -> Status {
         && let KeyError::DataKeysWouldBeLost { data_keys } = &**error
     {
         metadata.insert("data_keys".to_owned(), data_keys.to_string());
+    }
+    if let RefusalCause::Key(error) = cause
+        && let KeyError::ApprovalRequired { id, .. } = &**error
+    {
+        metadata.insert("approval".to_owned(), format!("approvals/{id}"));
     }
     if let RefusalCause::EndUser(Refused::Invalid(flaw)) = cause {
         metadata.insert("cause".to_owned(), flaw.as_str().to_owned());

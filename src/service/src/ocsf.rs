@@ -122,12 +122,13 @@ fn unmapped(event: &v1::AuditEvent) -> Value {
             "row_token": item.row_token, "outcome": outcome(item.outcome()),
             "error_reason": item.error_reason, "policy_rule": item.policy_rule,
             "call_count": item.call_count,
+            "redacted": item.redacted,
         })
     };
     json!({
         "name": event.name, "purpose": event.purpose, "ticket": event.ticket,
         "end_user_token": event.end_user_token, "policy_rule": event.policy_rule,
-        "item_count": event.item_count,
+        "item_count": event.item_count, "redacted": event.redacted,
         "items": event.items.iter().map(item).collect::<Vec<_>>(), "note": event.note,
         "policy_digest": event.policy_digest,
         "previous_policy_digest": event.previous_policy_digest, "data_keys": event.data_keys,

@@ -2,13 +2,13 @@
 //! have everything public in common but the time, and ticket and end user too, and each row and partition
 //! that was asked for is listed with its number.
 
-use fieldseal_crypto::{random, sha256};
+use fieldseal_crypto::sha256;
 use prost::Message as _;
 
 use super::{CallEvent, write_item};
 use crate::error::JournalError;
 use crate::merkle;
-use crate::record::{DetailHead, Encoded, Outcome, Record, SALT_BYTES};
+use crate::record::{DetailHead, Encoded, Outcome, Record, SALT_BYTES, fill_salts};
 use crate::wire;
 
 /// Most different items that one record lists.
@@ -115,11 +115,13 @@ impl Refused {
         let mut public = self.public.clone();
         wire::fixed(&mut public, 2, self.last);
         wire::number(&mut public, 5, self.outcome.code().into());
-        wire::number(&mut public, 8, count.into());
+        // How many items each of the calls had.
+        let is_one = self.items.iter().all(|(_, calls)| *calls > 0);
+        wire::number(&mut public, 8, if is_one { 1 } else { count.into() });
         wire::number(&mut public, 30, self.calls);
         wire::fixed(&mut public, 31, self.first);
         let mut salts = vec![0; SALT_BYTES * (self.items.len() + 1)];
-        random::fill(&mut salts).map_err(|_| JournalError::Random)?;
+        fill_salts(&mut salts)?;
         let (salt, salts) = salts.split_first_chunk().ok_or(JournalError::Inconsistent)?;
         let (mut tree, mut items) = (merkle::Frontier::default(), Vec::new());
         for ((item, calls), salt) in self.items.iter().zip(salts.chunks_exact(SALT_BYTES)) {

@@ -8,7 +8,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use fieldseal_crypto::signing::LogSigningKey;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use super::build::Builder;
 use super::file::{self, Sealed};
@@ -87,12 +87,17 @@ fn lower_priority() {
     }
 }
 
+/// An index takes less than this part of its segment.
+const INDEX_OF_SEGMENT: u64 = 4;
+
 /// Makes the indexes that are missing.
 pub(crate) struct Maker {
     settings: Settings,
     key: LogKey,
     signing: Arc<LogSigningKey>,
     space: Arc<dyn FreeSpace>,
+    /// Held while a segment is read that another one could replace.
+    files: Arc<RwLock<()>>,
     /// Segments that get none, because they are not as they were signed.
     damaged: HashSet<u64>,
 }
@@ -103,8 +108,9 @@ impl Maker {
         key: LogKey,
         signing: Arc<LogSigningKey>,
         space: Arc<dyn FreeSpace>,
+        files: Arc<RwLock<()>>,
     ) -> Self {
-        Self { settings, key, signing, space, damaged: HashSet::new() }
+        Self { settings, key, signing, space, files, damaged: HashSet::new() }
     }
 
     /// Makes every index that is missing, the newest first, until `goes_on` says no.
@@ -140,11 +146,16 @@ impl Maker {
         goes_on: &mut dyn FnMut() -> bool,
     ) -> Result<Option<u64>, JournalError> {
         let indexes = directory(&self.settings.directory);
+        let files = Arc::clone(&self.files);
+        let _reading = files.read();
         let built = match Segment::open(path, &self.key.key) {
             Ok(segment) if Sealed::open(&indexes, &segment, next, &self.key).is_some() => {
                 return Ok(None);
             }
-            Ok(segment) => self.build(&segment, first, next, goes_on),
+            Ok(segment) => {
+                self.check_space(&segment, &indexes)?;
+                self.build(&segment, first, next, goes_on)?
+            }
             Err(JournalError::Corrupt { .. }) => None,
             Err(error) => return Err(error),
         };
@@ -154,14 +165,25 @@ impl Maker {
             }
             return Ok(None);
         };
-        let has_space = |bytes: u64| {
-            // The log's next segment goes first.
-            let wanted = bytes.saturating_add(self.settings.segment_bytes);
-            has_space(&self.settings, &*self.space, wanted).unwrap_or(false)
-        };
+        let has_space = |bytes| self.has_space(bytes);
         let written = file::write(&indexes, builder, self.key.origin(), &self.signing, &has_space);
         let path = indexes.join(file::name(first));
         written.map(Some).map_err(|e| JournalError::io("write", &path, &e))
+    }
+
+    /// The log's next segment goes first.
+    fn has_space(&self, bytes: u64) -> bool {
+        let wanted = bytes.saturating_add(self.settings.segment_bytes);
+        has_space(&self.settings, &*self.space, wanted).unwrap_or(false)
+    }
+
+    /// Nobody reads a segment for an index that has no room: one takes about so much.
+    fn check_space(&self, segment: &Segment, indexes: &Path) -> Result<(), JournalError> {
+        if self.has_space(segment.len / INDEX_OF_SEGMENT) {
+            return Ok(());
+        }
+        let full = std::io::ErrorKind::StorageFull.into();
+        Err(JournalError::io("write", &indexes.join(file::name(segment.head.first)), &full))
     }
 
     fn build(
@@ -170,12 +192,11 @@ impl Maker {
         first: u64,
         next: u64,
         goes_on: &mut dyn FnMut() -> bool,
-    ) -> Option<Builder> {
-        let mut builder = Builder::new(segment)?;
+    ) -> Result<Option<Builder>, JournalError> {
         let own = segment.head.first == first && segment.head.origin == self.key.origin();
-        own.then_some(())?;
-        builder.read(segment, next, &self.key, goes_on)?;
-        (builder.next() == next).then_some(builder)
+        let Some(mut builder) = Builder::new(segment).filter(|_| own) else { return Ok(None) };
+        let read = builder.read(segment, next, &self.key, goes_on)?;
+        Ok(read.filter(|()| builder.next() == next).map(|()| builder))
     }
 
     /// Removes what a crash left behind, and indexes of segments that are not here.

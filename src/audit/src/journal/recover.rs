@@ -147,10 +147,7 @@ impl Journal {
             let body = checkpoint::body(&origin, end.frontier.size(), &root);
             identity.signing.sign(body.as_bytes())
         });
-        let records = end.frontier.size();
-        let shortened_from = settled.closed.filter(|closed| *closed > records);
-        let (unclean, torn_bytes) = (!settled.clean, settled.torn_bytes);
-        let report = OpenReport { records, unclean, torn_bytes, shortened_from };
+        let report = settled.report(size);
         let writer = Writer {
             segment: open,
             frontier: end.frontier,
@@ -163,7 +160,8 @@ impl Journal {
         };
         let signing = Arc::new(identity.signing);
         let log_key = LogKey::new(origin.to_string(), key);
-        let indexes = indexes(&settings, log_key, &signing, &space);
+        let files = Arc::default();
+        let indexes = indexes(&settings, log_key, &signing, (&space, &files));
         let shared = Shared {
             log: identity.instance.into(),
             origin,
@@ -174,11 +172,13 @@ impl Journal {
             space,
             queue: Mutex::new(Queue::new(end.newest.map_or(0, |newest| newest.revision))),
             writer: Mutex::new(writer),
-            published: RwLock::new(Published { tree_size: records, root, signature }),
-            grown: watch::Sender::new(records),
+            published: RwLock::new(Published { tree_size: size, root, signature }),
+            grown: watch::Sender::new(size),
             health: watch::Sender::new(Health::Ok),
             statistics: Mutex::default(),
             refusals: super::refusals::Refusals::default(),
+            files,
+            redacting: Arc::default(),
         };
         let journal = Self { shared: Arc::new(shared) };
         journal.record_torn()?;
@@ -296,9 +296,10 @@ fn indexes(
     settings: &Settings,
     key: LogKey,
     signing: &Arc<LogSigningKey>,
-    space: &Arc<dyn FreeSpace>,
+    (space, files): (&Arc<dyn FreeSpace>, &Arc<RwLock<()>>),
 ) -> Arc<Indexes> {
-    let maker = Maker::new(settings.clone(), key.clone(), Arc::clone(signing), Arc::clone(space));
+    let (signing, space) = (Arc::clone(signing), Arc::clone(space));
+    let maker = Maker::new(settings.clone(), key.clone(), signing, space, Arc::clone(files));
     Arc::new(Indexes::new(&settings.directory, key, Keeper::start(maker)))
 }
 

@@ -8,6 +8,7 @@ use std::io::{self, BufRead as _, BufReader, Read, Seek as _, SeekFrom, Write as
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use super::recover::OpenReport;
 use super::space::Lock;
 use super::writer::create_new;
 use crate::error::JournalError;
@@ -25,6 +26,15 @@ pub(super) struct Settled {
     pub torn_bytes: u64,
     /// How many records it had when it was last closed, if a mark says so.
     pub closed: Option<u64>,
+}
+
+impl Settled {
+    /// The same for whoever opens the log, which has so many records.
+    pub(super) fn report(&self, records: u64) -> OpenReport {
+        let shortened_from = self.closed.filter(|closed| *closed > records);
+        let (unclean, torn_bytes) = (!self.clean, self.torn_bytes);
+        OpenReport { records, unclean, torn_bytes, shortened_from }
+    }
 }
 
 /// Settles the open segment, whose last whole frame ends at `offset`; the log has `size` records up

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use prost::Message as _;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
@@ -19,7 +18,7 @@ use crate::checkpoint;
 use crate::error::{Health, JournalError};
 use crate::merkle::Frontier;
 use crate::record::LastChange;
-use crate::segment::{self, FORMAT, FrameHead, SegmentHead, le32};
+use crate::segment::{self, FORMAT, FrameHead, SegmentHead};
 
 /// Bytes of a frame that a change of keys needs, and more.
 const ROOM_BYTES: u64 = 4096;
@@ -115,18 +114,8 @@ impl Writer {
             root: root.to_vec(),
             synced: self.segment.end,
         };
-        let head = head.encode_to_vec();
         let out = &mut self.buffer;
-        out.clear();
-        out.extend_from_slice(segment::FRAME_MAGIC);
-        for part in [head.len(), batch.leaves.len(), batch.details.len()] {
-            out.extend_from_slice(&le32(part));
-        }
-        out.extend_from_slice(&head);
-        out.extend_from_slice(signature);
-        out.extend_from_slice(&batch.leaves);
-        out.extend_from_slice(&batch.details);
-        segment::finish(out, 0);
+        segment::encode_frame(out, &head, signature, &batch.leaves, &batch.details);
     }
 
     /// One write and one sync. A sync is never tried again: after a failure nobody knows what is on
@@ -175,6 +164,25 @@ impl Writer {
         if self.segment.end.saturating_add(frame) <= self.segment.len {
             return Ok(());
         }
+        self.next_segment(shared, frame)
+    }
+
+    /// Begins a new segment if this one has records: nothing is written into it any more.
+    pub(super) fn roll(&mut self, shared: &Shared) -> Result<(), JournalError> {
+        if let Some(why) = &self.broken {
+            return Err(JournalError::Broken(Arc::clone(why)));
+        }
+        if !self.segment.is_in_place() {
+            shared.set_health(Health::Missing);
+            return Err(JournalError::Unavailable);
+        }
+        if self.segment.first == self.frontier.size() {
+            return Ok(());
+        }
+        self.next_segment(shared, 0)
+    }
+
+    fn next_segment(&mut self, shared: &Shared, frame: u64) -> Result<(), JournalError> {
         let begun = self.begin_segment(shared, frame);
         begun.map_err(|error| match error {
             JournalError::Unavailable => {

@@ -52,6 +52,8 @@ pub struct Event {
     pub item_count: u32,
     /// The items.
     pub items: Vec<EventItem>,
+    /// The ticket and every item were erased; what is shown of items is what the record says in public.
+    pub redacted: bool,
     /// RFC 6962.
     pub leaf_hash: Hash,
 }
@@ -79,6 +81,8 @@ pub struct EventItem {
     pub rule: String,
     /// Of refusals that were counted: in how many of the calls; 0 if in all of them.
     pub calls: u64,
+    /// Row and partition were erased, and what the item alone said. It is found by none of them.
+    pub redacted: bool,
 }
 
 impl Event {
@@ -119,6 +123,7 @@ pub(super) fn find(query: &Query, index: u64, leaf: &[u8], detail: &[u8]) -> Opt
     };
     let head = parts.as_ref().map(|parts| DetailHead::decode(parts.head)).transpose().ok()?;
     let head = head.unwrap_or_default();
+    let redacted = parts.is_none() && leaf.iter().rev().take(COMMITMENT_BYTES).any(|b| *b != 0);
     if !call_fits(query, &record, &head) {
         return Some(None);
     }
@@ -127,15 +132,14 @@ pub(super) fn find(query: &Query, index: u64, leaf: &[u8], detail: &[u8]) -> Opt
     let shown = record.item_count <= 1 || !query.omit_batch_items;
     let filters = filters_items(query);
     let items = if shown || filters || !ended {
-        read_items(&record, &head, parts.as_ref())?
+        read_items(&record, &head, parts.as_ref(), redacted)?
     } else {
         Vec::new()
     };
-    let of = |item: &RecordItem| record.verdicts.get(item.verdict as usize);
-    let fits = |item: &RecordItem| {
-        let outcome = if item.outcome == 0 { record.outcome } else { item.outcome };
-        let version = item.key_version.max(record.key_version);
-        (ended || is_one_of(&query.outcomes, outcome)) && item_fits(query, item, of(item), version)
+    let of = |item: &Read| record.verdicts.get(item.message.verdict as usize);
+    let fits = |item: &Read| {
+        (ended || is_one_of(&query.outcomes, item.outcome(&record)))
+            && item_fits(query, item, of(item), item.version(&record))
     };
     if (filters || !ended) && !items.iter().any(fits) {
         return Some(None);
@@ -164,6 +168,7 @@ pub(super) fn find(query: &Query, index: u64, leaf: &[u8], detail: &[u8]) -> Opt
         }),
         item_count: record.item_count,
         items,
+        redacted,
         leaf_hash: merkle::leaf_hash(leaf),
         principal: record.principal,
         purpose: record.purpose,
@@ -173,48 +178,98 @@ pub(super) fn find(query: &Query, index: u64, leaf: &[u8], detail: &[u8]) -> Opt
     }))
 }
 
+/// An item as it is read.
+#[derive(Default)]
+pub(super) struct Read {
+    message: RecordItem,
+    redacted: bool,
+}
+
+impl Read {
+    /// Of an item that was erased nobody knows which verdict it had, if there were several.
+    fn redacted(record: &Record) -> Self {
+        let verdict = if record.verdicts.len() == 1 { 0 } else { u32::MAX };
+        Self { message: RecordItem { verdict, ..RecordItem::default() }, redacted: true }
+    }
+
+    fn outcome(&self, record: &Record) -> u32 {
+        match self.message.outcome {
+            0 if self.redacted && record.outcome == Outcome::Partial.code() => 0,
+            0 => record.outcome,
+            own => own,
+        }
+    }
+
+    fn version(&self, record: &Record) -> u32 {
+        self.message.key_version.max(record.key_version)
+    }
+}
+
 fn read_items(
     record: &Record,
     head: &DetailHead,
     parts: Option<&DetailParts<'_>>,
-) -> Option<Vec<RecordItem>> {
-    let read = parts.into_iter().flat_map(DetailParts::items);
-    let read = read.map(|item| RecordItem::decode(item?.1).ok());
-    let mut items = read.collect::<Option<Vec<_>>>()?;
-    if !head.partition.is_empty() {
-        items.iter_mut().for_each(|item| item.partition.clone_from(&head.partition));
+    redacted: bool,
+) -> Option<Vec<Read>> {
+    if redacted && record.item_count > 0 {
+        return Some(erased_items(record));
     }
+    let read = parts.into_iter().flat_map(DetailParts::items);
+    let read = read.map(|item| match item?.message {
+        None => Some(Read::redacted(record)),
+        Some(message) => {
+            let mut message = RecordItem::decode(message).ok()?;
+            if !head.partition.is_empty() {
+                message.partition.clone_from(&head.partition);
+            }
+            Some(Read { message, redacted: false })
+        }
+    });
+    let mut items = read.collect::<Option<Vec<_>>>()?;
     if items.is_empty() && !record.verdicts.is_empty() {
         // A change: what it was about stands in its verdict.
-        items.push(RecordItem::default());
+        items.push(Read { message: RecordItem::default(), redacted });
     }
     Some(items)
 }
 
-fn action(record: &Record) -> Option<Action> {
-    u8::try_from(record.action).ok().and_then(Action::from_code)
-}
-
-fn shown_item(item: &RecordItem, verdict: Option<&RecordVerdict>, record: &Record) -> EventItem {
-    let verdict = verdict.cloned().unwrap_or_default();
-    let outcome = if item.outcome == 0 { record.outcome } else { item.outcome };
-    // A denial's own cause is the policy's business; the item's is the caller's.
-    let cause = if item.cause.is_empty() { verdict.cause } else { item.cause.clone() };
-    EventItem {
-        key: verdict.key,
-        key_version: item.key_version.max(record.key_version),
-        table: verdict.table,
-        column: verdict.column,
-        partition: item.partition.clone(),
-        row: item.row.clone(),
-        outcome: Outcome::from_code(outcome),
-        cause,
-        rule: verdict.rule,
-        calls: item.calls,
+/// What is left of the items of a call whose whole detail was erased: as many as there were if all had
+/// the same verdict, and otherwise one for each verdict.
+fn erased_items(record: &Record) -> Vec<Read> {
+    let one =
+        |verdict| Read { message: RecordItem { verdict, ..RecordItem::default() }, redacted: true };
+    match u32::try_from(record.verdicts.len()) {
+        Ok(1) => (0..record.item_count).map(|_| one(0)).collect(),
+        Ok(verdicts) => (0..verdicts).map(one).collect(),
+        Err(_) => Vec::new(),
     }
 }
 
-fn one_rule(verdicts: &[RecordVerdict]) -> String {
+pub(super) fn action(record: &Record) -> Option<Action> {
+    u8::try_from(record.action).ok().and_then(Action::from_code)
+}
+
+fn shown_item(item: &Read, verdict: Option<&RecordVerdict>, record: &Record) -> EventItem {
+    let verdict = verdict.cloned().unwrap_or_default();
+    let Read { message, redacted } = item;
+    // A denial's own cause is the policy's business; the item's is the caller's.
+    let cause = if message.cause.is_empty() { verdict.cause } else { message.cause.clone() };
+    EventItem {
+        key: verdict.key,
+        key_version: item.version(record),
+        table: verdict.table,
+        column: verdict.column,
+        partition: message.partition.clone(),
+        row: message.row.clone(),
+        outcome: Outcome::from_code(item.outcome(record)),
+        cause,
+        rule: verdict.rule,
+        redacted: *redacted,
+        calls: message.calls,
+    }
+}
+
+pub(super) fn one_rule(verdicts: &[RecordVerdict]) -> String {
     let mut counts: HashMap<&str, usize> = HashMap::new();
     verdicts.iter().for_each(|v| *counts.entry(v.rule.as_str()).or_default() += 1);
     match counts.keys().next() {
@@ -232,16 +287,22 @@ fn call_fits(query: &Query, record: &Record, head: &DetailHead) -> bool {
     let any =
         |wanted: &[String], found: &str| wanted.is_empty() || wanted.iter().any(|w| w == found);
     let time = Timestamp::from_unix_nanos(record.time);
-    let called = || action(record).is_some_and(|a| query.actions.contains(&a));
     query.start.is_none_or(|start| time >= start)
         && query.end.is_none_or(|end| time < end)
-        && (query.actions.is_empty() || called())
-        && (!query.administration_only || is_administration(record))
-        && !(query.omit_housekeeping && is_housekeeping(record))
-        && any(&query.principals, &record.principal)
+        && record_fits(query, record)
         && any(&query.purposes, &record.purpose)
         && any(&query.tickets, &head.ticket)
         && query.end_user.is_none_or(|token| token[..] == head.end_user)
+}
+
+/// Whether who called what is what is looked for.
+pub(super) fn record_fits(query: &Query, record: &Record) -> bool {
+    let Query { principals, actions, .. } = query;
+    let called = || action(record).is_some_and(|a| actions.contains(&a));
+    (actions.is_empty() || called())
+        && (!query.administration_only || is_administration(record))
+        && !(query.omit_housekeeping && is_housekeeping(record))
+        && (principals.is_empty() || principals.contains(&record.principal))
 }
 
 /// Whether a record is about keys, policy, the process or the log itself, not about values.
@@ -259,7 +320,7 @@ fn is_housekeeping(record: &Record) -> bool {
     )
 }
 
-fn filters_items(query: &Query) -> bool {
+pub(super) fn filters_items(query: &Query) -> bool {
     !query.keys.is_empty()
         || !query.key_versions.is_empty()
         || query.table.is_some()
@@ -268,12 +329,17 @@ fn filters_items(query: &Query) -> bool {
         || query.row.is_some()
 }
 
-fn item_fits(
+pub(super) fn item_fits(
     query: &Query,
-    item: &RecordItem,
+    item: &Read,
     verdict: Option<&RecordVerdict>,
     version: u32,
 ) -> bool {
+    // Whose it was is not known any more.
+    if item.redacted && (query.partition.is_some() || query.row.is_some()) {
+        return false;
+    }
+    let item = &item.message;
     let none = RecordVerdict::default();
     let of = verdict.unwrap_or(&none);
     let partition = |p: &Option<[u8; 16]>| p.as_ref().map_or(&[][..], |t| t) == item.partition;

@@ -55,7 +55,7 @@ impl Follower {
         let limit = PageLimit { events: limit.events.max(1), ..limit };
         let mut search = Search::new(&self.query, limit, size, self.position);
         let place = if size - self.position > self.far {
-            self.reader.run(&mut search).map(|()| None)
+            self.reader.run(&mut search, &mut |_, _, _| None).map(|()| None)
         } else {
             read_on(&self.reader, self.place.take(), &mut search).map(Some)
         };
@@ -72,6 +72,8 @@ fn read_on(
     search: &mut Search<'_>,
 ) -> Result<Place, JournalError> {
     loop {
+        // Until the place that is found was read.
+        let _reading = reader.files.read();
         let (before, is_found) = (search.position, known.is_none());
         let place = match known.take() {
             Some(place) => place,

@@ -28,6 +28,7 @@ impl Reader {
         if index >= size || size > known {
             return Err(QueryError::BeyondLog(known));
         }
+        let _reading = self.files.read();
         let (mut trees, root, checkpoint) = self.signed(size)?;
         let own = trees.root(index..index.saturating_add(1)).map_err(unreadable)?;
         let path = path(&mut trees, inclusion::subtrees(index, size))?;
@@ -46,6 +47,7 @@ impl Reader {
         if old == 0 || old > size || size > known {
             return Err(QueryError::BeyondLog(known));
         }
+        let _reading = self.files.read();
         let (mut trees, root, checkpoint) = self.signed(size)?;
         let then = trees.root(0..old).map_err(unreadable)?;
         let path = path(&mut trees, consistency::subtrees(old, size))?;

@@ -19,6 +19,7 @@ impl Reader {
 
     fn find(&self, revision: u64) -> Result<Option<u64>, JournalError> {
         for (_, path) in segment::list(&self.directory)?.into_iter().rev() {
+            let _reading = self.files.read();
             let segment = Segment::open(&path, &self.key)?;
             if segment.head.revision < revision {
                 return within(&segment, revision);

@@ -70,7 +70,7 @@ pub fn tiles(
 ) -> Result<Tiled, TilesError> {
     let before = earlier(&to.join(CHECKPOINT), key)?;
     let walk = &mut |_| {};
-    let found = read(directory, Walk::new(key, before.as_ref(), &mut progress, walk))?;
+    let (found, _) = read(directory, Walk::new(key, before.as_ref(), &mut progress, walk))?;
     if let Some(wrong) = found.first_wrong() {
         return Err(wrong.into());
     }

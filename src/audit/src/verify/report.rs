@@ -7,12 +7,15 @@ use crate::record::LastChange;
 use super::state::State;
 use super::{Verified, VerifyError};
 
-/// What is known of a range of records, from the best to the worst. `REDACTED` and `ARCHIVED` are
-/// reserved: no log has such ranges yet.
+/// What is known of a range of records, from the best to the worst. `ARCHIVED` is reserved: no log has
+/// such ranges yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Verdict {
     /// Every byte is as it was signed.
     Ok,
+    /// Personal detail is not there, and a record of the log says that it was erased. Everything else is
+    /// as it was signed.
+    Redacted,
     /// Bytes after the last signed frame that nothing says were ever on disk: the torn end of a
     /// killed process, or an end that was altered.
     UnprovenTail,
@@ -28,6 +31,7 @@ impl Verdict {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "OK",
+            Self::Redacted => "REDACTED",
             Self::UnprovenTail => "UNPROVEN-TAIL",
             Self::Missing => "MISSING",
             Self::Tampered => "TAMPERED",

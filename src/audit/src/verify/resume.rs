@@ -9,9 +9,10 @@ use crate::subtrees::Subtrees;
 
 use super::report::{Range, Report, Verdict};
 use super::state::State;
-use super::walk::Walk;
+use super::walk::{Found, Start, Walk};
 use super::{LogKey, Remembered, VerifyError, read_segments, remembered, segments};
 
+const EARLIER: &str = "an earlier run read these records, and found this among them";
 const OTHER_PAST: &str = "it is not the log that was verified before: it was written anew";
 
 /// As [`super::report`], from where the state of an earlier run ends: nothing before that is read
@@ -31,7 +32,9 @@ pub fn resume(
 ) -> Result<Report, VerifyError> {
     let all = segments(directory, key)?;
     let Some(state) = state else {
-        return read_segments(directory, &all, Walk::new(key, kept, &mut progress, &mut |_| {}));
+        let walk = &mut |_| {};
+        let read = Walk::new(key, kept, &mut progress, walk);
+        return Ok(read_segments(directory, &all, read, None)?.0);
     };
     let is_older = kept.is_some_and(|kept| kept.size < state.records());
     if !is_full
@@ -39,11 +42,10 @@ pub fn resume(
         && let Some(place) = place(&all, key, state)?
     {
         let mut change = |_| {};
-        let mut walk = Walk::new(key, kept, &mut progress, &mut change);
-        walk.resume(state, place.root, place.signature, place.end);
+        let walk = Walk::new(key, kept, &mut progress, &mut change);
         let rest = all.get(place.at..).unwrap_or_default();
-        let report = read_segments(directory, rest, walk)?;
-        return Ok(Report { resumed_from: state.records(), ..report });
+        let (report, _) = read_segments(directory, rest, walk, Some(&place.start(state)))?;
+        return Ok(with_earlier(report, state, rest));
     }
     let verified = remembered(&state.note, key)?;
     let (longer, shorter) = match kept {
@@ -51,9 +53,9 @@ pub fn resume(
         kept => (&verified, kept),
     };
     let walk = &mut |_| {};
-    let mut report =
-        read_segments(directory, &all, Walk::new(key, Some(longer), &mut progress, walk))?;
-    if report.verdict() == Verdict::Ok
+    let walk = Walk::new(key, Some(longer), &mut progress, walk);
+    let (mut report, _) = read_segments(directory, &all, walk, None)?;
+    if report.verdict() <= Verdict::Redacted
         && let Some(shorter) = shorter.filter(|shorter| shorter.size > 0)
         && root(directory, key, shorter.size)? != shorter.root
         && let Some((_, file)) = all.first()
@@ -65,6 +67,20 @@ pub fn resume(
     Ok(report)
 }
 
+/// A report of what is new, and what an earlier run said of the records before.
+fn with_earlier(mut report: Report, state: &State, rest: &[(u64, PathBuf)]) -> Report {
+    report.resumed_from = state.records();
+    if state.verdict > Verdict::Ok
+        && let Some((_, file)) = rest.first()
+    {
+        let (verdict, end, offset) = (state.verdict, Some(state.records()), state.frame);
+        let file = file.clone();
+        report.ranges.insert(0, Range { verdict, first: 0, end, file, offset, what: EARLIER });
+        report.state = report.state.map(|new| State { verdict: new.verdict.max(verdict), ..new });
+    }
+    report
+}
+
 /// The frame of a state, where it still stands.
 struct Place {
     /// Which segment it is in.
@@ -73,6 +89,19 @@ struct Place {
     signature: [u8; 64],
     /// Where the frame ends.
     end: u64,
+}
+
+impl Place {
+    fn start(&self, state: &State) -> Start {
+        let found = Found {
+            tree: state.tree.clone(),
+            last_change: state.last_change,
+            signed: Some((state.tree.size(), self.root, self.signature)),
+            at: Some((state.segment, state.frame)),
+            ..Found::default()
+        };
+        Start { from: self.end, root: self.root, found }
+    }
 }
 
 /// `None` if something else stands there now, whatever it is.

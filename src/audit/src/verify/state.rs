@@ -8,9 +8,11 @@ use fieldseal_model::hex;
 use crate::merkle::{Frontier, Hash};
 use crate::record::LastChange;
 
-use super::{LogKey, VerifyError, remembered};
+use super::{LogKey, Verdict, VerifyError, remembered};
 
 const FORMAT: &str = "fieldseal.dev/audit-verify-state/v1";
+/// What a log is said to be that a next run can go on from.
+const GOOD: [Verdict; 2] = [Verdict::Ok, Verdict::Redacted];
 
 /// The newest checkpoint that was verified, and what it takes to read on behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +25,8 @@ pub struct State {
     pub(super) tree: Frontier,
     /// The newest change of the store up to there.
     pub(super) last_change: Option<LastChange>,
+    /// What was said of all records up to there, the worst of it: `OK` or `REDACTED`.
+    pub(super) verdict: Verdict,
     /// The checkpoint, a signed note.
     pub(super) note: String,
 }
@@ -43,9 +47,10 @@ impl State {
             format!("{revision} {index} {}", STANDARD.encode(anchor))
         });
         let (segment, frame, peaks) = (self.segment, self.frame, peaks.join(" "));
+        let (verdict, note) = (self.verdict.as_str(), &self.note);
         let text = format!(
-            "{FORMAT}\nsegment {segment}\nframe {frame}\npeaks {peaks}\nchange {change}\n\n{}",
-            self.note
+            "{FORMAT}\nsegment {segment}\nframe {frame}\npeaks {peaks}\nchange {change}\n\
+             verdict {verdict}\n\n{note}"
         );
         format!("{text}\nsha256 {}\n", hex::encode(&sha256(&[text.as_bytes()])))
     }
@@ -81,9 +86,11 @@ impl State {
             "none" => None,
             change => Some(last_change(change)?),
         };
+        let said = next("verdict")?;
+        let verdict = GOOD.into_iter().find(|verdict| verdict.as_str() == said)?;
         let size = note.lines().nth(1)?.parse().ok()?;
         let tree = Frontier::from_parts(size, peaks?)?;
-        Some(Self { segment, frame, tree, last_change, note: note.to_owned() })
+        Some(Self { segment, frame, tree, last_change, verdict, note: note.to_owned() })
     }
 }
 

@@ -6,35 +6,42 @@
 
 use std::path::{Path, PathBuf};
 
-use fieldseal_crypto::sha256;
 use fieldseal_model::KeyId;
 use prost::Message as _;
 
 use crate::checkpoint::{self, Remembered};
 use crate::error::JournalError;
 use crate::merkle::{self, Frontier, Hash};
-use crate::record::{COMMITMENT_BYTES, DetailHead, DetailParts, Kind, LastChange, Record};
+use crate::record::{COMMITMENT_BYTES, Kind, LastChange, Record};
+use crate::redaction::{NO_DETAIL, Named, Standing, standing};
 use crate::segment::{self, At, Frame, Segment};
 
 use super::report::{Range, Ranges, Verdict};
-use super::state::State;
 use super::{Change, LogKey, REPORT_EVERY, VerifyError};
 
-const NO_DETAIL: &str = "a record's detail is missing";
+const REDACTED: &str = "personal detail was erased, and a record says so";
+const NO_ITEM: &str = "an item is missing that no record names";
 const MISSING: &str = "records are missing";
 const NOT_ZERO: &str = "bytes where zeroes should be";
 
 /// Sees the place, the bytes and the hash of a leaf.
 type SeeLeaf<'a> = &'a mut dyn FnMut(u64, &[u8], &Hash);
+/// Sees a record and its detail, which fits as far as it is there.
+pub(super) type SeeDetail<'a> = &'a mut dyn FnMut(u64, &Record, &[u8]);
 
 /// A walk over the segments of a log.
 pub(super) struct Walk<'a> {
     pub(super) key: &'a LogKey,
-    remembered: Option<&'a Remembered>,
+    pub(super) remembered: Option<&'a Remembered>,
     change: &'a mut dyn FnMut(Change),
-    progress: &'a mut dyn FnMut(u64),
+    pub(super) progress: &'a mut dyn FnMut(u64),
     /// Sees every leaf, proved or not.
     pub(super) leaf: Option<SeeLeaf<'a>>,
+    /// The same for records with their details.
+    pub(super) detail: Option<SeeDetail<'a>>,
+    /// What records say was erased. Such a record stands behind those that it is about, so nobody knows
+    /// before a walk is over: until then whatever is not there counts as erased.
+    pub(super) redactions: Option<&'a Named>,
     /// The tree as far as the leaves were read; proved if `is_proved`.
     tree: Frontier,
     is_proved: bool,
@@ -50,8 +57,15 @@ pub(super) struct Walk<'a> {
     pub(super) ranges: Ranges,
 }
 
+/// Where to go on in the first segment that is read, and what was verified up to there once.
+pub(super) struct Start {
+    pub(super) from: u64,
+    pub(super) root: Hash,
+    pub(super) found: Found,
+}
+
 /// What is proved, and how much was looked at.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Found {
     pub(super) tree: Frontier,
     /// Of the newest frame that is proved.
@@ -61,14 +75,19 @@ pub(super) struct Found {
     pub(super) last_change: Option<LastChange>,
     pub(super) checkpoints: u64,
     pub(super) details: u64,
+    /// What records say was erased, and what is not there.
+    pub(super) said: Named,
+    pub(super) absent: Named,
 }
 
 /// A frame whose leaves could be read.
 struct Leaves {
     tree: Frontier,
     changes: Vec<(Change, LastChange)>,
-    /// Records whose detail is not the one that they commit to.
-    wrong: Vec<(u64, &'static str)>,
+    /// Records whose detail is erased, or is not the one that they commit to.
+    wrong: Vec<(u64, Verdict, &'static str)>,
+    said: Named,
+    absent: Named,
     compared: u64,
     /// The root at the size that is remembered, if the frame reaches it.
     root_then: Option<Hash>,
@@ -89,6 +108,8 @@ impl<'a> Walk<'a> {
             change,
             progress,
             leaf: None,
+            detail: None,
+            redactions: None,
             tree: Frontier::default(),
             is_proved: true,
             is_cut: false,
@@ -105,18 +126,14 @@ impl<'a> Walk<'a> {
         self.is_proved = false;
     }
 
-    /// Goes on behind what was verified once: the frame of the state ends at byte `from` of the first
-    /// segment that will be read.
-    pub(super) fn resume(&mut self, state: &State, root: Hash, signature: [u8; 64], from: u64) {
-        let size = state.tree.size();
-        self.from = Some(from);
-        self.tree = state.tree.clone();
-        self.found.tree = state.tree.clone();
-        self.found.last_change = state.last_change;
-        self.found.signed = Some((size, root, signature));
-        self.found.at = Some((state.segment, state.frame));
+    /// Goes on behind what was verified once.
+    pub(super) fn start(&mut self, start: &Start) {
+        let size = start.found.tree.size();
+        self.from = Some(start.from);
+        self.tree = start.found.tree.clone();
+        self.found = start.found.clone();
         let is_then = self.remembered.is_some_and(|remembered| remembered.size == size);
-        self.root_then = is_then.then_some(root);
+        self.root_then = is_then.then_some(start.root);
     }
 
     /// Reads the segments that there are, in their order.
@@ -276,6 +293,8 @@ impl<'a> Walk<'a> {
             tree: self.tree.clone(),
             changes: Vec::new(),
             wrong: Vec::new(),
+            said: Named::default(),
+            absent: Named::default(),
             compared: 0,
             root_then: None,
             damage,
@@ -284,7 +303,7 @@ impl<'a> Walk<'a> {
         for leaf in frame.leaves() {
             let leaf = leaf.ok_or("a record is cut off")?;
             match details.next().flatten() {
-                Some(detail) => all.record(leaf, detail),
+                Some(detail) => all.record(leaf, detail, self.redactions, &mut self.detail),
                 None => all.damage = all.damage.or(Some(NO_DETAIL)),
             }
             let hash = merkle::leaf_hash(leaf);
@@ -321,11 +340,11 @@ impl<'a> Walk<'a> {
             push(Verdict::Tampered, first, end, what);
         } else {
             let mut good = first;
-            for (index, what) in &all.wrong {
+            for (index, verdict, what) in &all.wrong {
                 if *index > good {
                     push(Verdict::Ok, good, *index, "");
                 }
-                push(Verdict::Tampered, *index, index.saturating_add(1), *what);
+                push(*verdict, *index, index.saturating_add(1), *what);
                 good = index.saturating_add(1);
             }
             if end > good {
@@ -338,6 +357,10 @@ impl<'a> Walk<'a> {
         for (change, last) in all.changes {
             (self.change)(change);
             self.found.last_change = Some(last);
+        }
+        self.found.said.add(&all.said);
+        if all.damage.is_none() {
+            self.found.absent.add(&all.absent);
         }
         self.root_then = self.root_then.or(all.root_then);
         self.found.tree = self.tree.clone();
@@ -397,17 +420,44 @@ impl<'a> Walk<'a> {
 }
 
 impl Leaves {
+    /// What is not there of a record's detail must be named.
+    fn stands(&mut self, index: u64, found: &Standing, redactions: Option<&Named>) {
+        let what = match found {
+            Standing::Whole => return,
+            Standing::Gone => NO_DETAIL,
+            Standing::Without(_) => NO_ITEM,
+        };
+        self.absent.add_standing(index, found);
+        let is_allowed = redactions.is_none_or(|named| named.allows(index, found));
+        let verdict = if is_allowed { Verdict::Redacted } else { Verdict::Tampered };
+        let what = if is_allowed { REDACTED } else { what };
+        self.wrong.push((index, verdict, what));
+    }
+
     /// Looks at the next record, before its leaf is appended.
-    fn record(&mut self, leaf: &[u8], detail: &[u8]) {
+    fn record(
+        &mut self,
+        leaf: &[u8],
+        detail: &[u8],
+        redactions: Option<&Named>,
+        see: &mut Option<SeeDetail<'_>>,
+    ) {
         let index = self.tree.size();
         self.compared += u64::from(!detail.is_empty());
         let (record, commitment) = match record(leaf) {
             Ok(both) => both,
-            Err(what) => return self.wrong.push((index, what)),
+            Err(what) => return self.wrong.push((index, Verdict::Tampered, what)),
         };
-        if let Err(what) = committed(commitment, detail) {
-            self.wrong.push((index, what));
+        match standing(commitment, detail) {
+            Err(what) => self.wrong.push((index, Verdict::Tampered, what)),
+            Ok(found) => {
+                self.stands(index, &found, redactions);
+                if let Some(see) = see {
+                    see(index, &record, detail);
+                }
+            }
         }
+        self.said.add_record(index, &record);
         if let Some(last) = LastChange::of(&record, index) {
             let kind = Kind::from_code(record.kind);
             let key_id = record.key_id.as_slice().try_into().ok().map(KeyId::new);
@@ -417,7 +467,6 @@ impl Leaves {
     }
 }
 
-/// The public part of a leaf, and the commitment to its detail.
 /// True if what stands at `offset` had been on disk once. `synced` is up to where that is known by now.
 fn was_synced(segment: &Segment, offset: u64, synced: &mut u64) -> Result<bool, JournalError> {
     if offset >= *synced {
@@ -426,32 +475,10 @@ fn was_synced(segment: &Segment, offset: u64, synced: &mut u64) -> Result<bool, 
     Ok(offset < *synced)
 }
 
+/// The public part of a leaf, and the commitment to its detail.
 fn record(leaf: &[u8]) -> Result<(Record, &[u8]), &'static str> {
     let public =
         leaf.len().checked_sub(COMMITMENT_BYTES).and_then(|len| leaf.split_at_checked(len));
     let (public, commitment) = public.ok_or("a record is too short")?;
     Ok((Record::decode(public).map_err(|_| "a record is none")?, commitment))
-}
-
-/// A detail is the one that its leaf commits to.
-fn committed(commitment: &[u8], detail: &[u8]) -> Result<(), &'static str> {
-    if detail.is_empty() {
-        let none = commitment.iter().all(|b| *b == 0);
-        return if none { Ok(()) } else { Err(NO_DETAIL) };
-    }
-    let parts = DetailParts::cut(detail).ok_or("a record's detail is cut off")?;
-    if sha256(&[parts.salt, parts.head]) != commitment {
-        return Err("a record's detail is not the one it commits to");
-    }
-    let head = DetailHead::decode(parts.head).map_err(|_| "a record's detail is none")?;
-    let mut tree = Frontier::default();
-    for item in parts.items() {
-        let (salted, _) = item.ok_or("an item is cut off")?;
-        tree.append(merkle::leaf_hash(&salted));
-    }
-    let root = if tree.size() == 0 { Vec::new() } else { tree.root().to_vec() };
-    if root != head.items_root || tree.size() != u64::from(head.item_count) {
-        return Err("a record's items are not those it commits to");
-    }
-    Ok(())
 }

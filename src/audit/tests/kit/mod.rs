@@ -95,7 +95,8 @@ pub(crate) fn identity(seed: u8) -> Identity {
 pub(crate) fn policy() -> Policy {
     let app = Principal::parse(APP).unwrap();
     let operator = Principal::parse("spiffe://test/ops").unwrap();
-    let members = [(Role::App, app), (Role::Operator, operator)];
+    let privacy = Principal::parse("spiffe://test/privacy").unwrap();
+    let members = [(Role::App, app), (Role::Operator, operator), (Role::Privacy, privacy)];
     Policy::from_texts(fieldseal_policy::default_files(&members)).unwrap()
 }
 
@@ -152,6 +153,41 @@ pub(crate) async fn commit(
     let (value, receipt) = recorded.into_parts();
     assert_eq!(value, row);
     Ok(receipt.index())
+}
+
+/// Who may redact.
+pub(crate) fn redactor(policy: &Policy) -> Permit {
+    policy
+        .decide(&Request {
+            principal: &Principal::parse("spiffe://test/privacy").unwrap(),
+            action: Action::RedactAuditEvents,
+            key: None,
+            partition: PartitionClass::Default,
+            table: None,
+            column: None,
+            reason: &reason("T-9"),
+        })
+        .unwrap()
+}
+
+/// A decrypt of fields of these partitions and rows.
+pub(crate) fn of_partitions(
+    policy: &Policy,
+    fields: &[(Option<u8>, u8)],
+    ticket: &str,
+) -> CallEvent {
+    let permit = decide(policy, APP, Action::Decrypt).unwrap();
+    let (key, table, column) = field();
+    let at = Timestamp::from_unix_nanos(1_700_000_000_000_000_000);
+    let action = if fields.len() == 1 { Action::Decrypt } else { Action::BatchDecrypt };
+    let mut event = CallEvent::new(permit.principal(), action, &reason(ticket), at);
+    let verdict = Verdict::Permit(&permit);
+    let verdict = event.verdict(verdict, Some(&key), Some(&table), Some(&column));
+    for (partition, row) in fields {
+        let (partition, row) = (partition.map(|p| [p; 16]), Some([*row; 16]));
+        event.item(verdict, Item { partition, row, key_version: 1, outcome: ItemOutcome::Ok });
+    }
+    event
 }
 
 pub(crate) async fn stop(journal: &Journal) {

@@ -6,12 +6,13 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::proof::{
     AuditAnchorArguments, AuditCheckCheckpointArguments, AuditCheckReceiptArguments,
-    AuditTilesArguments, AuditVerifyArguments,
+    AuditPackArguments, AuditTilesArguments, AuditVerifyArguments,
 };
 use super::questions::{
     BreachQuestion, ChangesQuestion, DenialsQuestion, FieldQuestion, PrincipalQuestion,
     SubjectQuestion, VolumeQuestion,
 };
+use super::redact::AuditRedactArguments;
 use super::{ReasonArguments, key_name};
 
 #[derive(Debug, Subcommand)]
@@ -32,6 +33,8 @@ pub(crate) enum AuditCommand {
     Denials(DenialsQuestion),
     /// List changes of keys, policy and backups, starts and stops, and who read this log
     Changes(ChangesQuestion),
+    /// Erase personal detail of one person or tenant, of one row, or of everything before a time
+    Redact(AuditRedactArguments),
     /// Follow the log as it grows, until Ctrl-C
     Tail(Box<AuditTailArguments>),
     /// Write events as OCSF Datastore Activity, one JSON document a line
@@ -46,6 +49,8 @@ pub(crate) enum AuditCommand {
     CheckReceipt(AuditCheckReceiptArguments),
     /// Write a verified log as C2SP tlog-tiles, for other programs
     Tiles(AuditTilesArguments),
+    /// Write the records between two times, with their proof, into one archive for an outside auditor
+    Pack(Box<AuditPackArguments>),
 }
 
 #[derive(Debug, Clone, Default, Args)]

@@ -47,6 +47,9 @@ pub(crate) struct MemberArguments {
     /// A caller who may read the audit log (repeatable)
     #[arg(long, value_name = "PRINCIPAL", value_parser = principal)]
     pub auditor: Vec<Principal>,
+    /// A caller who may erase personal detail of the audit log (repeatable)
+    #[arg(long, value_name = "PRINCIPAL", value_parser = principal)]
+    pub privacy: Vec<Principal>,
 }
 
 impl MemberArguments {
@@ -54,7 +57,8 @@ impl MemberArguments {
     pub(crate) fn members(self) -> Vec<(Role, Principal)> {
         let of = |role, callers: Vec<Principal>| callers.into_iter().map(move |c| (role, c));
         let operators = of(Role::Operator, self.operator);
-        of(Role::App, self.app).chain(operators).chain(of(Role::Auditor, self.auditor)).collect()
+        let auditors = of(Role::Auditor, self.auditor).chain(of(Role::Privacy, self.privacy));
+        of(Role::App, self.app).chain(operators).chain(auditors).collect()
     }
 }
 

@@ -49,6 +49,7 @@ impl Place {
             (Role::Operator, caller("ops").principal),
             (Role::Operator, caller("ops2").principal),
             (Role::Auditor, caller("auditor").principal),
+            (Role::Privacy, caller("privacy").principal),
         ];
         for (name, text) in fieldseal_policy::default_files(&members) {
             std::fs::write(policy.join(name), text).unwrap();

@@ -6,12 +6,18 @@ use crate::{Role, default_files};
 const APP: &str = "spiffe://test/app";
 const OPERATOR: &str = "spiffe://test/ops";
 const AUDITOR: &str = "dns:auditor.test";
+const PRIVACY: &str = "spiffe://test/privacy";
 const STRANGER: &str = "cn:stranger";
 /// A rule's condition that passes the check against the schema and cannot be evaluated.
 const OVERFLOW: &str = "9223372036854775807 + 1 == 0";
 
 fn default_policy() -> Policy {
-    let members = [(Role::App, APP), (Role::Operator, OPERATOR), (Role::Auditor, AUDITOR)];
+    let members = [
+        (Role::App, APP),
+        (Role::Operator, OPERATOR),
+        (Role::Auditor, AUDITOR),
+        (Role::Privacy, PRIVACY),
+    ];
     let members = members.map(|(role, name)| (role, Principal::parse(name).unwrap()));
     Policy::from_texts(default_files(&members)).unwrap()
 }
@@ -129,6 +135,9 @@ const MANAGED: &[Action] = &[
     Action::ReloadPolicy,
     Action::CreateBackup,
     Action::PruneBackups,
+    Action::ListApprovals,
+    Action::ApproveChange,
+    Action::RejectChange,
 ];
 
 #[test]
@@ -147,7 +156,7 @@ fn each_role_may_do_exactly_its_actions() {
     ];
     const OBSERVE: &[Action] =
         &[GetKey, GetRotationStatus, GetRewrapJob, ListKeys, GetPartition, GetStatus];
-    let table: [(&str, RulesOfRole<'_>); 4] = [
+    let table: [(&str, RulesOfRole<'_>); 5] = [
         (
             APP,
             &[
@@ -157,6 +166,7 @@ fn each_role_may_do_exactly_its_actions() {
         ),
         (OPERATOR, &[("operator-manage", MANAGED), ("operator-observe", OBSERVE)]),
         (AUDITOR, &[("auditor-audit", AUDIT), ("auditor-observe", OBSERVE)]),
+        (PRIVACY, &[("privacy-redact", &[RedactAuditEvents])]),
         (
             "local:1000",
             &[

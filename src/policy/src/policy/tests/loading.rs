@@ -149,7 +149,8 @@ fn settings_that_nobody_knows_are_refused() {
 fn another_schema_is_told_where_it_begins_to_differ_and_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let settings = Settings { dir: dir.path().to_owned() };
-    let members = "app = [\"dns:a\"]\noperator = [\"dns:b\"]\nauditor = [\"dns:c\"]\n";
+    let members =
+        "app = [\"dns:a\"]\noperator = [\"dns:b\"]\nauditor = [\"dns:c\"]\nprivacy = [\"dns:d\"]\n";
     let warnings = |schema: &str| {
         std::fs::write(dir.path().join("rules.cedar"), DEFAULT_POLICY).unwrap();
         std::fs::write(dir.path().join("members.toml"), members).unwrap();
