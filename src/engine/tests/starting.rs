@@ -166,9 +166,8 @@ async fn a_redaction_that_was_cut_off_is_finished_only_once_no_anchor_speaks_aga
     assert!(matches!(refused, Some(BootError::Anchor(_))), "{refused:?}");
     assert!(note.exists());
     // What is done at rest compares nothing, so that it finishes nothing either.
-    let (principal, settings, keyring) =
-        (caller("ops").principal, place.settings(), place.keyring());
-    let clock = place.clock.clone();
+    let (settings, keyring, clock) = (place.settings(), place.keyring(), place.clock.clone());
+    let principal = Principal::parse("local:1000").unwrap();
     root::drill(Task { settings, keyring, clock, principal }).await.unwrap();
     assert!(note.exists());
     std::fs::remove_file(anchor).unwrap();
