@@ -147,7 +147,6 @@ impl Journal {
             let body = checkpoint::body(&origin, end.frontier.size(), &root);
             identity.signing.sign(body.as_bytes())
         });
-        let report = settled.report(size);
         let writer = Writer {
             segment: open,
             frontier: end.frontier,
@@ -182,7 +181,7 @@ impl Journal {
         };
         let journal = Self { shared: Arc::new(shared) };
         journal.record_torn()?;
-        Ok((journal, report))
+        Ok((journal, settled.report(size)))
     }
 
     /// Records what was cut off, by this start or by one that did not come so far.
