@@ -10,6 +10,7 @@
 )]
 
 mod anchors;
+mod archiving;
 mod auditing;
 mod backup;
 mod config;

@@ -1,5 +1,6 @@
 //! The command line, as clap reads it. No argument ever carries a value to encrypt.
 
+mod archive;
 mod audit;
 mod backup;
 pub(crate) mod config;
@@ -25,6 +26,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use fieldseal_model::Principal;
 
+pub(crate) use archive::AuditArchiveArguments;
 pub(crate) use audit::{
     AuditCommand, AuditExportArguments, AuditListArguments, AuditTailArguments, FilterArguments,
     Outcome,

@@ -7,6 +7,7 @@
 //! derived from one leaves before its record is durable; without a working journal nothing that
 //! would need a record begins.
 
+mod archive;
 pub mod backup;
 mod boot;
 mod call;
@@ -38,6 +39,7 @@ mod tokens;
 mod upkeep;
 mod volume;
 
+pub use archive::{ArchiveRequest, Archiving};
 pub use boot::{BootError, Installation, Settings, StoreBackend};
 pub use call::{
     Caller, DecryptCall, DecryptItem, DecryptReply, EncryptCall, EncryptItem, EncryptReply,

@@ -164,6 +164,8 @@ pub struct AuditSettings {
     pub anchors: Vec<AnchorTarget>,
     /// Where it is handed on to.
     pub exports: Vec<ExportTarget>,
+    /// Where the oldest part of it moves to, if anywhere.
+    pub archive: Option<PathBuf>,
 }
 
 impl Config {
@@ -312,6 +314,7 @@ impl Config {
                 checkpoint_every: Duration::ZERO,
                 anchors: Vec::new(),
                 exports: Vec::new(),
+                archive: None,
             },
             copy: None,
             backup: BackupSettings::default(),

@@ -66,6 +66,7 @@ pub fn engine_settings(config: &Config) -> fieldseal_engine::Settings {
         backup: backup_settings(config),
         anchors: config.audit.anchors.clone(),
         exports: config.audit.exports.clone(),
+        archive: config.audit.archive.clone(),
     }
 }
 

@@ -215,6 +215,11 @@ impl Sender<'_> {
                 let request = v1::RedactAuditEventsRequest { partition, ..Default::default() };
                 of_call(audit.redact_audit_events(self.with(request)).await, call)
             }
+            ("AuditService", "ArchiveAuditEvents") => {
+                let before_time = Some(prost_types::Timestamp { seconds: 1, nanos: 0 });
+                let request = v1::ArchiveAuditEventsRequest { before_time, ..Default::default() };
+                of_call(audit.archive_audit_events(self.with(request)).await, call)
+            }
             ("AuditService", "TailAuditEvents") => {
                 let request = self.with(v1::TailAuditEventsRequest::default());
                 of_call(audit.tail_audit_events(request).await, call)

@@ -78,6 +78,10 @@ pub(super) struct Found {
     /// What records say was erased, and what is not there.
     pub(super) said: Named,
     pub(super) absent: Named,
+    /// What records say was archived.
+    pub(super) archived: Named,
+    /// A checkpoint was kept that covers fewer records than those that are missing at the beginning.
+    pub(super) is_beyond: bool,
 }
 
 /// A frame whose leaves could be read.
@@ -88,6 +92,7 @@ struct Leaves {
     wrong: Vec<(u64, Verdict, &'static str)>,
     said: Named,
     absent: Named,
+    archived: Named,
     compared: u64,
     /// The root at the size that is remembered, if the frame reaches it.
     root_then: Option<Hash>,
@@ -295,6 +300,7 @@ impl<'a> Walk<'a> {
             wrong: Vec::new(),
             said: Named::default(),
             absent: Named::default(),
+            archived: Named::default(),
             compared: 0,
             root_then: None,
             damage,
@@ -359,6 +365,7 @@ impl<'a> Walk<'a> {
             self.found.last_change = Some(last);
         }
         self.found.said.add(&all.said);
+        self.found.archived.add(&all.archived);
         if all.damage.is_none() {
             self.found.absent.add(&all.absent);
         }
@@ -403,6 +410,7 @@ impl<'a> Walk<'a> {
             return;
         }
         if here >= remembered.size || self.is_cut {
+            self.found.is_beyond = here >= remembered.size;
             return;
         }
         let what = "the checkpoint covers records that are not there";
@@ -458,6 +466,7 @@ impl Leaves {
             }
         }
         self.said.add_record(index, &record);
+        self.archived.add_archived(index, &record);
         if let Some(last) = LastChange::of(&record, index) {
             let kind = Kind::from_code(record.kind);
             let key_id = record.key_id.as_slice().try_into().ok().map(KeyId::new);

@@ -81,6 +81,7 @@ impl Place {
             backup: None,
             anchors: Vec::new(),
             exports: Vec::new(),
+            archive: None,
         }
     }
 

@@ -1,4 +1,5 @@
-//! `[audit]`: where checkpoints of the log are posted to, and where the log is handed on to.
+//! `[audit]`: where checkpoints of the log are posted to, where the log is handed on to, and where its oldest
+//! part moves to.
 
 use fieldseal_engine::{AnchorTarget, ExportTarget};
 
@@ -32,4 +33,11 @@ pub(super) const EXPORT_FILE: Setting = Setting {
     kind: Kind::OptionalPath {
         set: |config, path| config.audit.exports.extend(path.map(ExportTarget::File)),
     },
+};
+
+pub(super) const ARCHIVE: Setting = Setting {
+    name: "audit.archive_directory",
+    meaning: "Where `audit archive` moves the oldest segments of the log to. It is made if it is not there; \
+        the directory above it must be.",
+    kind: Kind::OptionalPath { set: |config, path| config.audit.archive = path },
 };

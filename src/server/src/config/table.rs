@@ -200,6 +200,7 @@ pub static SETTINGS: &[Setting] = &[
     anchors::FILE,
     anchors::COMMAND,
     anchors::EXPORT_FILE,
+    anchors::ARCHIVE,
     backup::DIRECTORY,
     backup::RECIPIENTS,
     backup::SCHEDULE,

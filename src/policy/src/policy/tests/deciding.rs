@@ -135,6 +135,7 @@ const MANAGED: &[Action] = &[
     Action::ReloadPolicy,
     Action::CreateBackup,
     Action::PruneBackups,
+    Action::ArchiveAuditEvents,
 ];
 
 #[test]
