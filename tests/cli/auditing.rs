@@ -380,6 +380,32 @@ fn a_stop_does_not_wait_for_a_tail() {
 }
 
 #[test]
+fn every_question_can_be_about_one_end_user() {
+    let installation = read();
+    let i = &installation;
+    let questions: [&[&str]; 6] = [
+        &["subject", "--partition", PERSON],
+        &["principal", APP],
+        &["field", "users.email"],
+        &["breach", "--principal", APP],
+        &["volume"],
+        &["denials"],
+    ];
+    for question in questions {
+        assert_ne!(i.ask(question)["total"]["event_count"], 0, "{question:?}");
+        // No call of these had one.
+        let narrowed = [question, &["--end-user", "https://login.example.com", "alice"]].concat();
+        let answer = i.ask(&narrowed);
+        assert_eq!(answer["total"]["event_count"], 0, "{question:?}");
+        assert_eq!(answer["rows"], Value::Array(Vec::new()), "{question:?}");
+        let half = [question, &["--end-user", "https://login.example.com", ""]].concat();
+        assert_eq!(i.no_answer("auditor", &half), refused(2, "QUERY_INVALID"), "{question:?}");
+        let alone = [question, &["--end-user", "alice"]].concat();
+        assert_eq!(i.no_answer("auditor", &alone), refused(2, ""), "{question:?}");
+    }
+}
+
+#[test]
 fn every_command_of_the_guide_answers() {
     let mut installation = read();
     assert_eq!(installation.stop(), 0);
@@ -388,6 +414,7 @@ fn every_command_of_the_guide_answers() {
     let i = &installation;
     std::fs::write(i.path("candidates.txt"), format!("{PERSON}\n")).unwrap();
     std::fs::copy(i.log().join("log.pub"), i.path("log.pub")).unwrap();
+    std::os::unix::fs::symlink(i.home().join("state"), i.path("STATE")).unwrap();
     let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/auditing.md");
     let guide = std::fs::read_to_string(guide).unwrap();
     let mut questions = std::collections::BTreeSet::new();
@@ -414,7 +441,7 @@ fn every_command_of_the_guide_answers() {
             }
         }
     }
-    assert_eq!(questions.len(), 15, "{questions:?}");
+    assert_eq!(questions.len(), 16, "{questions:?}");
 }
 
 #[test]

@@ -10,6 +10,7 @@
 )]
 
 mod anchors;
+mod approvals;
 mod archiving;
 mod auditing;
 mod backup;
@@ -31,6 +32,7 @@ mod manual;
 mod marker;
 mod operations;
 mod output;
+mod packing;
 mod policy;
 mod probes;
 mod process;

@@ -15,10 +15,11 @@ mod filter;
 mod keeper;
 mod list;
 mod record;
+mod rows;
 
 use std::path::{Path, PathBuf};
 
-use parking_lot::Mutex;
+use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 
 use crate::error::JournalError;
 use crate::query::Query;
@@ -29,11 +30,12 @@ use bits::Bits;
 use build::Builder;
 use file::Sealed;
 pub(crate) use keeper::{Keeper, Maker};
-use record::Shape;
+pub(crate) use record::Shape;
+pub(crate) use rows::{Kind, Row, partition};
 
 /// Records that share an earliest and a latest time.
 const TIMED: usize = 1024;
-/// An open segment with more records has no index in memory: one takes about 50 bytes.
+/// An open segment with more records has no index in memory: one takes about 90 bytes.
 const MAX_OPEN: u64 = 1 << 20;
 
 /// What was made.
@@ -60,6 +62,14 @@ trait Source {
     fn mark_shapes(&self, wanted: &[bool], bits: &mut Bits) -> Option<()>;
     /// Marks the records that have this term, and perhaps others.
     fn mark_term(&self, term: u32, bits: &mut Bits) -> Option<()>;
+}
+
+/// Who counts rows.
+pub(crate) trait Count {
+    /// Which kinds of items are counted. The rows that follow are about these.
+    fn wanted(&mut self, shapes: &[Shape], kinds: &[Kind]) -> Vec<bool>;
+    /// Items of the kind at `place`.
+    fn row(&mut self, place: usize, row: Row);
 }
 
 /// Where the indexes of a log are: `audit-index` beside `audit`.
@@ -125,22 +135,69 @@ impl Indexes {
 
     fn sealed(&self, segment: &Segment, sealed: Sealed, query: &Query) -> Option<Candidates> {
         let Some(bits) = filter::select(query, &sealed) else {
-            // Damaged behind its head. If it cannot be removed it stays as useless as it is.
-            let _ = file::remove(&sealed.path);
-            self.keeper.wake();
+            self.damaged(&sealed);
             return None;
         };
         let frames = Frames::File { sealed: Box::new(sealed), block: None };
         Some(Candidates { first: segment.head.first, bits, frames })
     }
 
-    fn open(
+    /// An index turned out to be of no use behind its head.
+    fn damaged(&self, sealed: &Sealed) {
+        if sealed.is_unreadable() {
+            // Nothing is known about it. The next question tries again.
+            return;
+        }
+        // If it cannot be removed it stays as useless as it is.
+        let _ = file::remove(&sealed.path);
+        self.keeper.wake();
+    }
+
+    /// The rows of a segment's records before `known`, if there are any: `count` says for the shapes and
+    /// the kinds which of these are wanted, `see` gets the rows of those. `None` if the segment has to be
+    /// read; what `see` got is of no use then.
+    pub(crate) fn rows(
+        &self,
+        segment: &Segment,
+        known: u64,
+        end: Option<u64>,
+        count: &mut dyn Count,
+    ) -> Option<()> {
+        let first = segment.head.first;
+        let until = u32::try_from(known.checked_sub(first)?).ok()?;
+        if let Some(next) = end
+            && let Some(sealed) = Sealed::open(&self.directory, segment, next, &self.key)
+        {
+            let kinds = sealed.kinds();
+            if kinds.is_empty() {
+                return None;
+            }
+            let wanted = count.wanted(sealed.shapes(), &kinds);
+            let read = sealed.rows(|place| wanted.get(place) == Some(&true), &mut |place, row| {
+                if row.record < until {
+                    count.row(place, row)
+                }
+            });
+            if read.is_none() {
+                self.damaged(&sealed);
+            }
+            return read;
+        }
+        let open = self.read_open(segment, known, end.is_none())?;
+        let kinds = open.rows.kinds()?;
+        let wanted = count.wanted(open.shapes(), kinds);
+        let rows = open.rows.of(|place| wanted.get(place) == Some(&true));
+        rows.filter(|(_, row)| row.record < until).for_each(|(place, row)| count.row(place, row));
+        Some(())
+    }
+
+    /// The open segment's index, read up to the record `known`.
+    fn read_open(
         &self,
         segment: &Segment,
         known: u64,
         is_last: bool,
-        query: &Query,
-    ) -> Option<Candidates> {
+    ) -> Option<MappedMutexGuard<'_, Builder>> {
         let first = segment.head.first;
         let mut open = self.open.lock();
         if open.as_ref().is_none_or(|builder| builder.first != first) {
@@ -153,14 +210,25 @@ impl Indexes {
         if builder.next() < known {
             let fits = known.saturating_sub(first) <= MAX_OPEN;
             let read = builder.read(segment, known, &self.key, &mut || true);
-            if !fits || read.is_none() {
+            if !fits || !matches!(read, Ok(Some(()))) {
                 *open = None;
                 return None;
             }
         }
-        let bits = filter::select(query, builder)?;
+        MutexGuard::try_map(open, Option::as_mut).ok()
+    }
+
+    fn open(
+        &self,
+        segment: &Segment,
+        known: u64,
+        is_last: bool,
+        query: &Query,
+    ) -> Option<Candidates> {
+        let builder = self.read_open(segment, known, is_last)?;
+        let bits = filter::select(query, &*builder)?;
         let frames = Frames::Memory(builder.frames());
-        Some(Candidates { first, bits, frames })
+        Some(Candidates { first: segment.head.first, bits, frames })
     }
 }
 

@@ -1,5 +1,6 @@
 //! Finding records again, in the files themselves. An index says which ones are worth a look.
 
+mod counted;
 mod event;
 mod follow;
 mod proof;
@@ -7,6 +8,7 @@ mod revision;
 mod search;
 mod summary;
 
+use std::cell::RefCell;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -23,6 +25,7 @@ use crate::error::{JournalError, QueryError};
 use crate::index::Indexes;
 use crate::record::Outcome;
 use crate::segment::{self, Segment};
+use counted::Counter;
 pub use event::{Event, EventItem};
 pub use follow::Follower;
 use search::Search;
@@ -114,6 +117,10 @@ pub struct Reader {
     archived: Arc<AtomicU64>,
 }
 
+/// Counts the records of a segment before a place; the next one begins with the third. `None` if it has to
+/// be read.
+type CountSegment<'a> = &'a mut dyn FnMut(&Segment, u64, Option<u64>) -> Option<bool>;
+
 /// What an opaque page token holds.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Token {
@@ -192,7 +199,8 @@ impl Reader {
         // A page without room for one event would never get on.
         let limit = PageLimit { events: limit.events.max(1), ..limit };
         let mut search = Search::new(query, limit, token.tree_size, token.position);
-        self.run(&mut search).map_err(|e| QueryError::Unreadable(e.to_string().into()))?;
+        self.run(&mut search, &mut |_, _, _| None)
+            .map_err(|e| QueryError::Unreadable(e.to_string().into()))?;
         let next = (!search.is_done()).then(|| {
             let token = Token { position: search.position, ..token.clone() };
             URL_SAFE_NO_PAD.encode(token.encode_to_vec())
@@ -204,7 +212,7 @@ impl Reader {
     /// goes through all of them and gives up when `abandoned` becomes true.
     ///
     /// # Errors
-    /// As [`Reader::page`]; `TooLarge` beyond 1,000,000 groups or partitions; `Abandoned`.
+    /// As [`Reader::page`]; `TooLarge` beyond 1,000,000 groups or 4,000,000 partitions; `Abandoned`.
     pub fn summarize(
         &self,
         query: &Query,
@@ -226,22 +234,34 @@ impl Reader {
             text => parse_token(text, &digest, tree_size)?,
         };
         let unreadable = |e: JournalError| QueryError::Unreadable(e.to_string().into());
-        let mut tallies = Tallies::new(groupings, limit, token.after.clone());
-        let mut trouble = None;
+        let tallies = RefCell::new(Tallies::new(groupings, limit, token.after.clone()));
+        let trouble = RefCell::new(None);
+        let goes_on = |counted: &dyn Fn() -> Result<(), QueryError>| {
+            let is_abandoned = abandoned.load(Ordering::Relaxed);
+            let ended = if is_abandoned { Err(QueryError::Abandoned) } else { counted() };
+            *trouble.borrow_mut() = ended.err();
+            trouble.borrow().is_none()
+        };
         let mut each = |found: Option<Event>| {
-            if abandoned.load(Ordering::Relaxed) {
-                trouble = Some(QueryError::Abandoned);
-            } else if let Some(event) = found {
-                trouble = tallies.add(&event).err();
-            }
-            trouble.is_none()
+            goes_on(&|| found.as_ref().map_or(Ok(()), |event| tallies.borrow_mut().add(event)))
         };
         let mut search = Search::through(&query, token.tree_size, &mut each);
-        self.run(&mut search).map_err(unreadable)?;
-        if let Some(trouble) = trouble {
+        let is_known = counted::is_known(&query, groupings);
+        let mut count = |segment: &Segment, known, next| {
+            let mut counter = Counter::new(&query, groupings);
+            let indexes = self.indexes.as_ref().filter(|_| is_known)?;
+            indexes.rows(segment, known, next, &mut counter)?;
+            let counter = RefCell::new(Some(counter));
+            Some(goes_on(&|| match counter.take() {
+                Some(counter) => counter.finish(&mut tallies.borrow_mut()),
+                None => Ok(()),
+            }))
+        };
+        self.run(&mut search, &mut count).map_err(unreadable)?;
+        if let Some(trouble) = trouble.take() {
             return Err(trouble);
         }
-        let (summary, last) = tallies.finish();
+        let (summary, last) = tallies.into_inner().finish();
         let next = last.map(|last| {
             let token = Token { after: Some(last), ..token.clone() };
             URL_SAFE_NO_PAD.encode(token.encode_to_vec())
@@ -273,7 +293,8 @@ impl Reader {
         Ok(segments.first().map_or(0, |(first, _)| self.beginning(*first)))
     }
 
-    fn run(&self, search: &mut Search<'_>) -> Result<(), JournalError> {
+    /// Goes through the segments. `count` may do so in place of the search, and says whether to go on.
+    fn run(&self, search: &mut Search<'_>, count: CountSegment<'_>) -> Result<(), JournalError> {
         let segments = segment::list(&self.directory)?;
         if let Some((first, _)) = segments.first() {
             search.begin(self.beginning(*first));
@@ -303,6 +324,12 @@ impl Reader {
             }
             let next = Some(end).filter(|end| *end != u64::MAX);
             let known = search.known(end);
+            if search.position == *first
+                && let Some(goes_on) = count(&segment, known, next)
+            {
+                search.pass(known, goes_on);
+                continue;
+            }
             let candidates = self.indexes.as_ref();
             let candidates =
                 candidates.and_then(|all| all.candidates(&segment, known, next, search.query()));

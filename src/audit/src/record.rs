@@ -111,6 +111,10 @@ codes! {
         DetailsRedacted = 45, "DETAILS_REDACTED";
         /// Segments before they are removed: they stand in an archive.
         SegmentsArchived = 46, "SEGMENTS_ARCHIVED";
+        /// A change waits for a second principal.
+        ApprovalRequested = 60, "APPROVAL_REQUESTED";
+        /// A change that waited for a second principal was rejected.
+        ApprovalRejected = 61, "APPROVAL_REJECTED";
     }
 }
 

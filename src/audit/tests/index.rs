@@ -14,8 +14,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use fieldseal_audit::{
-    CallEvent, Indexed, Item, ItemOutcome, Journal, Outcome, Page, PageLimit, Query, QueryError,
-    Reader, Settings, Verdict,
+    CallEvent, Grouping, Indexed, Item, ItemOutcome, Journal, Outcome, Page, PageLimit, Query,
+    QueryError, Reader, Settings, Summary, Verdict,
 };
 use fieldseal_model::{
     AccessReason, Action, Column, KeyName, PartitionClass, Principal, Purpose, Table, Ticket,
@@ -179,6 +179,41 @@ fn pages(reader: &Reader, query: &Query, size: u64) -> Vec<Page> {
     }
 }
 
+/// What accesses can be grouped by.
+const BY: [Grouping; 11] = [
+    Grouping::Hour,
+    Grouping::Principal,
+    Grouping::Action,
+    Grouping::Key,
+    Grouping::KeyVersion,
+    Grouping::Table,
+    Grouping::Column,
+    Grouping::Outcome,
+    Grouping::Rule,
+    Grouping::Partition,
+    Grouping::Row,
+];
+
+fn groupings() -> impl Strategy<Value = Vec<Grouping>> {
+    // Most questions ask for no partition and no row.
+    prop_oneof![3 => vec(select(&BY[..9]), 0..4), 1 => vec(select(&BY[..]), 0..4)]
+}
+
+/// Every page of a count.
+fn counted(reader: &Reader, query: &Query, by: &[Grouping], size: u64) -> Vec<Summary> {
+    let going = std::sync::atomic::AtomicBool::new(false);
+    let (mut pages, mut token) = (Vec::new(), String::new());
+    loop {
+        let mut page = reader.summarize(query, by, 5, size, &token, &going).unwrap();
+        let next = page.next.take();
+        pages.push(page);
+        match next {
+            None => return pages,
+            Some(next) => token = next,
+        }
+    }
+}
+
 /// What a page shows. A page token may say in other words where the next one begins.
 fn shown(pages: Vec<Page>) -> Vec<fieldseal_audit::Event> {
     pages.into_iter().flat_map(|page| page.events).collect()
@@ -240,6 +275,43 @@ proptest! {
             let found = shown(pages(&with, query, size));
             let expected = shown(pages(&without, query, size));
             prop_assert_eq!(found, expected, "a flipped bit at {} of {:?}: {:?}", at, path, query);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 8, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_count_is_the_same_with_any_index(
+        calls in vec(call(), 250..450),
+        questions in vec((query(), groupings(), any::<Index>()), 24),
+        flips in vec((any::<Index>(), any::<Index>(), 0..8_u8), 24),
+    ) {
+        let log = Log::new(SEGMENT);
+        let journal = log.open();
+        runtime().block_on(write(&journal, &calls));
+        let records = journal.checkpoint().tree_size;
+        let (with, without) = (journal.reader(), journal.reader().without_index());
+        let count = |reader: &Reader, (query, by, at): &(Query, Vec<Grouping>, Index)| {
+            // At the end, or as it was at some time.
+            let size = records - at.index(4 * records as usize).saturating_sub(3 * records as usize) as u64;
+            counted(reader, query, by, size)
+        };
+        let expected: Vec<_> = questions.iter().map(|asked| count(&without, asked)).collect();
+        journal.build_indexes().unwrap();
+        for (asked, expected) in questions.iter().zip(&expected) {
+            prop_assert_eq!(&count(&with, asked), expected, "{:?}", asked);
+        }
+        let directory = indexes(&log.settings);
+        for ((asked, expected), (file, at, bit)) in questions.iter().zip(&expected).zip(&flips) {
+            journal.build_indexes().unwrap();
+            let path = file.get(&files(&directory)).clone();
+            let mut bytes = std::fs::read(&path).unwrap();
+            let at = at.index(bytes.len());
+            bytes[at] ^= 1 << bit;
+            std::fs::write(&path, bytes).unwrap();
+            prop_assert_eq!(&count(&with, asked), expected, "bit at {} of {:?}", at, path);
         }
     }
 }

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use fieldseal_audit::{
-    Journal, JournalError, Kind, Query, Redactable, Redacted, Settings, Step, verify,
+    Grouping, Journal, JournalError, Kind, Query, Redactable, Redacted, Settings, Step, verify,
 };
 use fieldseal_model::{Action, Timestamp};
 use kit::{Log, of_partitions, policy, reason, redactor, stop};
@@ -121,6 +121,7 @@ async fn questions_show_what_is_public_and_say_what_was_erased() {
     calls(&journal, 100).await;
     journal.build_indexes().unwrap();
     redact(&journal, &partition(ALICE)).await.unwrap();
+    let mut counts = Vec::new();
     for indexed in [false, true] {
         if indexed {
             journal.build_indexes().unwrap();
@@ -156,7 +157,17 @@ async fn questions_show_what_is_public_and_say_what_was_erased() {
         assert_eq!(said[0].kind, Some(Kind::DetailsRedacted));
         assert_eq!((said[0].purpose.as_str(), said[0].ticket.as_str()), ("support", "DSAR-1"));
         assert_eq!(said[0].rule, "privacy-redact");
+        // Counts are those of what is left, wherever they are taken from.
+        let reader = journal.reader();
+        let reader = if indexed { reader } else { reader.without_index() };
+        let going = std::sync::atomic::AtomicBool::new(false);
+        let by = [Grouping::Principal, Grouping::Column];
+        let counted = reader.summarize(&fields, &by, 10, 101, "", &going).unwrap();
+        let total = counted.total;
+        counts.push(counted);
+        assert_eq!((total.events, total.partitions), (100, 1));
     }
+    assert_eq!(counts[0], counts[1]);
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! Questions to a large audit log: what its index costs, and how fast it answers.
 
+mod counts;
 mod fill;
 
 use std::path::Path;
@@ -45,8 +46,9 @@ pub(crate) async fn run(arguments: &AuditArguments) -> Result<String, BenchError
     }
     let mut writer = Writer::new(open(&settings)?)?;
     let written = writer.fill(arguments.records).await?;
-    let (journal, settings) = (writer.journal.clone(), &settings);
-    let (rebuild, ratio) = rebuild(&journal, settings)?;
+    drop(writer);
+    let settings = &settings;
+    let (journal, rebuild) = rebuild(settings)?;
     let (reader, size) = (journal.reader(), journal.checkpoint().tree_size);
     let whole = first_pages(&reader.without_index(), size, 1, |_| subject(0))?;
     let reader = journal.reader();
@@ -54,22 +56,25 @@ pub(crate) async fn run(arguments: &AuditArguments) -> Result<String, BenchError
     let begun = Instant::now();
     page(&reader, &subject(0), size, PAGE, "")?;
     let first_of_all = begun.elapsed();
+    let counts = counts::measure(&reader, size)?;
     let mut report = json!({
         "records": size,
         "written_per_second": written,
         "log_bytes_per_record": log_bytes(&settings.directory)? as f64 / size as f64,
-        "rebuild_records_per_second": rebuild,
-        "index_to_log": ratio,
+        "rebuild": rebuild,
         "first_question_ms": milliseconds(first_of_all),
         "subject_first_page_ms": first_pages(&reader, size, QUESTIONS, subject)?,
         "principal_first_page_ms": first_pages(&reader, size, QUESTIONS, principal)?,
         "rare_principal_first_page_ms": first_pages(&reader, size, QUESTIONS, |_| rare())?,
         "subject_without_index_ms": whole,
-        "breach_day": breach(&reader, size)?,
+        "listed_day": listed_day(&reader, size)?,
+        "counts_ms": counts,
+        "verify": counts::verify(&settings.directory)?,
     });
     // Whoever opens the log again must be its only holder.
     drop((reader, journal));
     if let Some(fields) = report.as_object_mut() {
+        let writer = Writer::new(open(settings)?)?;
         fields.insert("writing".to_owned(), writing(writer, settings).await?);
     }
     Ok(if arguments.json { format!("{report}\n") } else { format!("{report:#}\n") })
@@ -87,30 +92,56 @@ fn open(settings: &Settings) -> Result<Journal, BenchError> {
     Ok(Journal::open(settings.clone(), identity(), Arc::new(SystemClock))?.0)
 }
 
-/// Records a second of making every index again, and what they take of the segments that have one.
-fn rebuild(journal: &Journal, settings: &Settings) -> Result<(f64, f64), BenchError> {
-    // What the thread began is ended first.
-    journal.build_indexes()?;
+/// How fast every index is made again, and what they take of the segments that have one. The thread of
+/// the journal makes them, from the moment on at which the log is opened.
+fn rebuild(settings: &Settings) -> Result<(Journal, Value), BenchError> {
     remove_indexes(settings)?;
-    let begun = Instant::now();
-    let made = journal.build_indexes()?;
-    let took = begun.elapsed().as_secs_f64();
-    let mut segments = segments(&settings.directory)?;
-    segments.pop();
-    let sealed: u64 = segments.iter().map(|(_, bytes)| bytes).sum();
-    Ok((made.records as f64 / took, made.bytes as f64 / sealed as f64))
+    let (begun, cpu) = (Instant::now(), counts::cpu());
+    let journal = open(settings)?;
+    journal.build_indexes()?;
+    let (took, cpu) = (begun.elapsed().as_secs_f64(), (counts::cpu() - cpu).as_secs_f64());
+    let sealed = segments(&settings.directory)?;
+    let (_, sealed) = sealed.split_last().ok_or_else(fill::unusable)?;
+    let records = segments_end(&settings.directory)? as f64;
+    let of: u64 = sealed.iter().map(|(_, bytes)| bytes).sum();
+    let indexes = files(&settings.directory.with_file_name("audit-index"), "index-")?;
+    if indexes.len() != sealed.len() {
+        return Err(BenchError::Wrong { server: "audit", what: "a segment got no index" });
+    }
+    let bytes: u64 = indexes.iter().map(|(_, bytes)| bytes).sum();
+    let rates = json!({
+        "records_per_second": records / took,
+        "records_per_cpu_second": records / cpu,
+        "index_to_log": bytes as f64 / of as f64,
+    });
+    Ok((journal, rates))
+}
+
+/// How many records the segments have that get no more: the number of the last one's first record.
+fn segments_end(directory: &Path) -> Result<u64, BenchError> {
+    let segments = segments(directory)?;
+    let name = segments.last().and_then(|(name, _)| name.to_str()).unwrap_or_default();
+    let number = name.strip_prefix("segment-").and_then(|name| name.strip_suffix(".log"));
+    number.and_then(|number| number.parse().ok()).ok_or_else(fill::unusable)
 }
 
 fn remove_indexes(settings: &Settings) -> Result<(), BenchError> {
-    Ok(std::fs::remove_dir_all(settings.directory.with_file_name("audit-index"))?)
+    match std::fs::remove_dir_all(settings.directory.with_file_name("audit-index")) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e.into()),
+        _ => Ok(()),
+    }
 }
 
 /// Names and lengths, in order.
 fn segments(directory: &Path) -> Result<Vec<(std::ffi::OsString, u64)>, BenchError> {
+    files(directory, "segment-")
+}
+
+fn files(directory: &Path, beginning: &str) -> Result<Vec<(std::ffi::OsString, u64)>, BenchError> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(directory)? {
         let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with("segment-") {
+        if entry.file_name().to_string_lossy().starts_with(beginning) {
             found.push((entry.file_name(), entry.metadata()?.len()));
         }
     }
@@ -179,8 +210,8 @@ fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-/// Everything that one caller opened on one day.
-fn breach(reader: &Reader, size: u64) -> Result<Value, BenchError> {
+/// Everything that one caller opened on one day, event by event.
+fn listed_day(reader: &Reader, size: u64) -> Result<Value, BenchError> {
     let middle = DAYS / 2;
     let query = Query {
         start: Some(day(middle)),

@@ -8,6 +8,8 @@ use tonic::Code;
 
 use fieldseal_model::Malformed;
 
+use crate::output::visible;
+
 /// How the command ended. The numbers are stable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -159,15 +161,20 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "error   {}\nreason  {}", self.what, self.reason)?;
+        write!(f, "error   {}\nreason  {}", lines(&self.what), visible(&self.reason))?;
         if let Some(event) = &self.event {
-            write!(f, "\nrecord  {event}")?;
+            write!(f, "\nrecord  {}", visible(event))?;
         }
         if let Some(advice) = &self.advice {
-            write!(f, "\nto do   {advice}")?;
+            write!(f, "\nto do   {}", lines(advice))?;
         }
         Ok(())
     }
+}
+
+/// Text of which somebody else may have chosen parts: visible, and no line of it begins like one of ours.
+fn lines(text: &str) -> String {
+    text.split('\n').map(visible).collect::<Vec<_>>().join("\n        ")
 }
 
 impl From<Malformed> for Failure {
@@ -331,6 +338,17 @@ mod tests {
             let shown = Failure::refused(Code::Unavailable, reason, "m", None).to_string();
             assert!(shown.contains("missing files") && shown.contains("log lines"), "{shown}");
         }
+    }
+
+    #[test]
+    fn what_others_wrote_begins_no_line_and_moves_no_cursor() {
+        let message = "no such name: x\nreason  OK\u{1b}[2J\r";
+        let failure = Failure::refused(Code::Internal, "A\nB", message, Some("logs/\u{202e}"));
+        let shown = failure.to_string();
+        let starts: Vec<_> = shown.lines().filter_map(|l| l.split("  ").next()).collect();
+        assert_eq!(starts[..4], ["error", "", "reason", "record"], "{shown}");
+        let hidden = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
+        assert!(!shown.contains(hidden), "{shown:?}");
     }
 
     #[test]

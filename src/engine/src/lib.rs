@@ -7,6 +7,7 @@
 //! derived from one leaves before its record is durable; without a working journal nothing that
 //! would need a record begins.
 
+mod approvals;
 mod archive;
 pub mod backup;
 mod boot;

@@ -2,6 +2,7 @@
 //! starts. All settings are in one table (`config/table.rs`).
 
 mod anchors;
+mod approving;
 mod backup;
 mod environment;
 mod error;
@@ -25,6 +26,7 @@ use fieldseal_engine::AnchorTarget;
 use fieldseal_engine::CopyTarget;
 use fieldseal_engine::ExportTarget;
 use fieldseal_engine::Upkeep;
+use fieldseal_keys::Approving;
 use fieldseal_model::PrincipalKind;
 
 pub use backup::BackupSettings;
@@ -77,6 +79,8 @@ pub struct Config {
     pub shred_window: Duration,
     /// The shortest such window that a caller may name.
     pub shred_window_least: Duration,
+    /// What needs a second principal.
+    pub approving: Approving,
     /// `[limits]` of the listener, with `server.drain_seconds`.
     pub listener: Limits,
     /// `[limits]` of calls.
@@ -322,6 +326,7 @@ impl Config {
             cached_data_keys: 0,
             shred_window: Duration::ZERO,
             shred_window_least: Duration::ZERO,
+            approving: Approving::default(),
             listener: Limits::default(),
             calls: CallLimits::default(),
             message_bytes: 0,

@@ -60,6 +60,7 @@ pub fn engine_settings(config: &Config) -> fieldseal_engine::Settings {
             cached_data_keys: config.cached_data_keys,
             shred_window: config.shred_window,
             shred_window_least: config.shred_window_least,
+            approving: config.approving,
             ..fieldseal_keys::Settings::default()
         },
         copy: config.copy.clone(),

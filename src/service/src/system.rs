@@ -7,6 +7,7 @@ use fieldseal_engine::{AnchorState, Engine, ExportState, ScrubState, Scrubbed};
 use fieldseal_model::{InstallationId, hex};
 use tonic::{Request, Response, Status};
 
+use crate::approvals;
 use crate::caller::caller;
 use crate::encryption::wire_receipt;
 use crate::errors::status;
@@ -110,6 +111,27 @@ impl SystemService for SystemHandler {
         let reason = reason.map_err(|what| status(&what.into()))?;
         let made = self.engine.create_backup(&caller, &reason).await.map_err(|r| status(&r))?;
         Ok(Response::new(wire_backup(&made)))
+    }
+
+    async fn list_approvals(
+        &self,
+        request: Request<v1::ListApprovalsRequest>,
+    ) -> Result<Response<v1::ListApprovalsResponse>, Status> {
+        approvals::list(&self.engine, request).await
+    }
+
+    async fn approve_change(
+        &self,
+        request: Request<v1::ApproveChangeRequest>,
+    ) -> Result<Response<v1::ApproveChangeResponse>, Status> {
+        approvals::approve(&self.engine, request).await
+    }
+
+    async fn reject_change(
+        &self,
+        request: Request<v1::RejectChangeRequest>,
+    ) -> Result<Response<v1::RejectChangeResponse>, Status> {
+        approvals::reject(&self.engine, request).await
     }
 
     async fn prune_backups(

@@ -188,6 +188,15 @@ async fn an_end_user_stands_in_the_record_as_a_token_and_is_found_by_it() {
     let actions: Vec<_> = asked.iter().map(|event| event.action.as_str()).collect();
     assert_eq!(actions, ["QueryAuditEvents"]);
     assert_eq!(wire.newest(by("https://other.test", "bob")).await.len(), 0);
+    // What is counted can be narrowed likewise.
+    for (subject, count) in [("alice@example.test", 1), ("carol", 0)] {
+        let query = v1::AuditEventQuery { actions: vec!["Decrypt".into()], ..by(ISS, subject) };
+        let request =
+            v1::SummarizeAccessRequest { query: Some(query), page_size: 1, ..Default::default() };
+        let counted = wire.audit.summarize_access(of("auditor", request)).await.unwrap();
+        let total = counted.into_inner().total.unwrap();
+        assert_eq!((total.field_count, total.event_count), (count, count), "{subject}");
+    }
     // Half of an end user is none.
     let request = v1::QueryAuditEventsRequest { query: Some(by(ISS, "")), ..Default::default() };
     let refused = ended(wire.audit.query_audit_events(of("auditor", request)).await);

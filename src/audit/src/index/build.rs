@@ -5,8 +5,10 @@ use std::collections::HashMap;
 use super::bits::Bits;
 use super::list::List;
 use super::record::{Scan, Shape};
+use super::rows::{Item, Rows, Written};
 use super::{Source, TIMED};
 use crate::checkpoint;
+use crate::error::JournalError;
 use crate::merkle::{self, Frontier, Hash};
 use crate::segment::{At, Frame, Segment};
 use crate::verify::LogKey;
@@ -28,6 +30,7 @@ pub(crate) struct Builder {
     frames: Vec<u64>,
     /// The earliest and the latest of each [`TIMED`] records.
     times: Vec<i64>,
+    pub(super) rows: Rows,
     scan: Scan,
     /// Of the distinct shapes together.
     shape_bytes: usize,
@@ -37,6 +40,9 @@ pub(crate) struct Builder {
 /// one who makes each record unlike all others makes this segment be read from end to end, and takes no
 /// memory by it.
 const MAX_SHAPE_BYTES: usize = 4 << 20;
+
+/// Rows may take an eighth of what their segment takes.
+const ROWS_OF_SEGMENT: u64 = 8;
 
 /// The last frame that was read.
 pub(super) struct Last {
@@ -52,6 +58,8 @@ pub(super) struct Parts {
     pub(super) by_shape: List,
     pub(super) by_term: List,
     pub(super) frames: List,
+    /// None if they would take too much.
+    pub(super) rows: Option<Vec<Written>>,
     pub(super) blocks: Vec<u8>,
 }
 
@@ -69,6 +77,7 @@ impl Builder {
             terms: Vec::new(),
             frames: Vec::new(),
             times: Vec::new(),
+            rows: Rows::default(),
             scan: Scan::default(),
             shape_bytes: 0,
         })
@@ -85,23 +94,31 @@ impl Builder {
 
     /// Reads on, up to the record `until` at least. `None` if a frame is not what the log's key
     /// signed, or `goes_on` says no: the builder is of no use then.
+    ///
+    /// # Errors
+    /// If the operating system cannot read the segment: nothing is known about it.
     pub(super) fn read(
         &mut self,
         segment: &Segment,
         until: u64,
         key: &LogKey,
         goes_on: &mut dyn FnMut() -> bool,
-    ) -> Option<()> {
+    ) -> Result<Option<()>, JournalError> {
         let before = self.next();
         while self.next() < until {
-            match segment.at(self.end).ok()? {
-                At::Frame(frame) if goes_on() => self.frame(&frame)?,
-                _ => return None,
+            let taken = match segment.at(self.end)? {
+                At::Frame(frame) if goes_on() => self.frame(&frame),
+                _ => None,
+            };
+            if taken.is_none() {
+                return Ok(None);
             }
         }
-        if self.next() == before {
-            return Some(());
-        }
+        Ok(if self.next() == before { Some(()) } else { self.is_signed(key) })
+    }
+
+    /// Whether the last frame's signature is that of everything up to it.
+    fn is_signed(&self, key: &LogKey) -> Option<()> {
         let last = self.last()?;
         let body = checkpoint::body(key.origin(), self.next(), &last.root);
         (last.root == self.tree.root()).then_some(())?;
@@ -152,8 +169,30 @@ impl Builder {
             }
             _ => self.times.extend([time, time]),
         }
+        self.rows(shape, place)?;
         self.records.push(shape);
         self.terms.extend(self.scan.terms.iter().map(|term| entry(*term, place)));
+        Some(())
+    }
+
+    /// Takes the items of the record that was read, as a query sees them.
+    fn rows(&mut self, shape: u32, place: u32) -> Option<()> {
+        let Scan { rows, key_version, time, is_whole, .. } = &mut self.scan;
+        if !*is_whole {
+            self.rows.leave_out();
+            return Some(());
+        }
+        let record = &self.shapes.get(shape as usize)?.record;
+        let is_item = !(rows.is_empty() && record.verdicts.is_empty());
+        if rows.is_empty() {
+            // A change: what it was about stands in its verdict.
+            rows.push(Item { verdict: 0, outcome: 0, key_version: 0, partition: None });
+        }
+        for row in rows.iter_mut() {
+            row.key_version = row.key_version.max(*key_version);
+            row.outcome = if row.outcome == 0 { record.outcome } else { row.outcome };
+        }
+        self.rows.add(shape, place, *time, rows, is_item);
         Some(())
     }
 
@@ -169,7 +208,7 @@ impl Builder {
 
     /// Everything in order.
     pub(super) fn finish(self) -> Parts {
-        let Self { places, records, mut terms, frames, times, .. } = self;
+        let Self { places, records, mut terms, frames, times, rows, end, .. } = self;
         let mut shapes: Vec<_> = places.into_iter().collect();
         shapes.sort_unstable_by_key(|(_, place)| *place);
         let mut blocks = Vec::new();
@@ -182,7 +221,9 @@ impl Builder {
         let by_term = List::write(&terms, &mut blocks);
         let frames = List::write(&frames, &mut blocks);
         let shapes = shapes.into_iter().map(|(bytes, _)| bytes).collect();
-        Parts { shapes, times, by_shape, by_term, frames, blocks }
+        let most = usize::try_from(end / ROWS_OF_SEGMENT).unwrap_or(usize::MAX);
+        let rows = rows.write(&mut blocks, most);
+        Parts { shapes, times, by_shape, by_term, frames, rows, blocks }
     }
 }
 

@@ -16,6 +16,7 @@ use super::bits::Bits;
 use super::build::Builder;
 use super::list::{Blocks, List};
 use super::record::Shape;
+use super::rows::{Kind, Row, Written};
 use super::{Source, TIMED};
 use crate::journal::create_new;
 use crate::segment::{Segment, le32};
@@ -28,7 +29,7 @@ const PREFIX: u64 = 12;
 const SIGNATURE_BYTES: u64 = 64;
 /// The longest head that a reader believes in.
 const MAX_HEAD: u32 = 256 << 20;
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// What the log's key signs it as.
 const LABEL: &str = "audit-index";
 
@@ -60,6 +61,9 @@ struct Head {
     by_term: List,
     #[prost(message, required, tag = "11")]
     frames: List,
+    /// Of a segment that is counted by reading it: none.
+    #[prost(message, repeated, tag = "12")]
+    rows: Vec<Written>,
 }
 
 /// `index-{first}.idx`.
@@ -91,6 +95,7 @@ pub(super) fn write(
         by_shape: parts.by_shape,
         by_term: parts.by_term,
         frames: parts.frames,
+        rows: parts.rows.unwrap_or_default(),
     };
     let head = head.encode_to_vec();
     let signature = signing.sign(&statement::message(LABEL, origin, &[&head]));
@@ -140,6 +145,7 @@ pub(crate) struct Sealed {
     by_shape: List,
     by_term: List,
     frames: List,
+    rows: Vec<Written>,
     blocks: Blocks,
 }
 
@@ -169,6 +175,8 @@ impl Sealed {
         let message = statement::message(LABEL, key.origin(), &[&bytes]);
         key.key.verify(&message, &signature).ok()?;
         let head = Head::decode(bytes.as_slice()).ok()?;
+        // What is signed is written in one way only.
+        (head.encode_to_vec() == bytes).then_some(())?;
         head.is_of(segment, next).then_some(())?;
         let shapes = head.shapes.iter().map(|shape| Shape::parse(shape));
         Some(Self {
@@ -179,8 +187,31 @@ impl Sealed {
             by_shape: head.by_shape,
             by_term: head.by_term,
             frames: head.frames,
-            blocks: Blocks { file, start },
+            rows: head.rows,
+            blocks: Blocks::new(file, start),
         })
+    }
+
+    /// Whether a part of it could not be read, rather than be another than was signed.
+    pub(super) fn is_unreadable(&self) -> bool {
+        self.blocks.is_unreadable()
+    }
+
+    /// What its rows are about; none if the segment has to be read.
+    pub(super) fn kinds(&self) -> Vec<Kind> {
+        self.rows.iter().map(|written| written.kind).collect()
+    }
+
+    /// Shows the rows of some kinds; `None` if the index is damaged.
+    pub(super) fn rows(
+        &self,
+        is_wanted: impl Fn(usize) -> bool,
+        see: &mut dyn FnMut(usize, Row),
+    ) -> Option<()> {
+        let wanted = self.rows.iter().enumerate().filter(|(place, _)| is_wanted(*place));
+        wanted
+            .into_iter()
+            .try_for_each(|(place, written)| written.read(&self.blocks, &mut |row| see(place, row)))
     }
 
     /// The block of the frame that holds a record: which it is, and its numbers.

@@ -87,6 +87,9 @@ fn lower_priority() {
     }
 }
 
+/// An index takes less than this part of its segment.
+const INDEX_OF_SEGMENT: u64 = 4;
+
 /// Makes the indexes that are missing.
 pub(crate) struct Maker {
     settings: Settings,
@@ -149,7 +152,10 @@ impl Maker {
             Ok(segment) if Sealed::open(&indexes, &segment, next, &self.key).is_some() => {
                 return Ok(None);
             }
-            Ok(segment) => self.build(&segment, first, next, goes_on),
+            Ok(segment) => {
+                self.check_space(&segment, &indexes)?;
+                self.build(&segment, first, next, goes_on)?
+            }
             Err(JournalError::Corrupt { .. }) => None,
             Err(error) => return Err(error),
         };
@@ -159,14 +165,25 @@ impl Maker {
             }
             return Ok(None);
         };
-        let has_space = |bytes: u64| {
-            // The log's next segment goes first.
-            let wanted = bytes.saturating_add(self.settings.segment_bytes);
-            has_space(&self.settings, &*self.space, wanted).unwrap_or(false)
-        };
+        let has_space = |bytes| self.has_space(bytes);
         let written = file::write(&indexes, builder, self.key.origin(), &self.signing, &has_space);
         let path = indexes.join(file::name(first));
         written.map(Some).map_err(|e| JournalError::io("write", &path, &e))
+    }
+
+    /// The log's next segment goes first.
+    fn has_space(&self, bytes: u64) -> bool {
+        let wanted = bytes.saturating_add(self.settings.segment_bytes);
+        has_space(&self.settings, &*self.space, wanted).unwrap_or(false)
+    }
+
+    /// Nobody reads a segment for an index that has no room: one takes about so much.
+    fn check_space(&self, segment: &Segment, indexes: &Path) -> Result<(), JournalError> {
+        if self.has_space(segment.len / INDEX_OF_SEGMENT) {
+            return Ok(());
+        }
+        let full = std::io::ErrorKind::StorageFull.into();
+        Err(JournalError::io("write", &indexes.join(file::name(segment.head.first)), &full))
     }
 
     fn build(
@@ -175,12 +192,11 @@ impl Maker {
         first: u64,
         next: u64,
         goes_on: &mut dyn FnMut() -> bool,
-    ) -> Option<Builder> {
-        let mut builder = Builder::new(segment)?;
+    ) -> Result<Option<Builder>, JournalError> {
         let own = segment.head.first == first && segment.head.origin == self.key.origin();
-        own.then_some(())?;
-        builder.read(segment, next, &self.key, goes_on)?;
-        (builder.next() == next).then_some(builder)
+        let Some(mut builder) = Builder::new(segment).filter(|_| own) else { return Ok(None) };
+        let read = builder.read(segment, next, &self.key, goes_on)?;
+        Ok(read.filter(|()| builder.next() == next).map(|()| builder))
     }
 
     /// Removes what a crash left behind, and indexes of segments that are not here.

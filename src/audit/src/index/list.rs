@@ -1,6 +1,8 @@
 //! Ascending numbers in blocks that are read, and found to be whole, one by one.
 
+use std::cell::Cell;
 use std::fs::File;
+use std::io;
 use std::os::unix::fs::FileExt as _;
 
 use fieldseal_crypto::sha256;
@@ -86,20 +88,42 @@ impl List {
 
 /// The part of an index's file that the blocks are in.
 pub(super) struct Blocks {
-    pub(super) file: File,
-    pub(super) start: u64,
+    file: File,
+    start: u64,
+    /// The operating system could not read one: nothing is known about the file.
+    is_unreadable: Cell<bool>,
 }
 
 impl Blocks {
+    pub(super) fn new(file: File, start: u64) -> Self {
+        Self { file, start, is_unreadable: Cell::new(false) }
+    }
+
+    /// Whether a block could not be read, rather than be another one than was signed.
+    pub(super) fn is_unreadable(&self) -> bool {
+        self.is_unreadable.get()
+    }
+
+    /// The bytes of a block; `None` if they are not those that were signed, or cannot be read.
+    pub(super) fn bytes(&self, offset: u64, bytes: u32, hash: &[u8]) -> Option<Vec<u8>> {
+        let mut read = vec![0; bytes as usize];
+        match self.file.read_exact_at(&mut read, self.start.checked_add(offset)?) {
+            Ok(()) => {}
+            // It is shorter than what was signed.
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return None,
+            Err(_) => {
+                self.is_unreadable.set(true);
+                return None;
+            }
+        }
+        (sha256(&[&read]) == *hash).then_some(read)
+    }
+
     fn read(&self, block: &Block) -> Option<Vec<u64>> {
         if block.bytes > MAX_BLOCK_BYTES || block.count as usize > BLOCK {
             return None;
         }
-        let mut bytes = vec![0; block.bytes as usize];
-        self.file.read_exact_at(&mut bytes, self.start.checked_add(block.offset)?).ok()?;
-        if sha256(&[&bytes]) != *block.hash {
-            return None;
-        }
+        let bytes = self.bytes(block.offset, block.bytes, &block.hash)?;
         let mut numbers = Vec::with_capacity(block.count as usize);
         let (mut rest, mut number) = (bytes.as_slice(), block.first);
         numbers.push(number);
@@ -123,7 +147,7 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(b"head").unwrap();
         file.write_all(&bytes).unwrap();
-        (list, Blocks { file, start: 4 }, bytes)
+        (list, Blocks::new(file, 4), bytes)
     }
 
     #[test]
@@ -160,5 +184,20 @@ mod tests {
             blocks.file.write_all_at(&altered, 4).unwrap();
             assert_eq!(list.range(&blocks, 0, u64::MAX), None, "{at}");
         }
+        // That is no trouble of the operating system; neither is a file that was cut off.
+        blocks.file.set_len(10).unwrap();
+        assert_eq!(list.range(&blocks, 0, u64::MAX), None);
+        assert!(!blocks.is_unreadable());
+    }
+
+    #[test]
+    fn a_block_that_cannot_be_read_is_known_as_such() {
+        let numbers: Vec<u64> = (0..100).collect();
+        let mut bytes = Vec::new();
+        let list = List::write(&numbers, &mut bytes);
+        // Nobody reads a directory.
+        let blocks = Blocks::new(File::open(".").unwrap(), 0);
+        assert_eq!(list.range(&blocks, 0, u64::MAX), None);
+        assert!(blocks.is_unreadable());
     }
 }

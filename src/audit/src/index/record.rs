@@ -1,6 +1,7 @@
 //! What a record says that an index needs, read without building a message: this runs over every
 //! record of the log. A record that does not fit its own commitments is none.
 
+use super::rows::{self, Item};
 use crate::merkle::{Frontier, Hash};
 use crate::record::{COMMITMENT_BYTES, REDACTED, Record, SALT_BYTES};
 use crate::wire;
@@ -8,8 +9,8 @@ use fieldseal_crypto::sha256;
 
 /// What many records have in common: everything public but time, purpose and the numbers of a
 /// change, and how the items of each verdict ended.
-pub(super) struct Shape {
-    pub(super) record: Record,
+pub(crate) struct Shape {
+    pub(crate) record: Record,
     /// The verdict and the outcome of an item; each pair once.
     pub(super) items: Vec<(u32, u32)>,
 }
@@ -60,6 +61,12 @@ pub(super) struct Scan {
     pub(super) shape: Vec<u8>,
     /// The terms of its rows, partitions, end user, purpose and ticket.
     pub(super) terms: Vec<u32>,
+    /// Its items, in their order.
+    pub(super) rows: Vec<Item>,
+    /// False if part of its detail was erased: what a count needs of it is not known.
+    pub(super) is_whole: bool,
+    /// Of a change: the key's version.
+    pub(super) key_version: u32,
     public: Vec<u8>,
     items: Vec<(u32, u32)>,
     one: Vec<u8>,
@@ -70,7 +77,8 @@ impl Scan {
     pub(super) fn read(&mut self, leaf: &[u8], detail: &[u8]) -> Option<()> {
         let (public, commitment) =
             leaf.split_at_checked(leaf.len().checked_sub(COMMITMENT_BYTES)?)?;
-        self.time = 0;
+        (self.time, self.key_version, self.is_whole) = (0, 0, true);
+        self.rows.clear();
         self.terms.clear();
         self.items.clear();
         self.public.clear();
@@ -81,12 +89,14 @@ impl Scan {
             match (tag, value) {
                 (2, Value::Eight(bytes)) => self.time = i64::from_le_bytes(bytes),
                 (6, Value::Bytes(purpose)) => self.terms.push(text_term(Text::Purpose, purpose)),
+                (11, Value::Number(version)) => self.key_version = u32::try_from(version).ok()?,
                 (1 | 3 | 4 | 5 | 7, _) => self.public.extend_from_slice(raw),
                 _ => {}
             }
         }
         if detail.is_empty() {
             if commitment.iter().any(|b| *b != 0) {
+                self.is_whole = false;
                 // It was erased: as a query sees it, an item of each verdict.
                 self.items.extend((0..verdicts).map(|verdict| (verdict, 0)));
             }
@@ -111,18 +121,26 @@ impl Scan {
         if sha256(&[salt, head]) != commitment {
             return None;
         }
-        let (mut root, mut count) = (&[][..], 0);
+        let (mut root, mut count, mut partition) = (&[][..], 0, None);
         for field in Fields(head) {
             let Field { tag, value, .. } = field?;
             match (tag, value) {
                 (1, Value::Bytes(ticket)) => self.terms.push(text_term(Text::Ticket, ticket)),
                 (2, Value::Bytes(hash)) => root = hash,
                 (3, Value::Number(number)) => count = number,
-                (4 | 5, Value::Bytes(token)) => self.terms.push(token_term(token)?),
+                (4 | 5, Value::Bytes(token)) => {
+                    self.terms.push(token_term(token)?);
+                    if tag == 4 {
+                        partition = Some(rows::partition(token)?);
+                    }
+                }
                 _ => {}
             }
         }
         let (found, items) = self.items(rest)?;
+        if partition.is_some() {
+            self.rows.iter_mut().for_each(|row| row.partition = partition);
+        }
         let same = match items {
             0 => root.is_empty(),
             _ => *root == found,
@@ -140,6 +158,7 @@ impl Scan {
                 let (hash, after) = rest.split_first_chunk()?;
                 tree.append(*hash);
                 rest = after;
+                self.is_whole = false;
                 continue;
             }
             let item = cut(&mut rest)?;
@@ -154,12 +173,17 @@ impl Scan {
     }
 
     fn item(&mut self, item: &[u8]) -> Option<()> {
-        let (mut verdict, mut outcome) = (0, 0);
+        let (mut verdict, mut outcome, mut key_version, mut partition) = (0, 0, 0, None);
         for field in Fields(item) {
             let Field { tag, value, .. } = field?;
             match (tag, value) {
                 (1, Value::Number(number)) => verdict = u32::try_from(number).ok()?,
-                (2 | 3, Value::Bytes(token)) => self.terms.push(token_term(token)?),
+                (2, Value::Bytes(token)) => self.terms.push(token_term(token)?),
+                (3, Value::Bytes(token)) => {
+                    self.terms.push(token_term(token)?);
+                    partition = Some(rows::partition(token)?);
+                }
+                (4, Value::Number(number)) => key_version = u32::try_from(number).ok()?,
                 (5, Value::Number(number)) => outcome = u32::try_from(number).ok()?,
                 _ => {}
             }
@@ -167,6 +191,7 @@ impl Scan {
         if self.items.last() != Some(&(verdict, outcome)) {
             self.items.push((verdict, outcome));
         }
+        self.rows.push(Item { verdict, outcome, key_version, partition });
         Some(())
     }
 }

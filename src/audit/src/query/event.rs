@@ -167,7 +167,8 @@ pub(super) fn find(query: &Query, index: u64, leaf: &[u8], detail: &[u8]) -> Opt
 }
 
 /// An item as it is read.
-struct Read {
+#[derive(Default)]
+pub(super) struct Read {
     message: RecordItem,
     redacted: bool,
 }
@@ -232,7 +233,7 @@ fn erased_items(record: &Record) -> Vec<Read> {
     }
 }
 
-fn action(record: &Record) -> Option<Action> {
+pub(super) fn action(record: &Record) -> Option<Action> {
     u8::try_from(record.action).ok().and_then(Action::from_code)
 }
 
@@ -255,7 +256,7 @@ fn shown_item(item: &Read, verdict: Option<&RecordVerdict>, record: &Record) -> 
     }
 }
 
-fn one_rule(verdicts: &[RecordVerdict]) -> String {
+pub(super) fn one_rule(verdicts: &[RecordVerdict]) -> String {
     let mut counts: HashMap<&str, usize> = HashMap::new();
     verdicts.iter().for_each(|v| *counts.entry(v.rule.as_str()).or_default() += 1);
     match counts.keys().next() {
@@ -273,16 +274,22 @@ fn call_fits(query: &Query, record: &Record, head: &DetailHead) -> bool {
     let any =
         |wanted: &[String], found: &str| wanted.is_empty() || wanted.iter().any(|w| w == found);
     let time = Timestamp::from_unix_nanos(record.time);
-    let called = || action(record).is_some_and(|a| query.actions.contains(&a));
     query.start.is_none_or(|start| time >= start)
         && query.end.is_none_or(|end| time < end)
-        && (query.actions.is_empty() || called())
-        && (!query.administration_only || is_administration(record))
-        && !(query.omit_housekeeping && is_housekeeping(record))
-        && any(&query.principals, &record.principal)
+        && record_fits(query, record)
         && any(&query.purposes, &record.purpose)
         && any(&query.tickets, &head.ticket)
         && query.end_user.is_none_or(|token| token[..] == head.end_user)
+}
+
+/// Whether who called what is what is looked for.
+pub(super) fn record_fits(query: &Query, record: &Record) -> bool {
+    let Query { principals, actions, .. } = query;
+    let called = || action(record).is_some_and(|a| actions.contains(&a));
+    (actions.is_empty() || called())
+        && (!query.administration_only || is_administration(record))
+        && !(query.omit_housekeeping && is_housekeeping(record))
+        && (principals.is_empty() || principals.contains(&record.principal))
 }
 
 /// Whether a record is about keys, policy, the process or the log itself, not about values.
@@ -300,7 +307,7 @@ fn is_housekeeping(record: &Record) -> bool {
     )
 }
 
-fn filters_items(query: &Query) -> bool {
+pub(super) fn filters_items(query: &Query) -> bool {
     !query.keys.is_empty()
         || !query.key_versions.is_empty()
         || query.table.is_some()
@@ -309,7 +316,12 @@ fn filters_items(query: &Query) -> bool {
         || query.row.is_some()
 }
 
-fn item_fits(query: &Query, item: &Read, verdict: Option<&RecordVerdict>, version: u32) -> bool {
+pub(super) fn item_fits(
+    query: &Query,
+    item: &Read,
+    verdict: Option<&RecordVerdict>,
+    version: u32,
+) -> bool {
     // Whose it was is not known any more.
     if item.redacted && (query.partition.is_some() || query.row.is_some()) {
         return false;

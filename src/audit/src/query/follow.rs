@@ -56,7 +56,7 @@ impl Follower {
         let limit = PageLimit { events: limit.events.max(1), ..limit };
         let mut search = Search::new(&self.query, limit, size, self.position);
         let place = if size - self.position > self.far {
-            self.reader.run(&mut search).map(|()| None)
+            self.reader.run(&mut search, &mut |_, _, _| None).map(|()| None)
         } else {
             read_on(&self.reader, self.place.take(), &mut search).map(Some)
         };

@@ -96,6 +96,12 @@ impl<'a> Search<'a> {
             || self.looked_at >= MAX_LOOKED_AT
     }
 
+    /// Somebody else has gone on up to the record `known`.
+    pub(super) fn pass(&mut self, known: u64, goes_on: bool) {
+        self.position = known;
+        self.stopped = !goes_on;
+    }
+
     /// Whether a part of the log that begins with `first` and ends before `end` is still to come.
     pub(super) fn wants(&self, first: u64, end: u64) -> bool {
         if self.query.oldest_first { self.position < end } else { self.position > first }

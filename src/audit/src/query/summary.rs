@@ -1,5 +1,7 @@
 //! Counting accesses: who read which field how often, in how many partitions, from when to when.
 
+mod tally;
+
 use std::collections::hash_map::RandomState;
 use std::collections::{BTreeMap, HashSet};
 use std::hash::BuildHasher as _;
@@ -9,9 +11,12 @@ use fieldseal_model::{Action, Timestamp};
 use super::event::{Event, EventItem};
 use crate::error::QueryError;
 use crate::record::Outcome;
+pub(super) use tally::Part;
+use tally::Tally;
 
-/// Groups, and distinct partitions over all groups, that one summary counts at most.
-const MAX_COUNTED: usize = 1_000_000;
+/// Groups that one summary counts at most, and distinct partitions in the groups of a page together.
+const MAX_GROUPS: usize = 1_000_000;
+const MAX_PARTITIONS: usize = 4_000_000;
 const HOUR_NANOS: i64 = 3_600_000_000_000;
 
 /// What accesses can be grouped by.
@@ -90,31 +95,64 @@ impl GroupKey {
         Outcome::from_code(self.outcome)
     }
 
-    fn of(event: &Event, item: &EventItem, groupings: &[Grouping]) -> Self {
+    pub(super) fn of(subject: &Subject<'_>, groupings: &[Grouping]) -> Self {
         let mut key = Self::default();
         for grouping in groupings {
             match grouping {
-                Grouping::Hour => key.hour = hour(event.time),
-                Grouping::Principal => key.principal.clone_from(&event.principal),
-                Grouping::Action => key.action = event.action.map_or(0, |a| a.code().into()),
-                Grouping::Key => key.key.clone_from(&item.key),
+                Grouping::Hour => key.hour = hour(subject.time),
+                Grouping::Principal => subject.principal.clone_into(&mut key.principal),
+                Grouping::Action => key.action = subject.action.map_or(0, |a| a.code().into()),
+                Grouping::Key => subject.key.clone_into(&mut key.key),
                 Grouping::KeyVersion => {
-                    key.key.clone_from(&item.key);
-                    key.key_version = item.key_version;
+                    subject.key.clone_into(&mut key.key);
+                    key.key_version = subject.key_version;
                 }
-                Grouping::Table => key.table.clone_from(&item.table),
-                Grouping::Column => key.column.clone_from(&item.column),
-                Grouping::Outcome => key.outcome = item.outcome.map_or(0, Outcome::code),
-                Grouping::Rule => key.rule.clone_from(&item.rule),
-                Grouping::Partition => key.partition.clone_from(&item.partition),
-                Grouping::Row => key.row.clone_from(&item.row),
+                Grouping::Table => subject.table.clone_into(&mut key.table),
+                Grouping::Column => subject.column.clone_into(&mut key.column),
+                Grouping::Outcome => key.outcome = subject.outcome.map_or(0, Outcome::code),
+                Grouping::Rule => subject.rule.clone_into(&mut key.rule),
+                Grouping::Partition => subject.partition.clone_into(&mut key.partition),
+                Grouping::Row => subject.row.clone_into(&mut key.row),
             }
         }
         key
     }
 }
 
-fn hour(at: Timestamp) -> i64 {
+/// What of an access can be grouped by.
+pub(super) struct Subject<'a> {
+    pub(super) time: Timestamp,
+    pub(super) principal: &'a str,
+    pub(super) action: Option<Action>,
+    pub(super) key: &'a str,
+    pub(super) key_version: u32,
+    pub(super) table: &'a str,
+    pub(super) column: &'a str,
+    pub(super) outcome: Option<Outcome>,
+    pub(super) rule: &'a str,
+    pub(super) partition: &'a [u8],
+    pub(super) row: &'a [u8],
+}
+
+impl<'a> Subject<'a> {
+    fn of(event: &'a Event, item: &'a EventItem) -> Self {
+        Self {
+            time: event.time,
+            principal: &event.principal,
+            action: event.action,
+            key: &item.key,
+            key_version: item.key_version,
+            table: &item.table,
+            column: &item.column,
+            outcome: item.outcome,
+            rule: &item.rule,
+            partition: &item.partition,
+            row: &item.row,
+        }
+    }
+}
+
+pub(super) fn hour(at: Timestamp) -> i64 {
     at.unix_nanos().div_euclid(HOUR_NANOS) * (HOUR_NANOS / 1_000_000_000)
 }
 
@@ -150,34 +188,6 @@ pub struct Summary {
     pub log_start: Option<Timestamp>,
 }
 
-/// A group while it is counted.
-#[derive(Default)]
-struct Tally {
-    counts: Counts,
-    /// The event that was counted last.
-    event: Option<u64>,
-    partitions: HashSet<Vec<u8>>,
-}
-
-impl Tally {
-    /// Counts an item, or an event that has none; how many partitions are new.
-    fn add(&mut self, event: &Event, item: &EventItem) -> usize {
-        let counts = &mut self.counts;
-        counts.fields += u64::from(!event.items.is_empty());
-        if self.event.replace(event.index) != Some(event.index) {
-            counts.events += 1;
-        }
-        counts.first = Some(counts.first.map_or(event.time, |first| first.min(event.time)));
-        counts.last = counts.last.max(Some(event.time));
-        if item.partition.is_empty() || self.partitions.contains(&item.partition) {
-            return 0;
-        }
-        self.partitions.insert(item.partition.clone());
-        counts.partitions += 1;
-        1
-    }
-}
-
 /// Counts what matches, and keeps the groups of one page: those that come first behind `after`.
 pub(super) struct Tallies<'a> {
     groupings: &'a [Grouping],
@@ -192,6 +202,8 @@ pub(super) struct Tallies<'a> {
     partitions: usize,
     /// There are groups behind the page.
     more: bool,
+    /// Of one segment: events with items in several parts, and the group that counted them.
+    split: HashSet<(u64, u32)>,
 }
 
 impl<'a> Tallies<'a> {
@@ -206,13 +218,40 @@ impl<'a> Tallies<'a> {
             total: Tally::default(),
             partitions: 0,
             more: false,
+            split: HashSet::new(),
         }
+    }
+
+    /// Parts of another segment follow.
+    pub(super) fn next_segment(&mut self) {
+        self.split.clear();
+    }
+
+    /// Counts a part of a segment that belongs to one group.
+    ///
+    /// # Errors
+    /// `TooLarge` as [`Self::add`].
+    pub(super) fn merge(&mut self, key: GroupKey, part: &Part) -> Result<(), QueryError> {
+        self.partitions += self.total.merge(part, &mut self.split, 0);
+        if !self.groupings.is_empty() {
+            // 0 is the total's. Another group with its number is as unlikely as two with the same.
+            let group = self.hashes.hash_one(&key).max(1);
+            let mut split = std::mem::take(&mut self.split);
+            self.group(key, |tally| tally.merge(part, &mut split, group));
+            self.split = split;
+        }
+        self.check()
+    }
+
+    fn check(&self) -> Result<(), QueryError> {
+        let is_large = self.seen.len() > MAX_GROUPS || self.partitions > MAX_PARTITIONS;
+        if is_large { Err(QueryError::TooLarge) } else { Ok(()) }
     }
 
     /// Counts the items of an event.
     ///
     /// # Errors
-    /// `TooLarge` beyond 1,000,000 groups or partitions.
+    /// `TooLarge` beyond 1,000,000 groups or 4,000,000 partitions.
     pub(super) fn add(&mut self, event: &Event) -> Result<(), QueryError> {
         let none;
         let items = match event.items.as_slice() {
@@ -229,18 +268,17 @@ impl<'a> Tallies<'a> {
         for item in items {
             self.partitions += self.total.add(event, item);
             if !self.groupings.is_empty() {
-                self.group(GroupKey::of(event, item, self.groupings), event, item);
+                let key = GroupKey::of(&Subject::of(event, item), self.groupings);
+                self.group(key, |tally| tally.add(event, item));
             }
         }
-        if self.seen.len() > MAX_COUNTED || self.partitions > MAX_COUNTED {
-            return Err(QueryError::TooLarge);
-        }
-        Ok(())
+        self.check()
     }
 
-    fn group(&mut self, key: GroupKey, event: &Event, item: &EventItem) {
+    /// Counts something in a group: `add` does, and says how many partitions are new.
+    fn group(&mut self, key: GroupKey, add: impl FnOnce(&mut Tally) -> usize) {
         if let Some(tally) = self.page.get_mut(&key) {
-            self.partitions += tally.add(event, item);
+            self.partitions += add(tally);
             return;
         }
         self.seen.insert(self.hashes.hash_one(&key));
@@ -260,7 +298,7 @@ impl<'a> Tallies<'a> {
             }
         }
         let mut tally = Tally::default();
-        self.partitions += tally.add(event, item);
+        self.partitions += add(&mut tally);
         self.page.insert(key, tally);
     }
 

@@ -9,7 +9,6 @@ use crate::error::JournalError;
 use crate::merkle::Hash;
 use crate::tiles::{File, Tiles};
 
-use super::report::Verdict;
 use super::walk::Walk;
 use super::{Files, LogKey, Remembered, VerifyError, read, remembered, segments};
 
@@ -75,8 +74,8 @@ pub fn tiles(
     if let Some(wrong) = found.first_wrong() {
         return Err(wrong.into());
     }
-    if let Some(archived) = found.ranges.iter().find(|range| range.verdict == Verdict::Archived) {
-        return Err(VerifyError::Archived(archived.end.unwrap_or_default()).into());
+    if let Some(archived) = found.archived() {
+        return Err(VerifyError::Archived(archived).into());
     }
     let (records, checkpoint) = (found.verified.records, found.verified.checkpoint_note);
     let mut output = Output { to, before: before.map_or(0, |b| b.size), written: 0, trouble: None };

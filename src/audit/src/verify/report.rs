@@ -95,6 +95,12 @@ impl Report {
         self.ranges.iter().find(|range| range.verdict == worst)
     }
 
+    /// How many of the first records are archived and were not read; `None` if none are.
+    pub(super) fn archived(&self) -> Option<u64> {
+        let mut ranges = self.ranges.iter();
+        ranges.find(|range| range.verdict == Verdict::Archived).and_then(|range| range.end)
+    }
+
     /// The first thing that is wrong, but for an unproven tail.
     pub(super) fn first_wrong(&self) -> Option<VerifyError> {
         first_wrong(&self.ranges)

@@ -168,6 +168,16 @@ fn lengths() -> Vec<Case> {
             });
             tampered(segment, next)
         }),
+        case("frame-without-records", |logs, forgery| {
+            // Root and signature of the frame before fit it: nobody needs a key for that.
+            let segment = &logs.good[1];
+            let (frame, next) = (segment.frames[3], segment.frames[4]);
+            forgery.edit(segment, |bytes| {
+                let empty = forge::empty_frame(bytes, frame, next.first);
+                bytes.splice(next.at..next.at, empty);
+            });
+            tampered(segment, next)
+        }),
         case("record-twice", |logs, forgery| {
             let segment = &logs.good[1];
             let (frame, next) = (segment.frames[3], segment.frames[4]);

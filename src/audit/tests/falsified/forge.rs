@@ -213,7 +213,7 @@ pub(crate) fn forged_frame(
     }
     leaves.extend(parts(&bytes[moved.leaves..moved.details]).into_iter().map(merkle::leaf_hash));
     let root = merkle::root(leaves);
-    let head = head(next, &root, model.end as u64);
+    let head = head(next, 1, &root, model.end as u64);
     bytes.splice(moved.head..moved.signature, head.iter().copied());
     let shift = head.len() as isize - (moved.signature - moved.head) as isize;
     let at = |place: usize| place.checked_add_signed(shift).unwrap();
@@ -227,14 +227,30 @@ pub(crate) fn forged_frame(
     bytes
 }
 
-/// The head of a frame of one record.
-pub(crate) fn head(first: u64, root: &Hash, synced: u64) -> Vec<u8> {
+/// A frame without records behind this one, with its root and its signature.
+pub(crate) fn empty_frame(bytes: &[u8], after: Frame, next: u64) -> Vec<u8> {
+    let at = root_of(bytes, after);
+    let root: Hash = bytes[at..at + 32].try_into().unwrap();
+    let head = head(next, 0, &root, after.end as u64);
+    let mut out = b"FSFR".to_vec();
+    out.extend_from_slice(&(head.len() as u32).to_le_bytes());
+    out.extend_from_slice(&[0; 8]);
+    out.extend_from_slice(&head);
+    out.extend_from_slice(&bytes[after.signature..after.signature + 64]);
+    let crc = out.len();
+    out.resize((crc + 4).next_multiple_of(8), 0);
+    repair(&mut out, 0, crc);
+    out
+}
+
+/// The head of a frame of so many records.
+pub(crate) fn head(first: u64, count: u8, root: &Hash, synced: u64) -> Vec<u8> {
     let mut out = Vec::new();
     if first > 0 {
         out.push(0x08);
         varint(&mut out, first);
     }
-    out.extend_from_slice(&[0x10, 1, 0x1a, 32]);
+    out.extend_from_slice(&[0x10, count, 0x1a, 32]);
     out.extend_from_slice(root);
     out.push(0x20);
     varint(&mut out, synced);

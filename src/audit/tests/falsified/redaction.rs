@@ -50,7 +50,7 @@ pub(crate) fn with_detail(forgery: &Forgery, segment: &Segment, of: Frame, detai
         let bytes = &segment.bytes;
         let start = out.len();
         let root: Hash = bytes[forge::root_of(bytes, *frame)..][..32].try_into().unwrap();
-        let head = forge::head(frame.first, &root, start as u64);
+        let head = forge::head(frame.first, 1, &root, start as u64);
         let kept = bytes[frame.details..frame.crc].to_vec();
         let other = [&(detail.len() as u32).to_le_bytes()[..], detail].concat();
         let details = if frame.first == of.first { other } else { kept };

@@ -9,7 +9,7 @@ use fieldseal_model::{
     Timestamp,
 };
 use fieldseal_policy::{Denial, Permit, Policy, Request, Role, default_files};
-use futures_util::future::join_all;
+use tokio::task::JoinSet;
 
 use crate::error::BenchError;
 use crate::ratios::tell;
@@ -23,9 +23,12 @@ const RARELY: u64 = 100_000;
 /// Who calls all the time, who must not, and what is read.
 const APPS: u64 = 12;
 const STRANGER: &str = "spiffe://bench.example/stranger";
-const COLUMNS: [&str; 4] = ["email", "iban", "name", "phone"];
-const TABLE: &str = "users";
+pub(super) const COLUMNS: [&str; 4] = ["email", "iban", "name", "phone"];
+pub(super) const TABLE: &str = "users";
 const KEY: &str = "customer-pii";
+/// One in so many calls is a batch, of so many fields of different persons.
+const BATCHES: u8 = 16;
+const BATCH: u64 = 8;
 /// Callers at the same time.
 const GROUP: u64 = 64;
 /// 2026-01-01T00:00:00Z.
@@ -132,16 +135,21 @@ impl Writer {
         let next = first + GROUP;
         let events = (first..next).map(|number| self.event(number, of));
         let events = events.collect::<Result<Vec<_>, _>>()?;
-        let written = join_all(events.into_iter().map(|event| self.journal.record(event))).await;
-        for receipt in written {
-            receipt?;
+        // Tasks of their own, as calls are: while one writes the others can queue.
+        let mut callers = JoinSet::new();
+        for event in events {
+            let journal = self.journal.clone();
+            callers.spawn(async move { journal.record(event).await });
+        }
+        while let Some(written) = callers.join_next().await {
+            written.map_err(|_| unusable())??;
         }
         Ok(next)
     }
 
     fn event(&self, number: u64, of: u64) -> Result<CallEvent, BenchError> {
         let dice = token("dice", number);
-        let [who, column, end, ..] = dice;
+        let [who, column, end, batch, ..] = dice;
         let who = match number {
             n if n % RARELY == RARELY / 2 => APPS,
             _ if end == 0 => APPS + 1,
@@ -153,7 +161,9 @@ impl Writer {
         let into = u128::from(DAYS) * DAY as u128 * u128::from(number) / u128::from(of.max(1));
         let at = Timestamp::from_unix_nanos(BEGIN.saturating_add(into as i64));
         let reason = reason(number)?;
-        let mut event = CallEvent::new(&decided.principal, Action::Decrypt, &reason, at);
+        let is_batch = batch % BATCHES == 0;
+        let action = if is_batch { Action::BatchDecrypt } else { Action::Decrypt };
+        let mut event = CallEvent::new(&decided.principal, action, &reason, at);
         let (verdict, outcome) = match &decided.verdict {
             Ok(permit) if end == 1 => {
                 (Verdict::Permit(permit), ItemOutcome::Failed("DECRYPTION_FAILED"))
@@ -164,8 +174,10 @@ impl Writer {
         let (key, table) = (Some(&self.key), Some(&self.table));
         let verdict = event.verdict(verdict, key, table, Some(&decided.column));
         let about = u64::from_le_bytes(*dice.last_chunk().ok_or_else(unusable)?) % PERSONS;
-        let (partition, row) = (Some(person(about)), Some(token("row", about)));
-        event.item(verdict, Item { partition, row, key_version: 1, outcome });
+        for about in about..about + if is_batch { BATCH } else { 1 } {
+            let (partition, row) = (Some(person(about)), Some(token("row", about % PERSONS)));
+            event.item(verdict, Item { partition, row, key_version: 1, outcome: outcome.clone() });
+        }
         Ok(event)
     }
 }
@@ -179,6 +191,6 @@ fn reason(number: u64) -> Result<AccessReason, BenchError> {
     })
 }
 
-fn unusable() -> BenchError {
+pub(super) fn unusable() -> BenchError {
     BenchError::Wrong { server: "audit", what: "a name or policy of the bench is not usable" }
 }

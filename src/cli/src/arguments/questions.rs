@@ -15,6 +15,9 @@ pub(crate) struct AskArguments {
     /// Until before this moment
     #[arg(long, value_name = "TIME")]
     pub until: Option<String>,
+    /// Only what this end user was behind, in clear: who vouches (iss) and whom it names (sub)
+    #[arg(long, num_args = 2, value_names = ["ISSUER", "SUBJECT"])]
+    pub end_user: Vec<String>,
     /// Read times without an offset as local time, and show all times so, instead of UTC
     #[arg(long)]
     pub local: bool,

@@ -26,6 +26,8 @@ pub(super) struct Asked {
     pub(super) zone: Zone,
     since: Option<Timestamp>,
     until: Option<Timestamp>,
+    /// Who vouches for whom; empty for anyone.
+    end_user: (String, String),
     reason: v1::AccessReason,
     limit: usize,
     page_token: String,
@@ -47,7 +49,10 @@ impl Asked {
         let zone = Zone::new(ask.local);
         let time = |text: &Option<String>| text.as_deref().map(|t| zone.parse(t)).transpose();
         let (since, until) = (time(&ask.since)?, time(&ask.until)?);
+        let mut end_user = ask.end_user.into_iter();
+        let mut named = || end_user.next().unwrap_or_default();
         Ok(Self {
+            end_user: (named(), named()),
             client: connection::connect().await?.audit(),
             zone,
             since,
@@ -63,6 +68,8 @@ impl Asked {
         v1::AuditEventQuery {
             start_time: self.since,
             end_time: self.until,
+            end_user_issuer: self.end_user.0.clone(),
+            end_user_subject: self.end_user.1.clone(),
             omit_housekeeping: true,
             ..Default::default()
         }

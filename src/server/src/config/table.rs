@@ -8,7 +8,7 @@ use std::time::Duration;
 use fieldseal_model::PrincipalKind;
 
 use super::setting::{Kind, Setting};
-use super::{Backend, DEFAULT_PROBES, anchors, backup, root, upkeep};
+use super::{Backend, DEFAULT_PROBES, anchors, approving, backup, root, upkeep};
 use crate::calls::CallLimits;
 use crate::telemetry::{self, LogFormat};
 
@@ -241,6 +241,8 @@ pub static SETTINGS: &[Setting] = &[
             set: |config, number| config.shred_window_least = hours(number),
         },
     },
+    approving::REQUIRE,
+    approving::LIFETIME,
     Setting {
         name: "limits.connections",
         meaning: "Connections at the same time, pending handshakes included.",

@@ -136,6 +136,9 @@ const MANAGED: &[Action] = &[
     Action::CreateBackup,
     Action::PruneBackups,
     Action::ArchiveAuditEvents,
+    Action::ListApprovals,
+    Action::ApproveChange,
+    Action::RejectChange,
 ];
 
 #[test]

@@ -77,6 +77,21 @@ fn what_a_call_must_state_is_said_in_words() {
         ),
         ("if resource.column == \"iban\" then context.ticket != \"\" else false", "a ticket (x)"),
         ("context.purpose == context.ticket", "context.purpose == context.ticket (x)"),
+        ("context.end_user != \"u\"", "no end user, or one other than \"u\" (x)"),
+        // A record's field may have any name: none makes its value a text that is known.
+        (
+            "{ Value: context.ticket }.Value == \"open\"",
+            "({\"Value\": context.ticket})[\"Value\"] == \"open\" (x)",
+        ),
+        (
+            "{ Var: context }.Var.ticket == \"open\"",
+            "({\"Var\": context})[\"Var\"].ticket == \"open\" (x)",
+        ),
+        // Words have no brackets.
+        (
+            "context.ticket != \"\" || [\"a\", \"b\"].contains(context.purpose) && context.has_end_user",
+            "Cedar",
+        ),
     ];
     for (condition, wanted) in table {
         let rule = format!(
