@@ -22,6 +22,7 @@ mod disk;
 mod doctor;
 mod drain;
 mod exporting;
+mod flood;
 mod golden;
 mod hostile;
 mod init;

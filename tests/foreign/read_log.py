@@ -99,6 +99,8 @@ RECORD = {
     17: ("key_ids", bytes),
     18: ("erased_key_id", bytes),
     19: ("settings", KEY_SETTINGS),
+    30: ("calls", int),
+    31: ("first_time", "sfixed64"),
     45: ("redactions", [REDACTION]),
     46: ("archived", [ARCHIVED_SEGMENT]),
 }
@@ -116,6 +118,7 @@ ITEM = {
     4: ("key_version", int),
     5: ("outcome", int),
     6: ("cause", str),
+    10: ("calls", int),
 }
 SEGMENT_HEAD = {
     1: ("format", int),
@@ -794,7 +797,7 @@ def readable(value, name=""):
         return [readable(one) for one in value]
     if isinstance(value, bytes):
         return value.hex()
-    if name == "time":
+    if name in ("time", "first_time"):
         seconds, nanos = divmod(value, 10**9)
         moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
         return f"{moment:%Y-%m-%dT%H:%M:%S}.{nanos:09}Z"

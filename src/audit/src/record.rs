@@ -194,6 +194,12 @@ pub(crate) struct Record {
     /// Of a change of a key's settings: all of them as they are now, a message of their own.
     #[prost(bytes = "vec", tag = "19")]
     pub settings: Vec<u8>,
+    /// Of refusals that were counted: how many calls.
+    #[prost(uint64, tag = "30")]
+    pub calls: u64,
+    /// Of refusals that were counted: when the first of these calls began; `time` is the last one's.
+    #[prost(sfixed64, tag = "31")]
+    pub first_time: i64,
     /// Of a redaction: what it erases.
     #[prost(message, repeated, tag = "45")]
     pub redactions: Vec<Redaction>,
@@ -291,6 +297,9 @@ pub(crate) struct RecordItem {
     pub outcome: u32,
     #[prost(string, tag = "6")]
     pub cause: String,
+    /// Of refusals that were counted: in how many of the calls; 0 if in all of them.
+    #[prost(uint64, tag = "10")]
+    pub calls: u64,
 }
 
 /// A record that is ready for the log.

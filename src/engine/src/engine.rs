@@ -15,6 +15,7 @@ use fieldseal_store::{Generations, Store};
 
 use crate::backup::Backups;
 use crate::call::{Caller, Stated};
+use crate::counting::Counting;
 use crate::export::Export;
 use crate::jobs::Jobs;
 use crate::observe::Queries;
@@ -35,6 +36,7 @@ pub(crate) struct Inner {
     pub(crate) policy: ActivePolicy,
     pub(crate) keys: Keys,
     pub(crate) jobs: Jobs,
+    pub(crate) counting: Counting,
     pub(crate) journal: Journal,
     pub(crate) store: Store,
     pub(crate) backups: Backups,

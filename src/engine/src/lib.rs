@@ -13,6 +13,7 @@ pub mod backup;
 mod boot;
 mod call;
 mod call_rules;
+mod counting;
 mod decrypt;
 pub mod doctor;
 mod encrypt;

@@ -6,6 +6,7 @@ mod approving;
 mod backup;
 mod environment;
 mod error;
+mod exports;
 mod reader;
 mod reference;
 mod root;
@@ -24,7 +25,6 @@ use std::time::Duration;
 
 use fieldseal_engine::AnchorTarget;
 use fieldseal_engine::CopyTarget;
-use fieldseal_engine::ExportTarget;
 use fieldseal_engine::Upkeep;
 use fieldseal_keys::Approving;
 use fieldseal_model::PrincipalKind;
@@ -32,6 +32,7 @@ use fieldseal_model::PrincipalKind;
 pub use backup::BackupSettings;
 pub use environment::Environment;
 pub use error::{ConfigError, ConfigErrors, Origin};
+pub use exports::ExportSettings;
 pub use reader::Effective;
 pub use root::{ROOT_VARIABLE, RootSettings};
 pub use setting::{Setting, Value};
@@ -167,9 +168,11 @@ pub struct AuditSettings {
     /// Where it is posted to as often.
     pub anchors: Vec<AnchorTarget>,
     /// Where it is handed on to.
-    pub exports: Vec<ExportTarget>,
+    pub export: ExportSettings,
     /// Where the oldest part of it moves to, if anywhere.
     pub archive: Option<PathBuf>,
+    /// How long refusals that are alike are counted; zero records each by itself.
+    pub refusal_window: Duration,
 }
 
 impl Config {
@@ -280,7 +283,12 @@ impl Config {
         };
         let copies = (is_set("store.copy") && is_set("store.copy_command"))
             .then(|| "expected either a directory or a program, not both".to_owned());
+        let authority =
+            self.audit.export.lacks_ca().then(|| {
+                "expected the authorities that issue the collector's certificate".to_owned()
+            });
         [
+            conflict(["audit.export_otlp_ca", "audit.export_otlp"], authority),
             conflict(["store.copy", "store.copy_command"], copies),
             conflict(["limits.request_mib", "limits.message_mib"], requests),
             conflict(["limits.connections_per_principal", "limits.connections"], limits),
@@ -317,8 +325,9 @@ impl Config {
                 instance: String::new(),
                 checkpoint_every: Duration::ZERO,
                 anchors: Vec::new(),
-                exports: Vec::new(),
+                export: ExportSettings::default(),
                 archive: None,
+                refusal_window: Duration::ZERO,
             },
             copy: None,
             backup: BackupSettings::default(),

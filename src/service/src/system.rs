@@ -166,6 +166,7 @@ fn wire_export(found: ExportState) -> v1::ExportStatus {
         records_behind: signed(found.behind),
         seconds_behind: signed(found.behind_for.as_secs()),
         failure: found.failure.unwrap_or_default(),
+        rejected_records: signed(found.rejected),
     }
 }
 

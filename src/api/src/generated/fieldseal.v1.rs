@@ -3812,6 +3812,13 @@ pub struct AuditEvent {
     /// many are lost.
     #[prost(int64, tag = "18")]
     pub data_keys: i64,
+    /// How many calls it stands for: 1, or of refusals that are alike and were counted their number. Each of
+    /// them was refused, and nothing was opened or changed.
+    #[prost(int64, tag = "40")]
+    pub call_count: i64,
+    /// Of refusals that were counted: when the first of these calls began; event_time is when the last did.
+    #[prost(message, optional, tag = "41")]
+    pub first_time: ::core::option::Option<::prost_types::Timestamp>,
     /// The ticket and all detail of the items were erased. The items are what the record says in public.
     #[prost(bool, tag = "45")]
     pub redacted: bool,
@@ -3846,6 +3853,9 @@ pub struct AuditEventItem {
     /// The @id of the policy rule that decided; empty if none matched.
     #[prost(string, tag = "9")]
     pub policy_rule: ::prost::alloc::string::String,
+    /// Of refusals that were counted: in how many of the calls this was asked for; 0 if in all of them.
+    #[prost(int64, tag = "20")]
+    pub call_count: i64,
     /// Row, partition and what else was said of this item alone were erased.
     #[prost(bool, tag = "45")]
     pub redacted: bool,
@@ -5258,7 +5268,7 @@ pub struct GetStatusResponse {
 /// How handing the audit log on to a target goes.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ExportStatus {
-    /// `file`.
+    /// `file` or `otlp`.
     #[prost(string, tag = "1")]
     pub kind: ::prost::alloc::string::String,
     /// How many records were handed on: every one up to there.
@@ -5273,6 +5283,9 @@ pub struct ExportStatus {
     /// Why the last attempt failed, for people; empty if it did not.
     #[prost(string, tag = "5")]
     pub failure: ::prost::alloc::string::String,
+    /// Records that the target took and said that it does not keep, since the start.
+    #[prost(int64, tag = "6")]
+    pub rejected_records: i64,
 }
 /// How posting checkpoints of the audit log to a place goes.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

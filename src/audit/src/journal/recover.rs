@@ -130,8 +130,7 @@ impl Journal {
         let Some((_, last)) = segments.last() else {
             return Err(JournalError::NotInitialized(directory.clone()));
         };
-        let origin: Arc<str> = identity.origin().into();
-        let key = identity.signing.public();
+        let (origin, key): (Arc<str>, _) = (identity.origin().into(), identity.signing.public());
         let known = check_public_key(directory, &identity, &key)?;
         let archived = check_chain(directory, &segments, &identity)?;
         if !known {
@@ -176,6 +175,7 @@ impl Journal {
             grown: watch::Sender::new(size),
             health: watch::Sender::new(Health::Ok),
             statistics: Mutex::default(),
+            refusals: super::refusals::Refusals::default(),
             files,
             archived: Arc::new(archived.into()),
             redacting: Arc::default(),

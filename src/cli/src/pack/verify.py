@@ -53,6 +53,8 @@ KINDS = {
     32: "REPAIRED",
     33: "BACKUP_PRUNED",
     45: "DETAILS_REDACTED",
+    60: "APPROVAL_REQUESTED",
+    61: "APPROVAL_REJECTED",
 }
 ACTIONS = {
     1: "Encrypt",
@@ -87,6 +89,9 @@ ACTIONS = {
     50: "CreateBackup",
     51: "PruneBackups",
     52: "TailAuditEvents",
+    60: "ListApprovals",
+    61: "ApproveChange",
+    62: "RejectChange",
     64: "Recover",
     65: "RootDrill",
     66: "RootRotate",

@@ -9,6 +9,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use fieldseal_audit::PageLimit;
@@ -82,6 +83,7 @@ impl Place {
             anchors: Vec::new(),
             exports: Vec::new(),
             archive: None,
+            refusal_window: Duration::ZERO,
         }
     }
 
