@@ -14,6 +14,7 @@ use prost::Message as _;
 use tokio::sync::watch;
 
 use super::queue::Queue;
+use super::refusals::Refusals;
 use super::settle;
 use super::space::{self, FreeSpace, Lock, StatVfs};
 use super::writer::{self, OpenSegment, Writer};
@@ -158,9 +159,8 @@ impl Journal {
             watched: false,
             lock,
         };
-        let signing = Arc::new(identity.signing);
         let log_key = LogKey::new(origin.to_string(), key);
-        let files = Arc::default();
+        let (signing, files) = (Arc::new(identity.signing), Arc::default());
         let indexes = indexes(&settings, log_key, &signing, (&space, &files));
         let shared = Shared {
             log: identity.instance.into(),
@@ -176,7 +176,7 @@ impl Journal {
             grown: watch::Sender::new(size),
             health: watch::Sender::new(Health::Ok),
             statistics: Mutex::default(),
-            refusals: super::refusals::Refusals::default(),
+            refusals: Refusals::default(),
             files,
             redacting: Arc::default(),
         };
