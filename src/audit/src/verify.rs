@@ -1,6 +1,8 @@
 //! Verifying a log with nothing but its files and its public key.
 
 mod export;
+mod known;
+mod leaves;
 mod receipt;
 mod report;
 mod resume;
