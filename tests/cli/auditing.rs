@@ -411,6 +411,7 @@ fn every_command_of_the_guide_answers() {
     let i = &installation;
     std::fs::write(i.path("candidates.txt"), format!("{PERSON}\n")).unwrap();
     std::fs::copy(i.log().join("log.pub"), i.path("log.pub")).unwrap();
+    std::os::unix::fs::symlink(i.home().join("state"), i.path("STATE")).unwrap();
     let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/auditing.md");
     let guide = std::fs::read_to_string(guide).unwrap();
     let mut questions = std::collections::BTreeSet::new();
@@ -434,7 +435,7 @@ fn every_command_of_the_guide_answers() {
             }
         }
     }
-    assert_eq!(questions.len(), 14, "{questions:?}");
+    assert_eq!(questions.len(), 15, "{questions:?}");
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! The sidecar's own export of the log: every record has one line, in its order, whatever happens to the
 //! process or to the file.
 
+mod collector;
 mod killed;
+mod otlp;
 
 use std::fs;
 use std::io::Write as _;

@@ -10,6 +10,7 @@
 )]
 
 mod anchors;
+mod approvals;
 mod auditing;
 mod backup;
 mod config;
@@ -20,6 +21,7 @@ mod disk;
 mod doctor;
 mod drain;
 mod exporting;
+mod flood;
 mod golden;
 mod hostile;
 mod init;
@@ -30,6 +32,7 @@ mod manual;
 mod marker;
 mod operations;
 mod output;
+mod packing;
 mod policy;
 mod probes;
 mod process;

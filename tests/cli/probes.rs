@@ -245,6 +245,7 @@ fn a_scrape_shows_what_the_document_lists_and_the_other_way_round() {
         "fieldseal_audit_export_behind_records",
         "fieldseal_audit_export_behind_seconds",
         "fieldseal_audit_export_failed",
+        "fieldseal_audit_export_rejected_total",
     ];
     for without in absent {
         assert!(
@@ -325,7 +326,7 @@ fn calls_are_counted_by_method_and_outcome_and_no_label_grows() {
     assert!((0.0..315_360_000.0).contains(&until), "{until}");
     let written = sample(&after, "fieldseal_audit_written_bytes_total").unwrap();
     let syncs = sample(&after, "fieldseal_audit_sync_seconds_count").unwrap();
-    assert!(written > 3_000.0 && syncs >= 15.0, "{written} bytes in {syncs} syncs");
+    assert!(written > 3_000.0 && syncs >= 10.0, "{written} bytes in {syncs} syncs");
     let left = "fieldseal_certificate_remaining_seconds{certificate=\"server\"}";
     assert!(sample(&after, left).unwrap() > 3_600.0);
     for told in ["row-", "key-", "customer-pii", "users", "spiffe", "127.0.0.1"] {

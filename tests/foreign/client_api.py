@@ -222,8 +222,10 @@ def partitions(at):
     sealed = at.call("app", encryption, "EncryptionService.Encrypt", encryption.EncryptRequest(
         field=field(), row="0", partition="py-tenant", plaintext=value("of a tenant")))
     shred = of(keys.ShredPartitionRequest)
-    shredded = at.good("ops", keys, "KeyService.ShredPartition", shred)
-    at.checks.that("it can be restored", shredded.partition.state == keys.PARTITION_STATE_SHREDDING)
+    would = of(keys.ShredPartitionRequest, validate_only=True)
+    would = at.good("ops", keys, "KeyService.ShredPartition", would)
+    at.checks.that("it can be restored", would.partition.state == keys.PARTITION_STATE_SHREDDING)
+    approvals(at, shred)
     at.refused("ops", keys, "KeyService.ShredPartition", shred,
                Code.FAILED_PRECONDITION, "PARTITION_STATE_INVALID")
     open_it = encryption.DecryptRequest(
@@ -242,8 +244,9 @@ def partitions(at):
     shown = at.good("auditor", keys, "KeyService.GetPartition", of(keys.GetPartitionRequest))
     at.checks.that("open, and no receipt",
                    (shown.partition.state, shown.shred_receipt) == (keys.PARTITION_STATE_OPEN, ""))
-    at.call("ops", keys, "KeyService.ShredPartition",
-            of(keys.ShredPartitionRequest, window=duration_pb2.Duration()))
+    waiting = asked(at, of(keys.ShredPartitionRequest, window=duration_pb2.Duration()))
+    at.call("auditor", system, "SystemService.ApproveChange",
+            system.ApproveChangeRequest(name=waiting.name, etag=waiting.etag))
     while not (shown := at.call("ops", keys, "KeyService.GetPartition",
                                 of(keys.GetPartitionRequest))).shred_receipt:
         pass
@@ -254,6 +257,42 @@ def partitions(at):
     nobody = keys.GetPartitionRequest(name=KEY, partition="nobody")
     at.refused("ops", keys, "KeyService.GetPartition", nobody,
                Code.NOT_FOUND, "PARTITION_NOT_FOUND")
+
+
+def asked(at, shred):
+    """A shred waits for a second principal: which request."""
+    info = at.refused("ops", keys, "KeyService.ShredPartition", shred,
+                      Code.FAILED_PRECONDITION, "APPROVAL_REQUIRED")
+    found = at.call("auditor", system, "SystemService.ListApprovals",
+                    system.ListApprovalsRequest())
+    return next(one for one in found.approvals if one.name == info.metadata["approval"])
+
+
+def approvals(at, shred):
+    """The auditor of this installation is the second principal of a shred, which happens."""
+    rule = ('@id("second") permit (principal in Role::"auditor", action in [Action::"ListApprovals", '
+            'Action::"ApproveChange", Action::"RejectChange", Action::"ShredPartition"], resource);')
+    (at.directory / "policy" / "second.cedar").write_text(rule, encoding="utf-8")
+    at.call("ops", system, "SystemService.ReloadPolicy", system.ReloadPolicyRequest())
+    first = asked(at, shred)
+    rejected = at.good("ops", system, "SystemService.RejectChange",
+                       system.RejectChangeRequest(name=first.name))
+    at.checks.that("taken back", rejected.approval.state == system.APPROVAL_STATE_REJECTED)
+    at.refused("ops", system, "SystemService.RejectChange",
+               system.RejectChangeRequest(name=first.name),
+               Code.FAILED_PRECONDITION, "APPROVAL_CLOSED")
+    waiting = asked(at, shred)
+    approve = system.ApproveChangeRequest(name=waiting.name, etag=waiting.etag)
+    at.refused("ops", system, "SystemService.ApproveChange", approve,
+               Code.PERMISSION_DENIED, "APPROVAL_OWN")
+    approved = at.good("auditor", system, "SystemService.ApproveChange", approve)
+    at.checks.that("by another", approved.approval.decider != approved.approval.requester)
+    listed = at.good("ops", system, "SystemService.ListApprovals", system.ListApprovalsRequest())
+    states = [one.state for one in listed.approvals]
+    at.checks.that("both are kept", states == [system.APPROVAL_STATE_APPROVED,
+                                               system.APPROVAL_STATE_REJECTED], states)
+    at.refused("app", system, "SystemService.ListApprovals", system.ListApprovalsRequest(),
+               Code.PERMISSION_DENIED, "PERMISSION_DENIED")
 
 
 def audit_service(at, receipts):
@@ -382,7 +421,7 @@ def main():
         for ended in ("answered", "refused"):
             checks.that(f"{method} is {ended} here", (method, ended) in at.called)
     # Each RPC: answered, refused with reason and message, and both counted; and every value.
-    checks.end(len(methods) * 5 + ITEMS + 60)
+    checks.end(len(methods) * 5 + ITEMS + 74)
 
 
 if __name__ == "__main__":

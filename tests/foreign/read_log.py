@@ -93,6 +93,8 @@ RECORD = {
     17: ("key_ids", bytes),
     18: ("erased_key_id", bytes),
     19: ("settings", KEY_SETTINGS),
+    30: ("calls", int),
+    31: ("first_time", "sfixed64"),
     45: ("redactions", [REDACTION]),
 }
 DETAIL_HEAD = {
@@ -109,6 +111,7 @@ ITEM = {
     4: ("key_version", int),
     5: ("outcome", int),
     6: ("cause", str),
+    10: ("calls", int),
 }
 SEGMENT_HEAD = {
     1: ("format", int),
@@ -137,6 +140,7 @@ KINDS |= {22: "PARTITION_ERASED", 23: "PARTITION_REOPENED", 24: "VERSION_USED"}
 KINDS |= {25: "ROOT_DRILLED", 26: "ROOT_ROTATED", 27: "ROOT_REWRAPPED", 28: "BACKUP_CREATED"}
 KINDS |= {29: "BACKUP_RESTORED", 30: "SCRUB_FOUND", 31: "BACKUP_DRILLED", 32: "REPAIRED"}
 KINDS |= {33: "BACKUP_PRUNED", 45: "DETAILS_REDACTED"}
+KINDS |= {60: "APPROVAL_REQUESTED", 61: "APPROVAL_REJECTED"}
 ACTIONS = {1: "Encrypt", 2: "Decrypt", 3: "BatchEncrypt", 4: "BatchDecrypt", 16: "CreateKey"}
 ACTIONS |= {20: "UpdateKey", 21: "EnableKeyVersion", 22: "DisableKeyVersion"}
 ACTIONS |= {23: "ScheduleDestroyKeyVersion", 24: "RestoreKeyVersion"}
@@ -146,6 +150,7 @@ ACTIONS |= {50: "CreateBackup", 51: "PruneBackups", 68: "RestoreBackup", 70: "Ba
 ACTIONS |= {27: "ShredPartition", 28: "RestorePartition", 31: "ReopenPartition"}
 ACTIONS |= {34: "GetPartition", 35: "SummarizeAccess", 45: "RedactAuditEvents"}
 ACTIONS |= {40: "GetInclusionProof", 41: "GetConsistencyProof", 52: "TailAuditEvents"}
+ACTIONS |= {60: "ListApprovals", 61: "ApproveChange", 62: "RejectChange"}
 OUTCOMES = {1: "OK", 2: "DENIED", 3: "FAILED", 4: "PARTIAL"}
 DECISIONS = {1: "permitted", 2: "denied", 3: "malformed", 5: "token refused"}
 NAMES = {"kind": KINDS, "action": ACTIONS, "outcome": OUTCOMES, "decision": DECISIONS}
@@ -742,7 +747,7 @@ def readable(value, name=""):
         return [readable(one) for one in value]
     if isinstance(value, bytes):
         return value.hex()
-    if name == "time":
+    if name in ("time", "first_time"):
         seconds, nanos = divmod(value, 10**9)
         moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
         return f"{moment:%Y-%m-%dT%H:%M:%S}.{nanos:09}Z"

@@ -2,6 +2,7 @@
 
 mod about;
 mod redacted;
+mod refused;
 mod waiting;
 
 use fieldseal_crypto::random;
@@ -15,6 +16,7 @@ use crate::error::JournalError;
 use crate::merkle;
 use crate::record::{DetailHead, Encoded, Kind, Outcome, SALT_BYTES, decision, fill_salts};
 use crate::wire;
+pub(crate) use refused::Refused;
 
 pub(crate) use waiting::Waiting;
 
@@ -66,7 +68,9 @@ pub struct Item {
 
 /// The event of one call, unary or batch: one record.
 pub struct CallEvent {
+    /// All of it but the time and how it ended.
     public: Vec<u8>,
+    at: Timestamp,
     ticket: String,
     end_user: Option<[u8; 16]>,
     verdicts: u32,
@@ -75,6 +79,8 @@ pub struct CallEvent {
     denied: usize,
     /// False once an item is said to be OK without a permit.
     permitted: bool,
+    /// Whether policy allowed any of it.
+    permits: bool,
 }
 
 impl CallEvent {
@@ -88,19 +94,23 @@ impl CallEvent {
     ) -> Self {
         let mut public = Vec::with_capacity(256);
         wire::number(&mut public, 1, Kind::Call.code().into());
-        wire::fixed(&mut public, 2, at.unix_nanos());
         wire::bytes(&mut public, 3, principal.as_str().as_bytes());
         wire::number(&mut public, 4, action.code().into());
         wire::bytes(&mut public, 6, reason.purpose.as_str().as_bytes());
         let ticket = reason.ticket.as_str().to_owned();
         let end_user = reason.end_user.as_ref().map(|user| *user.token());
-        let (items, verdicts, ok, denied) = (Vec::new(), 0, 0, 0);
-        Self { public, ticket, end_user, verdicts, items, ok, denied, permitted: true }
-    }
-
-    /// Makes room for so many items.
-    pub fn reserve(&mut self, items: usize) {
-        self.items.reserve(items);
+        Self {
+            public,
+            at,
+            ticket,
+            end_user,
+            verdicts: 0,
+            items: Vec::new(),
+            ok: 0,
+            denied: 0,
+            permitted: true,
+            permits: false,
+        }
     }
 
     /// Adds a decision and what it was about: once for each field of the call.
@@ -113,6 +123,7 @@ impl CallEvent {
     ) -> VerdictIndex {
         write_verdict(&mut self.public, verdict, key, table, column);
         let permits = matches!(verdict, Verdict::Permit(_));
+        self.permits |= permits;
         let index = VerdictIndex { place: self.verdicts, permits };
         self.verdicts = self.verdicts.saturating_add(1);
         index
@@ -129,29 +140,6 @@ impl CallEvent {
             ItemOutcome::Failed(_) => {}
         }
         self.items.push((verdict, item));
-    }
-
-    /// How many items are said to be OK; `None` if one of them has no permit.
-    pub(crate) fn released(&self) -> Option<usize> {
-        self.permitted.then_some(self.ok)
-    }
-
-    fn outcome(&self) -> Outcome {
-        let all = self.items.len();
-        match (self.ok, self.denied) {
-            (ok, _) if ok == all => Outcome::Ok,
-            (0, denied) if denied == all => Outcome::Denied,
-            (0, _) => Outcome::Failed,
-            _ => Outcome::Partial,
-        }
-    }
-
-    /// The partition of every item, if they all have the same and it is a named one: it stands once
-    /// in the detail's head then.
-    fn shared_partition(&self) -> Option<[u8; 16]> {
-        let (_, first) = self.items.first()?;
-        let same = self.items.iter().all(|(_, item)| item.partition == first.partition);
-        first.partition.filter(|_| same)
     }
 
     /// Salts the items (one call of the operating system), hashes them and makes the record.
@@ -177,6 +165,7 @@ impl CallEvent {
             wire::varint(&mut items, written.len() as u64);
             items.extend_from_slice(written);
         }
+        wire::fixed(&mut self.public, 2, self.at.unix_nanos());
         wire::number(&mut self.public, 5, outcome.code().into());
         wire::number(&mut self.public, 8, count.into());
         let mut head = Vec::with_capacity(96 + self.ticket.len());

@@ -8,6 +8,7 @@ mod measures;
 mod queue;
 mod recover;
 mod redact;
+mod refusals;
 mod settle;
 mod space;
 mod writer;
@@ -108,6 +109,7 @@ pub(crate) struct Shared {
     grown: watch::Sender<u64>,
     health: watch::Sender<Health>,
     statistics: Mutex<space::Measured>,
+    refusals: refusals::Refusals,
     /// Whoever reads segments that another one could replace holds it for reading.
     files: Arc<RwLock<()>>,
     /// Held by the one redaction that runs.
@@ -143,16 +145,17 @@ impl Journal {
         if event.released() != Some(withheld.count()) {
             return Err(JournalError::Inconsistent);
         }
-        let receipt = self.write(event.encode()?).await?;
+        let receipt = self.put(event).await?;
         Ok(withheld.release(receipt))
     }
 
-    /// Records a call that releases nothing.
+    /// Records a call that releases nothing. One that is refused may be counted with those that are like it
+    /// ([`Journal::count_refusals`]): the receipt is then that of the first of them.
     ///
     /// # Errors
     /// Why the record could not be written.
     pub async fn record(&self, event: CallEvent) -> Result<Receipt, JournalError> {
-        self.write(event.encode()?).await
+        self.put(event).await
     }
 
     /// Records something about the process itself.

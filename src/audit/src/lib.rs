@@ -12,6 +12,7 @@ mod checkpoint;
 mod consistency;
 mod error;
 mod event;
+mod excerpt;
 mod inclusion;
 mod index;
 mod journal;

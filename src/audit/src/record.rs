@@ -109,6 +109,10 @@ codes! {
         BackupPruned = 33, "BACKUP_PRUNED";
         /// Personal detail of records before it is erased.
         DetailsRedacted = 45, "DETAILS_REDACTED";
+        /// A change waits for a second principal.
+        ApprovalRequested = 60, "APPROVAL_REQUESTED";
+        /// A change that waited for a second principal was rejected.
+        ApprovalRejected = 61, "APPROVAL_REJECTED";
     }
 }
 
@@ -188,6 +192,12 @@ pub(crate) struct Record {
     /// Of a change of a key's settings: all of them as they are now, a message of their own.
     #[prost(bytes = "vec", tag = "19")]
     pub settings: Vec<u8>,
+    /// Of refusals that were counted: how many calls.
+    #[prost(uint64, tag = "30")]
+    pub calls: u64,
+    /// Of refusals that were counted: when the first of these calls began; `time` is the last one's.
+    #[prost(sfixed64, tag = "31")]
+    pub first_time: i64,
     /// Of a redaction: what it erases.
     #[prost(message, repeated, tag = "45")]
     pub redactions: Vec<Redaction>,
@@ -265,6 +275,9 @@ pub(crate) struct RecordItem {
     pub outcome: u32,
     #[prost(string, tag = "6")]
     pub cause: String,
+    /// Of refusals that were counted: in how many of the calls; 0 if in all of them.
+    #[prost(uint64, tag = "10")]
+    pub calls: u64,
 }
 
 /// A record that is ready for the log.

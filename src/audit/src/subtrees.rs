@@ -12,7 +12,7 @@ use fieldseal_crypto::signing::LogPublicKey;
 
 use crate::error::JournalError;
 use crate::merkle::{self, Frontier, Hash, node_hash};
-use crate::segment::{self, At, FrameHead, Segment};
+use crate::segment::{self, At, Frame, FrameHead, Segment};
 
 const GONE: &str = "a frame is gone or damaged";
 
@@ -126,26 +126,34 @@ impl<'a> Subtrees<'a> {
     fn frame(&mut self, record: u64) -> Result<(u64, &[Hash]), JournalError> {
         let (first, leaves) = &self.leaves;
         if record < *first || record - *first >= leaves.len() as u64 {
-            let opened = self.segment(record)?;
-            let at = opened.frames.partition_point(|frame| frame.records.end <= record);
-            let place = opened.frames.get(at).filter(|frame| frame.records.contains(&record));
-            let gone = || JournalError::corrupt(&opened.segment.path, 0, GONE);
-            let place = place.ok_or_else(gone)?;
-            let corrupt = |what| JournalError::corrupt(&opened.segment.path, place.offset, what);
-            let frame = match opened.segment.at(place.offset)? {
-                At::Frame(frame) => frame,
-                At::Nothing => return Err(corrupt(GONE)),
-                At::Bad(what) => return Err(corrupt(what)),
-            };
+            let (records, frame) = self.whole(record)?;
             let leaves: Option<Vec<Hash>> =
                 frame.leaves().map(|leaf| leaf.map(merkle::leaf_hash)).collect();
-            let count = place.records.end - place.records.start;
+            let count = records.end - records.start;
             let leaves = leaves.filter(|leaves| leaves.len() as u64 == count);
-            let leaves = leaves.ok_or_else(|| corrupt("a record is cut off"))?;
-            self.leaves = (place.records.start, leaves);
+            let leaves = leaves.ok_or_else(|| self.gone("a record is cut off"))?;
+            self.leaves = (records.start, leaves);
         }
         let (first, leaves) = &self.leaves;
         Ok((*first, leaves))
+    }
+
+    /// The frame with this record, and which records it has.
+    ///
+    /// # Errors
+    /// A frame that is not there or is damaged.
+    pub(crate) fn whole(&mut self, record: u64) -> Result<(Range<u64>, Box<Frame>), JournalError> {
+        let opened = self.segment(record)?;
+        let at = opened.frames.partition_point(|frame| frame.records.end <= record);
+        let place = opened.frames.get(at).filter(|frame| frame.records.contains(&record));
+        let gone = || JournalError::corrupt(&opened.segment.path, 0, GONE);
+        let place = place.ok_or_else(gone)?;
+        let corrupt = |what| JournalError::corrupt(&opened.segment.path, place.offset, what);
+        match opened.segment.at(place.offset)? {
+            At::Frame(frame) => Ok((place.records.clone(), frame)),
+            At::Nothing => Err(corrupt(GONE)),
+            At::Bad(what) => Err(corrupt(what)),
+        }
     }
 
     /// Root and signature of the frame that ends with the tree of all `size` records; `None` if no
@@ -195,7 +203,7 @@ impl<'a> Subtrees<'a> {
         Ok(Opened { first, segment, frames })
     }
 
-    fn gone(&self, what: &'static str) -> JournalError {
+    pub(crate) fn gone(&self, what: &'static str) -> JournalError {
         JournalError::corrupt(self.directory, 0, what)
     }
 }

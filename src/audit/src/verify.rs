@@ -1,5 +1,7 @@
 //! Verifying a log with nothing but its files and its public key.
 
+mod entry;
+mod evidence;
 mod export;
 mod known;
 mod leaves;
@@ -26,6 +28,8 @@ use crate::segment;
 pub use crate::checkpoint::{Remembered, line, remembered};
 pub use crate::consistency::{Consistency, extends};
 pub use crate::inclusion::Inclusion;
+pub use entry::{Detail, Entry, Field};
+pub use evidence::{Evidence, Proved, Times, evidence};
 pub use export::{Tiled, TilesError, tiles};
 pub use receipt::{check, newest, prove};
 pub use report::{Range, Report, Verdict};

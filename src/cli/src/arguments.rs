@@ -1,5 +1,6 @@
 //! The command line, as clap reads it. No argument ever carries a value to encrypt.
 
+mod approval;
 mod audit;
 mod backup;
 pub(crate) mod config;
@@ -25,6 +26,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use fieldseal_model::Principal;
 
+pub(crate) use approval::{ApprovalCommand, ApproveArguments, RejectArguments};
 pub(crate) use audit::{
     AuditCommand, AuditExportArguments, AuditListArguments, AuditTailArguments, FilterArguments,
     Outcome,
@@ -49,7 +51,7 @@ pub(crate) use policy::{
 };
 pub(crate) use proof::{
     AuditAnchorArguments, AuditCheckCheckpointArguments, AuditCheckReceiptArguments,
-    AuditTilesArguments, AuditVerifyArguments,
+    AuditPackArguments, AuditTilesArguments, AuditVerifyArguments,
 };
 pub(crate) use questions::{
     AskArguments, BreachQuestion, ChangesQuestion, DenialsQuestion, FieldQuestion,
@@ -115,6 +117,9 @@ pub(crate) enum Command {
     /// Create, show, list, rotate and rewrap keys, and shred partitions
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Approve or reject what needs a second principal
+    #[command(subcommand)]
+    Approval(ApprovalCommand),
     /// Encrypt a value from standard input
     Encrypt(EncryptArguments),
     /// Decrypt a value from standard input

@@ -225,12 +225,21 @@ fn ended(event: &v1::AuditEvent, item: Option<&v1::AuditEventItem>) -> String {
             now => format!("OK {} → {}", token(&event.previous_policy_digest), token(now)),
         };
     }
-    match item {
+    let how = match item {
         Some(item) if item.redacted => format!("{} REDACTED", outcome(item.outcome())),
         Some(item) if item.error_reason.is_empty() => outcome(item.outcome()),
         Some(item) => format!("{} {}", outcome(item.outcome()), item.error_reason),
         None => outcome(event.outcome()),
+    };
+    match item.map_or(event.call_count, |item| call_count(event, item)) {
+        0 | 1 => how,
+        calls => format!("{how} ×{calls}"),
     }
+}
+
+/// In how many calls an item was: in one, or in some of the refusals that were counted.
+pub(crate) fn call_count(event: &v1::AuditEvent, item: &v1::AuditEventItem) -> i64 {
+    if item.call_count > 0 { item.call_count } else { event.call_count }
 }
 
 /// `OK`, `DENIED`, `FAILED` or `PARTIAL`.
@@ -247,6 +256,7 @@ fn event_json(event: &v1::AuditEvent) -> Value {
             "column": item.column, "partition_token": item.partition_token,
             "row_token": item.row_token, "outcome": outcome(item.outcome()),
             "error_reason": item.error_reason, "policy_rule": item.policy_rule,
+            "call_count": call_count(event, item),
             "redacted": item.redacted,
         })
     };
@@ -254,6 +264,7 @@ fn event_json(event: &v1::AuditEvent) -> Value {
         "name": event.name, "event_time": times::json(event.event_time.as_ref()),
         "kind": event.kind, "principal": event.principal, "action": event.action,
         "end_user_token": event.end_user_token,
+        "call_count": event.call_count, "first_time": times::json(event.first_time.as_ref()),
         "outcome": outcome(event.outcome()), "purpose": event.purpose, "ticket": event.ticket,
         "policy_rule": event.policy_rule, "item_count": event.item_count,
         "items": event.items.iter().map(item).collect::<Vec<_>>(),

@@ -98,7 +98,8 @@ async fn show(name: &str, output: &Output) -> Result<(), Failure> {
     )
 }
 
-async fn list(output: &Output) -> Result<(), Failure> {
+/// Every key of the running sidecar.
+pub(crate) async fn all() -> Result<Vec<v1::Key>, Failure> {
     let mut client = connection::connect().await?.keys();
     let (mut keys, mut pages) = (Vec::new(), Pages::default());
     let mut next = Some(String::new());
@@ -108,6 +109,11 @@ async fn list(output: &Output) -> Result<(), Failure> {
         keys.extend(page.keys);
         next = pages.next(page.next_page_token)?;
     }
+    Ok(keys)
+}
+
+async fn list(output: &Output) -> Result<(), Failure> {
+    let keys = all().await?;
     output.show(
         || json!({ "keys": keys.iter().map(key_json).collect::<Vec<_>>() }),
         || {
@@ -163,7 +169,7 @@ async fn rotate(change: KeyChangeArguments, etag: String, output: &Output) -> Re
     )
 }
 
-fn key_json(key: &v1::Key) -> Value {
+pub(crate) fn key_json(key: &v1::Key) -> Value {
     let mut shown = settings::json(key);
     let versions: Vec<_> = key.versions.iter().map(version_json).collect();
     shown.insert("name".into(), key.name.as_str().into());
@@ -192,7 +198,7 @@ fn destroyed(version: &v1::KeyVersion) -> String {
     }
 }
 
-fn state(version: &v1::KeyVersion) -> &'static str {
+pub(crate) fn state(version: &v1::KeyVersion) -> &'static str {
     state_name(version.state())
 }
 

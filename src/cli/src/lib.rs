@@ -8,6 +8,7 @@
 
 mod address;
 mod anchor;
+mod approvals;
 mod arguments;
 mod audit;
 mod backup;
@@ -26,6 +27,7 @@ mod installation;
 mod keys;
 mod manual;
 mod output;
+mod pack;
 mod pages;
 mod policy;
 mod questions;
@@ -132,6 +134,7 @@ async fn run(command: Command, output: &Output) -> Result<(), Failure> {
         Command::Root(command) => root::run(command, output).await,
         Command::Doctor(arguments) => doctor::run(arguments, output).await,
         Command::Key(command) => keys::run(command, output).await,
+        Command::Approval(command) => approvals::run(command, output).await,
         Command::Encrypt(arguments) => values::encrypt(arguments, output).await,
         Command::Decrypt(arguments) => values::decrypt(arguments, output).await,
         Command::Csv(command) => csv::run(command, output).await,

@@ -16,6 +16,9 @@ use crate::arguments::AuditCommand;
 use crate::failure::Failure;
 use crate::output::Output;
 
+pub(crate) use report::safe;
+pub(crate) use zone::Zone;
+
 /// Calls that yield a plaintext.
 const READS: [&str; 3] = ["Decrypt", "BatchDecrypt", "Recover"];
 /// Calls that seal one.
@@ -38,6 +41,7 @@ pub(crate) async fn run(command: AuditCommand, output: &Output) -> Result<(), Fa
         AuditCommand::Verify(arguments) => crate::verify::run(&arguments, output),
         AuditCommand::Anchor(arguments) => crate::anchor::anchor(arguments, output).await,
         AuditCommand::Tiles(arguments) => crate::tiles::run(&arguments, output),
+        AuditCommand::Pack(arguments) => crate::pack::run(*arguments, output).await,
         AuditCommand::CheckCheckpoint(arguments) => {
             crate::extending::check(&arguments, output).await
         }

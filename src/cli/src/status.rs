@@ -100,6 +100,10 @@ fn exported(export: &v1::ExportStatus) -> String {
             format!("{} records behind, {} seconds", grouped(records), export.seconds_behind)
         }
     };
+    let behind = match unsigned(export.rejected_records) {
+        0 => behind,
+        rejected => format!("{behind}; {} not kept there", grouped(rejected)),
+    };
     match export.failure.as_str() {
         "" => behind,
         trouble => format!("{behind}; it failed: {}", visible(trouble)),
@@ -144,6 +148,7 @@ fn status_json(status: &v1::GetStatusResponse) -> serde_json::Value {
             "records_behind": export.records_behind,
             "seconds_behind": export.seconds_behind,
             "failure": export.failure,
+            "rejected_records": export.rejected_records,
         })).collect::<Vec<_>>(),
         "anchors": status.anchors.iter().map(|anchor| json!({
             "kind": anchor.kind,

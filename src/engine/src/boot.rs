@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use fieldseal_audit::{Checkpoint, Identity, Journal, JournalError, OpenReport, SystemEvent};
 use fieldseal_crypto::ServiceKeyKind;
@@ -19,6 +20,7 @@ use fieldseal_store::{
 use tokio::sync::mpsc;
 
 use crate::backup::Backups;
+use crate::counting::Counting;
 use crate::engine::{Engine, Inner};
 use crate::export::{Export, ExportError, ExportTarget};
 use crate::jobs::Jobs;
@@ -59,6 +61,8 @@ pub struct Settings {
     pub backup: Option<crate::backup::Settings>,
     /// Where checkpoints of the log are posted to.
     pub anchors: Vec<AnchorTarget>,
+    /// How long refusals that are alike are counted; zero records each by itself.
+    pub refusal_window: Duration,
     /// Where the log is handed on to as it grows.
     pub exports: Vec<ExportTarget>,
 }
@@ -260,6 +264,7 @@ impl Installation {
             policy: ActivePolicy::new(self.settings.policy, policy),
             keys,
             jobs: Jobs::default(),
+            counting: Counting::default(),
             journal,
             store,
             clock,
@@ -282,6 +287,7 @@ impl Installation {
         if let For::Serving = purpose {
             engine.inner.keys.resume_rewraps().await?;
             Jobs::start(&engine);
+            Counting::start(&engine, self.settings.refusal_window);
         }
         Ok(engine)
     }
@@ -403,11 +409,13 @@ impl Engine {
             };
             self.unless_damaged(ended).await;
         }
+        let counted = Counting::stop(self).await;
         let now = self.inner.clock.now();
         let recorded = self.inner.journal.record_system(SystemEvent::stop(now)).await;
         let closed = self.inner.journal.close().await;
         self.inner.store.close().await;
         self.unless_damaged(self.inner.keys.finished()).await;
+        counted?;
         recorded?;
         closed
     }

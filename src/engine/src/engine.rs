@@ -14,6 +14,7 @@ use fieldseal_store::{Generations, Store};
 
 use crate::backup::Backups;
 use crate::call::{Caller, Stated};
+use crate::counting::Counting;
 use crate::export::Export;
 use crate::jobs::Jobs;
 use crate::observe::Queries;
@@ -34,6 +35,7 @@ pub(crate) struct Inner {
     pub(crate) policy: ActivePolicy,
     pub(crate) keys: Keys,
     pub(crate) jobs: Jobs,
+    pub(crate) counting: Counting,
     pub(crate) journal: Journal,
     pub(crate) store: Store,
     pub(crate) backups: Backups,

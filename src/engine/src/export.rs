@@ -19,8 +19,6 @@ use crate::outside;
 
 /// The version of a cursor's form.
 const VERSION: u32 = 1;
-/// What is read and handed on at a time.
-const BATCH: PageLimit = PageLimit { events: 4_000, bytes: 4 * 1024 * 1024 };
 /// Others may not read or write, and the group may not write.
 const CLOSED_TO: u32 = 0o027;
 
@@ -29,14 +27,33 @@ const CLOSED_TO: u32 = 0o027;
 pub enum ExportTarget {
     /// A file of lines. Its cursor is beside it, with `.cursor` behind its name.
     File(PathBuf),
+    /// A collector of OpenTelemetry.
+    Otlp {
+        /// Its address, `https://HOST:PORT`, or `http://` on this machine.
+        endpoint: String,
+        /// Who issued its certificate, in PEM form.
+        ca: Option<PathBuf>,
+        /// The cursor.
+        cursor: PathBuf,
+    },
 }
 
 impl ExportTarget {
-    /// `file`.
+    /// `file` or `otlp`.
     #[must_use]
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::File(_) => "file",
+            Self::Otlp { .. } => "otlp",
+        }
+    }
+
+    /// What is read and handed on at a time. Collectors take 4 MiB, and lines are a few times as long as
+    /// their records.
+    const fn batch(&self) -> PageLimit {
+        match self {
+            Self::File(_) => PageLimit { events: 4_000, bytes: 4 * 1024 * 1024 },
+            Self::Otlp { .. } => PageLimit { events: 500, bytes: 512 * 1024 },
         }
     }
 
@@ -44,6 +61,7 @@ impl ExportTarget {
     fn place(&self) -> String {
         match self {
             Self::File(path) => format!("{} (audit.export_file)", path.display()),
+            Self::Otlp { endpoint, .. } => format!("{endpoint} (audit.export_otlp)"),
         }
     }
 
@@ -54,6 +72,7 @@ impl ExportTarget {
                 name.push(".cursor");
                 name.into()
             }
+            Self::Otlp { cursor, .. } => cursor.clone(),
         }
     }
 
@@ -79,6 +98,7 @@ impl ExportTarget {
     fn has_something(&self) -> bool {
         match self {
             Self::File(path) => path.metadata().is_ok_and(|found| found.len() > 0),
+            Self::Otlp { .. } => false,
         }
     }
 
@@ -95,6 +115,10 @@ impl ExportTarget {
                 }
                 Err(error) => Some(error.to_string()),
             },
+            Self::Otlp { ca, .. } => {
+                let error = std::fs::File::open(ca.as_ref()?).err()?;
+                Some(format!("audit.export_otlp_ca cannot be read: {error}"))
+            }
         }
     }
 }
@@ -132,8 +156,8 @@ pub enum ExportError {
     },
     /// It is of another log.
     #[error(
-        "the cursor of the export to {place} is of another log, {origin}: name a file of its own, or move \
-         file and cursor away, and all records are exported into a new one"
+        "the cursor of the export to {place} is of another log, {origin}: name a target of its own, or \
+         move the cursor away, and its file, and all records are exported anew"
     )]
     Foreign {
         /// The target.
@@ -251,7 +275,7 @@ impl Cursor {
 /// How handing on to a target goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExportState {
-    /// `file`.
+    /// `file` or `otlp`.
     pub kind: &'static str,
     /// How many records were handed on.
     pub exported: u64,
@@ -261,6 +285,8 @@ pub struct ExportState {
     pub behind_for: Duration,
     /// Why the last attempt failed; `None` if it did not.
     pub failure: Option<String>,
+    /// Records that the target took and threw away, since the start.
+    pub rejected: u64,
 }
 
 struct Progress {
@@ -268,6 +294,7 @@ struct Progress {
     /// When the oldest record that is not handed on was made, if it was looked at.
     oldest: Option<Timestamp>,
     failure: Option<String>,
+    rejected: u64,
 }
 
 /// A target, and what is known of it.
@@ -282,7 +309,7 @@ impl Export {
         let records = journal.checkpoint().tree_size;
         let cursor = target.resume(journal.origin(), records)?;
         if let Some(last) = cursor.next.checked_sub(1) {
-            let one = PageLimit { events: 1, ..BATCH };
+            let one = PageLimit { events: 1, ..PageLimit::default() };
             // What cannot be read is said when it is to be handed on.
             let found = journal.follow_all(last).read(one, records).unwrap_or_default();
             if found.first().is_some_and(|event| hex::encode(&event.leaf_hash) != cursor.previous) {
@@ -290,7 +317,7 @@ impl Export {
                 return Err(ExportError::Other { place, next });
             }
         }
-        let progress = Mutex::new(Progress { cursor, oldest: None, failure: None });
+        let progress = Mutex::new(Progress { cursor, oldest: None, failure: None, rejected: 0 });
         Ok(Self { target: target.clone(), progress })
     }
 
@@ -305,6 +332,7 @@ impl Export {
             behind,
             behind_for: oldest.map(|oldest| now.since(oldest)).unwrap_or_default(),
             failure: progress.failure.clone(),
+            rejected: progress.rejected,
         }
     }
 }
@@ -383,7 +411,7 @@ impl ExportFeed {
     /// As [`Follower::read`].
     pub fn read(&mut self) -> Result<Vec<Event>, QueryError> {
         let records = *self.grown.borrow_and_update();
-        let events = self.follower.read(BATCH, records)?;
+        let events = self.follower.read(self.export.target.batch(), records)?;
         if let Some(first) = events.first() {
             self.export.progress.lock().oldest = Some(first.time);
         }
@@ -421,6 +449,12 @@ impl ExportFeed {
         cursor.write(&self.export.target.cursor())?;
         self.export.progress.lock().cursor = cursor;
         Ok(())
+    }
+
+    /// So many records arrived, and the target does not keep them.
+    pub fn rejected(&mut self, records: u64) {
+        let mut progress = self.export.progress.lock();
+        progress.rejected = progress.rejected.saturating_add(records);
     }
 
     /// It goes well.

@@ -7,10 +7,12 @@
 //! derived from one leaves before its record is durable; without a working journal nothing that
 //! would need a record begins.
 
+mod approvals;
 pub mod backup;
 mod boot;
 mod call;
 mod call_rules;
+mod counting;
 mod decrypt;
 pub mod doctor;
 mod encrypt;

@@ -130,6 +130,11 @@ impl Engine {
     ) -> Result<T, Refusal> {
         match result {
             Ok(changed) => Ok(changed),
+            // The request itself is on record, with the reason why it waits.
+            Err(KeyError::ApprovalRequired { id, expires_at, receipt: Some(receipt) }) => {
+                let error = KeyError::ApprovalRequired { id, expires_at, receipt: None };
+                Err(Refusal::recorded(error, &receipt))
+            }
             // These say themselves what stands in the log, or that nothing can.
             Err(error @ (KeyError::Unacknowledged | KeyError::Journal(_))) => Err(error.into()),
             Err(error) => {

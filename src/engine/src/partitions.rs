@@ -89,7 +89,7 @@ impl Engine {
         self.changed(caller, &permit, &reason, result).await
     }
 
-    fn decide_partition(
+    pub(crate) fn decide_partition(
         &self,
         caller: &Caller,
         action: Action,

@@ -136,11 +136,7 @@ impl Keys {
     /// # Errors
     /// The store's trouble.
     pub async fn incarnation(&self) -> Result<Incarnation, KeyError> {
-        let path = self.inner.store.path(INCARNATION, &[]);
-        match self.inner.store.get(&path).await? {
-            Some(found) => Incarnation::decode(&found.value),
-            None => Ok(Incarnation::FIRST),
-        }
+        self.inner.incarnation().await
     }
 
     /// Makes a backup known, before it exists, and forgets those that are gone.
@@ -196,6 +192,13 @@ impl Keys {
 }
 
 impl Inner {
+    pub(crate) async fn incarnation(&self) -> Result<Incarnation, KeyError> {
+        match self.store.get(&self.store.path(INCARNATION, &[])).await? {
+            Some(found) => Incarnation::decode(&found.value),
+            None => Ok(Incarnation::FIRST),
+        }
+    }
+
     async fn installation_change(
         &self,
         by: ChangedBy<'_>,

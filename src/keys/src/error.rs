@@ -1,6 +1,6 @@
 //! What can go wrong with keys.
 
-use fieldseal_audit::JournalError;
+use fieldseal_audit::{JournalError, Receipt};
 use fieldseal_crypto::random::RandomError;
 use fieldseal_model::{KeyName, KeyVersionState, Timestamp, VersionNumber};
 use fieldseal_store::{StoreError, TxnError};
@@ -115,6 +115,41 @@ pub enum KeyError {
         /// How it ended.
         state: RewrapState,
     },
+    /// The change needs a second principal, and waits for one.
+    #[error(
+        "this needs a second principal: approvals/{id} waits until {expires_at}; somebody else \
+         approves it (`fieldseal approval approve {id}`)"
+    )]
+    ApprovalRequired {
+        /// The request's id.
+        id: String,
+        /// Until when.
+        expires_at: Timestamp,
+        /// The record of the request; `None` if it waited already.
+        receipt: Option<Receipt>,
+    },
+    /// There is no such request, or it is over for more than a day.
+    #[error("there is no such request for approval; the list has those that are kept")]
+    ApprovalNotFound,
+    /// Whoever asks cannot approve.
+    #[error(
+        "whoever made the request cannot approve it, whatever certificate is shown; somebody else can"
+    )]
+    ApprovalOwn,
+    /// It was approved or rejected before, or nobody did in time.
+    #[error(
+        "the request is {state}, and nothing becomes of it any more; ask anew if it is still wanted"
+    )]
+    ApprovalClosed {
+        /// What became of it.
+        state: &'static str,
+    },
+    /// The etag is not that of the request.
+    #[error("the etag is not that of this request; look at what is asked for, and state its etag")]
+    ApprovalAltered,
+    /// What the request is about is not what it was.
+    #[error("the request is outdated, because {0}; ask anew")]
+    ApprovalOutdated(&'static str),
     /// Another change won; nothing of this one happened.
     #[error("another change of the same key came first; try again")]
     Conflict,

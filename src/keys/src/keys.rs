@@ -13,6 +13,7 @@ use fieldseal_store::{Path, Store, StoreError};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 
+use crate::approvals::Approving;
 use crate::cache::{DataKeyCache, PartitionOf};
 use crate::data_key::{DataKeyEntry, DataKeyHandle, Owner, Unusable};
 use crate::eras::{CallGuard, Eras};
@@ -45,6 +46,8 @@ pub struct Settings {
     pub shred_window: Duration,
     /// The shortest window that a caller may name.
     pub shred_window_least: Duration,
+    /// What needs a second principal.
+    pub approving: Approving,
 }
 
 impl Default for Settings {
@@ -54,6 +57,7 @@ impl Default for Settings {
             cache_lifetime: Duration::from_secs(3600),
             shred_window: Duration::from_secs(7 * 24 * 3600),
             shred_window_least: Duration::from_secs(24 * 3600),
+            approving: Approving::default(),
         }
     }
 }

@@ -8,6 +8,7 @@
 //! acknowledged. A version's state is looked at on every use.
 
 pub mod anchor;
+mod approvals;
 mod backups;
 mod cache;
 mod census;
@@ -44,6 +45,7 @@ mod version_state;
 mod view;
 
 pub use anchor::{Mismatch, Relation};
+pub use approvals::{Approval, ApprovalState, Approving, Decided, PENDING_OF_ONE};
 pub use backups::{Incarnation, KnownBackup};
 pub use census::{RotationStatus, Totals, Verdict, VersionStatus};
 pub use change::{Changed, KeyChange, NewKey};

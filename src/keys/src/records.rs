@@ -36,6 +36,8 @@ pub(crate) const CLOCK: Kind = Kind::new(12);
 pub(crate) const BACKUP: Kind = Kind::new(13);
 /// `[]`: which life of the installation this is.
 pub(crate) const INCARNATION: Kind = Kind::new(14);
+/// `[id]`: a change that waits for a second principal, or what became of it.
+pub(crate) const APPROVAL: Kind = Kind::new(18);
 
 /// The class of the records of data keys, for whoever counts stored entries.
 pub const DATA_KEY_CLASS: u8 = 5;

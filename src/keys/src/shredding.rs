@@ -10,6 +10,7 @@ use fieldseal_policy::Permit;
 use fieldseal_store::{Path, Store, Txn};
 use prost::Message;
 
+use crate::approvals::{Approved, Wanted};
 use crate::cache::PartitionOf;
 use crate::error::KeyError;
 use crate::keys::{Inner, Keys};
@@ -108,12 +109,22 @@ impl Keys {
     ///
     /// # Errors
     /// `NotPermitted`, `KeyNotFound`, `PartitionNotFound`, `PartitionState`, `ShredWindow`,
-    /// `DefaultPartition`, `RequestIdReused`, or trouble of journal and store.
+    /// `DefaultPartition`, `RequestIdReused`, `ApprovalRequired`, or trouble of journal and store.
     pub async fn change_partition(
         &self,
         permit: &Permit,
         step: PartitionStep,
         change: PartitionChange,
+    ) -> Result<PartitionChanged, KeyError> {
+        self.partition_change(permit, step, change, None).await
+    }
+
+    pub(crate) async fn partition_change(
+        &self,
+        permit: &Permit,
+        step: PartitionStep,
+        change: PartitionChange,
+        approved: Option<Approved>,
     ) -> Result<PartitionChanged, KeyError> {
         if !permit.covers_partition(step.action(), &change.key, &change.partition) {
             return Err(KeyError::NotPermitted);
@@ -123,7 +134,9 @@ impl Keys {
             return Err(KeyError::DefaultPartition);
         }
         let (inner, permit) = (Arc::clone(&self.inner), permit.clone());
-        self.inner.finish(async move { inner.change_partition(&permit, step, change).await }).await
+        let work =
+            async move { inner.change_partition(&permit, step, change, approved.as_ref()).await };
+        self.inner.finish(work).await
     }
 }
 
@@ -167,6 +180,7 @@ impl Inner {
         permit: &Permit,
         step: PartitionStep,
         change: PartitionChange,
+        approved: Option<&Approved>,
     ) -> Result<PartitionChanged, KeyError> {
         // A change before this one may wait for the log to come back: nobody need queue for that.
         self.ledger.ready()?;
@@ -180,7 +194,7 @@ impl Inner {
                 }
                 Asked::New(request) => request,
             };
-            match self.try_partition(permit, step, &change, request).await {
+            match self.try_partition(permit, step, &change, request, approved).await {
                 // A data key was made or moved meanwhile: look again.
                 Err(KeyError::Conflict) => {}
                 other => return other,
@@ -204,11 +218,13 @@ impl Inner {
         step: PartitionStep,
         change: &PartitionChange,
         request: NewRequest,
+        approved: Option<&Approved>,
     ) -> Result<PartitionChanged, KeyError> {
         self.ledger.ready()?;
         self.registry.key(&change.key)?;
         let of = change.of();
         let found = self.partition(&of).await?.ok_or(KeyError::PartitionNotFound)?;
+        Approved::check(approved, found.revision)?;
         let seen = self.seen.now();
         let next = match step {
             PartitionStep::Shred => self.shredded(change, &found.record, seen).await?,
@@ -220,13 +236,17 @@ impl Inner {
         if change.validate_only {
             return Ok(PartitionChanged { partition, receipt: None });
         }
+        if approved.is_none() && self.settings.approving.shred && step == PartitionStep::Shred {
+            let wanted = Wanted::shred(change, found.revision);
+            return Err(self.request_approval(permit, &change.reason, wanted).await?);
+        }
         let at = self.clock.now();
         let ids: Vec<KeyId> = next.chain.iter().map(|facts| facts.key_id).collect();
         let (first, rest) = ids.split_at(ids.len().min(IDS_IN_A_RECORD));
         let record = PartitionRecord { unlogged: rest.len() as u64, ..next.record.clone() };
         let by = ChangedBy::Caller(permit, &change.reason);
         let event = self.partition_event(by, next.kind, &of, first);
-        let event = event.erased_key_id(found.record.erased_before());
+        let event = Approved::note(approved, event.erased_key_id(found.record.erased_before()));
         let fill = |txn: Txn| {
             let path = self.partition_path(&of);
             let txn = txn.at(path.clone(), found.revision).put(path, record.encode_to_vec());
@@ -243,7 +263,7 @@ impl Inner {
                 }
                 _ => txn.delete(self.pending_path(&of)),
             };
-            request.answer(txn, at, &Done {})
+            request.answer(Approved::fill(approved, txn), at, &Done {})
         };
         let receipt = self.ledger.commit(event, fill).await?.receipt;
         self.publish_partition(&next, &of, &ids).await;

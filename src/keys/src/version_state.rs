@@ -9,6 +9,7 @@ use fieldseal_policy::Permit;
 use fieldseal_store::Txn;
 use prost::Message;
 
+use crate::approvals::{Approved, Wanted};
 use crate::change::KeyChange;
 use crate::counts;
 use crate::error::KeyError;
@@ -110,8 +111,8 @@ impl Keys {
     ///
     /// # Errors
     /// `NotPermitted`, `KeyNotFound`, `VersionNotFound`, `EtagMismatch`, `VersionIsPrimary`,
-    /// `VersionStateWrong`, `DataKeysWouldBeLost`, `RequestIdReused`, or trouble of journal and
-    /// store.
+    /// `VersionStateWrong`, `DataKeysWouldBeLost`, `RequestIdReused`, `ApprovalRequired`, or trouble
+    /// of journal and store.
     pub async fn change_version(
         &self,
         permit: &Permit,
@@ -119,11 +120,23 @@ impl Keys {
         number: VersionNumber,
         what: StateChange,
     ) -> Result<VersionChanged, KeyError> {
+        self.version_change(permit, change, number, what, None).await
+    }
+
+    pub(crate) async fn version_change(
+        &self,
+        permit: &Permit,
+        change: KeyChange,
+        number: VersionNumber,
+        what: StateChange,
+        approved: Option<Approved>,
+    ) -> Result<VersionChanged, KeyError> {
         if !permit.covers_key(what.action(), &change.key) {
             return Err(KeyError::NotPermitted);
         }
         let (inner, permit) = (Arc::clone(&self.inner), permit.clone());
-        let work = async move { inner.change_version(&permit, change, number, what).await };
+        let work =
+            async move { inner.change_version(&permit, change, number, what, approved).await };
         self.inner.finish(work).await
     }
 }
@@ -135,6 +148,7 @@ impl Inner {
         change: KeyChange,
         number: VersionNumber,
         what: StateChange,
+        approved: Option<Approved>,
     ) -> Result<VersionChanged, KeyError> {
         self.ledger.ready()?;
         let one_at_a_time = self.changes.lock().await;
@@ -153,6 +167,8 @@ impl Inner {
             Asked::New(request) => request,
         };
         self.ledger.ready()?;
+        let approved = approved.as_ref();
+        Approved::check(approved, self.registry.key(&change.key)?.revision)?;
         let step = self.check_step(&change, number, what).await?;
         let now = self.clock.now();
         let name = step.cell.version.clone();
@@ -161,14 +177,23 @@ impl Inner {
             let etag = etag(step.snapshot.revision);
             return Ok(VersionChanged { name, version, etag, receipt: None });
         }
+        let needs =
+            self.settings.approving.destroy && what.action() == Action::ScheduleDestroyKeyVersion;
+        if needs && approved.is_none() {
+            let wanted = Wanted::destruction(&change.key, number, lost, step.snapshot.revision);
+            return Err(self.request_approval(permit, &change.reason, wanted).await?);
+        }
         let by = ChangedBy::Caller(permit, &change.reason);
         let mut event =
             ChangeEvent::new(by, now, what.kind(), Some(&change.key)).version(number.get());
         if lost > 0 {
             event = event.count(lost);
         }
+        let event = Approved::note(approved, event);
         let answer = ChangeAnswer { key: change.key.as_str().to_owned(), version: number.get() };
-        let fill = |txn: Txn| request.answer(self.fill_step(txn, &step), now, &answer);
+        let fill = |txn: Txn| {
+            request.answer(Approved::fill(approved, self.fill_step(txn, &step)), now, &answer)
+        };
         let committed = self.ledger.commit(event, fill).await?;
         self.publish_step(&step, &committed)?;
         drop(one_at_a_time);

@@ -115,6 +115,12 @@ actions! {
     CreateBackup = "CreateBackup", 50, Change;
     /// `SystemService.PruneBackups`, and `fieldseal backup prune` of a stopped installation.
     PruneBackups = "PruneBackups", 51, Change;
+    /// `SystemService.ListApprovals`
+    ListApprovals = "ListApprovals", 60, Read;
+    /// `SystemService.ApproveChange`
+    ApproveChange = "ApproveChange", 61, Change;
+    /// `SystemService.RejectChange`
+    RejectChange = "RejectChange", 62, Change;
     /// The offline command `fieldseal recover`.
     Recover = "Recover", 64, Decrypt;
     /// The offline command `fieldseal backup restore`.

@@ -76,6 +76,22 @@ impl Policy {
         })
     }
 
+    /// The same, with the files that it was made of: name and text, in the order of the digest.
+    ///
+    /// # Errors
+    /// As [`Policy::load`].
+    pub fn load_with_files(
+        settings: &Settings,
+    ) -> Result<(Self, Vec<(String, String)>), PolicyErrors> {
+        load::on_own_stack(|| {
+            let mut problems = Vec::new();
+            let sources = load::read_dir(&settings.dir, &mut problems)?;
+            let policy = Self::build(&sources, problems)?;
+            let files = sources.into_iter().map(|source| (source.name, source.text));
+            Ok((policy, files.collect()))
+        })
+    }
+
     /// Loads a policy from texts, each with its file name: what [`Policy::load`] would find in a
     /// directory, or the answer of [`crate::default_files`].
     ///

@@ -55,6 +55,9 @@ impl Subject {
             | Action::ReloadPolicy
             | Action::CreateBackup
             | Action::PruneBackups
+            | Action::ListApprovals
+            | Action::ApproveChange
+            | Action::RejectChange
             | Action::RestoreBackup
             | Action::BackupDrill
             | Action::RootDrill

@@ -82,48 +82,35 @@ impl Known<'_> {
         Residual::Depends(Open { may_err: self.may_err(body), body: body.clone() })
     }
 
-    /// Whether a part speaks about what is not known.
+    /// Whether an expression speaks about what is not known.
     fn is_open(&self, part: &Value) -> bool {
-        match part {
-            Value::Array(parts) => parts.iter().any(|part| self.is_open(part)),
-            Value::Object(parts) => {
-                if parts.contains_key("Value") || (!self.key && is_of_the_field(part)) {
-                    return false;
-                }
-                match parts.get("Var").and_then(Value::as_str) {
-                    Some("context") => true,
-                    Some("resource") => !self.key,
-                    Some(_) => false,
-                    None => parts.values().any(|part| self.is_open(part)),
-                }
-            }
-            _ => false,
+        // What has no shape that is known here is never answered.
+        let Some((kind, of)) = expression(part) else { return true };
+        match (kind, of.as_str()) {
+            ("Value", _) => false,
+            ("Var", Some("context")) => true,
+            ("Var", Some("resource")) => !self.key,
+            ("Var", _) => false,
+            _ if !self.key && is_of_the_field(part) => false,
+            _ => parts(kind, of).any(|part| self.is_open(part)),
         }
     }
 
-    /// Whether a part that is not evaluated here holds one that cannot be evaluated: arithmetic that
+    /// Whether an expression that is not evaluated here holds one that cannot be evaluated: arithmetic that
     /// overflows, or an attribute of somebody whom the policy only names.
     fn may_err(&self, part: &Value) -> bool {
-        match part {
-            Value::Array(parts) => parts.iter().any(|part| self.may_err(part)),
-            Value::Object(parts) if parts.contains_key("Value") || parts.contains_key("Var") => {
-                false
+        let Some((kind, of)) = expression(part) else { return true };
+        let whole = ["==", "!=", "<", "<=", ">", ">=", "in", "like", "contains"];
+        match kind {
+            "Value" | "Var" => false,
+            _ if whole.contains(&kind) && !self.is_open(part) => {
+                matches!(self.ask(part), Residual::Errs(_))
             }
-            Value::Object(parts) => {
-                let whole = ["==", "!=", "<", "<=", ">", ">=", "in", "like", "contains"];
-                let arithmetic =
-                    ["+", "-", "*", "neg"].iter().any(|sign| parts.contains_key(*sign));
-                let of_another = parts
-                    .get(".")
-                    .is_some_and(|of| of.get("left").is_some_and(|left| left.get("Var").is_none()));
-                let comparison = whole.iter().any(|sign| parts.contains_key(*sign));
-                let known = comparison && !self.is_open(part);
-                match known {
-                    true => matches!(self.ask(part), Residual::Errs(_)),
-                    false => arithmetic || of_another || parts.values().any(|p| self.may_err(p)),
-                }
+            "+" | "-" | "*" | "neg" => true,
+            "." if of.get("left").and_then(expression).is_none_or(|(left, _)| may_lack(left)) => {
+                true
             }
-            _ => false,
+            _ => parts(kind, of).any(|part| self.may_err(part)),
         }
     }
 
@@ -138,11 +125,34 @@ impl Known<'_> {
     }
 }
 
-/// `resource.table`, `resource.column` and `resource is Field`, which are known without the key.
+/// Whether what an attribute is taken of may be somebody whom the policy only names.
+fn may_lack(kind: &str) -> bool {
+    !matches!(kind, "Var" | "Record")
+}
+
+/// The kind of an expression in Cedar's JSON form, and what it is made of.
+fn expression(part: &Value) -> Option<(&str, &Value)> {
+    let object = part.as_object().filter(|object| object.len() == 1)?;
+    object.iter().next().map(|(kind, of)| (kind.as_str(), of))
+}
+
+/// The expressions in one. Names stand beside them: of attributes, of types, and of the fields of a record
+/// literal, which may be any word.
+fn parts<'a>(kind: &str, of: &'a Value) -> impl Iterator<Item = &'a Value> {
+    let (list, object) = (of.as_array(), of.as_object());
+    let is_record = kind == "Record";
+    let named = object.into_iter().flatten().filter(move |(name, _)| {
+        is_record || !matches!(name.as_str(), "attr" | "entity_type" | "pattern")
+    });
+    list.into_iter().flatten().chain(named.map(|(_, part)| part))
+}
+
+/// `resource.table`, `resource has table`, those of `column`, and `resource is Field`, which are known
+/// without the key.
 fn is_of_the_field(part: &Value) -> bool {
     let of = |operation: &Value| operation.get("left").and_then(|left| left.get("Var")).cloned();
     let resource = Some(json!("resource"));
-    if let Some(attribute) = part.get(".") {
+    if let Some(attribute) = part.get(".").or_else(|| part.get("has")) {
         let name = attribute.get("attr").and_then(Value::as_str);
         return of(attribute) == resource && matches!(name, Some("table" | "column"));
     }

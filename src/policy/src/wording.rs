@@ -11,6 +11,13 @@ pub(crate) fn plain(body: &Value) -> Option<String> {
         return (attribute(inner)? == "has_end_user").then(|| "no end user".to_owned());
     }
     if let Some(either) = body.get("||") {
+        // Words have no brackets.
+        if ["left", "right"]
+            .iter()
+            .any(|side| either.get(side).is_some_and(|s| s.get("&&").is_some()))
+        {
+            return None;
+        }
         return Some(format!(
             "{} or {}",
             plain(either.get("left")?)?,
@@ -18,7 +25,7 @@ pub(crate) fn plain(body: &Value) -> Option<String> {
         ));
     }
     if let Some(both) = body.get("&&") {
-        let part = |name: &str| both.get(name).filter(|part| part.get("||").is_none());
+        let part = |name: &str| both.get(name).filter(|part| !is_a_choice(part));
         return Some(format!("{} and {}", plain(part("left")?)?, plain(part("right")?)?));
     }
     if let Some(equal) = body.get("==") {
@@ -44,6 +51,12 @@ pub(crate) fn plain(body: &Value) -> Option<String> {
         return key(within).map(|key| format!("key {key:?}"));
     }
     (attribute(body)? == "has_end_user").then(|| "an end user".to_owned())
+}
+
+/// What has an "or" in its words.
+fn is_a_choice(part: &Value) -> bool {
+    let set = part.get("contains").and_then(|of| of.get("left")?.get("Set")?.as_array());
+    part.get("||").is_some() || set.is_some_and(|texts| texts.len() != 1)
 }
 
 /// The key of `resource in Key::"…"`.
@@ -100,6 +113,7 @@ fn is_not(of: &str, text: &str) -> Option<String> {
         ("partition", "default") => is(of, "named"),
         ("end_user" | "end_user_issuer", "") => Some("an end user".to_owned()),
         (of, "") => Some(format!("a {}", name(of)?)),
+        ("end_user", text) => Some(format!("no end user, or one other than {text:?}")),
         ("end_user_issuer", text) => Some(format!("no end user of {text:?}")),
         ("key", text) => Some(format!("a key other than {text:?}")),
         (of, text) => Some(format!("{} other than {text:?}", name(of)?)),

@@ -2,9 +2,11 @@
 //! starts. All settings are in one table (`config/table.rs`).
 
 mod anchors;
+mod approving;
 mod backup;
 mod environment;
 mod error;
+mod exports;
 mod reader;
 mod reference;
 mod root;
@@ -23,13 +25,14 @@ use std::time::Duration;
 
 use fieldseal_engine::AnchorTarget;
 use fieldseal_engine::CopyTarget;
-use fieldseal_engine::ExportTarget;
 use fieldseal_engine::Upkeep;
+use fieldseal_keys::Approving;
 use fieldseal_model::PrincipalKind;
 
 pub use backup::BackupSettings;
 pub use environment::Environment;
 pub use error::{ConfigError, ConfigErrors, Origin};
+pub use exports::ExportSettings;
 pub use reader::Effective;
 pub use root::{ROOT_VARIABLE, RootSettings};
 pub use setting::{Setting, Value};
@@ -77,6 +80,8 @@ pub struct Config {
     pub shred_window: Duration,
     /// The shortest such window that a caller may name.
     pub shred_window_least: Duration,
+    /// What needs a second principal.
+    pub approving: Approving,
     /// `[limits]` of the listener, with `server.drain_seconds`.
     pub listener: Limits,
     /// `[limits]` of calls.
@@ -163,7 +168,9 @@ pub struct AuditSettings {
     /// Where it is posted to as often.
     pub anchors: Vec<AnchorTarget>,
     /// Where it is handed on to.
-    pub exports: Vec<ExportTarget>,
+    pub export: ExportSettings,
+    /// How long refusals that are alike are counted; zero records each by itself.
+    pub refusal_window: Duration,
 }
 
 impl Config {
@@ -274,7 +281,12 @@ impl Config {
         };
         let copies = (is_set("store.copy") && is_set("store.copy_command"))
             .then(|| "expected either a directory or a program, not both".to_owned());
+        let authority =
+            self.audit.export.lacks_ca().then(|| {
+                "expected the authorities that issue the collector's certificate".to_owned()
+            });
         [
+            conflict(["audit.export_otlp_ca", "audit.export_otlp"], authority),
             conflict(["store.copy", "store.copy_command"], copies),
             conflict(["limits.request_mib", "limits.message_mib"], requests),
             conflict(["limits.connections_per_principal", "limits.connections"], limits),
@@ -311,7 +323,8 @@ impl Config {
                 instance: String::new(),
                 checkpoint_every: Duration::ZERO,
                 anchors: Vec::new(),
-                exports: Vec::new(),
+                export: ExportSettings::default(),
+                refusal_window: Duration::ZERO,
             },
             copy: None,
             backup: BackupSettings::default(),
@@ -319,6 +332,7 @@ impl Config {
             cached_data_keys: 0,
             shred_window: Duration::ZERO,
             shred_window_least: Duration::ZERO,
+            approving: Approving::default(),
             listener: Limits::default(),
             calls: CallLimits::default(),
             message_bytes: 0,

@@ -1,7 +1,10 @@
 //! Handing the log on as it grows, each target by a task of its own. Calls never wait for it: it reads what
 //! is on disk already, and one that hangs or fails only falls behind.
 
+mod connector;
 mod file;
+mod messages;
+mod otlp;
 
 use std::time::Duration;
 
@@ -10,7 +13,11 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::config::ExportSettings;
+use crate::transport::TlsError;
+pub(crate) use connector::Connector;
 use file::LineFile;
+use otlp::Collector;
 
 /// Between two looks at a log whose end was reached: each costs some syncs.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -26,14 +33,28 @@ pub(crate) struct Exports {
     ending: CancellationToken,
 }
 
+/// How to reach the collector, if there is one to reach.
+///
+/// # Errors
+/// If the authorities that issue its certificate cannot be used.
+pub(crate) fn collector(settings: &ExportSettings) -> Result<Connector, TlsError> {
+    Connector::new(settings.otlp_ca.as_deref())
+}
+
 impl Exports {
     /// Begins to hand on. Files leave so many bytes of their file system free.
-    pub(crate) fn start(engine: &Engine, reserve_bytes: u64) -> Self {
+    pub(crate) fn start(engine: &Engine, reserve_bytes: u64, connector: Connector) -> Self {
         let (mut tasks, ending) = (JoinSet::new(), CancellationToken::new());
         for feed in engine.export_feeds() {
-            let ExportTarget::File(path) = feed.target();
-            let file = LineFile::new(path.clone(), reserve_bytes);
-            tasks.spawn(hand_on(feed, file, ending.clone()));
+            let sink = match feed.target() {
+                ExportTarget::File(path) => Sink::File(LineFile::new(path.clone(), reserve_bytes)),
+                ExportTarget::Otlp { endpoint, .. } => {
+                    // It was parsed when the configuration was read.
+                    let uri = endpoint.parse().unwrap_or_default();
+                    Sink::Otlp(Collector::new(uri, connector.clone()))
+                }
+            };
+            tasks.spawn(hand_on(feed, sink, ending.clone()));
         }
         Self { tasks, ending }
     }
@@ -50,17 +71,12 @@ impl Exports {
 }
 
 /// Ends once it is ending and everything was handed on, or failed.
-async fn hand_on(mut feed: ExportFeed, mut file: LineFile, ending: CancellationToken) {
+async fn hand_on(mut feed: ExportFeed, mut sink: Sink, ending: CancellationToken) {
     let mut pause = Pause::default();
     loop {
         let next_look = Instant::now() + LOOK_EVERY;
-        let step = tokio::task::spawn_blocking(move || {
-            let done = file.step(&mut feed);
-            (feed, file, done)
-        });
-        // Cut off only with the runtime.
-        let Ok((stepped, same, done)) = step.await else { return };
-        (feed, file) = (stepped, same);
+        let Some((stepped, same, done)) = sink.step(feed).await else { return };
+        (feed, sink) = (stepped, same);
         let is_ending = ending.is_cancelled();
         match done {
             Ok(more) => {
@@ -76,8 +92,8 @@ async fn hand_on(mut feed: ExportFeed, mut file: LineFile, ending: CancellationT
                     }
                 }
             }
-            Err(why) => {
-                let again_in = pause.longer(&mut feed, why);
+            Err(trouble) => {
+                let again_in = pause.longer(&mut feed, trouble);
                 if is_ending {
                     return;
                 }
@@ -90,14 +106,63 @@ async fn hand_on(mut feed: ExportFeed, mut file: LineFile, ending: CancellationT
     }
 }
 
+enum Sink {
+    File(LineFile),
+    Otlp(Collector),
+}
+
+impl Sink {
+    /// Hands on the next records; whether there may be more. `None` if the runtime ends.
+    async fn step(self, feed: ExportFeed) -> Option<(ExportFeed, Self, Result<bool, Trouble>)> {
+        match self {
+            Self::File(file) => {
+                let ((feed, file), done) =
+                    beside((feed, file), |(feed, file)| file.step(feed)).await?;
+                Some((feed, Self::File(file), done.map_err(Trouble::from)))
+            }
+            Self::Otlp(mut collector) => {
+                let (feed, done) = collector.step(feed).await?;
+                Some((feed, Self::Otlp(collector), done))
+            }
+        }
+    }
+}
+
+/// Does something that blocks; `None` if the runtime ends before.
+async fn beside<T: Send + 'static, R: Send + 'static>(
+    mut with: T,
+    work: impl FnOnce(&mut T) -> R + Send + 'static,
+) -> Option<(T, R)> {
+    let done = tokio::task::spawn_blocking(move || {
+        let done = work(&mut with);
+        (with, done)
+    });
+    done.await.ok()
+}
+
+/// Why records were not handed on.
+struct Trouble {
+    why: String,
+    /// It is not tried again before.
+    not_before: Duration,
+}
+
+impl From<String> for Trouble {
+    fn from(why: String) -> Self {
+        Self { why, not_before: Duration::ZERO }
+    }
+}
+
 /// How long to wait after a failure, and what is said of it.
 #[derive(Default)]
 struct Pause(Option<Duration>);
 
 impl Pause {
     /// It failed, perhaps again.
-    fn longer(&mut self, feed: &mut ExportFeed, why: String) -> Duration {
+    fn longer(&mut self, feed: &mut ExportFeed, trouble: Trouble) -> Duration {
+        let Trouble { why, not_before } = trouble;
         let pause = self.0.map_or(FIRST_PAUSE, |before| (before * 2).min(LONGEST_PAUSE));
+        let pause = pause.max(not_before);
         let (target, again_in_seconds) = (feed.target().kind(), pause.as_secs());
         tracing::error!(event = "audit_export_failed", target, error = why, again_in_seconds);
         feed.failed(why);

@@ -24,7 +24,7 @@ use crate::address_file::AddressFile;
 use crate::backups;
 use crate::calls::LimitedServices;
 use crate::config::{Backend, Config};
-use crate::exports::Exports;
+use crate::exports::{self, Exports};
 use crate::failure::ServeError;
 use crate::health::{Readiness, with_health, with_reflection};
 use crate::listening::{BACKLOG, bind, unheard};
@@ -60,12 +60,14 @@ pub fn engine_settings(config: &Config) -> fieldseal_engine::Settings {
             cached_data_keys: config.cached_data_keys,
             shred_window: config.shred_window,
             shred_window_least: config.shred_window_least,
+            approving: config.approving,
             ..fieldseal_keys::Settings::default()
         },
         copy: config.copy.clone(),
         backup: backup_settings(config),
         anchors: config.audit.anchors.clone(),
-        exports: config.audit.exports.clone(),
+        refusal_window: config.audit.refusal_window,
+        exports: config.audit.export.targets(&config.state.audit()),
     }
 }
 
@@ -113,6 +115,7 @@ pub async fn run(
         config.tls.principal,
     )?)?;
     tls.warn_if_not_valid();
+    let collector = exports::collector(&config.audit.export)?;
     let readiness = Readiness::new();
     // Nothing is recorded by a start that finds its address taken.
     let bound = async {
@@ -143,7 +146,7 @@ pub async fn run(
              takes that takes the copy too"
         );
     }
-    let exports = Exports::start(&engine, config.audit.reserve_bytes);
+    let exports = Exports::start(&engine, config.audit.reserve_bytes, collector);
     let watchers = (&readiness, observer);
     let served = serve(&config, (socket, tls), &engine, installation, watchers, stop, reload).await;
     let stopped = engine.stop().await;

@@ -36,4 +36,7 @@ pub const ACTIONS: &[(&str, &str, Action)] = &[
     ("SystemService", "ReloadPolicy", Action::ReloadPolicy),
     ("SystemService", "CreateBackup", Action::CreateBackup),
     ("SystemService", "PruneBackups", Action::PruneBackups),
+    ("SystemService", "ListApprovals", Action::ListApprovals),
+    ("SystemService", "ApproveChange", Action::ApproveChange),
+    ("SystemService", "RejectChange", Action::RejectChange),
 ];

@@ -283,6 +283,8 @@ pub(crate) fn wire_event(log: &str, event: Event) -> v1::AuditEvent {
         policy_digest: hex::encode(&event.policy_digest),
         previous_policy_digest: hex::encode(&event.previous_policy_digest),
         data_keys: i64::try_from(event.data_keys).unwrap_or(i64::MAX),
+        call_count: i64::try_from(event.calls).unwrap_or(i64::MAX),
+        first_time: (event.calls > 1).then(|| wire_time(event.first)),
         redacted: event.redacted,
     }
 }
@@ -305,6 +307,7 @@ fn wire_item(item: EventItem) -> v1::AuditEventItem {
         outcome: wire_outcome(item.outcome),
         error_reason: item.cause,
         policy_rule: item.rule,
+        call_count: i64::try_from(item.calls).unwrap_or(i64::MAX),
         redacted: item.redacted,
     }
 }

@@ -74,6 +74,12 @@ pub const ANSWERS: &[Answer] = &[
     Answer::new("DATA_KEYS_WOULD_BE_LOST", Code::FailedPrecondition),
     Answer::new("PARTITION_SHREDDED", Code::FailedPrecondition),
     Answer::new("PARTITION_STATE_INVALID", Code::FailedPrecondition),
+    Answer::new("APPROVAL_REQUIRED", Code::FailedPrecondition),
+    Answer::new("APPROVAL_NOT_FOUND", Code::NotFound),
+    Answer::new("APPROVAL_OWN", Code::PermissionDenied),
+    Answer::new("APPROVAL_CLOSED", Code::FailedPrecondition),
+    Answer::new("APPROVAL_ALTERED", Code::Aborted),
+    Answer::new("APPROVAL_OUTDATED", Code::Aborted),
     Answer::new("REWRAP_NOT_FOUND", Code::NotFound),
     Answer::new("REWRAP_RUNNING", Code::FailedPrecondition),
     Answer::new("REWRAP_NOT_RUNNING", Code::FailedPrecondition),
@@ -148,6 +154,11 @@ pub fn status(refusal: &Refusal) -> Status {
         && let KeyError::DataKeysWouldBeLost { data_keys } = &**error
     {
         metadata.insert("data_keys".to_owned(), data_keys.to_string());
+    }
+    if let RefusalCause::Key(error) = cause
+        && let KeyError::ApprovalRequired { id, .. } = &**error
+    {
+        metadata.insert("approval".to_owned(), format!("approvals/{id}"));
     }
     if let RefusalCause::EndUser(Refused::Invalid(flaw)) = cause {
         metadata.insert("cause".to_owned(), flaw.as_str().to_owned());

@@ -6,6 +6,7 @@
 //! comes from one file; no handler decides, opens or records anything itself.
 
 pub mod actions;
+mod approvals;
 mod audit;
 mod caller;
 mod encryption;

@@ -20,10 +20,16 @@ const OTHER: i64 = 99;
 pub fn lines(log: &str, events: Vec<Event>) -> String {
     let mut text = String::new();
     for event in events {
-        text.push_str(&line(&wire_event(log, event)));
+        text.push_str(&event_line(log, event));
         text.push('\n');
     }
     text
+}
+
+/// A record of the log of this name, as one line of JSON without its end.
+#[must_use]
+pub fn event_line(log: &str, event: Event) -> String {
+    line(&wire_event(log, event))
 }
 
 /// An event as one line of JSON, without the end of the line.
@@ -42,7 +48,7 @@ pub fn line(event: &v1::AuditEvent) -> String {
         "activity_id": activity,
         "activity_name": what,
         "type_uid": CLASS * 100 + activity,
-        "time": millis(event),
+        "time": millis(event.event_time.unwrap_or_default()),
         "severity_id": severity(event.outcome()),
         "status_id": status(event.outcome()),
         "status": outcome(event.outcome()),
@@ -64,6 +70,14 @@ pub fn line(event: &v1::AuditEvent) -> String {
     });
     if let Some(shown) = shown.as_object_mut() {
         places(event, shown);
+        // How many refusals it stands for, and between when.
+        if event.call_count > 1 {
+            shown.insert("count".to_owned(), json!(event.call_count));
+            let first = event.first_time.unwrap_or_default();
+            shown.insert("start_time".to_owned(), json!(millis(first)));
+            let last = event.event_time.unwrap_or_default();
+            shown.insert("end_time".to_owned(), json!(millis(last)));
+        }
         if let Some(why) = only(event, |item| &item.error_reason) {
             shown.insert("status_code".to_owned(), json!(why));
         }
@@ -107,6 +121,7 @@ fn unmapped(event: &v1::AuditEvent) -> Value {
             "column": item.column, "partition_token": item.partition_token,
             "row_token": item.row_token, "outcome": outcome(item.outcome()),
             "error_reason": item.error_reason, "policy_rule": item.policy_rule,
+            "call_count": item.call_count,
             "redacted": item.redacted,
         })
     };
@@ -158,8 +173,7 @@ fn outcome(outcome: v1::AuditOutcome) -> &'static str {
     name.strip_prefix("AUDIT_OUTCOME_").unwrap_or(name)
 }
 
-fn millis(event: &v1::AuditEvent) -> i64 {
-    let at = event.event_time.unwrap_or_default();
+fn millis(at: prost_types::Timestamp) -> i64 {
     at.seconds.saturating_mul(1000).saturating_add(i64::from(at.nanos) / 1_000_000)
 }
 
@@ -256,6 +270,19 @@ mod tests {
         ] {
             assert_eq!(shown.pointer(path), Some(&expected), "{path}");
         }
+    }
+
+    #[test]
+    fn refusals_that_were_counted_are_one_event_with_their_number() {
+        let mut refused = event("Decrypt", "dns:app", &[("keys/pii", "users")]);
+        assert_eq!(shown(&refused).get("count"), None);
+        refused.call_count = 49;
+        refused.first_time = Some(prost_types::Timestamp { seconds: 1_699_999_990, nanos: 0 });
+        let shown = shown(&refused);
+        assert_eq!(shown["count"], 49);
+        assert_eq!(shown["start_time"], 1_699_999_990_000_i64);
+        assert_eq!((&shown["end_time"], &shown["time"]), (&shown["time"], &shown["end_time"]));
+        check(&shown);
     }
 
     #[test]

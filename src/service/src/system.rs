@@ -7,6 +7,7 @@ use fieldseal_engine::{AnchorState, Engine, ExportState, ScrubState, Scrubbed};
 use fieldseal_model::{InstallationId, hex};
 use tonic::{Request, Response, Status};
 
+use crate::approvals;
 use crate::caller::caller;
 use crate::encryption::wire_receipt;
 use crate::errors::status;
@@ -112,6 +113,27 @@ impl SystemService for SystemHandler {
         Ok(Response::new(wire_backup(&made)))
     }
 
+    async fn list_approvals(
+        &self,
+        request: Request<v1::ListApprovalsRequest>,
+    ) -> Result<Response<v1::ListApprovalsResponse>, Status> {
+        approvals::list(&self.engine, request).await
+    }
+
+    async fn approve_change(
+        &self,
+        request: Request<v1::ApproveChangeRequest>,
+    ) -> Result<Response<v1::ApproveChangeResponse>, Status> {
+        approvals::approve(&self.engine, request).await
+    }
+
+    async fn reject_change(
+        &self,
+        request: Request<v1::RejectChangeRequest>,
+    ) -> Result<Response<v1::RejectChangeResponse>, Status> {
+        approvals::reject(&self.engine, request).await
+    }
+
     async fn prune_backups(
         &self,
         request: Request<v1::PruneBackupsRequest>,
@@ -144,6 +166,7 @@ fn wire_export(found: ExportState) -> v1::ExportStatus {
         records_behind: signed(found.behind),
         seconds_behind: signed(found.behind_for.as_secs()),
         failure: found.failure.unwrap_or_default(),
+        rejected_records: signed(found.rejected),
     }
 }
 

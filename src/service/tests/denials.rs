@@ -247,10 +247,26 @@ impl Sender<'_> {
                 let request = self.with(v1::PruneBackupsRequest::default());
                 of_call(system.prune_backups(request).await, call)
             }
+            ("SystemService", "ListApprovals") => {
+                let request = self.with(v1::ListApprovalsRequest::default());
+                of_call(system.list_approvals(request).await, call)
+            }
+            ("SystemService", "ApproveChange") => {
+                let request =
+                    v1::ApproveChangeRequest { name: APPROVAL.into(), ..Default::default() };
+                of_call(system.approve_change(self.with(request)).await, call)
+            }
+            ("SystemService", "RejectChange") => {
+                let request =
+                    v1::RejectChangeRequest { name: APPROVAL.into(), ..Default::default() };
+                of_call(system.reject_change(self.with(request)).await, call)
+            }
             _ => panic!("write a request for {service}.{call}"),
         }
     }
 }
+
+const APPROVAL: &str = "approvals/0123456789abcdef";
 
 /// Every (service, call) of `fieldseal.v1`.
 fn calls() -> Vec<(String, String)> {

@@ -1833,7 +1833,8 @@ pub mod key_service_client {
     /// not allow this, and the message says what it allows (KEY_VERSION_STATE_WRONG);
     /// it wraps data keys, and their number was not repeated: it stands in
     /// metadata\["data_keys"\] (DATA_KEYS_WOULD_BE_LOST); the partition's state does
-    /// not allow it (PARTITION_STATE_INVALID); a rewrap of the key is running
+    /// not allow it (PARTITION_STATE_INVALID); the change waits for a second
+    /// principal, as metadata\["approval"\] (APPROVAL_REQUIRED); a rewrap of the key is running
     /// (REWRAP_RUNNING), or none that could be cancelled (REWRAP_NOT_RUNNING)
     /// ALREADY_EXISTS      KEY_EXISTS; REQUEST_ID_REUSED for another request under the same request_id
     /// ABORTED             the key changed since it was read: read it again (ETAG_MISMATCH); or another
@@ -2534,7 +2535,8 @@ pub mod key_service_server {
     /// not allow this, and the message says what it allows (KEY_VERSION_STATE_WRONG);
     /// it wraps data keys, and their number was not repeated: it stands in
     /// metadata\["data_keys"\] (DATA_KEYS_WOULD_BE_LOST); the partition's state does
-    /// not allow it (PARTITION_STATE_INVALID); a rewrap of the key is running
+    /// not allow it (PARTITION_STATE_INVALID); the change waits for a second
+    /// principal, as metadata\["approval"\] (APPROVAL_REQUIRED); a rewrap of the key is running
     /// (REWRAP_RUNNING), or none that could be cancelled (REWRAP_NOT_RUNNING)
     /// ALREADY_EXISTS      KEY_EXISTS; REQUEST_ID_REUSED for another request under the same request_id
     /// ABORTED             the key changed since it was read: read it again (ETAG_MISMATCH); or another
@@ -3775,6 +3777,13 @@ pub struct AuditEvent {
     /// many are lost.
     #[prost(int64, tag = "18")]
     pub data_keys: i64,
+    /// How many calls it stands for: 1, or of refusals that are alike and were counted their number. Each of
+    /// them was refused, and nothing was opened or changed.
+    #[prost(int64, tag = "40")]
+    pub call_count: i64,
+    /// Of refusals that were counted: when the first of these calls began; event_time is when the last did.
+    #[prost(message, optional, tag = "41")]
+    pub first_time: ::core::option::Option<::prost_types::Timestamp>,
     /// The ticket and all detail of the items were erased. The items are what the record says in public.
     #[prost(bool, tag = "45")]
     pub redacted: bool,
@@ -3809,6 +3818,9 @@ pub struct AuditEventItem {
     /// The @id of the policy rule that decided; empty if none matched.
     #[prost(string, tag = "9")]
     pub policy_rule: ::prost::alloc::string::String,
+    /// Of refusals that were counted: in how many of the calls this was asked for; 0 if in all of them.
+    #[prost(int64, tag = "20")]
+    pub call_count: i64,
     /// Row, partition and what else was said of this item alone were erased.
     #[prost(bool, tag = "45")]
     pub redacted: bool,
@@ -4854,6 +4866,118 @@ pub mod audit_service_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+/// A change that waits for a second principal, or did.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Approval {
+    /// `approvals/{id}`.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Of everything that is asked for, by whom and until when.
+    #[prost(string, tag = "2")]
+    pub etag: ::prost::alloc::string::String,
+    /// What became of it.
+    #[prost(enumeration = "ApprovalState", tag = "3")]
+    pub state: i32,
+    /// The call that asked for it: `ScheduleDestroyKeyVersion` or `ShredPartition`.
+    #[prost(string, tag = "4")]
+    pub action: ::prost::alloc::string::String,
+    /// `keys/{key}`.
+    #[prost(string, tag = "5")]
+    pub key: ::prost::alloc::string::String,
+    /// `keys/{key}/versions/{n}`, of a destruction.
+    #[prost(string, tag = "6")]
+    pub key_version: ::prost::alloc::string::String,
+    /// How many data keys are lost with it, as its requester stated.
+    #[prost(uint64, tag = "7")]
+    pub data_keys_lost: u64,
+    /// The partition in clear, of a shred; empty for the default partition.
+    #[prost(string, tag = "8")]
+    pub partition: ::prost::alloc::string::String,
+    /// How long the partition could be restored; absent: as configured.
+    #[prost(message, optional, tag = "9")]
+    pub window: ::core::option::Option<::prost_types::Duration>,
+    /// Who asked.
+    #[prost(string, tag = "10")]
+    pub requester: ::prost::alloc::string::String,
+    /// The purpose that it stated.
+    #[prost(string, tag = "11")]
+    pub purpose: ::prost::alloc::string::String,
+    /// The ticket that it stated.
+    #[prost(string, tag = "12")]
+    pub ticket: ::prost::alloc::string::String,
+    /// When it asked.
+    #[prost(message, optional, tag = "13")]
+    pub create_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// From then on nobody can approve it.
+    #[prost(message, optional, tag = "14")]
+    pub expire_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Who approved or rejected it.
+    #[prost(string, tag = "15")]
+    pub decider: ::prost::alloc::string::String,
+}
+/// Request of SystemService.ListApprovals.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListApprovalsRequest {
+    /// Most on a page: 100 if it is 0, at most 1,000.
+    #[prost(int32, tag = "1")]
+    pub page_size: i32,
+    /// `next_page_token` of the page before; empty for the first.
+    #[prost(string, tag = "2")]
+    pub page_token: ::prost::alloc::string::String,
+}
+/// Response of SystemService.ListApprovals.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListApprovalsResponse {
+    /// The newest first.
+    #[prost(message, repeated, tag = "1")]
+    pub approvals: ::prost::alloc::vec::Vec<Approval>,
+    /// Where to go on; empty if there is no more.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+}
+/// Request of SystemService.ApproveChange.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ApproveChangeRequest {
+    /// `approvals/{id}`. Required.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// The etag of what was looked at. Required.
+    #[prost(string, tag = "2")]
+    pub etag: ::prost::alloc::string::String,
+    /// Why.
+    #[prost(message, optional, tag = "3")]
+    pub reason: ::core::option::Option<AccessReason>,
+}
+/// Response of SystemService.ApproveChange.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ApproveChangeResponse {
+    /// It is approved, and done.
+    #[prost(message, optional, tag = "1")]
+    pub approval: ::core::option::Option<Approval>,
+    /// The record of the change.
+    #[prost(message, optional, tag = "2")]
+    pub receipt: ::core::option::Option<AuditReceipt>,
+}
+/// Request of SystemService.RejectChange.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RejectChangeRequest {
+    /// `approvals/{id}`. Required.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Why.
+    #[prost(message, optional, tag = "2")]
+    pub reason: ::core::option::Option<AccessReason>,
+}
+/// Response of SystemService.RejectChange.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RejectChangeResponse {
+    /// It is rejected.
+    #[prost(message, optional, tag = "1")]
+    pub approval: ::core::option::Option<Approval>,
+    /// The record of that.
+    #[prost(message, optional, tag = "2")]
+    pub receipt: ::core::option::Option<AuditReceipt>,
+}
 /// Request of SystemService.PruneBackups.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PruneBackupsRequest {
@@ -5018,7 +5142,7 @@ pub struct GetStatusResponse {
 /// How handing the audit log on to a target goes.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ExportStatus {
-    /// `file`.
+    /// `file` or `otlp`.
     #[prost(string, tag = "1")]
     pub kind: ::prost::alloc::string::String,
     /// How many records were handed on: every one up to there.
@@ -5033,6 +5157,9 @@ pub struct ExportStatus {
     /// Why the last attempt failed, for people; empty if it did not.
     #[prost(string, tag = "5")]
     pub failure: ::prost::alloc::string::String,
+    /// Records that the target took and said that it does not keep, since the start.
+    #[prost(int64, tag = "6")]
+    pub rejected_records: i64,
 }
 /// How posting checkpoints of the audit log to a place goes.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -5117,6 +5244,47 @@ pub struct JournalStatistics {
     /// Records in a group, on average.
     #[prost(double, tag = "5")]
     pub group_size_mean: f64,
+}
+/// What became of a change that waited for a second principal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ApprovalState {
+    /// Not set.
+    Unspecified = 0,
+    /// It waits.
+    Pending = 1,
+    /// It was approved, and is done.
+    Approved = 2,
+    /// It was rejected.
+    Rejected = 3,
+    /// Nobody approved it in time.
+    Expired = 4,
+}
+impl ApprovalState {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "APPROVAL_STATE_UNSPECIFIED",
+            Self::Pending => "APPROVAL_STATE_PENDING",
+            Self::Approved => "APPROVAL_STATE_APPROVED",
+            Self::Rejected => "APPROVAL_STATE_REJECTED",
+            Self::Expired => "APPROVAL_STATE_EXPIRED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "APPROVAL_STATE_UNSPECIFIED" => Some(Self::Unspecified),
+            "APPROVAL_STATE_PENDING" => Some(Self::Pending),
+            "APPROVAL_STATE_APPROVED" => Some(Self::Approved),
+            "APPROVAL_STATE_REJECTED" => Some(Self::Rejected),
+            "APPROVAL_STATE_EXPIRED" => Some(Self::Expired),
+            _ => None,
+        }
+    }
 }
 /// How a part of the process is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -5239,13 +5407,20 @@ pub mod system_service_client {
     /// Says how the process is, and has it read its policy again. For load balancers and orchestrators use
     /// grpc.health.v1 instead.
     ///
-    /// INVALID_ARGUMENT     PURPOSE_INVALID, TICKET_INVALID, END_USER_ASSERTION_UNSUPPORTED
-    /// PERMISSION_DENIED    no policy rule allows it (PERMISSION_DENIED)
+    /// INVALID_ARGUMENT     PURPOSE_INVALID, TICKET_INVALID, END_USER_ASSERTION_UNSUPPORTED,
+    /// RESOURCE_NAME_INVALID, PAGE_INVALID
+    /// PERMISSION_DENIED    no policy rule allows it (PERMISSION_DENIED); whoever asked for a change cannot
+    /// approve it (APPROVAL_OWN)
+    /// NOT_FOUND            no change waits, or waited lately, under this name (APPROVAL_NOT_FOUND)
     /// FAILED_PRECONDITION  the policy's files are no policy, and nothing changed: the message says what
     /// is wrong in which file and line (POLICY_INVALID); backups are not configured
-    /// (BACKUP_NOT_CONFIGURED)
+    /// (BACKUP_NOT_CONFIGURED); the change was approved or rejected before, or
+    /// nobody approved it in time (APPROVAL_CLOSED); and whatever KeyService
+    /// refuses the change itself for
     /// ABORTED              another backup is being made, or some are removed (BACKUP_RUNNING), or more was changed while it
-    /// was made than is kept for it (BACKUP_OVERRUN); there is no new backup
+    /// was made than is kept for it (BACKUP_OVERRUN); there is no new backup; the
+    /// etag is not that of the change (APPROVAL_ALTERED), or what it is about is not
+    /// what it was when it was asked for (APPROVAL_OUTDATED)
     /// RESOURCE_EXHAUSTED   the audit log's queue is full: try again (AUDIT_BUSY); the disk of the
     /// backups is full (NO_SPACE)
     /// UNAVAILABLE          nothing changed: the audit log cannot be written (AUDIT_UNAVAILABLE); the
@@ -5435,6 +5610,84 @@ pub mod system_service_client {
                 .insert(GrpcMethod::new("fieldseal.v1.SystemService", "PruneBackups"));
             self.inner.unary(req, path, codec).await
         }
+        /// The changes that wait for a second principal (keys.require_approval), and what became of those that
+        /// did. Each is kept for a day after it expired.
+        pub async fn list_approvals(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListApprovalsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListApprovalsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/fieldseal.v1.SystemService/ListApprovals",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("fieldseal.v1.SystemService", "ListApprovals"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Does what somebody else asked for. Policy must allow the caller ApproveChange and the change
+        /// itself, and its requester the change still. The record of the change names both: it is the
+        /// approver's, and its note has the requester. It goes on when its caller goes away.
+        pub async fn approve_change(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ApproveChangeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ApproveChangeResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/fieldseal.v1.SystemService/ApproveChange",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("fieldseal.v1.SystemService", "ApproveChange"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Lets a change that waits go. Its requester may do that too.
+        pub async fn reject_change(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RejectChangeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RejectChangeResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/fieldseal.v1.SystemService/RejectChange",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("fieldseal.v1.SystemService", "RejectChange"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -5485,17 +5738,51 @@ pub mod system_service_server {
             tonic::Response<super::PruneBackupsResponse>,
             tonic::Status,
         >;
+        /// The changes that wait for a second principal (keys.require_approval), and what became of those that
+        /// did. Each is kept for a day after it expired.
+        async fn list_approvals(
+            &self,
+            request: tonic::Request<super::ListApprovalsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListApprovalsResponse>,
+            tonic::Status,
+        >;
+        /// Does what somebody else asked for. Policy must allow the caller ApproveChange and the change
+        /// itself, and its requester the change still. The record of the change names both: it is the
+        /// approver's, and its note has the requester. It goes on when its caller goes away.
+        async fn approve_change(
+            &self,
+            request: tonic::Request<super::ApproveChangeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ApproveChangeResponse>,
+            tonic::Status,
+        >;
+        /// Lets a change that waits go. Its requester may do that too.
+        async fn reject_change(
+            &self,
+            request: tonic::Request<super::RejectChangeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RejectChangeResponse>,
+            tonic::Status,
+        >;
     }
     /// Says how the process is, and has it read its policy again. For load balancers and orchestrators use
     /// grpc.health.v1 instead.
     ///
-    /// INVALID_ARGUMENT     PURPOSE_INVALID, TICKET_INVALID, END_USER_ASSERTION_UNSUPPORTED
-    /// PERMISSION_DENIED    no policy rule allows it (PERMISSION_DENIED)
+    /// INVALID_ARGUMENT     PURPOSE_INVALID, TICKET_INVALID, END_USER_ASSERTION_UNSUPPORTED,
+    /// RESOURCE_NAME_INVALID, PAGE_INVALID
+    /// PERMISSION_DENIED    no policy rule allows it (PERMISSION_DENIED); whoever asked for a change cannot
+    /// approve it (APPROVAL_OWN)
+    /// NOT_FOUND            no change waits, or waited lately, under this name (APPROVAL_NOT_FOUND)
     /// FAILED_PRECONDITION  the policy's files are no policy, and nothing changed: the message says what
     /// is wrong in which file and line (POLICY_INVALID); backups are not configured
-    /// (BACKUP_NOT_CONFIGURED)
+    /// (BACKUP_NOT_CONFIGURED); the change was approved or rejected before, or
+    /// nobody approved it in time (APPROVAL_CLOSED); and whatever KeyService
+    /// refuses the change itself for
     /// ABORTED              another backup is being made, or some are removed (BACKUP_RUNNING), or more was changed while it
-    /// was made than is kept for it (BACKUP_OVERRUN); there is no new backup
+    /// was made than is kept for it (BACKUP_OVERRUN); there is no new backup; the
+    /// etag is not that of the change (APPROVAL_ALTERED), or what it is about is not
+    /// what it was when it was asked for (APPROVAL_OUTDATED)
     /// RESOURCE_EXHAUSTED   the audit log's queue is full: try again (AUDIT_BUSY); the disk of the
     /// backups is full (NO_SPACE)
     /// UNAVAILABLE          nothing changed: the audit log cannot be written (AUDIT_UNAVAILABLE); the
@@ -5743,6 +6030,141 @@ pub mod system_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = PruneBackupsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/fieldseal.v1.SystemService/ListApprovals" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListApprovalsSvc<T: SystemService>(pub Arc<T>);
+                    impl<
+                        T: SystemService,
+                    > tonic::server::UnaryService<super::ListApprovalsRequest>
+                    for ListApprovalsSvc<T> {
+                        type Response = super::ListApprovalsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListApprovalsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as SystemService>::list_approvals(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListApprovalsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/fieldseal.v1.SystemService/ApproveChange" => {
+                    #[allow(non_camel_case_types)]
+                    struct ApproveChangeSvc<T: SystemService>(pub Arc<T>);
+                    impl<
+                        T: SystemService,
+                    > tonic::server::UnaryService<super::ApproveChangeRequest>
+                    for ApproveChangeSvc<T> {
+                        type Response = super::ApproveChangeResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ApproveChangeRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as SystemService>::approve_change(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ApproveChangeSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/fieldseal.v1.SystemService/RejectChange" => {
+                    #[allow(non_camel_case_types)]
+                    struct RejectChangeSvc<T: SystemService>(pub Arc<T>);
+                    impl<
+                        T: SystemService,
+                    > tonic::server::UnaryService<super::RejectChangeRequest>
+                    for RejectChangeSvc<T> {
+                        type Response = super::RejectChangeResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RejectChangeRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as SystemService>::reject_change(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RejectChangeSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -63,7 +63,8 @@ pub(super) struct Scan {
     pub(super) terms: Vec<u32>,
     /// Its items, in their order.
     pub(super) rows: Vec<Item>,
-    /// False if part of its detail was erased: what a count needs of it is not known.
+    /// False if part of its detail was erased, or if it stands for many calls: what a count needs of it is
+    /// not known.
     pub(super) is_whole: bool,
     /// Of a change: the key's version.
     pub(super) key_version: u32,
@@ -90,6 +91,8 @@ impl Scan {
                 (2, Value::Eight(bytes)) => self.time = i64::from_le_bytes(bytes),
                 (6, Value::Bytes(purpose)) => self.terms.push(text_term(Text::Purpose, purpose)),
                 (11, Value::Number(version)) => self.key_version = u32::try_from(version).ok()?,
+                // So many refusals: an index counts calls one by one.
+                (30, _) => self.is_whole = false,
                 (1 | 3 | 4 | 5 | 7, _) => self.public.extend_from_slice(raw),
                 _ => {}
             }

@@ -176,6 +176,7 @@ impl Journal {
             grown: watch::Sender::new(size),
             health: watch::Sender::new(Health::Ok),
             statistics: Mutex::default(),
+            refusals: super::refusals::Refusals::default(),
             files,
             redacting: Arc::default(),
         };

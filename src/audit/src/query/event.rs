@@ -44,6 +44,10 @@ pub struct Event {
     pub previous_policy_digest: Vec<u8>,
     /// Of a change: how many data keys it was about, where it was about data keys.
     pub data_keys: u64,
+    /// How many calls it stands for: of refusals that were counted more than one.
+    pub calls: u64,
+    /// When the first of these calls began; `time` is when the last one did.
+    pub first: Timestamp,
     /// How many items the call had.
     pub item_count: u32,
     /// The items.
@@ -75,6 +79,8 @@ pub struct EventItem {
     pub cause: String,
     /// The rule that decided.
     pub rule: String,
+    /// Of refusals that were counted: in how many of the calls; 0 if in all of them.
+    pub calls: u64,
     /// Row and partition were erased, and what the item alone said. It is found by none of them.
     pub redacted: bool,
 }
@@ -154,6 +160,12 @@ pub(super) fn find(query: &Query, index: u64, leaf: &[u8], detail: &[u8]) -> Opt
         end_user: head.end_user,
         rule: one_rule(&record.verdicts),
         data_keys: record.count,
+        calls: record.calls.max(1),
+        first: Timestamp::from_unix_nanos(if record.calls > 0 {
+            record.first_time
+        } else {
+            record.time
+        }),
         item_count: record.item_count,
         items,
         redacted,
@@ -253,6 +265,7 @@ fn shown_item(item: &Read, verdict: Option<&RecordVerdict>, record: &Record) -> 
         cause,
         rule: verdict.rule,
         redacted: *redacted,
+        calls: message.calls,
     }
 }
 

@@ -338,6 +338,8 @@ mod tests {
             policy_digest: Vec::new(),
             previous_policy_digest: Vec::new(),
             data_keys: 0,
+            calls: 1,
+            first: Timestamp::from_unix_nanos(i64::try_from(index).unwrap() * HOUR_NANOS + 1),
             item_count: u32::try_from(items.len()).unwrap(),
             items: items.iter().map(item).collect(),
             redacted: false,

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::proof::{
     AuditAnchorArguments, AuditCheckCheckpointArguments, AuditCheckReceiptArguments,
-    AuditTilesArguments, AuditVerifyArguments,
+    AuditPackArguments, AuditTilesArguments, AuditVerifyArguments,
 };
 use super::questions::{
     BreachQuestion, ChangesQuestion, DenialsQuestion, FieldQuestion, PrincipalQuestion,
@@ -49,6 +49,8 @@ pub(crate) enum AuditCommand {
     CheckReceipt(AuditCheckReceiptArguments),
     /// Write a verified log as C2SP tlog-tiles, for other programs
     Tiles(AuditTilesArguments),
+    /// Write the records between two times, with their proof, into one archive for an outside auditor
+    Pack(Box<AuditPackArguments>),
 }
 
 #[derive(Debug, Clone, Default, Args)]

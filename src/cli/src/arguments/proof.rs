@@ -1,5 +1,5 @@
 //! The arguments of what proves a log: `audit verify`, `anchor`, `check-checkpoint`,
-//! `check-receipt` and `tiles`.
+//! `check-receipt`, `tiles` and `pack`.
 
 use std::path::PathBuf;
 
@@ -46,6 +46,34 @@ pub(crate) struct AuditTilesArguments {
     /// Where the checkpoint and the tiles go; what is there already stays
     #[arg(long, value_name = "DIR")]
     pub to: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AuditPackArguments {
+    /// The log's directory
+    #[arg(long, value_name = "DIR")]
+    pub log: PathBuf,
+    /// The log's public key, kept apart from the log
+    #[arg(long, value_name = "PATH")]
+    pub public_key: PathBuf,
+    /// From this moment on: 2026-11-01, "2026-11-01 08:00", or RFC 3339
+    #[arg(long, value_name = "TIME")]
+    pub since: String,
+    /// Until before this moment; without it up to the log's end
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
+    /// Read times without an offset as local time instead of UTC
+    #[arg(long)]
+    pub local: bool,
+    /// The archive, a new file
+    #[arg(long, value_name = "FILE")]
+    pub to: PathBuf,
+    /// A directory with a policy that was in force then (repeatable)
+    #[arg(long, value_name = "DIR")]
+    pub policy: Vec<PathBuf>,
+    /// Ask the running sidecar for its keys, and put what it says into the archive
+    #[arg(long)]
+    pub with_keys: bool,
 }
 
 #[derive(Debug, Args)]

@@ -229,7 +229,7 @@ fn export(
     target: &ExportTarget,
     exported: &Result<u64, ExportError>,
 ) -> Option<Finding> {
-    let aside = "move file and cursor away: all records are exported into a new one";
+    let aside = "move the cursor away, and its file: all records are exported anew";
     let error = match exported {
         Ok(next) => return behind(seen, target, *next),
         Err(error) => error,
@@ -241,14 +241,17 @@ fn export(
         ExportError::NoCursor { .. } => (Exit::Conflict, vec!["put its cursor back", aside]),
         ExportError::Foreign { .. } => (
             Exit::Conflict,
-            vec!["name a file of this installation's own in audit.export_file", aside],
+            vec![
+                "name a target of this installation's own in audit.export_file or audit.export_otlp",
+                aside,
+            ],
         ),
         _ => (
             Exit::Corrupt,
             vec![
                 "put back the newest keyring, store and log, if they are still somewhere",
-                "if an older backup was restored with intent: keep the file as evidence, move it and its \
-                 cursor away, and start; all records are exported into a new one",
+                "if an older backup was restored with intent: keep what was exported as evidence, move \
+                 the cursor away, and its file, and start; all records are exported anew",
             ],
         ),
     };

@@ -7,7 +7,7 @@ use super::counts::totals;
 use super::report::Cell;
 use super::{READS, WRITES, bare};
 use crate::arguments::{ChangesQuestion, SubjectQuestion};
-use crate::audit::outcome;
+use crate::audit::{call_count, outcome};
 use crate::failure::Failure;
 use crate::output::Output;
 
@@ -41,6 +41,7 @@ pub(super) async fn subject(question: SubjectQuestion, output: &Output) -> Resul
             "rule",
             "outcome",
             "cause",
+            "call_count",
         ])
         .rows(rows.collect::<Vec<_>>())
         .remark(
@@ -67,6 +68,7 @@ fn access(event: &v1::AuditEvent, item: &v1::AuditEventItem) -> Vec<Cell> {
         text(&item.policy_rule),
         text(&outcome(item.outcome())),
         text(&item.error_reason),
+        Cell::Number(call_count(event, item)),
     ]
 }
 
@@ -89,6 +91,7 @@ pub(super) async fn changes(question: ChangesQuestion, output: &Output) -> Resul
             "rule",
             "outcome",
             "note",
+            "call_count",
         ])
         .rows(events.iter().map(change).collect::<Vec<_>>());
     totals(report, &found).next(next).show(output)
@@ -112,6 +115,7 @@ fn change(event: &v1::AuditEvent) -> Vec<Cell> {
         text(&event.policy_rule),
         text(&outcome(event.outcome())),
         text(&event.note),
+        Cell::Number(event.call_count),
     ]
 }
 

@@ -110,6 +110,8 @@ fn scratch_settings(settings: &Settings, into: &Path) -> Settings {
     scratch.instance = INSTANCE.to_owned();
     scratch.backup = None;
     scratch.copy = None;
+    // Those of the log that is in use.
+    (scratch.anchors, scratch.exports) = (Vec::new(), Vec::new());
     scratch
 }
 

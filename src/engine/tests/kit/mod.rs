@@ -9,6 +9,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use fieldseal_audit::PageLimit;
@@ -81,6 +82,7 @@ impl Place {
             backup: None,
             anchors: Vec::new(),
             exports: Vec::new(),
+            refusal_window: Duration::ZERO,
         }
     }
 

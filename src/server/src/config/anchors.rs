@@ -1,6 +1,6 @@
-//! `[audit]`: where checkpoints of the log are posted to, and where the log is handed on to.
+//! `[audit]`: where checkpoints of the log are posted to.
 
-use fieldseal_engine::{AnchorTarget, ExportTarget};
+use fieldseal_engine::AnchorTarget;
 
 use super::setting::{Kind, Setting};
 
@@ -22,14 +22,5 @@ pub(super) const COMMAND: Setting = Setting {
             let command = Some(words).filter(|words| !words.is_empty());
             config.audit.anchors.extend(command.map(AnchorTarget::Command));
         },
-    },
-};
-
-pub(super) const EXPORT_FILE: Setting = Setting {
-    name: "audit.export_file",
-    meaning: "A file of JSON lines (OCSF) to which every record of the log is added, once a second, for a \
-        SIEM. Beside it, with .cursor behind its name, stands how far it came.",
-    kind: Kind::OptionalPath {
-        set: |config, path| config.audit.exports.extend(path.map(ExportTarget::File)),
     },
 };

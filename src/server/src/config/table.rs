@@ -8,7 +8,7 @@ use std::time::Duration;
 use fieldseal_model::PrincipalKind;
 
 use super::setting::{Kind, Setting};
-use super::{Backend, DEFAULT_PROBES, anchors, backup, root, upkeep};
+use super::{Backend, DEFAULT_PROBES, anchors, approving, backup, exports, root, upkeep};
 use crate::calls::CallLimits;
 use crate::telemetry::{self, LogFormat};
 
@@ -197,9 +197,23 @@ pub static SETTINGS: &[Setting] = &[
             set: |config, number| config.audit.checkpoint_every = seconds(number),
         },
     },
+    Setting {
+        name: "audit.refusal_window_seconds",
+        meaning: "How long refusals of one caller that are alike are counted after the first: one record says \
+            then how many there were. 0 records each by itself.",
+        kind: Kind::Number {
+            unit: "seconds",
+            default: 60,
+            least: 0,
+            most: 3_600,
+            set: |config, number| config.audit.refusal_window = seconds(number),
+        },
+    },
     anchors::FILE,
     anchors::COMMAND,
-    anchors::EXPORT_FILE,
+    exports::FILE,
+    exports::OTLP,
+    exports::OTLP_CA,
     backup::DIRECTORY,
     backup::RECIPIENTS,
     backup::SCHEDULE,
@@ -240,6 +254,8 @@ pub static SETTINGS: &[Setting] = &[
             set: |config, number| config.shred_window_least = hours(number),
         },
     },
+    approving::REQUIRE,
+    approving::LIFETIME,
     Setting {
         name: "limits.connections",
         meaning: "Connections at the same time, pending handshakes included.",

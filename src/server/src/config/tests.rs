@@ -169,7 +169,11 @@ fn another(setting: &Setting) -> String {
         Kind::Choice { words, .. } => words.last().unwrap().to_string(),
         Kind::Name { .. } => "another".to_owned(),
         Kind::Text { .. } if setting.name == "root.recovery_recipient" => RECIPIENT.to_owned(),
+        Kind::Text { .. } if setting.name == "audit.export_otlp" => "http://[::1]:9".to_owned(),
         Kind::Text { .. } => "ANOTHER".to_owned(),
+        Kind::Texts { .. } if setting.name == "keys.require_approval" => {
+            "[\"destroy\", \"shred\"]".to_owned()
+        }
         Kind::Texts { .. } => format!("[{RECIPIENT:?}]"),
         Kind::Command { .. } => "[\"/a/program\", \"it\"]".to_owned(),
     }

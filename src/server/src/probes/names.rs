@@ -83,11 +83,13 @@ metrics! {
     ANCHOR_FAILED = Gauge "fieldseal_audit_anchor_failed" ["place"]
         "1 while the last attempt to post a checkpoint is one that failed";
     EXPORT_BEHIND = Gauge "fieldseal_audit_export_behind_records" ["target"]
-        "Records of the audit log that were not handed on yet: to the file";
+        "Records of the audit log that were not handed on yet: to the file, or to the collector";
     EXPORT_LAG = Gauge "fieldseal_audit_export_behind_seconds" ["target"]
         "How old the oldest of these is; 0 if there are none";
     EXPORT_FAILED = Gauge "fieldseal_audit_export_failed" ["target"]
         "1 while the last attempt to hand records on is one that failed";
+    EXPORT_REJECTED = Counter "fieldseal_audit_export_rejected_total" ["target"]
+        "Records that the collector took and said that it does not keep";
     AT_RISK = Gauge "fieldseal_data_keys_at_risk" []
         "Data keys that are in no backup and in no copy: lost with the disk";
     COPY_OK = Gauge "fieldseal_store_copy_ok" []

@@ -215,6 +215,7 @@ impl Observer {
             let lag = export.behind_for.as_secs_f64();
             out.gauge_of(&names::EXPORT_LAG, [export.kind], lag);
             out.gauge_of(&names::EXPORT_FAILED, [export.kind], flag(export.failure.is_some()));
+            out.count_of(&names::EXPORT_REJECTED, [export.kind], export.rejected);
         }
         out.gauge(&names::AT_RISK, found.data_keys_at_risk as f64);
         if let Some(ok) = found.copy_ok {

@@ -69,11 +69,14 @@ impl Tally {
     /// Counts an item, or an event that has none; how many partitions are new.
     pub(super) fn add(&mut self, event: &Event, item: &EventItem) -> usize {
         let counts = &mut self.counts;
-        counts.fields += u64::from(!event.items.is_empty());
-        if self.event.replace(event.index) != Some(event.index) {
-            counts.events += 1;
+        // Refusals that were counted: each item stands for some of the calls, or each for all of them.
+        let calls = if item.calls > 0 { item.calls } else { event.calls };
+        counts.fields += if event.items.is_empty() { 0 } else { calls };
+        let is_new = self.event.replace(event.index) != Some(event.index);
+        if is_new || item.calls > 0 {
+            counts.events += calls;
         }
-        self.range(event.time, event.time);
+        self.range(event.first, event.time);
         self.partitions(partition(&item.partition))
     }
 

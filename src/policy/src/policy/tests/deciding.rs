@@ -135,6 +135,9 @@ const MANAGED: &[Action] = &[
     Action::ReloadPolicy,
     Action::CreateBackup,
     Action::PruneBackups,
+    Action::ListApprovals,
+    Action::ApproveChange,
+    Action::RejectChange,
 ];
 
 #[test]

@@ -1,0 +1,99 @@
+//! A second principal for what cannot be taken back.
+
+use fieldseal_keys::{Approval, Decided};
+use fieldseal_model::{AccessReason, Action};
+use fieldseal_policy::{Denial, Permit};
+
+use crate::call::Caller;
+use crate::engine::Engine;
+use crate::refusal::Refusal;
+
+impl Engine {
+    /// The changes that wait for a second principal, and what became of those that did; the newest
+    /// first.
+    ///
+    /// # Errors
+    /// Denied, or the store's trouble.
+    pub async fn approvals(&self, caller: &Caller) -> Result<Vec<Approval>, Refusal> {
+        let permit = self.permit_read(caller, Action::ListApprovals, None).await?;
+        Ok(self.inner.keys.approvals(&permit).await?)
+    }
+
+    /// Does what somebody else asked for. The caller must be allowed to approve, and to do it
+    /// himself; and whoever asked must still be.
+    ///
+    /// # Errors
+    /// Denied, not found, decided or expired before, asked for by the caller himself, another etag,
+    /// outdated, or what the change itself is refused for.
+    pub async fn approve_change(
+        &self,
+        caller: &Caller,
+        id: &str,
+        etag: &str,
+        reason: &AccessReason,
+    ) -> Result<Decided, Refusal> {
+        let (gate, asked) = self.asked_for(caller, Action::ApproveChange, id, reason).await?;
+        let permit = match self.decide_approval(caller, &asked, reason) {
+            Ok(permit) => permit,
+            Err(denial) => {
+                let (action, key) = (asked.action, Some(&asked.key));
+                return Err(self.denied(caller, action, key, reason, &denial).await);
+            }
+        };
+        let requester = Caller { principal: asked.requester.clone() };
+        let result = match self.decide_approval(&requester, &asked, &asked.reason) {
+            Ok(_) => self.inner.keys.approve(&gate, &permit, id, etag, reason).await,
+            Err(_) => Err(fieldseal_keys::KeyError::ApprovalOutdated(
+                "whoever made it may not do this any more",
+            )),
+        };
+        self.changed(caller, &gate, reason, result).await
+    }
+
+    /// Lets a change that waits go.
+    ///
+    /// # Errors
+    /// Denied, not found, decided or expired before, or trouble of journal and store.
+    pub async fn reject_change(
+        &self,
+        caller: &Caller,
+        id: &str,
+        reason: &AccessReason,
+    ) -> Result<Decided, Refusal> {
+        let (gate, _) = self.asked_for(caller, Action::RejectChange, id, reason).await?;
+        let result = self.inner.keys.reject(&gate, id, reason).await;
+        self.changed(caller, &gate, reason, result).await
+    }
+
+    /// The permit to decide at all, and what is asked for.
+    async fn asked_for(
+        &self,
+        caller: &Caller,
+        action: Action,
+        id: &str,
+        reason: &AccessReason,
+    ) -> Result<(Permit, Approval), Refusal> {
+        self.journal_ready()?;
+        let gate = match self.decide_key(caller, action, None, reason) {
+            Ok(gate) => gate,
+            Err(denial) => return Err(self.denied(caller, action, None, reason, &denial).await),
+        };
+        let asked = self.inner.keys.approval(&gate, id).await;
+        let asked = self.changed(caller, &gate, reason, asked).await?;
+        Ok((gate, asked))
+    }
+
+    fn decide_approval(
+        &self,
+        caller: &Caller,
+        asked: &Approval,
+        reason: &AccessReason,
+    ) -> Result<Permit, Denial> {
+        match &asked.partition {
+            Some(partition) => {
+                self.decide_partition(caller, asked.action, &asked.key, partition, reason)
+            }
+            None => self.decide_key(caller, asked.action, Some(&asked.key), reason),
+        }
+    }
+}

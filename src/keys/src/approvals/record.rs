@@ -1,0 +1,124 @@
+//! What the store keeps of a request for approval.
+
+use std::time::Duration;
+
+use fieldseal_model::{
+    AccessReason, Action, KeyName, Partition, Principal, Purpose, Ticket, Timestamp, VersionNumber,
+    hex,
+};
+use prost::Message;
+
+use super::{Approval, ApprovalState, ID_BYTES, WHAT};
+use crate::error::KeyError;
+use crate::request::digest;
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ApprovalRecord {
+    #[prost(bytes = "vec", tag = "1")]
+    pub(super) id: Vec<u8>,
+    #[prost(string, tag = "2")]
+    pub(super) requester: String,
+    #[prost(uint32, tag = "3")]
+    pub(super) action: u32,
+    #[prost(string, tag = "4")]
+    pub(super) key: String,
+    #[prost(uint32, tag = "5")]
+    pub(super) version: u32,
+    #[prost(string, tag = "6")]
+    pub(super) partition: String,
+    #[prost(uint64, optional, tag = "7")]
+    pub(super) window_nanos: Option<u64>,
+    #[prost(uint64, tag = "8")]
+    pub(super) data_keys_lost: u64,
+    #[prost(string, tag = "9")]
+    pub(super) purpose: String,
+    #[prost(string, tag = "10")]
+    pub(super) ticket: String,
+    /// The revision of what it is about: of the key, or of the partition.
+    #[prost(uint64, tag = "11")]
+    pub(super) bound_to: u64,
+    #[prost(sfixed64, tag = "12")]
+    pub(super) created_at: i64,
+    #[prost(sfixed64, tag = "13")]
+    pub(super) expires_at: i64,
+    /// 1 pending, 2 approved, 3 rejected.
+    #[prost(uint32, tag = "14")]
+    pub(super) state: u32,
+    /// Who approved or rejected it.
+    #[prost(string, tag = "15")]
+    pub(super) decider: String,
+    /// The life of the installation in which it was made: none outlives a restore.
+    #[prost(bytes = "vec", tag = "16")]
+    pub(super) incarnation: Vec<u8>,
+}
+
+pub(super) const PENDING: u32 = 1;
+pub(super) const APPROVED: u32 = 2;
+pub(super) const REJECTED: u32 = 3;
+
+impl ApprovalRecord {
+    pub(super) fn name(&self) -> String {
+        hex::encode(&self.id)
+    }
+
+    pub(super) fn note(&self) -> String {
+        format!("approvals/{}, requested by {}", self.name(), self.requester)
+    }
+
+    /// Over everything that is asked for, by whom and until when, and not over what became of it.
+    fn etag(&self) -> String {
+        let asked = Self { state: PENDING, decider: String::new(), ..self.clone() };
+        let hash = digest(&[b"fieldseal/v1/approval", &asked.encode_to_vec()]);
+        hex::encode(hash.get(..ID_BYTES * 2).unwrap_or(&hash))
+    }
+
+    /// Whether both ask for the same, in the same words, of the same state.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        let bare =
+            |record: &Self| Self { id: Vec::new(), created_at: 0, expires_at: 0, ..record.clone() };
+        bare(self) == bare(other)
+    }
+
+    pub(super) fn state(&self, now: Timestamp) -> Result<ApprovalState, KeyError> {
+        let at = now.unix_nanos();
+        match self.state {
+            // A clock that was turned back gives nobody more time.
+            PENDING if at < self.created_at || at >= self.expires_at => Ok(ApprovalState::Expired),
+            PENDING => Ok(ApprovalState::Pending),
+            APPROVED => Ok(ApprovalState::Approved),
+            REJECTED => Ok(ApprovalState::Rejected),
+            _ => Err(KeyError::Corrupt(WHAT)),
+        }
+    }
+
+    pub(super) fn view(&self, now: Timestamp) -> Result<Approval, KeyError> {
+        let corrupt = |_| KeyError::Corrupt(WHAT);
+        let action = u8::try_from(self.action).ok().and_then(Action::from_code);
+        let decider = (!self.decider.is_empty()).then(|| Principal::parse(&self.decider));
+        Ok(Approval {
+            id: self.name(),
+            etag: self.etag(),
+            state: self.state(now)?,
+            action: action.ok_or(KeyError::Corrupt(WHAT))?,
+            key: KeyName::parse(&self.key).map_err(corrupt)?,
+            version: VersionNumber::new(self.version),
+            data_keys_lost: self.data_keys_lost,
+            partition: match action {
+                Some(Action::ShredPartition) => {
+                    Some(Partition::parse(&self.partition).map_err(corrupt)?)
+                }
+                _ => None,
+            },
+            window: self.window_nanos.map(Duration::from_nanos),
+            requester: Principal::parse(&self.requester).map_err(corrupt)?,
+            reason: AccessReason {
+                purpose: Purpose::parse(&self.purpose).map_err(corrupt)?,
+                ticket: Ticket::parse(&self.ticket).map_err(corrupt)?,
+                end_user: None,
+            },
+            created_at: Timestamp::from_unix_nanos(self.created_at),
+            expires_at: Timestamp::from_unix_nanos(self.expires_at),
+            decider: decider.transpose().map_err(corrupt)?,
+        })
+    }
+}

@@ -1,0 +1,532 @@
+#!/usr/bin/env python3
+"""Falsifies an archive of `fieldseal audit pack` in many ways; its verify.py must find each of them.
+
+    check_pack.py --archive PACK.TAR --public-key LOG.PUB --verifier src/cli/src/pack/verify.py
+
+The archive has records on both sides of its range, a policy with files, and a record with items. Whoever
+falsifies it here knows verify.py: afterwards everything is made to fit that can be made to fit without the
+log's key (records.csv, figures, policies.json, the hashes of the manifest, and the proof where the tree allows
+it). Exit code 1: something was not found, or an archive that is whole was refused.
+"""
+
+import argparse
+import base64
+import csv
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+
+sys.dont_write_bytecode = True
+
+
+def load(path):
+    spec = importlib.util.spec_from_file_location("verifier", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Pack:
+    """An archive that was unpacked, with its records."""
+
+    def __init__(self, directory, verifier):
+        self.at, self.verifier = directory, verifier
+        self.manifest, self.proof = self.json("manifest.json"), self.json("proof.json")
+        data, at, parts = self.read("records.bin"), 0, []
+        while at < len(data):
+            end = at + 4 + int.from_bytes(data[at : at + 4], "little")
+            parts.append(data[at + 4 : end])
+            at = end
+        self.records = [list(pair) for pair in zip(parts[::2], parts[1::2])]
+
+    def path(self, name):
+        return os.path.join(self.at, name)
+
+    def read(self, name):
+        with open(self.path(name), "rb") as file:
+            return file.read()
+
+    def write(self, name, data):
+        os.makedirs(os.path.dirname(self.path(name)), exist_ok=True)
+        with open(self.path(name), "wb") as file:
+            file.write(data if isinstance(data, bytes) else data.encode())
+
+    def json(self, name):
+        return json.loads(self.read(name))
+
+    def indices(self):
+        return [index for first, end in self.proof["ranges"] for index in range(first, end)]
+
+    def save(self):
+        """Records, proof and manifest as they are now."""
+        parts = [part for record in self.records for part in record]
+        self.write("records.bin", b"".join(len(p).to_bytes(4, "little") + p for p in parts))
+        self.write("proof.json", json.dumps(self.proof))
+        self.write("manifest.json", json.dumps(self.manifest))
+
+    def mend(self):
+        """Makes everything fit that needs no key: what is wrong now is wrong with what was signed."""
+        counted, rows = self.verifier.Archive(self.at), self.verifier.HEADER
+        since = self.verifier.read_instant(self.manifest["since"])
+        until = self.manifest["until"] and self.verifier.read_instant(self.manifest["until"])
+        digest = None
+        for index, (leaf, detail) in zip(self.indices(), self.records):
+            try:
+                record = self.verifier.Record(index, leaf, detail)
+            except (self.verifier.Wrong, ValueError, LookupError):
+                break
+            at = record.public["time"]
+            in_scope = self.manifest["first"] <= index < self.manifest["end"]
+            in_scope = in_scope and at >= since and (until is None or at < until)
+            rows += "".join(record.rows(in_scope))
+            if in_scope:
+                counted.count(record)
+            if record.decides() and digest != record.public["policy_digest"]:
+                digest = record.public["policy_digest"]
+        else:
+            self.write("records.csv", rows)
+            self.manifest["figures"] = counted.figures
+        self.hash()
+
+    def hash(self):
+        """The manifest lists the files as they are."""
+        listed = []
+        for at, _, names in os.walk(self.at):
+            for name in names:
+                name = os.path.relpath(os.path.join(at, name), self.at)
+                if name != "manifest.json":
+                    data = self.read(name)
+                    digest = hashlib.sha256(data).hexdigest()
+                    listed.append({"name": name, "bytes": len(data), "sha256": digest})
+        self.manifest["files"] = listed
+        self.write("manifest.json", json.dumps(self.manifest))
+
+    def narrow(self, first, end, keep=None):
+        """Leaves records of the range out, with a proof that is right: its hashes follow from the rest."""
+        sha256, split = self.verifier.sha256, self.verifier.split
+        given = iter(base64.b64decode(text) for text in self.proof["hashes"])
+        leaves, nodes, old = dict(zip(self.indices(), self.records)), {}, self.proof["ranges"]
+
+        def walk(start, stop):
+            if not any(a < stop and start < b for a, b in old):
+                nodes[start, stop] = next(given)
+            elif stop - start == 1:
+                nodes[start, stop] = sha256(b"\0", leaves[start][0])
+            else:
+                middle = start + split(stop - start)
+                nodes[start, stop] = sha256(b"\1", walk(start, middle), walk(middle, stop))
+            return nodes[start, stop]
+
+        def prove(start, stop):
+            if not any(a < stop and start < b for a, b in self.proof["ranges"]):
+                return [base64.b64encode(nodes[start, stop]).decode()]
+            if stop - start == 1:
+                return []
+            middle = start + split(stop - start)
+            return prove(start, middle) + prove(middle, stop)
+
+        walk(0, self.proof["tree_size"])
+        self.proof["ranges"] = keep or old[:1] + [[first, end]] + old[2:]
+        self.proof["hashes"] = prove(0, self.proof["tree_size"])
+        self.records = [leaves[index] for index in self.indices()]
+        self.manifest.update(first=first, end=end, records=end - first)
+
+
+def flipped(data, at):
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+
+def with_items(pack):
+    """Two records whose details are whole and have items."""
+    found = [pack.verifier.Record(at, *record) for at, record in enumerate(pack.records)]
+    found = [r.index for r in found if r.detail == "whole" and r.fields[0]["item"]]
+    return found[len(found) // 2], found[-1]
+
+
+def policy_file(pack):
+    return next(file["name"] for file in pack.manifest["files"] if "/files/" in file["name"])
+
+
+def altered_record(pack, place):
+    leaf = pack.records[place][0]
+    pack.records[place][0] = flipped(leaf, len(leaf) // 2)
+
+
+def altered_commitment(pack):
+    one, _ = with_items(pack)
+    pack.records[one][0] = pack.records[one][0][:-1] + b"\0"
+
+
+def record_without_detail(pack):
+    """A detail that is gone, and a record that says that it never had one."""
+    one, _ = with_items(pack)
+    pack.records[one] = [pack.records[one][0][:-32] + bytes(32), b""]
+
+
+def swapped(values, one, other):
+    values[one], values[other] = values[other], values[one]
+
+
+def swapped_details(pack):
+    one, other = with_items(pack)
+    pack.records[one][1], pack.records[other][1] = pack.records[other][1], pack.records[one][1]
+
+
+def altered_detail(pack, place):
+    one, _ = with_items(pack)
+    detail = pack.records[one][1]
+    pack.records[one][1] = flipped(detail, place % len(detail))
+
+
+def detail_gone(pack):
+    """As if it had been redacted."""
+    pack.records[with_items(pack)[0]][1] = b""
+
+
+def item_gone(pack):
+    """The same of its last item: zeroes, and the leaf hash behind them."""
+    one, _ = with_items(pack)
+    leaf, detail = pack.records[one]
+    length, at = pack.verifier.varint(detail, 16)
+    at = start = at + length
+    while at < len(detail):
+        start, (length, at) = at, pack.verifier.varint(detail, at + 16)
+        at += length
+    item = detail[start + 16 :]
+    _, behind = pack.verifier.varint(item, 0)
+    digest = pack.verifier.sha256(b"\0", detail[start : start + 16], item[behind:])
+    pack.records[one][1] = detail[:start] + bytes(16) + digest
+    found = pack.verifier.Record(0, *pack.records[one])
+    assert found.detail == "partly" and leaf == pack.records[one][0]
+
+
+def no_redactions(pack):
+    """The records that say what was redacted, left out with their proof."""
+    first, end = pack.manifest["first"], pack.manifest["end"]
+    policy = pack.proof["ranges"][0]
+    pack.narrow(first, end, keep=[policy, [first, end]])
+    pack.manifest["redaction_records"] = []
+
+
+def longer_detail(pack):
+    one, _ = with_items(pack)
+    pack.records[one][1] += bytes(17)
+
+
+def detail_for_none(pack):
+    bare = next(at for at, (leaf, _) in enumerate(pack.records) if leaf[-32:] == bytes(32))
+    pack.records[bare][1] = bytes(16) + b"\0"
+
+
+def dropped(pack, place):
+    del pack.records[place]
+
+
+def left_out(pack, first, end):
+    pack.narrow(pack.manifest["first"] + first, pack.manifest["end"] - end)
+
+
+def left_out_between(pack):
+    """The same as a third range: the middle of three records."""
+    first, end = pack.manifest["first"], pack.manifest["end"]
+    middle = (first + end) // 2
+    del pack.records[pack.indices().index(middle)]
+    pack.proof["ranges"][1:2] = [[first, middle], [middle + 1, end]]
+
+
+def proof_hash(pack, change):
+    change(pack.proof["hashes"])
+
+
+def in_manifest(name, value):
+    def falsify(pack):
+        assert pack.manifest[name] != value, name
+        pack.manifest[name] = value
+
+    return falsify
+
+
+def earlier_place(pack):
+    """The same records one place before, in the manifest and in the proof."""
+    for name in ("first", "end"):
+        pack.manifest[name] -= 1
+    pack.proof["ranges"][1] = [pack.manifest["first"], pack.manifest["end"]]
+
+
+def checkpoint(change):
+    def falsify(pack):
+        text = pack.read("checkpoint").decode()
+        lines = text.splitlines(keepends=True)
+        pack.write("checkpoint", change(lines, pack))
+
+    return falsify
+
+
+def signature(change):
+    def falsify(lines, pack):
+        head, data = lines[4].rsplit(" ", 1)
+        data = base64.b64encode(change(base64.b64decode(data), pack)).decode()
+        return "".join(lines[:4]) + "%s %s\n" % (head, data)
+
+    return checkpoint(falsify)
+
+
+def malleable(data, pack):
+    """The same signature with a scalar that is out of range: RFC 8032, section 8.4."""
+    scalar = int.from_bytes(data[-32:], "little") + pack.verifier.ORDER
+    return data[:-32] + scalar.to_bytes(32, "little")
+
+
+def no_policy(pack):
+    """The policy before the range, as if there had been none."""
+    first = pack.proof["ranges"].pop(0)
+    del pack.records[0]
+    pack.manifest["policy_record"] = None
+    assert first[1] - first[0] == 1
+
+
+def policies(change):
+    def falsify(pack):
+        listed = pack.json("policies.json")
+        change(listed["policies"])
+        pack.write("policies.json", json.dumps(listed))
+
+    return falsify
+
+
+def moved_policy(pack):
+    """Another policy's files under a digest that was in force."""
+    at = os.path.dirname(os.path.dirname(policy_file(pack)))
+    pack.write(at + "/files/more.cedar", "permit (principal, action, resource);\n")
+
+
+def csv_row(pack):
+    text = pack.read("records.csv").decode()
+    pack.write("records.csv", text.replace(",OK,", ",DENIED,", 1))
+
+
+def csv_dropped(pack):
+    lines = pack.read("records.csv").splitlines(keepends=True)
+    pack.write("records.csv", b"".join(lines[:-1]))
+
+
+def csv_more(pack):
+    lines = pack.read("records.csv").splitlines(keepends=True)
+    pack.write("records.csv", b"".join(lines + lines[-1:]))
+
+
+def binary_more(pack):
+    pack.write("records.bin", pack.read("records.bin") + bytes(8))
+
+
+def binary_less(pack):
+    pack.write("records.bin", pack.read("records.bin")[:-1])
+
+
+def extra(pack):
+    pack.write("notes.txt", "x")
+
+
+def link(pack):
+    os.remove(pack.path("summary.html"))
+    os.symlink("README.txt", pack.path("summary.html"))
+
+
+# What is done to the records, the proof or the manifest; everything else is made to fit afterwards.
+MENDED = {
+    "a record altered": lambda p: altered_record(p, len(p.records) // 2),
+    "the first record altered": lambda p: altered_record(p, 0),
+    "the last record altered": lambda p: altered_record(p, -1),
+    "a commitment altered": altered_commitment,
+    "a detail gone and the commitment with it": record_without_detail,
+    "two records swapped": lambda p: swapped(p.records, 2, len(p.records) - 2),
+    "a record twice": lambda p: p.records.insert(3, p.records[3]),
+    "a record in the place of another": lambda p: p.records.__setitem__(3, p.records[4]),
+    "the first record dropped": lambda p: dropped(p, 0),
+    "a record dropped": lambda p: dropped(p, len(p.records) // 2),
+    "the last record dropped": lambda p: dropped(p, -1),
+    "the beginning left out, with its proof": lambda p: left_out(p, 1, 0),
+    "more of the beginning left out, with its proof": lambda p: left_out(p, 5, 0),
+    "the end left out, with its proof": lambda p: left_out(p, 0, 1),
+    "more of the end left out, with its proof": lambda p: left_out(p, 0, 5),
+    "the middle left out, as two ranges": left_out_between,
+    "all records one place before": earlier_place,
+    "details swapped": swapped_details,
+    "the salt of a detail altered": lambda p: altered_detail(p, 3),
+    "the head of a detail altered": lambda p: altered_detail(p, 20),
+    "the last item of a detail altered": lambda p: altered_detail(p, -1),
+    "a detail longer": longer_detail,
+    "a detail gone": detail_gone,
+    "an item of a detail gone": item_gone,
+    "a detail where there was none": detail_for_none,
+    "a hash of the proof altered": lambda p: proof_hash(
+        p, lambda h: h.__setitem__(0, base64.b64encode(flipped(base64.b64decode(h[0]), 5)).decode())),
+    "a hash of the proof missing": lambda p: proof_hash(p, list.pop),
+    "a hash more": lambda p: proof_hash(p, lambda h: h.append(h[0])),
+    "two hashes swapped": lambda p: proof_hash(p, lambda h: swapped(h, 0, -1)),
+    "a hash that is none": lambda p: proof_hash(p, lambda h: h.__setitem__(0, "AAAA")),
+    "another tree size in the proof": lambda p: p.proof.update(tree_size=p.proof["tree_size"] + 1),
+    "another tree size": in_manifest("tree_size", 1),
+    "another root": in_manifest("root", "00" * 32),
+    "another number of records": in_manifest("records", 1),
+    "another origin": in_manifest("origin", "fieldseal.dev/other/main"),
+    "another policy's record": lambda p: p.manifest.update(policy_record=p.manifest["policy_record"] + 1),
+    "the policy before the range left out": no_policy,
+}
+# What is done to other files; the manifest lists them as they are then.
+HASHED = {
+    "a row of the CSV altered": csv_row,
+    "a row of the CSV dropped": csv_dropped,
+    "a row of the CSV twice": csv_more,
+    "bytes behind the records": binary_more,
+    "the records cut off": binary_less,
+    "the size in the checkpoint altered": checkpoint(lambda l, _: "".join([l[0], "9" + l[1]] + l[2:])),
+    "the root in the checkpoint altered": checkpoint(
+        lambda l, _: "".join(l[:2] + [base64.b64encode(bytes(32)).decode() + "\n"] + l[3:])),
+    "another origin in the checkpoint": checkpoint(lambda l, _: "".join(l).replace("fieldseal.dev", "x", 1)),
+    "a checkpoint without a signature": checkpoint(lambda l, _: "".join(l[:4])),
+    "a checkpoint that is none": checkpoint(lambda l, _: "x"),
+    "an altered signature": signature(lambda data, _: flipped(data, 20)),
+    "an altered scalar": signature(lambda data, _: flipped(data, -2)),
+    "a scalar out of range": signature(malleable),
+    "a short signature": signature(lambda data, _: data[:-1]),
+    "a policy's file altered": lambda p: p.write(policy_file(p), p.read(policy_file(p)) + b" "),
+    "a policy's file gone": lambda p: os.remove(p.path(policy_file(p))),
+    "a file added to a policy": moved_policy,
+    "a policy's digest altered": policies(lambda l: l[0].update(digest="00" * 32)),
+    "a policy's record altered": policies(lambda l: l[0].update(record=l[0]["record"] + 1)),
+    "a policy left out": policies(lambda l: l.pop()),
+    "policies that are said not to be there": policies(lambda l: [p.update(included=False) for p in l]),
+    "a proof that is no JSON": lambda p: p.write("proof.json", "{"),
+    "policies of another form": lambda p: p.write("policies.json", "[]"),
+}
+# What the manifest finds, unless it is made anew as well.
+PLAIN = {
+    "the summary altered": lambda p: p.write("summary.html", p.read("summary.html") + b" "),
+    "the verifier altered": lambda p: p.write("verify.py", p.read("verify.py") + b"#"),
+    "a file gone": lambda p: os.remove(p.path("README.txt")),
+    "a file added": extra,
+    "a link in the place of a file": link,
+    "a figure altered": lambda p: (
+        p.manifest["figures"].update(fields_read=0), p.write("manifest.json", json.dumps(p.manifest))),
+    "a manifest that is no JSON": lambda p: p.write("manifest.json", "x"),
+    "a manifest without files": lambda p: p.write("manifest.json", '{"format": 1}'),
+}
+
+
+def run(verifier, directory, key, more=()):
+    command = [sys.executable, "-B", verifier, directory, *more]
+    command += ["--public-key", key] if key else []
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+def signatures_are_checked(verifier):
+    """RFC 8032, section 7.1, tests 1 to 3."""
+    for key, message, signed in (
+        ("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a", "",
+         "e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e065224901555fb8821590a33bacc61e39701cf9b46b"
+         "d25bf5f0595bbe24655141438e7a100b"),
+        ("3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c", "72",
+         "92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da085ac1e43e15996e458f3613d0f11d8c"
+         "387b2eaeb4302aeeb00d291612bb0c00"),
+        ("fc51cd8e6218a1a38da47ed00230f0580816ed13ba3303ac5deb911548908025", "af82",
+         "6291d657deec24024827e69c3abe01a30ce548a284743a445e3680d7db5ac3ac18ff9b538d16f290ae67f760984dc659"
+         "4a7c15e9716ed28dc027beceea1ec40a"),
+    ):
+        key, message, signed = map(bytes.fromhex, (key, message, signed))
+        assert verifier.is_signed(key, message, signed)
+        assert not verifier.is_signed(key, message + b"x", signed)
+        assert not verifier.is_signed(key, message, flipped(signed, 40))
+
+
+def rows_are_the_records(pack):
+    """Another reader of CSV sees every record of the range, in order."""
+    with open(pack.path("records.csv"), encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    seen = list(dict.fromkeys(int(row["index"]) for row in rows))
+    assert seen == pack.indices(), "records.csv has other records"
+    in_scope = {row["index"] for row in rows if row["in_scope"] == "yes"}
+    assert len(in_scope) == pack.manifest["figures"]["records"]
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    for name in ("--archive", "--public-key", "--verifier"):
+        parser.add_argument(name, required=True)
+    arguments = parser.parse_args()
+    key, verifier = arguments.public_key, load(arguments.verifier)
+    signatures_are_checked(verifier)
+    work = tempfile.mkdtemp()
+    bad = []
+    try:
+        with tarfile.open(arguments.archive) as archive:
+            names = archive.getnames()
+            assert all(name.split("/")[0] == names[0] for name in names), names
+            archive.extractall(work)
+        whole = os.path.join(work, names[0])
+        pack = Pack(whole, verifier)
+        with open(arguments.verifier, "rb") as file:
+            assert file.read() == pack.read("verify.py"), "the archive has another verify.py"
+        rows_are_the_records(pack)
+        assert pack.manifest["first"] > 0 and pack.manifest["policy_record"] is not None
+        assert pack.manifest["end"] < pack.manifest["tree_size"]
+
+        def expect(name, directory, code, given=key, says=""):
+            ended, told = run(arguments.verifier, directory, given)
+            if ended != code or says not in told or "Traceback" in told:
+                bad.append(name)
+                print("NOT FOUND  %s: exit code %s\n%s" % (name, ended, told))
+
+        def falsified(name, change, after, code=7):
+            copy = os.path.join(work, "copy")
+            shutil.copytree(whole, copy)
+            altered = Pack(copy, verifier)
+            change(altered)
+            after(altered)
+            expect(name, copy, code)
+            shutil.rmtree(copy)
+
+        code, says = (10, "REDACTED") if pack.manifest["redaction_records"] else (0, "VERIFIED")
+        expect("nothing", whole, code, says=says)
+        expect("nothing, with the archive's own key", whole, code, given=None, says="WARNING")
+        if code == 10:
+            MENDED["redactions left out"] = no_redactions
+        for name, change in MENDED.items():
+            falsified(name, change, lambda p: p.save())
+            falsified(name + ", and all made to fit", change, lambda p: (p.save(), p.mend()))
+        for name, change in HASHED.items():
+            falsified(name, change, lambda p: None)
+            falsified(name + ", and listed so", change, lambda p: p.hash())
+        for name, change in PLAIN.items():
+            falsified(name, change, lambda p: None)
+
+        # Made to fit and nothing else done: that is no falsification.
+        falsified("mended", lambda p: None, lambda p: (p.save(), p.mend()), code=code)
+        other = os.path.join(work, "other.pub")
+        origin, _, _ = verifier.read_key(pack.read("log.pub").decode())
+        point = b"\x01" + bytes.fromhex("3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c")
+        digits = verifier.sha256(origin.encode(), b"\n", point)[:4].hex()
+        text = "%s+%s+%s\n" % (origin, digits, base64.b64encode(point).decode())
+        with open(other, "w", encoding="utf-8") as file:
+            file.write(text)
+        expect("another key", whole, 7, given=other)
+        falsified("the archive's key altered", lambda p: p.write("log.pub", text), lambda p: p.hash())
+        expect("no directory", os.path.join(work, "nothing"), 2)
+        expect("no key", whole, 2, given=os.path.join(work, "nothing"))
+        expect("a key that is none", whole, 2, given=os.path.join(whole, "README.txt"))
+    finally:
+        shutil.rmtree(work)
+    ways = 2 * len(MENDED) + 2 * len(HASHED) + len(PLAIN) + 2
+    print("%s; %d falsifications, %d not found" % (says, ways, len(bad)))
+    sys.exit(1 if bad else 0)
+
+
+if __name__ == "__main__":
+    main()
