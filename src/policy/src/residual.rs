@@ -107,7 +107,9 @@ impl Known<'_> {
                 matches!(self.ask(part), Residual::Errs(_))
             }
             "+" | "-" | "*" | "neg" => true,
-            "." if of.get("left").is_some_and(|left| left.get("Var").is_none()) => true,
+            "." if of.get("left").and_then(expression).is_none_or(|(left, _)| may_lack(left)) => {
+                true
+            }
             _ => parts(kind, of).any(|part| self.may_err(part)),
         }
     }
@@ -121,6 +123,11 @@ impl Known<'_> {
             None => Residual::Errs("the request does not fit the schema".to_owned()),
         }
     }
+}
+
+/// Whether what an attribute is taken of may be somebody whom the policy only names.
+fn may_lack(kind: &str) -> bool {
+    !matches!(kind, "Var" | "Record")
 }
 
 /// The kind of an expression in Cedar's JSON form, and what it is made of.

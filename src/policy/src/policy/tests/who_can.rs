@@ -81,16 +81,14 @@ fn what_a_call_must_state_is_said_in_words() {
         // A record's field may have any name: none makes its value a text that is known.
         (
             "{ Value: context.ticket }.Value == \"open\"",
-            "({\"Value\": context.ticket})[\"Value\"] == \"open\" (x)",
+            "{Value: context.ticket}.Value == \"open\" (x)",
         ),
-        (
-            "{ Var: context }.Var.ticket == \"open\"",
-            "({\"Var\": context})[\"Var\"].ticket == \"open\" (x)",
-        ),
+        ("{ Var: context.ticket }.Var == \"open\"", "{Var: context.ticket}.Var == \"open\" (x)"),
         // Words have no brackets.
         (
             "context.ticket != \"\" || [\"a\", \"b\"].contains(context.purpose) && context.has_end_user",
-            "Cedar",
+            "(context.ticket != \"\") || ([\"a\", \"b\"].contains(context.purpose) && \
+             context.has_end_user) (x)",
         ),
     ];
     for (condition, wanted) in table {
@@ -236,6 +234,10 @@ fn who_can_says_what_is_decided() {
         "@id(\"a\") permit (principal in Role::\"app\", action, resource);\n\
          @id(\"b\") permit (principal in Role::\"support\", action in Action::\"decrypt\", resource \
          is Field) when { context.purpose != context.ticket } unless { resource.key == \"k\" };",
+        "@id(\"a\") permit (principal, action in Action::\"decrypt\", resource) when \
+         { {Value: context.ticket}.Value != \"\" && {Var: resource, left: context.has_end_user}.left };\n\
+         @id(\"b\") forbid (principal, action, resource) when { {Value: context.purpose}.Value \
+         == \"a\" };",
     ];
     let mut seen = [0, 0];
     let mut conditions = HashMap::new();
