@@ -3,6 +3,8 @@
 mod entry;
 mod evidence;
 mod export;
+mod known;
+mod leaves;
 mod receipt;
 mod report;
 mod resume;

@@ -56,7 +56,7 @@ pub(crate) async fn run(arguments: AuditPackArguments, output: &Output) -> Resul
     bar.finish_and_clear();
     let evidence = evidence.map_err(|e| verifying::failure(&e))?.ok_or_else(empty)?;
     let read = read(&evidence, &times, archive::parent(to))?;
-    policies::check(&policies, &read.facts.policies)?;
+    let policies = policies::check(policies, &read.facts.policies)?;
     let pack = Pack { key: &key, key_text, evidence, times, read, policies, keys };
     let (rows, mut told) = (pack.rows(), pack.manifest());
     told.insert("checkpoint".into(), pack.evidence.verified.checkpoint_note.as_str().into());

@@ -256,8 +256,8 @@ fn json(found: &Report) -> serde_json::Value {
         "checkpoint": verified.checkpoint_note,
         "ranges": found.ranges.iter().map(range).collect::<Vec<_>>(),
     });
-    if !found.is_compared {
-        shown["checkpoint_compared"] = false.into();
+    if let Some(shown) = shown.as_object_mut().filter(|_| !found.is_compared) {
+        shown.insert("checkpoint_compared".to_owned(), false.into());
     }
     shown
 }

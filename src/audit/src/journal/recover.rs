@@ -14,6 +14,7 @@ use prost::Message as _;
 use tokio::sync::watch;
 
 use super::queue::Queue;
+use super::refusals::Refusals;
 use super::settle;
 use super::space::{self, FreeSpace, Lock, StatVfs};
 use super::writer::{self, OpenSegment, Writer};
@@ -175,7 +176,7 @@ impl Journal {
             grown: watch::Sender::new(size),
             health: watch::Sender::new(Health::Ok),
             statistics: Mutex::default(),
-            refusals: super::refusals::Refusals::default(),
+            refusals: Refusals::default(),
             files,
             archived: Arc::new(archived.into()),
             redacting: Arc::default(),
