@@ -4,6 +4,7 @@
 mod collector;
 mod killed;
 mod otlp;
+mod planted;
 
 use std::fs;
 use std::io::Write as _;

@@ -115,6 +115,10 @@ codes! {
         ApprovalRequested = 60, "APPROVAL_REQUESTED";
         /// A change that waited for a second principal was rejected.
         ApprovalRejected = 61, "APPROVAL_REJECTED";
+        /// Nobody decided in time about a change that waited for a second principal.
+        ApprovalExpired = 62, "APPROVAL_EXPIRED";
+        /// Requests for approval that were over are not kept any more.
+        ApprovalsRemoved = 63, "APPROVALS_REMOVED";
     }
 }
 

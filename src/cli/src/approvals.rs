@@ -27,10 +27,12 @@ pub(crate) async fn run(command: ApprovalCommand, output: &Output) -> Result<(),
     }
 }
 
-async fn all(client: &Client) -> Result<Vec<v1::Approval>, Failure> {
+/// All of them, or the one of this name.
+async fn all(client: &Client, name: &str) -> Result<Vec<v1::Approval>, Failure> {
     let (mut found, mut pages, mut page_token) = (Vec::new(), Pages::default(), String::new());
     loop {
-        let request = v1::ListApprovalsRequest { page_size: PAGE, page_token };
+        let name = name.to_owned();
+        let request = v1::ListApprovalsRequest { page_size: PAGE, page_token, name };
         let page = client.system().list_approvals(request).await.map_err(|s| failure(&s))?;
         let page = page.into_inner();
         found.extend(page.approvals);
@@ -48,7 +50,7 @@ fn name(id: &str) -> String {
 
 async fn find(client: &Client, id: &str) -> Result<v1::Approval, Failure> {
     let name = name(id);
-    let found = all(client).await?.into_iter().find(|approval| approval.name == name);
+    let found = all(client, &name).await?.into_iter().find(|approval| approval.name == name);
     found.ok_or_else(|| {
         Failure::new(Exit::NotFound, "APPROVAL_NOT_FOUND", format!("there is no {name}"))
             .advise("fieldseal approval list")
@@ -56,7 +58,7 @@ async fn find(client: &Client, id: &str) -> Result<v1::Approval, Failure> {
 }
 
 async fn list(client: &Client, output: &Output) -> Result<(), Failure> {
-    let all = all(client).await?;
+    let all = all(client, "").await?;
     output.show(
         || json!({ "approvals": all.iter().map(bare_json).collect::<Vec<_>>() }),
         || {
@@ -68,7 +70,7 @@ async fn list(client: &Client, output: &Output) -> Result<(), Failure> {
                 table.row([
                     approval.name.trim_start_matches("approvals/"),
                     state(approval),
-                    &what(approval, false),
+                    &what(approval),
                     &approval.requester,
                     &times::shown(approval.expire_time.as_ref()),
                 ]);
@@ -85,7 +87,7 @@ async fn approve(
 ) -> Result<(), Failure> {
     let found = find(client, &arguments.id).await?;
     let key = found.key.trim_start_matches("keys/").to_owned();
-    let asked = format!("{}, as {} asked", what(&found, true), found.requester);
+    let asked = format!("{}, as {} asked", what(&found), found.requester);
     confirm::by_name(&key, arguments.confirm.as_deref(), &asked)?;
     let request = v1::ApproveChangeRequest {
         name: found.name.clone(),
@@ -127,7 +129,7 @@ fn show(
         || {
             let mut table = Table::bare();
             table.row(["state", state(approval)]);
-            table.row(["what", &what(approval, true)]);
+            table.row(["what", &what(approval)]);
             table.row(["requested by", &approval.requester]);
             table.row(["purpose", &approval.purpose]);
             table.row(["ticket", &approval.ticket]);
@@ -153,16 +155,17 @@ fn state(approval: &v1::Approval) -> &'static str {
     }
 }
 
-/// What is asked for, in words. The name of a partition may be a person's.
-fn what(approval: &v1::Approval, by_name: bool) -> String {
+/// What is asked for, in words. The name of a partition, which may be a person's, is there for whoever may
+/// shred it.
+fn what(approval: &v1::Approval) -> String {
     if !approval.key_version.is_empty() {
         let lost = counted(approval.data_keys_lost, "data key");
         return format!("destroy {}, and {lost} with it", approval.key_version);
     }
-    let partition = match (approval.partition.as_str(), by_name) {
-        ("", _) => "the default partition".to_owned(),
-        (_, false) => "a partition".to_owned(),
-        (name, true) => format!("the partition {name}"),
+    let partition = match (approval.partition.as_str(), approval.partition_token.as_str()) {
+        ("", "") => "the default partition".to_owned(),
+        ("", token) => format!("the partition with the token {token}"),
+        (name, _) => format!("the partition {name}"),
     };
     let window = match &approval.window {
         Some(window) => format!(", which can be restored for {} hours", window.seconds / 3600),
@@ -176,7 +179,7 @@ fn bare_json(approval: &v1::Approval) -> Value {
     json!({
         "name": approval.name, "etag": approval.etag, "state": state(approval),
         "action": approval.action, "key": approval.key, "key_version": approval.key_version,
-        "data_keys_lost": approval.data_keys_lost,
+        "data_keys_lost": approval.data_keys_lost, "partition_token": approval.partition_token,
         "window_seconds": approval.window.as_ref().map(|window| window.seconds),
         "requester": approval.requester, "purpose": approval.purpose, "ticket": approval.ticket,
         "create_time": times::json(approval.create_time.as_ref()),

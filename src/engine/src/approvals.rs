@@ -10,13 +10,35 @@ use crate::refusal::Refusal;
 
 impl Engine {
     /// The changes that wait for a second principal, and what became of those that did; the newest
-    /// first.
+    /// first. No partition has a name there. With an id only that one, and its partition has one if the
+    /// caller may do the change himself.
     ///
     /// # Errors
     /// Denied, or the store's trouble.
-    pub async fn approvals(&self, caller: &Caller) -> Result<Vec<Approval>, Refusal> {
+    pub async fn approvals(
+        &self,
+        caller: &Caller,
+        id: Option<&str>,
+    ) -> Result<Vec<Approval>, Refusal> {
         let permit = self.permit_read(caller, Action::ListApprovals, None).await?;
-        Ok(self.inner.keys.approvals(&permit).await?)
+        let mut all = self.inner.keys.approvals(&permit).await?;
+        match id {
+            Some(id) => {
+                all.retain(|approval| approval.id == id);
+                all.iter_mut().for_each(|approval| self.hide(caller, approval));
+            }
+            None => all.iter_mut().filter(|a| a.partition_token.is_some()).for_each(nameless),
+        }
+        Ok(all)
+    }
+
+    /// The name of a partition may be a person's: it is for whoever may do, in the words of whoever
+    /// asked, what is asked for.
+    fn hide(&self, caller: &Caller, approval: &mut Approval) {
+        let is_named = approval.partition_token.is_some();
+        if is_named && self.decide_approval(caller, approval, &approval.reason).is_err() {
+            nameless(approval);
+        }
     }
 
     /// Does what somebody else asked for. The caller must be allowed to approve, and to do it
@@ -62,7 +84,9 @@ impl Engine {
     ) -> Result<Decided, Refusal> {
         let (gate, _) = self.asked_for(caller, Action::RejectChange, id, reason).await?;
         let result = self.inner.keys.reject(&gate, id, reason).await;
-        self.changed(caller, &gate, reason, result).await
+        let mut decided = self.changed(caller, &gate, reason, result).await?;
+        self.hide(caller, &mut decided.approval);
+        Ok(decided)
     }
 
     /// The permit to decide at all, and what is asked for.
@@ -96,4 +120,8 @@ impl Engine {
             None => self.decide_key(caller, asked.action, Some(&asked.key), reason),
         }
     }
+}
+
+fn nameless(approval: &mut Approval) {
+    approval.partition = None;
 }

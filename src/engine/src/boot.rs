@@ -220,8 +220,10 @@ impl Installation {
             (For::Recovery, Err(error)) => tracing::warn!(%error, "recovering all the same"),
         }
         elsewhere.check(&journal, &self.settings)?;
-        // What an anchor speaks against is evidence.
-        journal.finish_redaction();
+        // What an anchor speaks against is evidence, and only what serves is compared with anchors.
+        if let For::Serving = purpose {
+            journal.finish_redaction();
+        }
         let version = match self.keyring.recipient() {
             "" => env!("CARGO_PKG_VERSION").to_owned(),
             recipient => format!("{}, recoverable by {recipient}", env!("CARGO_PKG_VERSION")),

@@ -1,9 +1,11 @@
 //! Handing the log on as it grows (docs/export.md): how far each target came, whether that is a place in
 //! this log, and how it goes. What a target is given, the server knows.
 
+mod trouble;
+
 use std::fs::Metadata;
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,11 +18,10 @@ use tokio::sync::watch;
 
 use crate::engine::Engine;
 use crate::outside;
+pub use trouble::{directory_of, directory_trouble, file_trouble};
 
 /// The version of a cursor's form.
 const VERSION: u32 = 1;
-/// Others may not read or write, and the group may not write.
-const CLOSED_TO: u32 = 0o027;
 
 /// Where the log is handed on to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,7 +98,9 @@ impl ExportTarget {
 
     fn has_something(&self) -> bool {
         match self {
-            Self::File(path) => path.metadata().is_ok_and(|found| found.len() > 0),
+            Self::File(path) => {
+                path.symlink_metadata().is_ok_and(|found| found.is_file() && found.len() > 0)
+            }
             Self::Otlp { .. } => false,
         }
     }
@@ -106,31 +109,23 @@ impl ExportTarget {
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
         match self {
-            Self::File(path) => match path.metadata() {
-                Ok(found) => file_trouble(&found).map(str::to_owned),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    let parent = path.parent().filter(|parent| *parent != Path::new(""));
-                    let parent = parent.unwrap_or(Path::new("."));
-                    (!parent.is_dir()).then(|| format!("{} is no directory", parent.display()))
-                }
-                Err(error) => Some(error.to_string()),
-            },
+            Self::File(path) => {
+                let in_directory = match directory_of(path).metadata() {
+                    Ok(found) => directory_trouble(&found).map(str::to_owned),
+                    Err(error) => Some(format!("{}: {error}", directory_of(path).display())),
+                };
+                in_directory.or_else(|| match path.symlink_metadata() {
+                    Ok(found) => file_trouble(&found).map(str::to_owned),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                    Err(error) => Some(error.to_string()),
+                })
+            }
             Self::Otlp { ca, .. } => {
                 let error = std::fs::File::open(ca.as_ref()?).err()?;
                 Some(format!("audit.export_otlp_ca cannot be read: {error}"))
             }
         }
     }
-}
-
-/// Why records are not written into a file: it says who did what. `None` if they may be.
-#[must_use]
-pub fn file_trouble(found: &Metadata) -> Option<&'static str> {
-    if !found.is_file() {
-        return Some("it is no regular file");
-    }
-    let open = found.permissions().mode() & CLOSED_TO != 0;
-    open.then_some("it is open to others, or its group may write: chmod 600, or 640")
 }
 
 /// Why a sidecar is not started with an export.
@@ -303,24 +298,28 @@ pub(crate) struct Export {
     progress: Mutex<Progress>,
 }
 
+/// Where a target goes on, if the log of so many records is the one that it was given so far.
+fn fitting(target: &ExportTarget, journal: &Journal, records: u64) -> Result<Cursor, ExportError> {
+    let cursor = target.resume(journal.origin(), records)?;
+    if let Some(last) = cursor.next.checked_sub(1) {
+        let one = PageLimit { events: 1, ..PageLimit::default() };
+        // What cannot be read is said when it is to be handed on.
+        let found = journal.follow_all(last).read(one, records).unwrap_or_default();
+        // One that is archived is not there.
+        let other =
+            |event: &Event| event.index == last && hex::encode(&event.leaf_hash) != cursor.previous;
+        if found.first().is_some_and(other) {
+            let (place, next) = (target.place(), cursor.next);
+            return Err(ExportError::Other { place, next });
+        }
+    }
+    Ok(cursor)
+}
+
 impl Export {
     /// Where it goes on, in the log of a journal that was just opened.
     pub(crate) fn begin(target: &ExportTarget, journal: &Journal) -> Result<Self, ExportError> {
-        let records = journal.checkpoint().tree_size;
-        let cursor = target.resume(journal.origin(), records)?;
-        if let Some(last) = cursor.next.checked_sub(1) {
-            let one = PageLimit { events: 1, ..PageLimit::default() };
-            // What cannot be read is said when it is to be handed on.
-            let found = journal.follow_all(last).read(one, records).unwrap_or_default();
-            // One that is archived is not there.
-            let other = |event: &Event| {
-                event.index == last && hex::encode(&event.leaf_hash) != cursor.previous
-            };
-            if found.first().is_some_and(other) {
-                let (place, next) = (target.place(), cursor.next);
-                return Err(ExportError::Other { place, next });
-            }
-        }
+        let cursor = fitting(target, journal, journal.checkpoint().tree_size)?;
         let progress = Mutex::new(Progress { cursor, oldest: None, failure: None, rejected: 0 });
         Ok(Self { target: target.clone(), progress })
     }
@@ -478,7 +477,7 @@ impl ExportFeed {
     pub fn resume(&mut self) -> Result<(), ExportError> {
         let journal = &self.engine.inner.journal;
         let records = *self.grown.borrow_and_update();
-        let cursor = self.export.target.resume(journal.origin(), records)?;
+        let cursor = fitting(&self.export.target, journal, records)?;
         self.follower = journal.follow_all(cursor.next);
         self.end = None;
         self.export.progress.lock().cursor = cursor;

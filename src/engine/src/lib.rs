@@ -49,7 +49,10 @@ pub use call::{
 };
 pub use end_user::Assertion;
 pub use engine::Engine;
-pub use export::{ExportError, ExportFeed, ExportState, ExportTarget, FilePlace, file_trouble};
+pub use export::{
+    ExportError, ExportFeed, ExportState, ExportTarget, FilePlace, directory_of, directory_trouble,
+    file_trouble,
+};
 pub use fieldseal_store::{CopyError, CopyTarget, Health as StoreHealth};
 pub use observe::{AuditPage, AuditQuery, Measures, Status};
 pub use outside::{AnchorError, AnchorState, AnchorTarget};

@@ -16,11 +16,15 @@ use fieldseal_audit::{Checkpoint, Journal};
 use fieldseal_keys::program::{Program, ProgramError};
 use fieldseal_model::Timestamp;
 use parking_lot::Mutex;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 use crate::engine::Engine;
 
 /// The longest checkpoint that a place may answer with, in bytes.
 const MOST: usize = 4 * 1024;
+/// Symbolic links are not followed: whoever may write beside the file would choose what is read.
+pub(crate) const IRREGULAR: &str = "it is no regular file";
 /// How long a program may take before it is ended.
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -283,20 +287,33 @@ fn told(error: ProgramError) -> String {
     error.to_string()
 }
 
-/// A short text.
+/// A short text. What is no regular file is not followed, and holds up nobody.
 pub(crate) fn read(path: &Path) -> io::Result<String> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = match rustix::fs::open(path, flags, Mode::empty()) {
+        Err(Errno::LOOP) => return Err(io::Error::other(IRREGULAR)),
+        opened => File::from(opened?),
+    };
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other(IRREGULAR));
+    }
     let mut text = String::new();
-    File::open(path)?.take(MOST as u64).read_to_string(&mut text)?;
+    file.take(MOST as u64).read_to_string(&mut text)?;
     Ok(text)
 }
 
-/// One whole line or the other, whatever happens.
+/// One whole line or the other, whatever happens. What stands where the new one is made, somebody else may
+/// have put there: nothing is written into that.
 pub(crate) fn replace(path: &Path, line: &str) -> io::Result<()> {
     let mut unfinished = path.as_os_str().to_owned();
     unfinished.push(".new");
     let unfinished = PathBuf::from(unfinished);
+    match fs::remove_file(&unfinished) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
     let mut options = OpenOptions::new();
-    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
+    let mut file = options.write(true).create_new(true).mode(0o600).open(&unfinished)?;
     file.write_all(line.as_bytes())?;
     file.sync_all()?;
     fs::rename(&unfinished, path)?;

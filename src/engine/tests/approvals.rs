@@ -19,7 +19,7 @@ use fieldseal_keys::{
     Approval, ApprovalState, Approving, KeyError, PENDING_OF_ONE, PartitionChange, PartitionState,
     StateChange,
 };
-use fieldseal_model::{AccessReason, KeyName, KeyVersionState, Partition, VersionNumber};
+use fieldseal_model::{AccessReason, Clock, KeyName, KeyVersionState, Partition, VersionNumber};
 use kit::{Place, caller, change, events, open, reason, seal, why};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -68,8 +68,8 @@ async fn shred(engine: &Engine, partition: &str) -> String {
 }
 
 async fn one(engine: &Engine, id: &str) -> Approval {
-    let all = engine.approvals(&caller("ops")).await.unwrap();
-    all.into_iter().find(|approval| approval.id == id).unwrap()
+    let one = engine.approvals(&caller("ops"), Some(id)).await.unwrap();
+    one.into_iter().next().unwrap()
 }
 
 async fn approve(engine: &Engine, who: &str, id: &str) -> &'static str {
@@ -101,7 +101,7 @@ async fn nobody_approves_what_he_may_not_or_asked_for_himself() {
         assert_eq!(approve(&engine, who, &id).await, "PERMISSION_DENIED", "{who}");
         let rejected = engine.reject_change(&caller(who), &id, &reason()).await;
         assert_eq!(why(rejected), "PERMISSION_DENIED", "{who}");
-        assert_eq!(why(engine.approvals(&caller(who)).await), "PERMISSION_DENIED", "{who}");
+        assert_eq!(why(engine.approvals(&caller(who), None).await), "PERMISSION_DENIED", "{who}");
     }
     for unknown in ["0123456789abcdef", "x", ""] {
         let found = engine.approve_change(&caller("ops2"), unknown, "", &reason()).await;
@@ -209,12 +209,110 @@ async fn a_request_expires_and_a_clock_that_goes_back_gives_no_time() {
     assert_eq!(why(rejected), "APPROVAL_CLOSED");
     let next = shred(&engine, "ada").await;
     assert_ne!(next, id);
-    // A day later what is over is gone, with the next request.
+    // A day later what is over is gone, by itself.
     place.clock.advance(24 * HOUR);
+    engine.run_due().await;
+    let removed = of_kind(&engine, Kind::ApprovalsRemoved).await;
+    let notes: Vec<_> = removed.iter().map(|event| event.note.as_str()).collect();
+    assert_eq!(notes, ["1 that were over"]);
     let last = shred(&engine, "bob").await;
-    let kept = engine.approvals(&caller("ops")).await.unwrap();
+    let kept = engine.approvals(&caller("ops"), None).await.unwrap();
     let kept: Vec<_> = kept.into_iter().map(|approval| approval.id).collect();
     assert_eq!(kept, [last, next]);
+    engine.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_expired_once_is_so_for_good_whatever_the_clock_says_later() {
+    let (place, engine) = started().await;
+    let began = place.clock.now();
+    // Its time passed, and the clock was turned back before anybody looked.
+    let id = shred(&engine, "ada").await;
+    place.clock.advance(BOTH.lifetime);
+    place.clock.set(began.plus(HOUR));
+    assert_eq!(one(&engine, &id).await.state, ApprovalState::Expired);
+    assert_eq!(approve(&engine, "ops2", &id).await, "APPROVAL_CLOSED");
+    // The clock alone went there and back: whoever looked meanwhile, or the job, closed it.
+    let late = began.plus(HOUR + BOTH.lifetime);
+    let tried = shred(&engine, "ada").await;
+    place.clock.set(late);
+    assert_eq!(approve(&engine, "ops2", &tried).await, "APPROVAL_CLOSED");
+    place.clock.set(began.plus(HOUR));
+    let left = shred(&engine, "bob").await;
+    place.clock.set(late);
+    engine.run_due().await;
+    place.clock.set(began.plus(HOUR));
+    let engine = restarted(&place, engine).await;
+    for id in [&id, &tried, &left] {
+        assert_eq!(approve(&engine, "ops2", id).await, "APPROVAL_CLOSED");
+        assert_eq!(one(&engine, id).await.state, ApprovalState::Expired);
+    }
+    let expired = of_kind(&engine, Kind::ApprovalExpired).await;
+    let notes: Vec<_> = expired.iter().map(|event| event.note.as_str()).collect();
+    for id in [id, tried, left] {
+        let note = format!("approvals/{id}, requested by spiffe://test/ops");
+        assert_eq!(notes.iter().filter(|found| **found == note).count(), 1, "{notes:?}");
+    }
+    assert_eq!(state(&engine, "ada").await, PartitionState::Open);
+    engine.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn time_that_passed_is_noted_while_a_request_waits() {
+    let (place, engine) = started().await;
+    let began = place.clock.now();
+    let id = shred(&engine, "ada").await;
+    place.clock.advance(BOTH.lifetime - HOUR);
+    engine.run_due().await;
+    let ticks = of_kind(&engine, Kind::ClockTicked).await;
+    assert_eq!(ticks.len(), 1);
+    let engine = restarted(&place, engine).await;
+    place.clock.advance(HOUR);
+    place.clock.set(began);
+    assert_eq!(approve(&engine, "ops2", &id).await, "APPROVAL_CLOSED");
+    engine.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_list_names_no_partition_and_one_is_named_for_whoever_may_shred_it() {
+    let (place, engine) = started().await;
+    let id = shred(&engine, "ada").await;
+    let policy = place.path("policy/lists.cedar");
+    let text = "@id(\"lists\") permit (principal == Principal::\"spiffe://test/app\", action in \
+                [Action::\"ListApprovals\", Action::\"RejectChange\"], resource);\n";
+    std::fs::write(&policy, text).unwrap();
+    engine.reload_policy(&caller("ops2"), &reason()).await.unwrap();
+    for (who, only, name) in [
+        ("ops", None, None),
+        ("app", None, None),
+        ("app", Some(id.as_str()), None),
+        ("ops2", Some(id.as_str()), Some("ada")),
+    ] {
+        let all = engine.approvals(&caller(who), only).await.unwrap();
+        let [one] = all.as_slice() else { panic!("{all:?}") };
+        assert_eq!(one.partition.as_ref().map(Partition::as_str), name, "{who}");
+        assert!(one.partition_token.is_some());
+    }
+    assert!(engine.approvals(&caller("ops"), Some("0123456789abcdef")).await.unwrap().is_empty());
+    let rejected = engine.reject_change(&caller("app"), &id, &reason()).await.unwrap();
+    assert!(rejected.approval.partition.is_none());
+    engine.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn closed_requests_are_in_nobodys_way() {
+    let (place, engine) = started().await;
+    let mut first = None;
+    for _ in 0..=1_000 {
+        let id = shred(&engine, "ada").await;
+        engine.reject_change(&caller("ops"), &id, &reason()).await.unwrap();
+        first.get_or_insert(id);
+        place.clock.advance(Duration::from_secs(1));
+    }
+    let last = waits(engine.shred_partition(&caller("ops2"), of("bob")).await).0;
+    let all = engine.approvals(&caller("ops"), None).await.unwrap();
+    assert_eq!((all.len(), &all[0].id), (1_000, &last));
+    assert!(all.iter().all(|approval| Some(&approval.id) != first.as_ref()), "the oldest went");
     engine.stop().await.unwrap();
 }
 
@@ -288,7 +386,7 @@ async fn whoever_lost_the_right_meanwhile_has_asked_in_vain() {
     std::fs::write(&members, text.replace("    \"spiffe://test/ops\",\n", "")).unwrap();
     engine.reload_policy(&caller("ops2"), &reason()).await.unwrap();
     let etag = {
-        let all = engine.approvals(&caller("ops2")).await.unwrap();
+        let all = engine.approvals(&caller("ops2"), None).await.unwrap();
         all[0].etag.clone()
     };
     let approved = engine.approve_change(&caller("ops2"), &id, &etag, &reason()).await;
@@ -313,8 +411,10 @@ async fn no_request_outlives_a_restore() {
     restored::stop(engine).await;
     restored::restore(&place, &identity, &backup, None).await.unwrap();
     let engine = restored::start_restored(&place).await;
-    assert_eq!(one(&engine, &id).await.state, ApprovalState::Pending);
+    assert_eq!(one(&engine, &id).await.state, ApprovalState::Expired);
     assert_eq!(approve(&engine, "ops2", &id).await, "APPROVAL_OUTDATED");
+    let rejected = engine.reject_change(&caller("ops2"), &id, &reason()).await;
+    assert_eq!(why(rejected), "APPROVAL_OUTDATED");
     assert_eq!(state(&engine, "ada").await, PartitionState::Open);
     restored::stop(engine).await;
 }
@@ -324,6 +424,6 @@ async fn nothing_waits_where_nothing_is_configured() {
     let (_place, engine) = Place::with_key().await;
     seal(&engine, "ada", "1", "of ada").await.unwrap();
     assert_eq!(why(engine.shred_partition(&caller("ops"), of("ada")).await), "OK");
-    assert!(engine.approvals(&caller("ops")).await.unwrap().is_empty());
+    assert!(engine.approvals(&caller("ops"), None).await.unwrap().is_empty());
     engine.stop().await.unwrap();
 }

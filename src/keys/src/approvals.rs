@@ -4,8 +4,11 @@
 //! here instead of happening. Somebody else approves it: the change, its record in the log, and that
 //! the request is used up are one transaction.
 
+mod ending;
 mod record;
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use fieldseal_audit::{ChangeEvent, ChangedBy, Kind, Receipt};
@@ -17,7 +20,8 @@ use fieldseal_policy::Permit;
 use fieldseal_store::{Path, Txn};
 use prost::Message;
 
-use self::record::{APPROVED, ApprovalRecord, PENDING, REJECTED};
+use self::ending::{Room, removing, room};
+use self::record::{APPROVED, ApprovalRecord, EXPIRED, Moment, PENDING, REJECTED};
 use crate::change::KeyChange;
 use crate::error::KeyError;
 use crate::keys::{Inner, Keys};
@@ -27,14 +31,12 @@ use crate::version_state::StateChange;
 
 /// Requests of one principal that may wait at the same time.
 pub const PENDING_OF_ONE: usize = 16;
-/// Requests that are kept, whatever became of them.
+/// Requests that may wait at the same time, and those that are kept once they do not.
 const MOST: usize = 1_000;
 /// Bytes of a request's id.
 const ID_BYTES: usize = 8;
-/// How long a request is kept once it has expired, so that its approval is told why it comes too late.
+/// How long a request is kept once its time is over, so that its approval is told why it comes too late.
 const KEPT: Duration = Duration::from_secs(24 * 3600);
-/// Requests that are removed by one that comes.
-const REMOVED_AT_ONCE: usize = 8;
 const PAGE: usize = 256;
 const WHAT: &str = "a request for approval";
 
@@ -98,8 +100,10 @@ pub struct Approval {
     pub version: Option<VersionNumber>,
     /// How many data keys are lost with it, as its requester stated.
     pub data_keys_lost: u64,
-    /// The partition, of a shred.
+    /// The partition, of a shred; `None` too for whoever is not to know its name.
     pub partition: Option<Partition>,
+    /// The token of a partition that has a name.
+    pub partition_token: Option<[u8; 16]>,
     /// The window of a shred; `None` for what is configured.
     pub window: Option<Duration>,
     /// Who asked.
@@ -191,6 +195,7 @@ impl Approved {
 }
 
 /// A record and where it stands.
+#[derive(Clone)]
 struct Found {
     path: Path,
     revision: u64,
@@ -204,9 +209,10 @@ impl Keys {
     /// `NotPermitted`, or the store's trouble.
     pub async fn approvals(&self, permit: &Permit) -> Result<Vec<Approval>, KeyError> {
         covers(permit, &[Action::ListApprovals])?;
-        let now = self.inner.clock.now();
+        let now = self.inner.moment().await?;
         let all = self.inner.all_approvals().await?;
-        let all: Result<Vec<_>, _> = all.iter().map(|found| found.record.view(now)).collect();
+        let all: Result<Vec<_>, _> =
+            all.iter().map(|found| found.record.view(&now, &self.inner.tokens)).collect();
         let mut all = all?;
         all.sort_by(|a, b| (b.created_at, &b.id).cmp(&(a.created_at, &a.id)));
         Ok(all)
@@ -218,7 +224,7 @@ impl Keys {
     /// `NotPermitted`, `ApprovalNotFound`, or the store's trouble.
     pub async fn approval(&self, permit: &Permit, id: &str) -> Result<Approval, KeyError> {
         covers(permit, &[Action::ApproveChange, Action::RejectChange])?;
-        self.inner.approval(id).await?.record.view(self.inner.clock.now())
+        self.inner.approval(id).await?.record.view(&self.inner.moment().await?, &self.inner.tokens)
     }
 
     /// Does what was asked for. `gate` permits approving at all, `permit` what was asked for; both are
@@ -240,8 +246,8 @@ impl Keys {
             return Err(KeyError::NotPermitted);
         }
         let found = self.inner.approval(id).await?;
-        let now = self.inner.clock.now();
-        let seen = self.open_approval(&found, now).await?;
+        let now = self.inner.moment().await?;
+        let seen = self.open_approval(&found, &now).await?;
         if seen.requester == *permit.principal() {
             return Err(KeyError::ApprovalOwn);
         }
@@ -252,7 +258,7 @@ impl Keys {
         let record = ApprovalRecord { state: APPROVED, decider, ..found.record };
         let approved = Approved { path: found.path, revision: found.revision, record };
         let receipt = self.apply(permit, &seen, reason, approved.clone()).await?;
-        let approval = approved.record.view(now)?;
+        let approval = approved.record.view(&now, &self.inner.tokens)?;
         Ok(Decided { approval, receipt: receipt.ok_or(KeyError::Corrupt(WHAT))? })
     }
 
@@ -268,15 +274,15 @@ impl Keys {
     ) -> Result<Decided, KeyError> {
         covers(gate, &[Action::RejectChange])?;
         let found = self.inner.approval(id).await?;
-        let now = self.inner.clock.now();
-        let seen = self.open_approval(&found, now).await?;
+        let now = self.inner.moment().await?;
+        let seen = self.open_approval(&found, &now).await?;
         let decider = gate.principal().as_str().to_owned();
         let record = ApprovalRecord { state: REJECTED, decider, ..found.record };
         let rejected = Approved { path: found.path, revision: found.revision, record };
-        let approval = rejected.record.view(now)?;
+        let approval = rejected.record.view(&now, &self.inner.tokens)?;
         let by = ChangedBy::Caller(gate, reason);
-        let event = ChangeEvent::new(by, now, Kind::ApprovalRejected, Some(&seen.key));
-        let event = Approved::note(Some(&rejected), self.inner.about(event, &seen));
+        let event = ChangeEvent::new(by, now.at, Kind::ApprovalRejected, Some(&seen.key));
+        let event = Approved::note(Some(&rejected), Inner::about(event, &seen));
         let ledger = self.inner.ledger.clone();
         let work = async move {
             Ok(ledger.commit(event, |txn| Approved::fill(Some(&rejected), txn)).await?.receipt)
@@ -284,16 +290,22 @@ impl Keys {
         Ok(Decided { approval, receipt: self.inner.finish(work).await? })
     }
 
-    /// A request that can still be decided.
-    async fn open_approval(&self, found: &Found, now: Timestamp) -> Result<Approval, KeyError> {
-        let seen = found.record.view(now)?;
-        if seen.state != ApprovalState::Pending {
-            return Err(KeyError::ApprovalClosed { state: seen.state.as_str() });
+    /// A request that can still be decided. One that is late is so for good, whatever the clock says
+    /// later.
+    async fn open_approval(&self, found: &Found, now: &Moment) -> Result<Approval, KeyError> {
+        let seen = found.record.view(now, &self.inner.tokens)?;
+        let is_late = seen.state == ApprovalState::Expired;
+        if is_late && found.record.state == PENDING {
+            let (inner, found) = (Arc::clone(&self.inner), found.clone());
+            self.inner.finish(async move { inner.expire(&found).await }).await?;
         }
-        if found.record.incarnation != self.inner.incarnation().await?.id {
+        if is_late && found.record.is_of_another(now) {
             return Err(KeyError::ApprovalOutdated("the installation was restored since"));
         }
-        Ok(seen)
+        match seen.state {
+            ApprovalState::Pending => Ok(seen),
+            state => Err(KeyError::ApprovalClosed { state: state.as_str() }),
+        }
     }
 
     async fn apply(
@@ -341,9 +353,10 @@ impl Inner {
         reason: &AccessReason,
         wanted: Wanted<'_>,
     ) -> Result<KeyError, KeyError> {
-        let now = self.clock.now();
+        let now = self.moment().await?;
         let id: [u8; ID_BYTES] = fieldseal_crypto::random::array()?;
-        let lifetime = i64::try_from(self.settings.approving.lifetime.as_nanos());
+        let lifetime = self.settings.approving.lifetime;
+        let due = now.seen.saturating_add(lifetime).as_nanos();
         let window = wanted.window.map(|w| u64::try_from(w.as_nanos()).unwrap_or(u64::MAX));
         let record = ApprovalRecord {
             id: id.to_vec(),
@@ -357,51 +370,34 @@ impl Inner {
             purpose: reason.purpose.as_str().to_owned(),
             ticket: reason.ticket.as_str().to_owned(),
             bound_to: wanted.bound_to,
-            created_at: now.unix_nanos(),
-            expires_at: now.unix_nanos().saturating_add(lifetime.unwrap_or(i64::MAX)),
+            created_at: now.at.unix_nanos(),
+            expires_at: now.at.plus(lifetime).unix_nanos(),
             state: PENDING,
             decider: String::new(),
-            incarnation: self.incarnation().await?.id.to_vec(),
+            incarnation: now.incarnation.to_vec(),
+            due: u64::try_from(due).unwrap_or(u64::MAX),
         };
         let all = self.all_approvals().await?;
-        let (mut pending, mut over) = (0, Vec::new());
-        for found in &all {
-            let other = &found.record;
-            let is_pending = other.state(now)? == ApprovalState::Pending;
-            if is_pending && other.is_same(&record) {
-                return waits(other, None);
-            }
-            pending += usize::from(is_pending && other.requester == record.requester);
-            let kept = Timestamp::from_unix_nanos(other.expires_at);
-            if now.since(kept) >= KEPT && over.len() < REMOVED_AT_ONCE {
-                over.push((found.path.clone(), found.revision));
-            }
-        }
-        if pending >= PENDING_OF_ONE {
-            let what = "requests of one caller that wait for approval";
-            return Err(KeyError::TooMany { what, limit: PENDING_OF_ONE });
-        }
-        if all.len() - over.len() >= MOST {
-            return Err(KeyError::TooMany { what: "requests for approval", limit: MOST });
-        }
+        let over = match room(&all, &record, &now)? {
+            Room::Waits(other) => return waits(other, None),
+            Room::For(over) => over,
+        };
         let by = ChangedBy::Caller(permit, reason);
-        let event = ChangeEvent::new(by, now, Kind::ApprovalRequested, Some(wanted.key));
-        let event = self.about(event, &record.view(now)?).note(&record.note());
+        let event = ChangeEvent::new(by, now.at, Kind::ApprovalRequested, Some(wanted.key));
+        let event = Self::about(event, &record.view(&now, &self.tokens)?).note(&record.note());
         let path = self.store.path(APPROVAL, &[&id]);
         let fill = |txn: Txn| {
             let txn = txn.absent(path.clone()).put(path, record.encode_to_vec());
-            over.into_iter()
-                .fold(txn, |txn, (path, revision)| txn.at(path.clone(), revision).delete(path))
+            removing(self.see(txn, now.seen), &over)
         };
         let receipt = self.ledger.commit(event, fill).await?.receipt;
+        self.approvals_wait.store(true, Ordering::Relaxed);
         waits(&record, Some(receipt))
     }
 
     /// What a request is about, on its record.
-    fn about(&self, event: ChangeEvent, approval: &Approval) -> ChangeEvent {
-        let named = approval.partition.as_ref();
-        let named = named.filter(|partition| partition.class() == PartitionClass::Named);
-        let event = event.partition(named.map(|partition| self.tokens.partition(partition)));
+    fn about(event: ChangeEvent, approval: &Approval) -> ChangeEvent {
+        let event = event.partition(approval.partition_token);
         match approval.version {
             Some(version) => event.version(version.get()).count(approval.data_keys_lost),
             None => event,

@@ -2,6 +2,7 @@
 //! versions whose window is over, and keeps the clock of those windows.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use fieldseal_audit::{ChangeEvent, ChangedBy, Kind};
@@ -38,6 +39,8 @@ impl Keys {
             }
         }
         let inner = Arc::clone(&self.inner);
+        self.job("approvals", async move { inner.end_approvals().await }).await;
+        let inner = Arc::clone(&self.inner);
         self.job("clock", async move { inner.tick().await }).await;
         let inner = Arc::clone(&self.inner);
         self.job("erase", async move { inner.erase_due().await }).await;
@@ -72,11 +75,12 @@ impl Keys {
 }
 
 impl Inner {
-    /// Whether a window is open that the installation's clock will end.
+    /// Whether a window is open, or a request waits, that the installation's clock will end.
     pub(crate) fn is_waiting(&self) -> bool {
         let scheduled = |state| state == KeyVersionState::DestroyScheduled;
         self.registry.any_version(|version| scheduled(version.state()))
             || self.partitions.waiting_count() > 0
+            || self.approvals_wait.load(Ordering::Relaxed)
     }
 
     fn is_rotation_due(&self, key: &KeySnapshot) -> bool {

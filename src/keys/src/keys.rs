@@ -101,6 +101,8 @@ pub(crate) struct Inner {
     pub(crate) seen: Seen,
     /// The last scrub found that the counts of key versions are wrong.
     pub(crate) doubtful_counts: AtomicBool,
+    /// Some request waited for approval when that was looked at last.
+    pub(crate) approvals_wait: AtomicBool,
     /// Data keys made since the start.
     pub(crate) made: AtomicU64,
     /// Changes of keys happen one at a time.
@@ -154,6 +156,7 @@ impl Keys {
             rewraps: Rewraps::default(),
             seen,
             doubtful_counts: AtomicBool::new(false),
+            approvals_wait: AtomicBool::new(false),
             made: AtomicU64::new(0),
             changes,
             stripes,

@@ -3,7 +3,7 @@
 use fieldseal_api::v1;
 use fieldseal_engine::Engine;
 use fieldseal_keys::{Approval, ApprovalState, Decided};
-use fieldseal_model::{Action, Malformed, MalformedReason};
+use fieldseal_model::{Action, Malformed, MalformedReason, hex};
 use tonic::{Request, Response, Status};
 
 use crate::caller::caller;
@@ -20,7 +20,11 @@ pub(crate) async fn list(
     let caller = caller(&request)?;
     let wire = request.into_inner();
     let size = page_size(wire.page_size).map_err(|what| status(&what.into()))?;
-    let all = engine.approvals(&caller).await.map_err(|r| status(&r))?;
+    let one = match wire.name.as_str() {
+        "" => None,
+        name => Some(id(name).map_err(|what| status(&what.into()))?),
+    };
+    let all = engine.approvals(&caller, one).await.map_err(|r| status(&r))?;
     // The page token is the id of the last one of the page before.
     let from = match wire.page_token.as_str() {
         "" => 0,
@@ -105,6 +109,9 @@ fn wire_approval(approval: &Approval) -> v1::Approval {
         key,
         data_keys_lost: approval.data_keys_lost,
         partition: approval.partition.as_ref().map_or("", |p| p.as_str()).to_owned(),
+        partition_token: approval
+            .partition_token
+            .map_or_else(String::new, |token| hex::encode(&token)),
         window: approval.window.and_then(|window| window.try_into().ok()),
         requester: principal(&approval.requester),
         purpose: approval.reason.purpose.as_str().to_owned(),

@@ -5016,7 +5016,8 @@ pub struct Approval {
     /// How many data keys are lost with it, as its requester stated.
     #[prost(uint64, tag = "7")]
     pub data_keys_lost: u64,
-    /// The partition in clear, of a shred; empty for the default partition.
+    /// The partition in clear, of a shred; empty for the default partition. In a list only if `name` asked for
+    /// this one alone, and everywhere only for whoever policy lets do the change.
     #[prost(string, tag = "8")]
     pub partition: ::prost::alloc::string::String,
     /// How long the partition could be restored; absent: as configured.
@@ -5040,6 +5041,9 @@ pub struct Approval {
     /// Who approved or rejected it.
     #[prost(string, tag = "15")]
     pub decider: ::prost::alloc::string::String,
+    /// The token of the partition, as audit events have it; empty for the default partition.
+    #[prost(string, tag = "16")]
+    pub partition_token: ::prost::alloc::string::String,
 }
 /// Request of SystemService.ListApprovals.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -5050,6 +5054,10 @@ pub struct ListApprovalsRequest {
     /// `next_page_token` of the page before; empty for the first.
     #[prost(string, tag = "2")]
     pub page_token: ::prost::alloc::string::String,
+    /// Only this one, `approvals/{id}`, with its partition in clear if policy lets the caller do the change
+    /// itself. Empty: all, without names of partitions.
+    #[prost(string, tag = "3")]
+    pub name: ::prost::alloc::string::String,
 }
 /// Response of SystemService.ListApprovals.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -5737,7 +5745,8 @@ pub mod system_service_client {
             self.inner.unary(req, path, codec).await
         }
         /// The changes that wait for a second principal (keys.require_approval), and what became of those that
-        /// did. Each is kept for a day after it expired.
+        /// did. Each is kept until a day after its time was over; of those that are decided or expired, the newest
+        /// 1,000.
         pub async fn list_approvals(
             &mut self,
             request: impl tonic::IntoRequest<super::ListApprovalsRequest>,
@@ -5865,7 +5874,8 @@ pub mod system_service_server {
             tonic::Status,
         >;
         /// The changes that wait for a second principal (keys.require_approval), and what became of those that
-        /// did. Each is kept for a day after it expired.
+        /// did. Each is kept until a day after its time was over; of those that are decided or expired, the newest
+        /// 1,000.
         async fn list_approvals(
             &self,
             request: tonic::Request<super::ListApprovalsRequest>,

@@ -8,7 +8,7 @@ use super::ReasonArguments;
 pub(crate) enum ApprovalCommand {
     /// List the changes that wait for a second principal, and what became of those that did
     List,
-    /// Show one, with every parameter; a partition is shown by its name
+    /// Show one, with every parameter; the name of a partition is for who may shred it
     Show {
         /// The request's id
         id: String,

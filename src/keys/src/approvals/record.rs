@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use fieldseal_crypto::token::TokenKey;
 use fieldseal_model::{
-    AccessReason, Action, KeyName, Partition, Principal, Purpose, Ticket, Timestamp, VersionNumber,
-    hex,
+    AccessReason, Action, KeyName, Partition, PartitionClass, Principal, Purpose, Ticket,
+    Timestamp, VersionNumber, hex,
 };
 use prost::Message;
 
@@ -41,7 +42,7 @@ pub(crate) struct ApprovalRecord {
     pub(super) created_at: i64,
     #[prost(sfixed64, tag = "13")]
     pub(super) expires_at: i64,
-    /// 1 pending, 2 approved, 3 rejected.
+    /// 1 pending, 2 approved, 3 rejected, 4 expired.
     #[prost(uint32, tag = "14")]
     pub(super) state: u32,
     /// Who approved or rejected it.
@@ -50,11 +51,25 @@ pub(crate) struct ApprovalRecord {
     /// The life of the installation in which it was made: none outlives a restore.
     #[prost(bytes = "vec", tag = "16")]
     pub(super) incarnation: Vec<u8>,
+    /// Until when it waits, on the installation's own clock, in nanoseconds.
+    #[prost(uint64, tag = "17")]
+    pub(super) due: u64,
+}
+
+/// When a request is looked at.
+pub(super) struct Moment {
+    /// The time of day.
+    pub(super) at: Timestamp,
+    /// The installation's own clock.
+    pub(super) seen: Duration,
+    /// The life of the installation.
+    pub(super) incarnation: [u8; 16],
 }
 
 pub(super) const PENDING: u32 = 1;
 pub(super) const APPROVED: u32 = 2;
 pub(super) const REJECTED: u32 = 3;
+pub(super) const EXPIRED: u32 = 4;
 
 impl ApprovalRecord {
     pub(super) fn name(&self) -> String {
@@ -74,28 +89,60 @@ impl ApprovalRecord {
 
     /// Whether both ask for the same, in the same words, of the same state.
     pub(super) fn is_same(&self, other: &Self) -> bool {
-        let bare =
-            |record: &Self| Self { id: Vec::new(), created_at: 0, expires_at: 0, ..record.clone() };
+        let bare = |record: &Self| Self {
+            id: Vec::new(),
+            created_at: 0,
+            expires_at: 0,
+            due: 0,
+            ..record.clone()
+        };
         bare(self) == bare(other)
     }
 
-    pub(super) fn state(&self, now: Timestamp) -> Result<ApprovalState, KeyError> {
-        let at = now.unix_nanos();
+    pub(super) fn state(&self, now: &Moment) -> Result<ApprovalState, KeyError> {
         match self.state {
-            // A clock that was turned back gives nobody more time.
-            PENDING if at < self.created_at || at >= self.expires_at => Ok(ApprovalState::Expired),
+            PENDING if self.is_late(now) => Ok(ApprovalState::Expired),
             PENDING => Ok(ApprovalState::Pending),
             APPROVED => Ok(ApprovalState::Approved),
             REJECTED => Ok(ApprovalState::Rejected),
+            EXPIRED => Ok(ApprovalState::Expired),
             _ => Err(KeyError::Corrupt(WHAT)),
         }
     }
 
-    pub(super) fn view(&self, now: Timestamp) -> Result<Approval, KeyError> {
+    /// Whether its time is over by either clock, or it is of a life before a restore. A clock that was
+    /// turned back behind its beginning gives nobody more time.
+    pub(super) fn is_late(&self, now: &Moment) -> bool {
+        let at = now.at.unix_nanos();
+        let is_over = at < self.created_at || at >= self.expires_at;
+        is_over || now.seen >= Duration::from_nanos(self.due) || self.is_of_another(now)
+    }
+
+    /// Whether it was made before a restore.
+    pub(super) fn is_of_another(&self, now: &Moment) -> bool {
+        self.incarnation != now.incarnation
+    }
+
+    /// Whether it expired that long ago by either clock.
+    pub(super) fn is_late_by(&self, while_: Duration, now: &Moment) -> bool {
+        let expired = Timestamp::from_unix_nanos(self.expires_at);
+        let due = Duration::from_nanos(self.due);
+        now.at >= expired.plus(while_) || now.seen >= due.saturating_add(while_)
+    }
+
+    pub(super) fn view(&self, now: &Moment, tokens: &TokenKey) -> Result<Approval, KeyError> {
         let corrupt = |_| KeyError::Corrupt(WHAT);
         let action = u8::try_from(self.action).ok().and_then(Action::from_code);
         let decider = (!self.decider.is_empty()).then(|| Principal::parse(&self.decider));
+        let partition = match action {
+            Some(Action::ShredPartition) => {
+                Some(Partition::parse(&self.partition).map_err(corrupt)?)
+            }
+            _ => None,
+        };
+        let named = partition.as_ref().filter(|p| p.class() == PartitionClass::Named);
         Ok(Approval {
+            partition_token: named.map(|partition| tokens.partition(partition)),
             id: self.name(),
             etag: self.etag(),
             state: self.state(now)?,
@@ -103,12 +150,7 @@ impl ApprovalRecord {
             key: KeyName::parse(&self.key).map_err(corrupt)?,
             version: VersionNumber::new(self.version),
             data_keys_lost: self.data_keys_lost,
-            partition: match action {
-                Some(Action::ShredPartition) => {
-                    Some(Partition::parse(&self.partition).map_err(corrupt)?)
-                }
-                _ => None,
-            },
+            partition,
             window: self.window_nanos.map(Duration::from_nanos),
             requester: Principal::parse(&self.requester).map_err(corrupt)?,
             reason: AccessReason {

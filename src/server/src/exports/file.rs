@@ -1,13 +1,14 @@
 //! A file of lines. It ends where the cursor says: what was written behind that and not said of is cut off
 //! before it goes on, so that every record has one line and no line is torn.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
-use fieldseal_engine::{ExportFeed, FilePlace, file_trouble};
+use fieldseal_engine::{ExportFeed, FilePlace, directory_of, directory_trouble, file_trouble};
 use fieldseal_service::ocsf;
 use rustix::fs::{Mode, OFlags, fstatvfs};
+use rustix::io::Errno;
 
 /// How many files of a directory are looked at for one that was rotated.
 const SEARCHED: usize = 10_000;
@@ -68,10 +69,13 @@ impl LineFile {
     /// The file that has the name now, and where its end is. If that is not the one of the cursor, or it
     /// became shorter, it was rotated: it goes on with the next record in what is there.
     fn at_its_end(&mut self, feed: &mut ExportFeed, lines: &[u8]) -> io::Result<(File, FilePlace)> {
+        if let Some(trouble) = directory_trouble(&directory_of(&self.path).metadata()?) {
+            return Err(io::Error::other(trouble));
+        }
         let still = self.open.take().filter(|file| has_name(file, &self.path));
         let file = match still {
             Some(file) => file,
-            None => open(&self.path)?,
+            None => open(&self.path, OFlags::CREATE | OFlags::APPEND)?,
         };
         let found = file.metadata()?;
         if let Some(trouble) = file_trouble(&found) {
@@ -95,28 +99,26 @@ impl LineFile {
                 }
                 // A file that is new must be found again after a power cut, as its cursor is.
                 file.sync_all()?;
-                File::open(self.directory())?.sync_all()?;
+                File::open(directory_of(&self.path))?.sync_all()?;
                 feed.goes_on_in(found)?;
                 Ok((file, found))
             }
         }
     }
 
-    fn directory(&self) -> &Path {
-        let parent = self.path.parent().filter(|parent| *parent != Path::new(""));
-        parent.unwrap_or(Path::new("."))
-    }
-
     /// A process that was killed may have written lines that its cursor does not know, and the file have
     /// been rotated since. They are cut off it where it is found, if they are those that come next.
     fn cut_rotated(&self, known: FilePlace, lines: &[u8]) -> io::Result<()> {
-        for entry in std::fs::read_dir(self.directory())?.take(SEARCHED) {
+        for entry in std::fs::read_dir(directory_of(&self.path))?.take(SEARCHED) {
             let entry = entry?;
             let found = entry.metadata()?;
             if !found.is_file() || !known.is_in(&FilePlace::of(&found)) {
                 continue;
             }
-            let file = OpenOptions::new().read(true).write(true).open(entry.path())?;
+            let file = open(&entry.path(), OFlags::empty())?;
+            if !known.is_in(&FilePlace::of(&file.metadata()?)) {
+                continue;
+            }
             let mut behind = Vec::new();
             (&file).seek(SeekFrom::Start(known.bytes))?;
             (&file).take(lines.len() as u64).read_to_end(&mut behind)?;
@@ -129,14 +131,17 @@ impl LineFile {
     }
 }
 
-/// It is made for its owner alone. One that is no file does not hold up anybody.
-fn open(path: &Path) -> io::Result<File> {
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::APPEND | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    Ok(File::from(rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)?))
+/// It is made for its owner alone. One that is no file does not hold up anybody, and no link is followed.
+fn open(path: &Path, how: OFlags) -> io::Result<File> {
+    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | how;
+    match rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR) {
+        Err(Errno::LOOP) => Err(io::Error::other("it is a symbolic link, and none is followed")),
+        opened => Ok(File::from(opened?)),
+    }
 }
 
 fn has_name(file: &File, path: &Path) -> bool {
-    let (open, named) = (file.metadata(), path.metadata());
+    let (open, named) = (file.metadata(), path.symlink_metadata());
     open.ok().zip(named.ok()).is_some_and(|(open, named)| {
         use std::os::unix::fs::MetadataExt as _;
         (open.dev(), open.ino()) == (named.dev(), named.ino())
