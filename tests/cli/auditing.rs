@@ -407,7 +407,10 @@ fn every_question_can_be_about_one_end_user() {
 
 #[test]
 fn every_command_of_the_guide_answers() {
-    let installation = read();
+    let mut installation = read();
+    assert_eq!(installation.stop(), 0);
+    crate::archiving::configure(&installation);
+    installation.serve();
     let i = &installation;
     std::fs::write(i.path("candidates.txt"), format!("{PERSON}\n")).unwrap();
     std::fs::copy(i.log().join("log.pub"), i.path("log.pub")).unwrap();
@@ -424,8 +427,11 @@ fn every_command_of_the_guide_answers() {
             let words: Vec<&str> = line.split(' ').collect();
             assert_eq!(words[0], "fieldseal", "{line}");
             questions.insert(words[2]);
-            // Reading does not mean erasing.
-            let caller = if words[2] == "redact" { "ops" } else { "auditor" };
+            // Reading does not mean erasing or moving.
+            let caller = match words[2] {
+                "redact" | "archive" => "ops",
+                _ => "auditor",
+            };
             let run = i.command(caller, &words[1..]).current_dir(i.dir.path()).output().unwrap();
             assert!(run.status.success(), "{line}: {}", text(&run.stderr));
             let silent = words.contains(&"--file");
@@ -435,7 +441,7 @@ fn every_command_of_the_guide_answers() {
             }
         }
     }
-    assert_eq!(questions.len(), 15, "{questions:?}");
+    assert_eq!(questions.len(), 16, "{questions:?}");
 }
 
 #[test]

@@ -11,6 +11,7 @@
 
 mod anchors;
 mod approvals;
+mod archiving;
 mod auditing;
 mod backup;
 mod config;

@@ -320,6 +320,12 @@ def audit_service(at, receipts):
     at.checks.that("nothing would go", (nobody.event_count, nobody.item_count) == (0, 0), nobody)
     at.refused("auditor", audit, "AuditService.RedactAuditEvents", erase,
                Code.PERMISSION_DENIED, "PERMISSION_DENIED")
+    move = audit.ArchiveAuditEventsRequest(
+        before_time=page.audit_events[0].event_time, validate_only=True)
+    at.refused("auditor", audit, "AuditService.ArchiveAuditEvents", move,
+               Code.PERMISSION_DENIED, "PERMISSION_DENIED")
+    nothing = at.good("ops", audit, "AuditService.ArchiveAuditEvents", move)
+    at.checks.that("no segment is so old", nothing.segment_count == 0, nothing)
     first = at.good("auditor", audit, "AuditService.TailAuditEvents",
                     audit.TailAuditEventsRequest(start_index=receipts[0].index))
     followed = {event.name: event for event in first.audit_events}
@@ -421,7 +427,7 @@ def main():
         for ended in ("answered", "refused"):
             checks.that(f"{method} is {ended} here", (method, ended) in at.called)
     # Each RPC: answered, refused with reason and message, and both counted; and every value.
-    checks.end(len(methods) * 5 + ITEMS + 74)
+    checks.end(len(methods) * 5 + ITEMS + 75)
 
 
 if __name__ == "__main__":

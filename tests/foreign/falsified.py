@@ -14,16 +14,18 @@ import sys
 from pathlib import Path
 
 READER = Path(__file__).resolve().parent / "read_log.py"
-EXITS = {"OK": 0, "REDACTED": 10, "TAMPERED": 7, "MISSING": 12, "UNPROVEN-TAIL": 13}
+EXITS = {"OK": 0, "REDACTED": 10, "ARCHIVED": 11, "TAMPERED": 7, "MISSING": 12, "UNPROVEN-TAIL": 13}
 EXITS |= {"AUDIT_LOG_FOREIGN": 7, "CHECKPOINT_FOREIGN": 7, "LOG_NOT_FOUND": 3}
 FEWEST = 40
 
 
-def judged(command, log, key, checkpoint):
+def judged(command, log, key, beside):
     """Exit code and ranges; what is wrong is said in words of each one's own."""
     given = ["--log", log, "--public-key", key]
-    if checkpoint:
-        given += ["--checkpoint", checkpoint]
+    if beside == "checkpoint":
+        given += ["--checkpoint", log.parent / "checkpoint"]
+    if beside == "archive":
+        given += ["--archive", log.with_name(f"{log.name}.archive")]
     done = subprocess.run([*command, *given], capture_output=True, text=True, check=False)
     ranges = json.loads(done.stdout)["ranges"] if done.stdout else []
     for one in ranges:
@@ -43,11 +45,10 @@ def main():
     wrong = []
     lines = (given.cases / "cases.tsv").read_text("utf-8").splitlines()
     for line in lines:
-        name, key, checkpoint, verdict, *place = line.split("\t")
+        name, key, beside, verdict, *place = line.split("\t")
         log = given.cases / name
         key = (log if key == "log" else given.cases) / "log.pub"
-        checkpoint = None if checkpoint == "-" else given.cases / checkpoint
-        said = {who: judged(by, log, key, checkpoint) for who, by in verifiers.items()}
+        said = {who: judged(by, log, key, beside) for who, by in verifiers.items()}
         for who, (exit_code, ranges) in said.items():
             found = [one for one in ranges if one["verdict"] == verdict][:1]
             found = [str(found[0][part]) for part in ("first", "file", "offset")] if found else []

@@ -45,6 +45,12 @@ REDACTION = {
     3: ("item", int),
     4: ("item_count", int),
 }
+ARCHIVED_SEGMENT = {
+    1: ("first", int),
+    2: ("count", int),
+    3: ("bytes", int),
+    4: ("sha256", bytes),
+}
 VERDICT = {
     1: ("decision", int),
     2: ("rule", str),
@@ -96,6 +102,7 @@ RECORD = {
     30: ("calls", int),
     31: ("first_time", "sfixed64"),
     45: ("redactions", [REDACTION]),
+    46: ("archived", [ARCHIVED_SEGMENT]),
 }
 DETAIL_HEAD = {
     1: ("ticket", str),
@@ -139,9 +146,9 @@ KINDS |= {15: "CLOCK_TICKED", 20: "PARTITION_SHREDDED", 21: "PARTITION_RESTORED"
 KINDS |= {22: "PARTITION_ERASED", 23: "PARTITION_REOPENED", 24: "VERSION_USED"}
 KINDS |= {25: "ROOT_DRILLED", 26: "ROOT_ROTATED", 27: "ROOT_REWRAPPED", 28: "BACKUP_CREATED"}
 KINDS |= {29: "BACKUP_RESTORED", 30: "SCRUB_FOUND", 31: "BACKUP_DRILLED", 32: "REPAIRED"}
-KINDS |= {33: "BACKUP_PRUNED", 45: "DETAILS_REDACTED"}
-KINDS |= {60: "APPROVAL_REQUESTED", 61: "APPROVAL_REJECTED",
-          62: "APPROVAL_EXPIRED", 63: "APPROVALS_REMOVED"}
+KINDS |= {33: "BACKUP_PRUNED", 45: "DETAILS_REDACTED", 46: "SEGMENTS_ARCHIVED"}
+KINDS |= {60: "APPROVAL_REQUESTED", 61: "APPROVAL_REJECTED"}
+KINDS |= {62: "APPROVAL_EXPIRED", 63: "APPROVALS_REMOVED"}
 ACTIONS = {1: "Encrypt", 2: "Decrypt", 3: "BatchEncrypt", 4: "BatchDecrypt", 16: "CreateKey"}
 ACTIONS |= {20: "UpdateKey", 21: "EnableKeyVersion", 22: "DisableKeyVersion"}
 ACTIONS |= {23: "ScheduleDestroyKeyVersion", 24: "RestoreKeyVersion"}
@@ -150,6 +157,7 @@ ACTIONS |= {33: "GetCheckpoint", 48: "GetStatus", 49: "ReloadPolicy", 64: "Recov
 ACTIONS |= {50: "CreateBackup", 51: "PruneBackups", 68: "RestoreBackup", 70: "BackupDrill"}
 ACTIONS |= {27: "ShredPartition", 28: "RestorePartition", 31: "ReopenPartition"}
 ACTIONS |= {34: "GetPartition", 35: "SummarizeAccess", 45: "RedactAuditEvents"}
+ACTIONS |= {46: "ArchiveAuditEvents"}
 ACTIONS |= {40: "GetInclusionProof", 41: "GetConsistencyProof", 52: "TailAuditEvents"}
 ACTIONS |= {60: "ListApprovals", 61: "ApproveChange", 62: "RejectChange"}
 OUTCOMES = {1: "OK", 2: "DENIED", 3: "FAILED", 4: "PARTIAL"}
@@ -169,8 +177,8 @@ class NotThere(Exception):
     """There is no log."""
 
 
-# From the best to the worst, with the exit code. 11 is reserved for ARCHIVED.
-EXITS = {"OK": 0, "REDACTED": 10, "UNPROVEN-TAIL": 13, "MISSING": 12, "TAMPERED": 7}
+# From the best to the worst, with the exit code.
+EXITS = {"OK": 0, "REDACTED": 10, "ARCHIVED": 11, "UNPROVEN-TAIL": 13, "MISSING": 12, "TAMPERED": 7}
 WORSE = list(EXITS)
 
 
@@ -363,6 +371,27 @@ def read_detail(detail, commitment):
     return out | {"items": items}, [n for n, item in enumerate(items) if item is None]
 
 
+class Archived:
+    """What records say was archived: how many of the first records."""
+
+    def __init__(self):
+        self.ranges = []
+
+    def add(self, index, record):
+        if record["kind"] == 46 and record["outcome"] == 1:
+            for one in record["archived"]:
+                if one["first"] + one["count"] <= index:
+                    self.ranges.append((one["first"], one["first"] + one["count"]))
+
+    def to(self):
+        end = 0
+        for first, last in sorted(self.ranges):
+            if first > end:
+                break
+            end = max(end, last)
+        return end
+
+
 class Redactions:
     """What records say was erased."""
 
@@ -483,6 +512,7 @@ class Log:
         # What records say was erased. They stand behind those that they are about, so it is not known in
         # the first reading: until then whatever is not there counts as erased, and is noted.
         self.known, self.said, self.absent = redactions, Redactions(), []
+        self.archived, self.archives = Archived(), []
         # As far as the leaves were read; whether that is proved; whether the rest of a segment is lost.
         self.tree, self.proved, self.lost = Tree(), True, False
         # The segment before: number, name, and where its frames end.
@@ -512,12 +542,17 @@ class Log:
         self.lost = True
         self.say("TAMPERED", self.tree.size, self.tree.size, file, offset, what)
 
-    def read(self, directory):
+    def read(self, directory, archives=()):
+        """Reads a log; a segment that is not there is looked for in the archives."""
+        found, self.archives = {}, archives
         try:
-            named = [(SEGMENT_NAME.fullmatch(path.name), path) for path in Path(directory).iterdir()]
+            for place in (directory, *archives):
+                for path in Path(place).iterdir():
+                    if name := SEGMENT_NAME.fullmatch(path.name):
+                        found.setdefault(int(name[1]), path)
         except FileNotFoundError as error:
             raise NotThere(error) from None
-        segments = sorted((int(name[1]), path) for name, path in named if name)
+        segments = sorted(found.items())
         if not segments:
             raise NotThere(f"{directory} holds no segment of a log")
         self.segments = len(segments)
@@ -526,6 +561,20 @@ class Log:
         self.compare_with_remembered(segments[0][1].name)
         if self.lost:
             self.ranges[-1]["end"] = None
+        self.judge_archived()
+
+    def judge_archived(self):
+        """What is not there of the oldest records is archived, as far as records say so."""
+        end, gone = self.archived.to(), self.ranges[0] if self.ranges else None
+        if self.archives or not end or not gone or (gone["verdict"], gone["first"]) != ("MISSING", 0):
+            return
+        what = "records are archived, and a record says so"
+        archived = gone | {"verdict": "ARCHIVED", "what": what}
+        if gone["end"] <= end:
+            self.ranges[0] = archived
+        else:
+            self.ranges.insert(0, archived | {"end": end})
+            gone |= {"first": end, "file": f"segment-{end:020}.log"}
 
     def read_segment(self, path, number, is_last):
         data, end = path.read_bytes(), 0
@@ -682,6 +731,7 @@ class Log:
         for index, leaf, record, content in records:
             if record is not None:
                 self.said.add(index, record)
+                self.archived.add(index, record)
             if self.show and record is not None and wrong.get(index, ("OK",))[0] != "TAMPERED":
                 self.show(index, leaf, record, content)
 
@@ -772,18 +822,20 @@ def main():
     parser.add_argument("--log", required=True, metavar="DIR", help="the directory of the segments")
     parser.add_argument("--public-key", required=True, metavar="FILE", help="log.pub")
     parser.add_argument("--checkpoint", metavar="FILE", help="one that was kept elsewhere")
+    parser.add_argument("--archive", metavar="DIR", action="append", default=[],
+                        help="where segments are that are not in the log")
     parser.add_argument("--records", action="store_true", help="print every record first")
     given = parser.parse_args()
     try:
         public_key = Path(given.public_key).read_bytes().decode("utf-8", "replace")
         checkpoint = given.checkpoint and Path(given.checkpoint).read_text("utf-8")
         log = Log(public_key, show if given.records else None, checkpoint)
-        log.read(given.log)
+        log.read(given.log, given.archive)
         log.said.close()
         if not all(log.said.allow(*one) for one in log.absent):
             # Something is not there that no record names. Now it can be said which.
             log = Log(public_key, None, checkpoint, log.said)
-            log.read(given.log)
+            log.read(given.log, given.archive)
     except (Foreign, Malformed, OSError, UnicodeDecodeError, NotThere) as error:
         print(f"error: {error}", file=sys.stderr)
         return 7 if isinstance(error, Foreign) else 3 if isinstance(error, NotThere) else 2

@@ -80,8 +80,16 @@ pub fn changes(
 ) -> Result<Option<Hash>, JournalError> {
     let mut tree = Frontier::default();
     let mut root = (size == 0).then(|| tree.root());
-    for (_, path) in segment::list(directory)? {
+    for (first, path) in segment::list(directory)? {
         let segment = Segment::open(&path, &key.key)?;
+        if tree.size() == 0 && first > 0 {
+            if size > 0 && size < first {
+                let what = "older records are archived: copy their segments back beside it";
+                return Err(JournalError::corrupt(&path, 0, what));
+            }
+            tree = segment.frontier()?;
+            root = root.or_else(|| (tree.size() == size).then(|| tree.root()));
+        }
         let mut offset = segment.start;
         while let At::Frame(frame) = segment.at(offset)? {
             for leaf in frame.leaves() {

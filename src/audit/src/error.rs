@@ -73,11 +73,11 @@ pub enum JournalError {
     /// A write or a sync failed; nothing is written any more until a restart.
     #[error("the audit log is broken: {0}")]
     Broken(Arc<str>),
-    /// Another redaction has not ended.
-    #[error("a redaction of the audit log runs already")]
+    /// Another redaction, or an archiving, has not ended.
+    #[error("a redaction or an archiving of the audit log runs already")]
     RedactionRuns,
     /// It is on record what is erased, and not all of it is.
-    #[error("the redaction is on record and not finished: {0}")]
+    #[error("a redaction is on record and not finished: {0}")]
     RedactionUnfinished(Arc<str>),
     /// The operating system said no.
     #[error("cannot {what} {}: {error}", .file.display())]
@@ -135,6 +135,12 @@ pub enum QueryError {
         "no checkpoint was ever signed at this size; take the tree size of a receipt or a checkpoint"
     )]
     NoCheckpoint,
+    /// A record that is in an archive, or a tree that ended there.
+    #[error(
+        "the records before {0} are archived; the archive proves them: `audit check-receipt --log DIR` with \
+         its directory, or `audit verify --archive DIR` with the checkpoint"
+    )]
+    Archived(u64),
     /// Whoever asked does not wait any more.
     #[error("nobody waits for this summary")]
     Abandoned,

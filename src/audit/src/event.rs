@@ -1,6 +1,7 @@
 //! What the floors above say about a call, a change or the process; made into records here.
 
 mod about;
+mod archived;
 mod redacted;
 mod refused;
 mod waiting;

@@ -4,6 +4,7 @@
 //! hashes, signs, writes and syncs it on its own worker of the runtime, and wakes the others;
 //! what came meanwhile is the next group, led by a task of its own.
 
+mod archive;
 mod measures;
 mod queue;
 mod recover;
@@ -16,6 +17,7 @@ mod writer;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use fieldseal_crypto::signing::LogSigningKey;
 use fieldseal_model::{Clock, InstallationId};
@@ -112,7 +114,9 @@ pub(crate) struct Shared {
     refusals: refusals::Refusals,
     /// Whoever reads segments that another one could replace holds it for reading.
     files: Arc<RwLock<()>>,
-    /// Held by the one redaction that runs.
+    /// Before this record the log may be in an archive.
+    archived: Arc<AtomicU64>,
+    /// Held by the one redaction or archiving that runs.
     redacting: Arc<tokio::sync::Mutex<()>>,
 }
 
@@ -269,7 +273,14 @@ impl Journal {
         let origin = Arc::clone(&self.shared.origin);
         let indexes = Arc::clone(&self.shared.indexes);
         let files = Arc::clone(&self.shared.files);
-        Reader::new(directory, self.shared.signing.public(), log, origin, (indexes, files))
+        let archived = Arc::clone(&self.shared.archived);
+        Reader::new(
+            directory,
+            self.shared.signing.public(),
+            log,
+            origin,
+            (indexes, files, archived),
+        )
     }
 
     /// Reads on from a record, the oldest first, as the log grows.

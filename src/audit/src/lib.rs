@@ -7,6 +7,7 @@
 //! only for a record that is on disk; frames are released in the order of the log; an error of a
 //! sync is final; no plaintext and no raw row or partition is ever in a record.
 
+mod archive;
 mod changes;
 mod checkpoint;
 mod consistency;
@@ -28,6 +29,7 @@ mod tiles;
 pub mod verify;
 mod wire;
 
+pub use archive::{Archivable, ArchiveStep, Archived};
 pub use changes::{Change, changes};
 pub use checkpoint::Checkpoint;
 pub use error::{Health, JournalError, QueryError};

@@ -11,7 +11,7 @@ mod summary;
 use std::cell::RefCell;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -113,6 +113,8 @@ pub struct Reader {
     indexes: Option<Arc<Indexes>>,
     /// Held while a segment is read that another one could replace.
     files: Arc<RwLock<()>>,
+    /// Before this record the log may be in an archive.
+    archived: Arc<AtomicU64>,
 }
 
 /// Counts the records of a segment before a place; the next one begins with the third. `None` if it has to
@@ -140,9 +142,9 @@ impl Reader {
         key: LogPublicKey,
         log: Arc<str>,
         origin: Arc<str>,
-        (indexes, files): (Arc<Indexes>, Arc<RwLock<()>>),
+        (indexes, files, archived): (Arc<Indexes>, Arc<RwLock<()>>, Arc<AtomicU64>),
     ) -> Self {
-        Self { directory, key, log, origin, indexes: Some(indexes), files }
+        Self { directory, key, log, origin, indexes: Some(indexes), files, archived }
     }
 
     /// Looks at every record, whatever an index says. The answers are the same, and later.
@@ -275,9 +277,28 @@ impl Reader {
         Ok(page.events.first().map(|event| event.time))
     }
 
+    /// Where the log begins whose first segment begins with this record: there, if what was before is
+    /// archived.
+    fn beginning(&self, first: u64) -> u64 {
+        if first <= self.archived.load(Ordering::Acquire) { first } else { 0 }
+    }
+
+    /// The first record that is here and not in an archive.
+    ///
+    /// # Errors
+    /// `Unreadable` if the directory cannot be read.
+    pub fn first(&self) -> Result<u64, QueryError> {
+        let segments = segment::list(&self.directory);
+        let segments = segments.map_err(|e| QueryError::Unreadable(e.to_string().into()))?;
+        Ok(segments.first().map_or(0, |(first, _)| self.beginning(*first)))
+    }
+
     /// Goes through the segments. `count` may do so in place of the search, and says whether to go on.
     fn run(&self, search: &mut Search<'_>, count: CountSegment<'_>) -> Result<(), JournalError> {
         let segments = segment::list(&self.directory)?;
+        if let Some((first, _)) = segments.first() {
+            search.begin(self.beginning(*first));
+        }
         let ends = segments.iter().skip(1).map(|(first, _)| *first).chain([u64::MAX]);
         let mut parts: Vec<_> = segments.iter().zip(ends).collect();
         if !search.oldest_first() {
@@ -291,6 +312,11 @@ impl Reader {
                 continue;
             }
             let _reading = self.files.read();
+            if self.beginning(end) == end && !path.exists() {
+                // It was archived meanwhile.
+                search.begin(end);
+                continue;
+            }
             let segment = Segment::open(path, &self.key)?;
             if segment.head.first != *first {
                 let what = "its name is not that of its first record";

@@ -109,6 +109,8 @@ codes! {
         BackupPruned = 33, "BACKUP_PRUNED";
         /// Personal detail of records before it is erased.
         DetailsRedacted = 45, "DETAILS_REDACTED";
+        /// Segments before they are removed: they stand in an archive.
+        SegmentsArchived = 46, "SEGMENTS_ARCHIVED";
         /// A change waits for a second principal.
         ApprovalRequested = 60, "APPROVAL_REQUESTED";
         /// A change that waited for a second principal was rejected.
@@ -205,6 +207,26 @@ pub(crate) struct Record {
     /// Of a redaction: what it erases.
     #[prost(message, repeated, tag = "45")]
     pub redactions: Vec<Redaction>,
+    /// Of segments that are archived: which.
+    #[prost(message, repeated, tag = "46")]
+    pub archived: Vec<ArchivedSegment>,
+}
+
+/// A segment that is archived.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct ArchivedSegment {
+    /// Its first record.
+    #[prost(uint64, tag = "1")]
+    pub first: u64,
+    /// How many records it has.
+    #[prost(uint64, tag = "2")]
+    pub count: u64,
+    /// Bytes of its file.
+    #[prost(uint64, tag = "3")]
+    pub bytes: u64,
+    /// SHA-256 over them.
+    #[prost(bytes = "vec", tag = "4")]
+    pub sha256: Vec<u8>,
 }
 
 /// Details that a redaction erases: the whole details of `count` records, or some items of one.

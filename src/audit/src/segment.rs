@@ -12,6 +12,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
@@ -151,8 +152,10 @@ pub(crate) struct Frame {
     pub signature: [u8; 64],
     pub offset: u64,
     pub end: u64,
-    leaves: Vec<u8>,
-    details: Vec<u8>,
+    bytes: Vec<u8>,
+    /// Where among the bytes they stand.
+    leaves: Range<usize>,
+    details: Range<usize>,
 }
 
 /// What stands at a place of a segment.
@@ -260,7 +263,7 @@ impl Segment {
         if let Err(what) = check_end(&bytes, body_bytes(lengths)) {
             return Ok(At::Bad(what));
         }
-        Ok(match self.parse(&bytes, offset, lengths) {
+        Ok(match self.parse(bytes, offset, lengths) {
             Some(frame) => At::Frame(Box::new(frame)),
             None => At::Bad("a frame's head is none"),
         })
@@ -269,7 +272,7 @@ impl Segment {
     /// What stands at a place if it has the form of a frame, whatever its checksum says.
     pub(crate) fn damaged(&self, offset: u64) -> Result<Option<Frame>, JournalError> {
         Ok(match self.whole(offset)? {
-            Whole::Bytes(bytes, lengths) => self.parse(&bytes, offset, lengths),
+            Whole::Bytes(bytes, lengths) => self.parse(bytes, offset, lengths),
             Whole::Nothing | Whole::Bad(_) => None,
         })
     }
@@ -300,20 +303,21 @@ impl Segment {
         Ok(Whole::Bytes(read(&self.file, &self.path, offset, whole as u64)?, lengths))
     }
 
-    fn parse(&self, bytes: &[u8], offset: u64, lengths: [usize; 3]) -> Option<Frame> {
+    fn parse(&self, bytes: Vec<u8>, offset: u64, lengths: [usize; 3]) -> Option<Frame> {
         let [head, leaves, details] = lengths;
         let (_, rest) = bytes.split_at_checked(FRAME_PREFIX)?;
-        let (head, rest) = rest.split_at_checked(head)?;
+        let (head_bytes, rest) = rest.split_at_checked(head)?;
         let (signature, rest) = rest.split_first_chunk::<64>()?;
-        let (leaves, rest) = rest.split_at_checked(leaves)?;
-        let (details, _) = rest.split_at_checked(details)?;
+        rest.get(..leaves + details)?;
+        let first = FRAME_PREFIX + head + SIGNATURE_BYTES;
         Some(Frame {
-            head: FrameHead::decode(head).ok()?,
+            head: FrameHead::decode(head_bytes).ok()?,
             signature: *signature,
             offset,
             end: offset + bytes.len() as u64,
-            leaves: leaves.to_vec(),
-            details: details.to_vec(),
+            leaves: first..first + leaves,
+            details: first + leaves..first + leaves + details,
+            bytes,
         })
     }
 
@@ -373,19 +377,23 @@ impl Segment {
 impl Frame {
     /// The leaves; `None` in the place of one that is cut off.
     pub(crate) fn leaves(&self) -> impl Iterator<Item = Option<&[u8]>> {
-        parts(&self.leaves)
+        parts(self.leaf_bytes())
     }
 
     /// The details, one for each leaf.
     pub(crate) fn details(&self) -> impl Iterator<Item = Option<&[u8]>> {
-        parts(&self.details)
+        parts(self.bytes.get(self.details.clone()).unwrap_or_default())
+    }
+
+    fn leaf_bytes(&self) -> &[u8] {
+        self.bytes.get(self.leaves.clone()).unwrap_or_default()
     }
 
     /// The frame at another place of a file, with other details: what is signed stays as it is.
     pub(crate) fn moved(&self, offset: u64, details: &[u8]) -> Vec<u8> {
         let head = FrameHead { synced: offset, ..self.head.clone() };
         let mut out = Vec::new();
-        encode_frame(&mut out, &head, &self.signature, &self.leaves, details);
+        encode_frame(&mut out, &head, &self.signature, self.leaf_bytes(), details);
         out
     }
 }

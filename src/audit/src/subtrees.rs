@@ -33,7 +33,6 @@ struct Opened {
 /// The roots of parts of the tree over the first `size` records.
 pub(crate) struct Subtrees<'a> {
     key: &'a LogPublicKey,
-    directory: &'a Path,
     size: u64,
     /// The segments that begin before `size`, in their order.
     segments: Vec<(u64, PathBuf)>,
@@ -51,11 +50,22 @@ impl<'a> Subtrees<'a> {
     /// # Errors
     /// A header that cannot be read or is not signed by the key.
     pub(crate) fn new(
-        directory: &'a Path,
+        directory: &Path,
         key: &'a LogPublicKey,
         size: u64,
     ) -> Result<Self, JournalError> {
-        let mut segments = segment::list(directory)?;
+        Self::of(segment::list(directory)?, key, size)
+    }
+
+    /// The same of these segments.
+    ///
+    /// # Errors
+    /// As [`Subtrees::new`].
+    pub(crate) fn of(
+        mut segments: Vec<(u64, PathBuf)>,
+        key: &'a LogPublicKey,
+        size: u64,
+    ) -> Result<Self, JournalError> {
         segments.retain(|(first, _)| *first < size);
         let mut peaks = HashMap::new();
         for (first, path) in &segments {
@@ -70,7 +80,7 @@ impl<'a> Subtrees<'a> {
             }
         }
         let leaves = (0, Vec::new());
-        Ok(Self { key, directory, size, segments, peaks, opened: None, leaves })
+        Ok(Self { key, size, segments, peaks, opened: None, leaves })
     }
 
     /// The root over these records, which must be a subtree of RFC 6962: `start` is a multiple of the
@@ -204,6 +214,7 @@ impl<'a> Subtrees<'a> {
     }
 
     pub(crate) fn gone(&self, what: &'static str) -> JournalError {
-        JournalError::corrupt(self.directory, 0, what)
+        let path = self.segments.first().map_or(Path::new(""), |(_, path)| path);
+        JournalError::corrupt(path, 0, what)
     }
 }

@@ -3,6 +3,8 @@
 mod entry;
 mod evidence;
 mod export;
+mod known;
+mod leaves;
 mod receipt;
 mod report;
 mod resume;
@@ -36,6 +38,7 @@ pub use standing::{Standing, standing};
 pub use state::State;
 use walk::{SeeDetail, Start, Walk};
 
+const ARCHIVED: &str = "records are archived, and a record says so";
 /// How many records are verified between two calls of the progress function.
 const REPORT_EVERY: u64 = 1024;
 
@@ -164,6 +167,12 @@ pub enum VerifyError {
         /// Whose key it is.
         expected: String,
     },
+    /// What is asked needs records that are archived.
+    #[error(
+        "the records before {0} are archived: ask the archive, which is a log by itself (--log DIR), or name \
+         it as well (--archive DIR)"
+    )]
+    Archived(u64),
     /// The log cannot be read.
     #[error(transparent)]
     Unreadable(JournalError),
@@ -180,6 +189,7 @@ impl VerifyError {
             Self::PublicKey => "PUBLIC_KEY_INVALID",
             Self::Checkpoint => "CHECKPOINT_INVALID",
             Self::CheckpointForeign { .. } => "CHECKPOINT_FOREIGN",
+            Self::Archived(_) => "AUDIT_RECORDS_ARCHIVED",
             Self::State => "VERIFY_STATE_INVALID",
             Self::StateForeign { .. } => "VERIFY_STATE_FOREIGN",
             Self::Unreadable(JournalError::NotInitialized(_)) => "LOG_NOT_FOUND",
@@ -237,7 +247,8 @@ pub fn examine(
     mut progress: impl FnMut(u64),
     mut change: impl FnMut(Change),
 ) -> Result<Examined, VerifyError> {
-    let (found, _) = read(directory, Walk::new(key, None, &mut progress, &mut change))?;
+    let walk = Walk::new(key, None, &mut progress, &mut change);
+    let (found, _) = read(Files::of(directory), walk)?;
     if let Some(wrong) = found.first_wrong() {
         return Err(wrong);
     }
@@ -257,7 +268,9 @@ pub fn report(
     remembered: Option<&Remembered>,
     mut progress: impl FnMut(u64),
 ) -> Result<Report, VerifyError> {
-    let (found, _) = read(directory, Walk::new(key, remembered, &mut progress, &mut |_| {}))?;
+    let change = &mut |_| {};
+    let walk = Walk::new(key, remembered, &mut progress, change);
+    let (found, _) = read(Files::of(directory), walk)?;
     Ok(found)
 }
 
@@ -271,11 +284,42 @@ pub(crate) fn survey(
     let (mut progress, mut change) = (|_| {}, |_| {});
     let mut walk = Walk::new(key, None, &mut progress, &mut change);
     walk.detail = Some(detail);
-    read(directory, walk)
+    read(Files::of(directory), walk)
 }
 
-fn segments(directory: &Path, key: &LogKey) -> Result<Vec<(u64, PathBuf)>, VerifyError> {
-    let segments = segment::list(directory).map_err(VerifyError::Unreadable)?;
+/// Where the segments of a log are.
+#[derive(Debug, Clone, Copy)]
+pub struct Files<'a> {
+    /// The log's directory.
+    pub directory: &'a Path,
+    /// Directories of archives: a segment that is not in the log's is looked for there. With any given,
+    /// what is in none of them is `MISSING`.
+    pub archives: &'a [PathBuf],
+}
+
+impl<'a> Files<'a> {
+    /// A log without its archives.
+    #[must_use]
+    pub const fn of(directory: &'a Path) -> Self {
+        Self { directory, archives: &[] }
+    }
+
+    fn list(&self) -> Result<Vec<(u64, PathBuf)>, JournalError> {
+        let mut all = segment::list(self.directory)?;
+        for archive in self.archives {
+            for (first, path) in segment::list(archive)? {
+                if let Err(at) = all.binary_search_by_key(&first, |(first, _)| *first) {
+                    all.insert(at, (first, path));
+                }
+            }
+        }
+        Ok(all)
+    }
+}
+
+fn segments(files: Files<'_>, key: &LogKey) -> Result<Vec<(u64, PathBuf)>, VerifyError> {
+    let directory = files.directory;
+    let segments = files.list().map_err(VerifyError::Unreadable)?;
     let Some((_, first)) = segments.first() else {
         let missing = JournalError::NotInitialized(directory.to_owned());
         return Err(VerifyError::Unreadable(missing));
@@ -289,15 +333,15 @@ fn segments(directory: &Path, key: &LogKey) -> Result<Vec<(u64, PathBuf)>, Verif
     }
 }
 
-fn read(directory: &Path, walk: Walk<'_>) -> Result<(Report, Named), VerifyError> {
-    let segments = segments(directory, walk.key)?;
-    read_segments(directory, &segments, walk, None)
+fn read(files: Files<'_>, walk: Walk<'_>) -> Result<(Report, Named), VerifyError> {
+    let segments = segments(files, walk.key)?;
+    read_segments(files, &segments, walk, None)
 }
 
 /// Reads segments, from their beginning or from where an earlier run came to; gives what records say was
 /// erased as well.
 fn read_segments(
-    directory: &Path,
+    files: Files<'_>,
     segments: &[(u64, PathBuf)],
     mut walk: Walk<'_>,
     start: Option<&Start>,
@@ -327,19 +371,23 @@ fn read_segments(
         checkpoints: found.checkpoints,
         details: found.details,
         root: found.tree.root(),
-        closed_records: journal::closed_at(directory),
+        closed_records: journal::closed_at(files.directory),
         checkpoint_note: note,
     };
+    if files.archives.is_empty() {
+        ranges.archived(found.archived.prefix(), ARCHIVED);
+    }
     let mut report = Report {
         verified,
         last_change: found.last_change,
         ranges: ranges.into_vec(),
         resumed_from: 0,
+        is_compared: !found.is_beyond,
         state: None,
     };
     let verdict = report.verdict();
     report.state =
-        found.at.filter(|_| verdict <= Verdict::Redacted).map(|(segment, frame)| State {
+        found.at.filter(|_| verdict <= Verdict::Archived).map(|(segment, frame)| State {
             segment,
             frame,
             tree: found.tree,

@@ -9,7 +9,7 @@
 
 mod kit;
 
-use fieldseal_audit::verify::{self, Detail, Times, VerifyError};
+use fieldseal_audit::verify::{self, Detail, Files, Times, VerifyError};
 use fieldseal_audit::{CallEvent, Item, ItemOutcome, Verdict};
 use fieldseal_model::{Action, Timestamp};
 use kit::{APP, Log, decide, field, policy, reason};
@@ -52,18 +52,18 @@ async fn a_log_that_is_not_whole_gives_nothing() {
     assert!(segments.len() >= 3, "{}", segments.len());
     let whole = std::fs::read(&segments[1]).unwrap();
     std::fs::remove_file(&segments[1]).unwrap();
-    let refused = verify::evidence(log.path(), &log.key(), &times, |_| {}).map(|_| ());
+    let refused = verify::evidence(Files::of(log.path()), &log.key(), &times, |_| {}).map(|_| ());
     assert!(matches!(refused, Err(VerifyError::Tampered { .. })), "{refused:?}");
     let mut altered = whole.clone();
     let frame = altered.windows(4).position(|four| four == b"FSFR").unwrap();
     altered[frame + 150] ^= 1;
     std::fs::write(&segments[1], &altered).unwrap();
-    let refused = verify::evidence(log.path(), &log.key(), &times, |_| {}).map(|_| ());
+    let refused = verify::evidence(Files::of(log.path()), &log.key(), &times, |_| {}).map(|_| ());
     assert!(matches!(refused, Err(VerifyError::Tampered { .. })), "{refused:?}");
     // One that is altered between the two readings is found, too.
     std::fs::write(&segments[1], &whole).unwrap();
     let key = log.key();
-    let evidence = verify::evidence(log.path(), &key, &times, |_| {}).unwrap().unwrap();
+    let evidence = verify::evidence(Files::of(log.path()), &key, &times, |_| {}).unwrap().unwrap();
     std::fs::write(&segments[1], &altered).unwrap();
     let read = evidence.read(|_| Ok::<_, VerifyError>(()));
     assert!(matches!(read, Err(VerifyError::Unreadable(_))), "{read:?}");
@@ -75,7 +75,7 @@ async fn every_range_has_its_records_their_edges_and_what_proves_them() {
     let key = log.key();
     let until = |number| Times { since: at(1), until: Some(at(number)) };
     let nothing = Times { since: at(COUNT), until: None };
-    assert!(verify::evidence(log.path(), &key, &nothing, |_| {}).unwrap().is_none());
+    assert!(verify::evidence(Files::of(log.path()), &key, &nothing, |_| {}).unwrap().is_none());
     for (times, records, between) in [
         (Times { since: at(0), until: None }, 0..COUNT, COUNT),
         (Times { since: at(20), until: None }, 19..COUNT, COUNT - 20),
@@ -86,7 +86,8 @@ async fn every_range_has_its_records_their_edges_and_what_proves_them() {
         // It alone, and the one that began at the same time.
         (Times { since: at(0), until: Some(at(1)) }, 0..7, 2),
     ] {
-        let evidence = verify::evidence(log.path(), &key, &times, |_| {}).unwrap().unwrap();
+        let evidence =
+            verify::evidence(Files::of(log.path()), &key, &times, |_| {}).unwrap().unwrap();
         assert_eq!((&evidence.records, evidence.between), (&records, between), "{times:?}");
         assert_eq!((evidence.policy, evidence.verified.records), (None, COUNT));
         let mut seen = Vec::new();

@@ -10,6 +10,8 @@
     reason = "a test that cannot be set up fails"
 )]
 
+#[path = "falsified/archived.rs"]
+mod archived;
 #[path = "falsified/cases.rs"]
 mod cases;
 #[path = "falsified/forge.rs"]
@@ -27,7 +29,8 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use fieldseal_audit::{Journal, Redactable, Settings, verify};
+use fieldseal_audit::verify::Files;
+use fieldseal_audit::{Archivable, Journal, Redactable, Settings, verify};
 use fieldseal_model::Timestamp;
 use forge::{Forgery, Segment};
 use kit::{Log, commit, decrypt, policy, stop};
@@ -47,11 +50,14 @@ pub(crate) enum Expected {
 }
 
 /// One way to falsify a log.
+#[derive(Clone, Copy)]
 pub(crate) struct Case {
     pub(crate) name: &'static str,
     pub(crate) falsify: fn(&Logs, &Forgery) -> Expected,
     /// What is said with the checkpoint that was kept; `None` where it is not needed.
     pub(crate) with_checkpoint: Option<fn(&Logs) -> Expected>,
+    /// What is said with the archive; `None` for a log without one.
+    pub(crate) with_archive: Option<fn(&Logs) -> Expected>,
     /// Whether the key that stands in the log itself is believed.
     pub(crate) believes_the_log: bool,
 }
@@ -69,6 +75,8 @@ pub(crate) struct Logs {
     pub(crate) other: Vec<Segment>,
     /// The log that is falsified, after one row's detail was erased.
     pub(crate) redacted: Vec<Segment>,
+    /// The log that is falsified, after its first two segments were archived: what stays, and what moved.
+    pub(crate) archived: (Vec<Segment>, Vec<Segment>),
     pub(crate) checkpoint: String,
     pub(crate) records: u64,
 }
@@ -111,6 +119,19 @@ async fn redact(log: &mut Log, at: &Path) {
     stop(&journal).await;
 }
 
+/// Archives two segments.
+async fn archive(log: &mut Log, at: &Path, to: &Path) {
+    log.settings = Settings { directory: at.to_owned(), ..log.settings.clone() };
+    let (journal, policy) = (log.open(), policy());
+    let (permit, reason) = (kit::archivist(&policy), kit::reason("T-9"));
+    let before = Timestamp::from_unix_nanos(i64::MAX);
+    let what = Archivable { before, most: forge::read(at)[2].first, to: to.to_owned() };
+    let time = Timestamp::from_unix_nanos(5);
+    let (done, _) = journal.archive(&what, (&permit, &reason), time, |_| {}).await.unwrap();
+    assert_eq!(done.segments, 2);
+    stop(&journal).await;
+}
+
 async fn logs() -> Logs {
     let mut log = Log::new(SEGMENT);
     let dir = tempfile::tempdir().unwrap();
@@ -123,6 +144,8 @@ async fn logs() -> Logs {
     write(&mut log, &at("fork"), 100..200, "T-3").await;
     copy(&at("good"), &at("redacted"));
     redact(&mut log, &at("redacted")).await;
+    copy(&at("good"), &at("archived"));
+    archive(&mut log, &at("archived"), &at("archive")).await;
     log.settings = Settings { directory: at("other"), ..log.settings.clone() };
     let mut foreign = kit::identity(9);
     foreign.instance = "second".to_owned();
@@ -135,6 +158,7 @@ async fn logs() -> Logs {
         fork: forge::read(&at("fork")),
         other: forge::read(&at("other")),
         redacted: forge::read(&at("redacted")),
+        archived: (forge::read(&at("archived")), forge::read(&at("archive"))),
         good,
         checkpoint: found.checkpoint_note,
         records: found.records,
@@ -147,13 +171,14 @@ fn key(directory: &Path) -> verify::LogKey {
 }
 
 /// What the verifier says.
-fn said(log: &Path, key_of: &Path, checkpoint: Option<&str>) -> Expected {
+fn said(log: &Path, key_of: &Path, checkpoint: Option<&str>, archives: &[PathBuf]) -> Expected {
     let key = key(key_of);
     let remembered = match checkpoint.map(|text| verify::remembered(text, &key)).transpose() {
         Ok(remembered) => remembered,
         Err(error) => return Expected::Refused(error.reason()),
     };
-    match verify::report(log, &key, remembered.as_ref(), |_| {}) {
+    let files = Files { directory: log, archives };
+    match verify::resume(files, &key, None, false, remembered.as_ref(), |_| {}) {
         Err(error) => Expected::Refused(error.reason()),
         Ok(report) => report.worst().map_or(Expected::Ok, |range| {
             let file = range.file.file_name().unwrap().to_str().unwrap().to_owned();
@@ -162,9 +187,9 @@ fn said(log: &Path, key_of: &Path, checkpoint: Option<&str>) -> Expected {
     }
 }
 
-/// A line of the table for other verifiers: name, whose key, checkpoint or `-`, verdict, first
-/// record, file, byte.
-fn line(case: &Case, checkpoint: &str, expected: &Expected) -> String {
+/// A line of the table for other verifiers: name, whose key, `checkpoint`, `archive` or `-`, verdict,
+/// first record, file, byte. The archive of a log has `.archive` behind its name.
+fn line(case: &Case, given: &str, expected: &Expected) -> String {
     let key = if case.believes_the_log { "log" } else { "outside" };
     let said = match expected {
         Expected::Ok => "OK\t-\t-\t-".to_owned(),
@@ -173,7 +198,7 @@ fn line(case: &Case, checkpoint: &str, expected: &Expected) -> String {
             format!("{verdict}\t{first}\t{file}\t{offset}")
         }
     };
-    format!("{}\t{key}\t{checkpoint}\t{said}\n", case.name)
+    format!("{}\t{key}\t{given}\t{said}\n", case.name)
 }
 
 #[tokio::test]
@@ -185,25 +210,29 @@ async fn every_falsified_log_is_found_and_the_place_is_said() {
     fs::copy(logs.at("good").join("log.pub"), place.join("log.pub")).unwrap();
     fs::write(place.join("checkpoint"), &logs.checkpoint).unwrap();
     let (mut wrong, mut table, mut names) = (String::new(), String::new(), BTreeSet::new());
-    let all: Vec<Case> =
-        [cases::all(), outside::all(), redaction::all()].into_iter().flatten().collect();
+    let all: Vec<Case> = [cases::all(), outside::all(), redaction::all(), archived::all()].concat();
     for case in &all {
         assert!(names.insert(case.name), "{} is there twice", case.name);
         let dir = place.join(case.name);
         copy(&logs.at("good"), &dir);
         let expected = (case.falsify)(&logs, &Forgery { dir: dir.clone() });
         let key_of = if case.believes_the_log { dir.clone() } else { place.clone() };
-        let mut check = |checkpoint: Option<&str>, expected: &Expected| {
-            let found = said(&dir, &key_of, checkpoint);
+        let archive = [place.join(format!("{}.archive", case.name))];
+        let mut check = |given: &str, expected: &Expected| {
+            let checkpoint = (given == "checkpoint").then_some(logs.checkpoint.as_str());
+            let archives = if given == "archive" { &archive[..] } else { &[] };
+            let found = said(&dir, &key_of, checkpoint, archives);
             if found != *expected {
-                let with = checkpoint.map_or("", |_| " with a checkpoint");
-                let _ = writeln!(wrong, "{}{with}: {found:?}, not {expected:?}", case.name);
+                let _ = writeln!(wrong, "{} with {given}: {found:?}, not {expected:?}", case.name);
             }
-            table.push_str(&line(case, checkpoint.map_or("-", |_| "checkpoint"), expected));
+            table.push_str(&line(case, given, expected));
         };
-        check(None, &expected);
+        check("-", &expected);
+        if let Some(expected) = case.with_archive {
+            check("archive", &expected(&logs));
+        }
         if let Some(expected) = case.with_checkpoint {
-            check(Some(&logs.checkpoint), &expected(&logs));
+            check("checkpoint", &expected(&logs));
         }
     }
     fs::write(place.join("cases.tsv"), table).unwrap();
@@ -211,5 +240,5 @@ async fn every_falsified_log_is_found_and_the_place_is_said() {
     assert!(all.len() >= 40, "{}", all.len());
     let outside = all.iter().filter(|case| case.with_checkpoint.is_some()).count();
     assert!(outside >= 6, "{outside}");
-    assert_eq!(said(&logs.at("good"), &place, Some(&logs.checkpoint)), Expected::Ok);
+    assert_eq!(said(&logs.at("good"), &place, Some(&logs.checkpoint), &[]), Expected::Ok);
 }

@@ -1,6 +1,7 @@
 //! The command line, as clap reads it. No argument ever carries a value to encrypt.
 
 mod approval;
+mod archive;
 mod audit;
 mod backup;
 pub(crate) mod config;
@@ -27,6 +28,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use fieldseal_model::Principal;
 
 pub(crate) use approval::{ApprovalCommand, ApproveArguments, RejectArguments};
+pub(crate) use archive::AuditArchiveArguments;
 pub(crate) use audit::{
     AuditCommand, AuditExportArguments, AuditListArguments, AuditTailArguments, FilterArguments,
     Outcome,

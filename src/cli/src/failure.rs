@@ -34,6 +34,8 @@ pub(crate) enum Exit {
     Corrupt = 9,
     /// Personal detail of the audit log was erased, and the log says so.
     Redacted = 10,
+    /// Records are archived.
+    Archived = 11,
     /// Records of the audit log are not there.
     Missing = 12,
     /// The audit log has an end that nothing proves.
@@ -256,6 +258,9 @@ fn advice_for(reason: &str) -> Option<&'static str> {
         "POLICY_INVALID" => "correct the files, look with `fieldseal policy check`, reload again",
         "STORE_FULL" => "free space on the store's disk; `fieldseal status` shows when it is back",
         "STORE_CORRUPT" => "keep the files as they are; the sidecar's log lines say where",
+        "ARCHIVE_NOT_CONFIGURED" => "set audit.archive_directory and start the sidecar again",
+        "ARCHIVE_UNAVAILABLE" => "see the sidecar's log lines, and archive again: it goes on",
+        "RECORDS_ARCHIVED" => "ask the archive: its directory is a log by itself (--log DIR)",
         "REDACTION_RUNNING" => "wait until it is done; `fieldseal audit changes` shows its record",
         "REDACTION_UNFINISHED" => {
             "see the sidecar's log lines, and redact again or start it again: both go on with it"

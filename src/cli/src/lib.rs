@@ -114,7 +114,10 @@ async fn run(command: Command, output: &Output) -> Result<(), Failure> {
     let in_rows = match &command {
         Command::Audit(question) => !matches!(
             question,
-            AuditCommand::List(_) | AuditCommand::Verify(_) | AuditCommand::Redact(_)
+            AuditCommand::List(_)
+                | AuditCommand::Verify(_)
+                | AuditCommand::Redact(_)
+                | AuditCommand::Archive(_)
         ),
         Command::Policy(question) => matches!(question, PolicyCommand::WhoCan(_)),
         _ => false,

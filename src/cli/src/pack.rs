@@ -51,11 +51,12 @@ pub(crate) async fn run(arguments: AuditPackArguments, output: &Output) -> Resul
     let policies = policies.collect::<Result<Vec<_>, _>>()?;
     let keys = if arguments.with_keys { Some(inventory::ask().await?) } else { None };
     let bar = verifying::progress();
-    let evidence = verify::evidence(&arguments.log, &key, &times, |at| bar.set_position(at));
+    let files = verify::Files { directory: &arguments.log, archives: &arguments.archive };
+    let evidence = verify::evidence(files, &key, &times, |at| bar.set_position(at));
     bar.finish_and_clear();
     let evidence = evidence.map_err(|e| verifying::failure(&e))?.ok_or_else(empty)?;
     let read = read(&evidence, &times, archive::parent(to))?;
-    policies::check(&policies, &read.facts.policies)?;
+    let policies = policies::check(policies, &read.facts.policies)?;
     let pack = Pack { key: &key, key_text, evidence, times, read, policies, keys };
     let (rows, mut told) = (pack.rows(), pack.manifest());
     told.insert("checkpoint".into(), pack.evidence.verified.checkpoint_note.as_str().into());

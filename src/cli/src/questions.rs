@@ -2,6 +2,7 @@
 //!
 //! Each is a few calls of `AuditService`, and each call is on record.
 
+mod archive;
 mod asked;
 mod breach;
 mod counts;
@@ -35,6 +36,7 @@ pub(crate) async fn run(command: AuditCommand, output: &Output) -> Result<(), Fa
         AuditCommand::Denials(question) => counts::denials(question, output).await,
         AuditCommand::Breach(question) => breach::run(question, output).await,
         AuditCommand::Redact(arguments) => redact::run(arguments, output).await,
+        AuditCommand::Archive(arguments) => archive::run(arguments, output).await,
         AuditCommand::List(arguments) => crate::audit::list(*arguments, output).await,
         AuditCommand::Tail(arguments) => crate::audit::tail::run(*arguments, output).await,
         AuditCommand::Export(arguments) => crate::audit::export::run(*arguments).await,

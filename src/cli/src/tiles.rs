@@ -1,6 +1,6 @@
 //! `audit tiles`: a verified log in the layout that other people's programs read.
 
-use fieldseal_audit::verify::{self, Tiled, TilesError};
+use fieldseal_audit::verify::{self, Files, Tiled, TilesError};
 use serde_json::json;
 
 use crate::arguments::AuditTilesArguments;
@@ -13,7 +13,8 @@ pub(crate) fn run(arguments: &AuditTilesArguments, output: &Output) -> Result<()
     let key = verifying::public_key(&arguments.public_key)?;
     let bar = verifying::progress();
     let read = |at| bar.set_position(at);
-    let written = verify::tiles(&arguments.log, &key, &arguments.to, read);
+    let files = Files { directory: &arguments.log, archives: &arguments.archive };
+    let written = verify::tiles(files, &key, &arguments.to, read);
     bar.finish_and_clear();
     let Tiled { records, written, left_out, checkpoint } = written.map_err(|e| failure(&e))?;
     if records == 0 {

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use fieldseal_audit::JournalError;
 use fieldseal_audit::verify::{
-    self, LogKey, Range, Remembered, Report, State, Verdict, Verified, VerifyError,
+    self, Files, LogKey, Range, Remembered, Report, State, Verdict, Verified, VerifyError,
 };
 use fieldseal_model::hex;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -28,7 +28,8 @@ pub(crate) fn run(arguments: &AuditVerifyArguments, output: &Output) -> Result<(
     let state = arguments.state.as_deref().map(|file| earlier(file, &key)).transpose()?.flatten();
     let (bar, kept) = (progress(), remembered.as_ref());
     let read = |at| bar.set_position(at);
-    let found = verify::resume(&arguments.log, &key, state.as_ref(), arguments.full, kept, read);
+    let files = Files { directory: &arguments.log, archives: &arguments.archive };
+    let found = verify::resume(files, &key, state.as_ref(), arguments.full, kept, read);
     bar.finish_and_clear();
     let found = found.map_err(|e| failure(&e))?;
     if let (Some(file), Some(state)) = (&arguments.state, &found.state) {
@@ -36,10 +37,10 @@ pub(crate) fn run(arguments: &AuditVerifyArguments, output: &Output) -> Result<(
     }
     output.show(|| json(&found), || text(&found, kept))?;
     match found.worst() {
-        Some(worst) if worst.verdict > Verdict::Redacted => return Err(failed(worst)),
+        Some(worst) if worst.verdict > Verdict::Archived => return Err(failed(worst)),
         _ => warn_of_cut(&found),
     }
-    found.worst().map_or(Ok(()), |redacted| Err(failed(redacted)))
+    found.worst().map_or(Ok(()), |worst| Err(failed(worst)))
 }
 
 /// The unsigned mark of a log that was closed may tell that it was cut off since.
@@ -124,6 +125,7 @@ pub(crate) fn progress() -> ProgressBar {
 fn failed(worst: &Range) -> Failure {
     let (exit, reason) = match worst.verdict {
         Verdict::Redacted => (Exit::Redacted, "AUDIT_LOG_REDACTED"),
+        Verdict::Archived => (Exit::Archived, "AUDIT_RECORDS_ARCHIVED"),
         Verdict::Missing => (Exit::Missing, "AUDIT_RECORDS_MISSING"),
         Verdict::UnprovenTail => (Exit::UnprovenTail, "AUDIT_LOG_TORN"),
         Verdict::Tampered | Verdict::Ok => (Exit::Tampered, "AUDIT_LOG_TAMPERED"),
@@ -136,6 +138,9 @@ fn failed(worst: &Range) -> Failure {
             "everything else is as it was signed; `audit list --action RedactAuditEvents` says who \
              had it erased, and why",
         ),
+        Verdict::Archived => failure.advise(
+            "everything else is as it was signed; with the archive (--archive DIR) all of it is verified",
+        ),
         Verdict::UnprovenTail => failure.advise(
             "if its process was killed, the next start settles that; if not, the end was altered",
         ),
@@ -145,6 +150,7 @@ fn failed(worst: &Range) -> Failure {
 
 pub(crate) fn failure(error: &VerifyError) -> Failure {
     let exit = match error {
+        VerifyError::Archived(_) => Exit::Archived,
         VerifyError::Tampered { .. }
         | VerifyError::Foreign { .. }
         | VerifyError::CheckpointForeign { .. }
@@ -193,11 +199,15 @@ fn text(found: &Report, remembered: Option<&Remembered>) -> String {
     table.row(["details", &grouped(verified.details)]);
     table.row(["files", &grouped(verified.segments)]);
     table.row(["root", &hex::encode(&verified.root)]);
-    if found.verdict() <= Verdict::Redacted
+    if found.verdict() <= Verdict::Archived
         && let Some(remembered) = remembered
     {
         let covered = grouped(remembered.size);
-        table.row(["checkpoint", &format!("the log has the {covered} records that it covers")]);
+        let what = match found.is_compared {
+            true => format!("the log has the {covered} records that it covers"),
+            false => "not compared: it covers archived records only (--archive DIR)".to_owned(),
+        };
+        table.row(["checkpoint", &what]);
     }
     if found.verdict() == Verdict::Ok {
         return table.text();
@@ -238,14 +248,18 @@ fn json(found: &Report) -> serde_json::Value {
             "file": file_name(range), "offset": range.offset, "what": range.what,
         })
     };
-    json!({
+    let mut shown = json!({
         "verdict": found.verdict().as_str(),
         "origin": verified.origin, "records": verified.records,
         "signatures": verified.checkpoints, "details": verified.details,
         "resumed_from": found.resumed_from, "segments": verified.segments, "root": hex::encode(&verified.root),
         "checkpoint": verified.checkpoint_note,
         "ranges": found.ranges.iter().map(range).collect::<Vec<_>>(),
-    })
+    });
+    if let Some(shown) = shown.as_object_mut().filter(|_| !found.is_compared) {
+        shown.insert("checkpoint_compared".to_owned(), false.into());
+    }
+    shown
 }
 
 #[cfg(test)]

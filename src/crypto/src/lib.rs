@@ -28,6 +28,8 @@ pub mod wrap;
 pub use field::ContentType;
 pub use keys::{DataKey, Kek, ProviderKey, RootKey, ServiceKey, ServiceKeyKind};
 
+use std::io;
+
 use sha2::{Digest, Sha256};
 use short::Short;
 
@@ -43,4 +45,19 @@ pub fn sha256(parts: &[&[u8]]) -> [u8; 32] {
         hash.update(part);
     }
     hash.finalize().into()
+}
+
+/// SHA-256 over everything that is left to read.
+///
+/// # Errors
+/// What reading says.
+pub fn sha256_of(reader: &mut impl io::Read) -> io::Result<[u8; 32]> {
+    let (mut hash, mut chunk) = (Sha256::new(), vec![0; 256 * 1024]);
+    loop {
+        let read = reader.read(&mut chunk)?;
+        if read == 0 {
+            return Ok(hash.finalize().into());
+        }
+        hash.update(chunk.get(..read).unwrap_or_default());
+    }
 }

@@ -65,6 +65,8 @@ pub struct Settings {
     pub refusal_window: Duration,
     /// Where the log is handed on to as it grows.
     pub exports: Vec<ExportTarget>,
+    /// Where the oldest part of the log moves to, if anywhere.
+    pub archive: Option<PathBuf>,
 }
 
 impl Settings {
@@ -277,6 +279,7 @@ impl Installation {
             queries: Queries::default(),
             anchors: elsewhere.anchors,
             exports: elsewhere.exports,
+            archive: self.settings.archive,
             tails: Tails::default(),
             started_at: now,
             sealed: AtomicU64::new(0),

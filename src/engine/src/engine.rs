@@ -1,5 +1,6 @@
 //! The parts an engine holds, and the two steps that every call shares.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -53,6 +54,8 @@ pub(crate) struct Inner {
     pub(crate) anchors: Vec<Arc<Anchor>>,
     /// Where the log is handed on to.
     pub(crate) exports: Vec<Arc<Export>>,
+    /// Where the oldest part of the log moves to.
+    pub(crate) archive: Option<PathBuf>,
     /// Places for those who follow it.
     pub(crate) tails: Tails,
     pub(crate) started_at: fieldseal_model::Timestamp,

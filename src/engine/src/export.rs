@@ -305,7 +305,10 @@ fn fitting(target: &ExportTarget, journal: &Journal, records: u64) -> Result<Cur
         let one = PageLimit { events: 1, ..PageLimit::default() };
         // What cannot be read is said when it is to be handed on.
         let found = journal.follow_all(last).read(one, records).unwrap_or_default();
-        if found.first().is_some_and(|event| hex::encode(&event.leaf_hash) != cursor.previous) {
+        // One that is archived is not there.
+        let other =
+            |event: &Event| event.index == last && hex::encode(&event.leaf_hash) != cursor.previous;
+        if found.first().is_some_and(other) {
             let (place, next) = (target.place(), cursor.next);
             return Err(ExportError::Other { place, next });
         }

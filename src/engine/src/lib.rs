@@ -8,6 +8,7 @@
 //! would need a record begins.
 
 mod approvals;
+mod archive;
 pub mod backup;
 mod boot;
 mod call;
@@ -40,6 +41,7 @@ mod tokens;
 mod upkeep;
 mod volume;
 
+pub use archive::{ArchiveRequest, Archiving};
 pub use boot::{BootError, Installation, Settings, StoreBackend};
 pub use call::{
     Caller, DecryptCall, DecryptItem, DecryptReply, EncryptCall, EncryptItem, EncryptReply,

@@ -82,8 +82,8 @@ pub enum RefusalCause {
     /// The log has no detail of the kind.
     #[error("the audit log holds no personal detail of the kind; nothing was erased")]
     NothingToRedact,
-    /// Another redaction has not ended.
-    #[error("another redaction of the audit log runs; nothing was erased")]
+    /// Another redaction, or an archiving, has not ended.
+    #[error("another redaction or archiving of the audit log runs; nothing was changed")]
     RedactionRunning,
     /// It is on record what goes, and not all of it is gone.
     #[error(
@@ -91,6 +91,18 @@ pub enum RefusalCause {
          with it; the sidecar's own log lines say what is in its way"
     )]
     RedactionUnfinished,
+    /// No archive is configured.
+    #[error("no archive is configured (audit.archive_directory)")]
+    ArchiveNotConfigured,
+    /// What is asked needs records that are in the archive.
+    #[error("the records before {0} are archived; the archive proves them, and is a log by itself")]
+    Archived(u64),
+    /// The archive cannot be written, or holds something else.
+    #[error(
+        "the log was not archived to the end, and nothing of it is lost; the sidecar's own log lines say \
+         what is in its way"
+    )]
+    ArchiveUnavailable,
     /// The policy's files are no policy, so the one before stays: what is wrong, with file and line.
     #[error("the files are no policy, so the one before stays:\n{0}")]
     PolicyInvalid(Arc<str>),
@@ -124,6 +136,9 @@ impl RefusalCause {
             Self::NothingToRedact => "NOTHING_TO_REDACT",
             Self::RedactionRunning => "REDACTION_RUNNING",
             Self::RedactionUnfinished => "REDACTION_UNFINISHED",
+            Self::ArchiveNotConfigured => "ARCHIVE_NOT_CONFIGURED",
+            Self::Archived(_) => "RECORDS_ARCHIVED",
+            Self::ArchiveUnavailable => "ARCHIVE_UNAVAILABLE",
             Self::PolicyInvalid(_) => "POLICY_INVALID",
             Self::Backup(error) => error.reason(),
             Self::Internal(_) => "INTERNAL",
@@ -237,6 +252,7 @@ impl From<QueryError> for RefusalCause {
             QueryError::TooLarge => Self::SummaryTooLarge,
             QueryError::BeyondLog(known) => Self::TreeBeyondLog(known),
             QueryError::NoCheckpoint => Self::CheckpointNotFound,
+            QueryError::Archived(first) => Self::Archived(first),
             QueryError::Abandoned => Self::Internal("nobody waits for this summary"),
             _ => {
                 tracing::error!(%error, "a query of the audit log failed");

@@ -99,6 +99,8 @@ actions! {
     SummarizeAccess = "SummarizeAccess", 35, Read;
     /// `AuditService.RedactAuditEvents`
     RedactAuditEvents = "RedactAuditEvents", 45, Change;
+    /// `AuditService.ArchiveAuditEvents`
+    ArchiveAuditEvents = "ArchiveAuditEvents", 46, Change;
     /// `AuditService.GetInclusionProof`
     GetInclusionProof = "GetInclusionProof", 40, Read;
     /// `AuditService.GetConsistencyProof`

@@ -31,6 +31,6 @@ pub use expected::{Answer, MAX_TEST_BYTES, Tested};
 pub use explain::{Explanation, NearMiss, RuleText};
 pub use load::Settings;
 pub use permit::{Denial, DenialCause, Permit};
-pub use policy::{Checked, Policy};
+pub use policy::{Checked, Policy, digest_under};
 pub use request::{Request, Subject};
 pub use who_can::{Callers, Condition, Grant, Question};

@@ -237,16 +237,26 @@ fn issuers(sources: &[Source], problems: &mut Vec<Problem>) -> Issuers {
 }
 
 fn digest(sources: &[Source]) -> [u8; 32] {
+    let files = sources.iter().map(|source| (source.name.as_str(), source.text.as_str()));
+    digest_under(SCHEMA, files)
+}
+
+/// The digest of these files, in the order of their names, for a program that was built with this schema:
+/// an earlier one had another.
+pub fn digest_under<'a>(
+    schema: &str,
+    files: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> [u8; 32] {
     let mut hash = Sha256::new();
     let mut part = |bytes: &[u8]| {
         hash.update((bytes.len() as u64).to_le_bytes());
         hash.update(bytes);
     };
     part(b"fieldseal/v1/policy");
-    part(SCHEMA.as_bytes());
-    for source in sources {
-        part(source.name.as_bytes());
-        part(source.text.as_bytes());
+    part(schema.as_bytes());
+    for (name, text) in files {
+        part(name.as_bytes());
+        part(text.as_bytes());
     }
     hash.finalize().into()
 }

@@ -47,6 +47,7 @@ impl Subject {
             | Action::QueryAuditEvents
             | Action::SummarizeAccess
             | Action::RedactAuditEvents
+            | Action::ArchiveAuditEvents
             | Action::TailAuditEvents
             | Action::GetCheckpoint
             | Action::GetInclusionProof

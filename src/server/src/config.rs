@@ -169,6 +169,8 @@ pub struct AuditSettings {
     pub anchors: Vec<AnchorTarget>,
     /// Where it is handed on to.
     pub export: ExportSettings,
+    /// Where the oldest part of it moves to, if anywhere.
+    pub archive: Option<PathBuf>,
     /// How long refusals that are alike are counted; zero records each by itself.
     pub refusal_window: Duration,
 }
@@ -324,6 +326,7 @@ impl Config {
                 checkpoint_every: Duration::ZERO,
                 anchors: Vec::new(),
                 export: ExportSettings::default(),
+                archive: None,
                 refusal_window: Duration::ZERO,
             },
             copy: None,

@@ -68,6 +68,7 @@ pub fn engine_settings(config: &Config) -> fieldseal_engine::Settings {
         anchors: config.audit.anchors.clone(),
         refusal_window: config.audit.refusal_window,
         exports: config.audit.export.targets(&config.state.audit()),
+        archive: config.audit.archive.clone(),
     }
 }
 

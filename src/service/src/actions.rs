@@ -28,6 +28,7 @@ pub const ACTIONS: &[(&str, &str, Action)] = &[
     ("AuditService", "QueryAuditEvents", Action::QueryAuditEvents),
     ("AuditService", "SummarizeAccess", Action::SummarizeAccess),
     ("AuditService", "RedactAuditEvents", Action::RedactAuditEvents),
+    ("AuditService", "ArchiveAuditEvents", Action::ArchiveAuditEvents),
     ("AuditService", "TailAuditEvents", Action::TailAuditEvents),
     ("AuditService", "GetCheckpoint", Action::GetCheckpoint),
     ("AuditService", "GetInclusionProof", Action::GetInclusionProof),

@@ -1,5 +1,6 @@
 //! `AuditService`.
 
+mod archive;
 mod proof;
 mod redact;
 mod summary;
@@ -114,6 +115,17 @@ impl AuditService for AuditHandler {
             redact::request(request.into_inner()).map_err(|what| status(&what.into()))?;
         let done = self.engine.redact_audit(&caller, redaction, &reason).await;
         Ok(Response::new(redact::reply(&done.map_err(|r| status(&r))?)))
+    }
+
+    async fn archive_audit_events(
+        &self,
+        request: Request<v1::ArchiveAuditEventsRequest>,
+    ) -> Result<Response<v1::ArchiveAuditEventsResponse>, Status> {
+        let caller = caller(&request)?;
+        let (archiving, reason) =
+            archive::request(request.into_inner()).map_err(|what| status(&what.into()))?;
+        let done = self.engine.archive_audit(&caller, archiving, &reason).await;
+        Ok(Response::new(archive::reply(&done.map_err(|r| status(&r))?)))
     }
 
     async fn get_checkpoint(

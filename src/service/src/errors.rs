@@ -85,6 +85,8 @@ pub const ANSWERS: &[Answer] = &[
     Answer::new("REWRAP_NOT_RUNNING", Code::FailedPrecondition),
     Answer::new("POLICY_INVALID", Code::FailedPrecondition),
     Answer::new("BACKUP_NOT_CONFIGURED", Code::FailedPrecondition),
+    Answer::new("ARCHIVE_NOT_CONFIGURED", Code::FailedPrecondition),
+    Answer::new("RECORDS_ARCHIVED", Code::FailedPrecondition),
     Answer::new("BACKUP_RUNNING", Code::Aborted),
     Answer::new("BACKUP_OVERRUN", Code::Aborted),
     Answer::new("REDACTION_RUNNING", Code::Aborted),
@@ -106,6 +108,7 @@ pub const ANSWERS: &[Answer] = &[
     Answer::new("AUDIT_UNAVAILABLE", Code::Unavailable).retry(),
     Answer::new("AUDIT_UNREADABLE", Code::Unavailable),
     Answer::new("REDACTION_UNFINISHED", Code::Unavailable),
+    Answer::new("ARCHIVE_UNAVAILABLE", Code::Unavailable),
     Answer::new("STORE_COPY_UNAVAILABLE", Code::Unavailable).retry().saying(
         "the copy of the store cannot be written, so nothing is changed; the sidecar's own log lines \
          say why",

@@ -211,9 +211,12 @@ impl Sender<'_> {
                 of_call(audit.summarize_access(request).await, call)
             }
             ("AuditService", "RedactAuditEvents") => {
-                let partition = "alice".to_owned();
-                let request = v1::RedactAuditEventsRequest { partition, ..Default::default() };
-                of_call(audit.redact_audit_events(self.with(request)).await, call)
+                let request = self.with(redact_request());
+                of_call(audit.redact_audit_events(request).await, call)
+            }
+            ("AuditService", "ArchiveAuditEvents") => {
+                let request = self.with(archive_request());
+                of_call(audit.archive_audit_events(request).await, call)
             }
             ("AuditService", "TailAuditEvents") => {
                 let request = self.with(v1::TailAuditEventsRequest::default());
@@ -316,4 +319,13 @@ async fn a_call_without_a_principal_is_refused_with_its_reason() {
         let (code, reason, _) = sender.call(&service, &call).await;
         assert_eq!((code, reason.as_str()), (Code::Unauthenticated, "PRINCIPAL_MISSING"), "{call}");
     }
+}
+
+fn archive_request() -> v1::ArchiveAuditEventsRequest {
+    let before_time = Some(prost_types::Timestamp { seconds: 1, nanos: 0 });
+    v1::ArchiveAuditEventsRequest { before_time, ..Default::default() }
+}
+
+fn redact_request() -> v1::RedactAuditEventsRequest {
+    v1::RedactAuditEventsRequest { partition: "alice".to_owned(), ..Default::default() }
 }

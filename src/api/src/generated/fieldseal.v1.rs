@@ -3718,6 +3718,41 @@ pub struct RedactAuditEventsResponse {
     #[prost(message, optional, tag = "3")]
     pub receipt: ::core::option::Option<AuditReceipt>,
 }
+/// Request of AuditService.ArchiveAuditEvents.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ArchiveAuditEventsRequest {
+    /// `logs/{log}`, or `logs/-` or empty for the one of this instance.
+    #[prost(string, tag = "1")]
+    pub parent: ::prost::alloc::string::String,
+    /// Only segments whose records were all made before; not in the future.
+    #[prost(message, optional, tag = "2")]
+    pub before_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Only say how much would move. That this was asked is recorded.
+    #[prost(bool, tag = "3")]
+    pub validate_only: bool,
+    /// Why. It stands in the record that names what moved.
+    #[prost(message, optional, tag = "4")]
+    pub reason: ::core::option::Option<AccessReason>,
+}
+/// Response of AuditService.ArchiveAuditEvents.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ArchiveAuditEventsResponse {
+    /// Events that moved; 0 if no whole segment is so old.
+    #[prost(int64, tag = "1")]
+    pub event_count: i64,
+    /// Segments.
+    #[prost(int64, tag = "2")]
+    pub segment_count: i64,
+    /// Their bytes.
+    #[prost(int64, tag = "3")]
+    pub byte_count: i64,
+    /// Every record before this one is archived.
+    #[prost(int64, tag = "4")]
+    pub end_index: i64,
+    /// The record that names what moved; of several the last. Not if nothing did.
+    #[prost(message, optional, tag = "5")]
+    pub receipt: ::core::option::Option<AuditReceipt>,
+}
 /// One record of the log.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AuditEvent {
@@ -4041,14 +4076,17 @@ pub mod audit_service_client {
     /// NOT_FOUND           another instance's log (LOG_NOT_FOUND), a proof of a tree that was never
     /// signed (CHECKPOINT_NOT_FOUND), or no personal detail of the kind
     /// (NOTHING_TO_REDACT)
-    /// ABORTED             another redaction runs (REDACTION_RUNNING)
+    /// FAILED_PRECONDITION no archive is configured (ARCHIVE_NOT_CONFIGURED), or a proof needs records that are in
+    /// the archive (RECORDS_ARCHIVED)
+    /// ABORTED             another redaction or archiving runs (REDACTION_RUNNING)
     /// OUT_OF_RANGE        a proof of more records than the log has (TREE_BEYOND_LOG)
     /// RESOURCE_EXHAUSTED  too many queries (QUERY_BUSY) or tails (TAIL_BUSY) at the same time, or the
     /// log's queue is full (AUDIT_BUSY): try again; or a summary has too many groups or partitions
     /// (SUMMARY_TOO_LARGE): narrow the query
     /// UNAVAILABLE         the log cannot be read, because a file is damaged or missing
     /// (AUDIT_UNREADABLE), or the query cannot be recorded (AUDIT_UNAVAILABLE), or a
-    /// redaction is on record and not finished (REDACTION_UNFINISHED)
+    /// redaction is on record and not finished (REDACTION_UNFINISHED), or the archive
+    /// cannot be written (ARCHIVE_UNAVAILABLE)
     /// INTERNAL            something inside is wrong (INTERNAL)
     #[derive(Debug, Clone)]
     pub struct AuditServiceClient<T> {
@@ -4213,6 +4251,35 @@ pub mod audit_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// Moves the oldest segments of the log to the directory of audit.archive_directory, whole and with what
+        /// proves them, once a record names them. What no anchor was told of yet, or what is not exported yet, stays.
+        /// It goes on when its caller goes away.
+        pub async fn archive_audit_events(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ArchiveAuditEventsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ArchiveAuditEventsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/fieldseal.v1.AuditService/ArchiveAuditEvents",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("fieldseal.v1.AuditService", "ArchiveAuditEvents"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
         /// Follows the log: events that match, the oldest first, as they are acknowledged. That it was opened is
         /// itself recorded, with who and why; policy is asked again at each look. Nothing is left out and nothing
         /// comes twice: a slow reader falls behind and catches up. The stream ends with OK when the sidecar stops
@@ -4364,6 +4431,16 @@ pub mod audit_service_server {
             tonic::Response<super::RedactAuditEventsResponse>,
             tonic::Status,
         >;
+        /// Moves the oldest segments of the log to the directory of audit.archive_directory, whole and with what
+        /// proves them, once a record names them. What no anchor was told of yet, or what is not exported yet, stays.
+        /// It goes on when its caller goes away.
+        async fn archive_audit_events(
+            &self,
+            request: tonic::Request<super::ArchiveAuditEventsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ArchiveAuditEventsResponse>,
+            tonic::Status,
+        >;
         /// Server streaming response type for the TailAuditEvents method.
         type TailAuditEventsStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<super::TailAuditEventsResponse, tonic::Status>,
@@ -4419,14 +4496,17 @@ pub mod audit_service_server {
     /// NOT_FOUND           another instance's log (LOG_NOT_FOUND), a proof of a tree that was never
     /// signed (CHECKPOINT_NOT_FOUND), or no personal detail of the kind
     /// (NOTHING_TO_REDACT)
-    /// ABORTED             another redaction runs (REDACTION_RUNNING)
+    /// FAILED_PRECONDITION no archive is configured (ARCHIVE_NOT_CONFIGURED), or a proof needs records that are in
+    /// the archive (RECORDS_ARCHIVED)
+    /// ABORTED             another redaction or archiving runs (REDACTION_RUNNING)
     /// OUT_OF_RANGE        a proof of more records than the log has (TREE_BEYOND_LOG)
     /// RESOURCE_EXHAUSTED  too many queries (QUERY_BUSY) or tails (TAIL_BUSY) at the same time, or the
     /// log's queue is full (AUDIT_BUSY): try again; or a summary has too many groups or partitions
     /// (SUMMARY_TOO_LARGE): narrow the query
     /// UNAVAILABLE         the log cannot be read, because a file is damaged or missing
     /// (AUDIT_UNREADABLE), or the query cannot be recorded (AUDIT_UNAVAILABLE), or a
-    /// redaction is on record and not finished (REDACTION_UNFINISHED)
+    /// redaction is on record and not finished (REDACTION_UNFINISHED), or the archive
+    /// cannot be written (ARCHIVE_UNAVAILABLE)
     /// INTERNAL            something inside is wrong (INTERNAL)
     #[derive(Debug)]
     pub struct AuditServiceServer<T> {
@@ -4626,6 +4706,52 @@ pub mod audit_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RedactAuditEventsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/fieldseal.v1.AuditService/ArchiveAuditEvents" => {
+                    #[allow(non_camel_case_types)]
+                    struct ArchiveAuditEventsSvc<T: AuditService>(pub Arc<T>);
+                    impl<
+                        T: AuditService,
+                    > tonic::server::UnaryService<super::ArchiveAuditEventsRequest>
+                    for ArchiveAuditEventsSvc<T> {
+                        type Response = super::ArchiveAuditEventsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ArchiveAuditEventsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AuditService>::archive_audit_events(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ArchiveAuditEventsSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

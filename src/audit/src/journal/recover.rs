@@ -14,10 +14,12 @@ use prost::Message as _;
 use tokio::sync::watch;
 
 use super::queue::Queue;
+use super::refusals::Refusals;
 use super::settle;
 use super::space::{self, FreeSpace, Lock, StatVfs};
 use super::writer::{self, OpenSegment, Writer};
 use super::{Identity, Journal, Published, Settings, Shared};
+use crate::archive;
 use crate::checkpoint;
 use crate::error::{Health, JournalError};
 use crate::event::SystemEvent;
@@ -129,10 +131,9 @@ impl Journal {
         let Some((_, last)) = segments.last() else {
             return Err(JournalError::NotInitialized(directory.clone()));
         };
-        let origin: Arc<str> = identity.origin().into();
-        let key = identity.signing.public();
+        let (origin, key): (Arc<str>, _) = (identity.origin().into(), identity.signing.public());
         let known = check_public_key(directory, &identity, &key)?;
-        check_chain(&segments, &identity, &key)?;
+        let archived = check_chain(directory, &segments, &identity)?;
         if !known {
             write_public_key(directory, &origin, &key)?;
         }
@@ -157,9 +158,8 @@ impl Journal {
             watched: false,
             lock,
         };
-        let signing = Arc::new(identity.signing);
-        let log_key = LogKey::new(origin.to_string(), key);
-        let files = Arc::default();
+        let log_key = LogKey::of(&identity);
+        let (signing, files) = (Arc::new(identity.signing), Arc::default());
         let indexes = indexes(&settings, log_key, &signing, (&space, &files));
         let shared = Shared {
             log: identity.instance.into(),
@@ -175,8 +175,9 @@ impl Journal {
             grown: watch::Sender::new(size),
             health: watch::Sender::new(Health::Ok),
             statistics: Mutex::default(),
-            refusals: super::refusals::Refusals::default(),
+            refusals: Refusals::default(),
             files,
+            archived: Arc::new(archived.into()),
             redacting: Arc::default(),
         };
         let journal = Self { shared: Arc::new(shared) };
@@ -250,23 +251,26 @@ fn of_another(identity: &Identity, origin: &str, file: &Path, what: String) -> J
     }
 }
 
-/// Every segment's header is signed for this log, and none is missing between two others.
+/// Every segment's header is signed for this log, and none is missing between two others. Up to which
+/// record it is archived.
 fn check_chain(
+    directory: &Path,
     segments: &[(u64, std::path::PathBuf)],
     identity: &Identity,
-    key: &LogPublicKey,
-) -> Result<(), JournalError> {
-    let origin = identity.origin();
+) -> Result<u64, JournalError> {
+    let (origin, key) = (identity.origin(), identity.signing.public());
+    let archived = archive::marked(directory, &LogKey::of(identity))?;
     let mut previous = None;
     for (first, path) in segments {
-        let head = Segment::open(path, key)?.head;
+        let head = Segment::open(path, &key)?.head;
         if head.origin != origin {
             let what = format!("it belongs to {}", head.origin);
             return Err(of_another(identity, &head.origin, path, what));
         }
-        // The first one begins with the first record, and names itself as the one before.
+        // The first one begins with the first record, and names itself as the one before; or all before
+        // it was archived.
         let follows = match previous {
-            None => head.first == 0,
+            None => head.first <= archived,
             Some(previous) => head.previous == previous,
         };
         if head.first != *first || !follows {
@@ -274,7 +278,7 @@ fn check_chain(
         }
         previous = Some(*first);
     }
-    Ok(())
+    Ok(archived)
 }
 
 /// Where the log ends.

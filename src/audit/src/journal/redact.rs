@@ -115,14 +115,14 @@ fn unfinished(error: &JournalError) -> JournalError {
     JournalError::RedactionUnfinished(error.to_string().into())
 }
 
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     run: impl FnOnce() -> Result<T, JournalError> + Send + 'static,
 ) -> Result<T, JournalError> {
     let ended = tokio::task::spawn_blocking(run).await;
     ended.unwrap_or(Err(JournalError::Closed))
 }
 
-fn is_under_way(directory: &Path) -> bool {
+pub(super) fn is_under_way(directory: &Path) -> bool {
     directory.join(UNDER_WAY).symlink_metadata().is_ok()
 }
 
@@ -140,7 +140,7 @@ fn remove_note(directory: &Path) -> io::Result<()> {
 }
 
 impl Shared {
-    fn survey(&self, what: Option<&Redactable>) -> Result<Survey, JournalError> {
+    pub(super) fn survey(&self, what: Option<&Redactable>) -> Result<Survey, JournalError> {
         let size = self.published.read().tree_size;
         survey(&self.settings.directory, &self.log_key(), size, what)
     }

@@ -49,6 +49,7 @@ impl Follower {
     /// `Unreadable` if a file cannot be read, or a record is damaged or missing that the log is
     /// known to have. The position stays where it was.
     pub fn read(&mut self, limit: PageLimit, size: u64) -> Result<Vec<Event>, QueryError> {
+        self.position = self.position.max(self.reader.first()?);
         if self.position >= size {
             return Ok(Vec::new());
         }

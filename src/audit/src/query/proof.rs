@@ -29,6 +29,7 @@ impl Reader {
             return Err(QueryError::BeyondLog(known));
         }
         let _reading = self.files.read();
+        self.not_archived(index)?;
         let (mut trees, root, checkpoint) = self.signed(size)?;
         let own = trees.root(index..index.saturating_add(1)).map_err(unreadable)?;
         let path = path(&mut trees, inclusion::subtrees(index, size))?;
@@ -48,6 +49,7 @@ impl Reader {
             return Err(QueryError::BeyondLog(known));
         }
         let _reading = self.files.read();
+        self.not_archived(old)?;
         let (mut trees, root, checkpoint) = self.signed(size)?;
         let then = trees.root(0..old).map_err(unreadable)?;
         let path = path(&mut trees, consistency::subtrees(old, size))?;
@@ -56,6 +58,12 @@ impl Reader {
             return Err(self.altered());
         }
         Ok(Consistency { path, checkpoint })
+    }
+
+    /// Refuses what only an archive can prove.
+    fn not_archived(&self, record: u64) -> Result<(), QueryError> {
+        let first = self.first()?;
+        if record < first { Err(QueryError::Archived(first)) } else { Ok(()) }
     }
 
     /// The tree of the first `size` records: its root and its signed note.

@@ -18,6 +18,8 @@ pub(super) struct Search<'a> {
     size: u64,
     /// The next record to look at is this one (oldest first) or the one before (newest first).
     pub(super) position: u64,
+    /// The first record that is there: those before it are archived.
+    first: u64,
     pub(super) events: Vec<Event>,
     looked_at: usize,
     bytes: usize,
@@ -36,6 +38,7 @@ impl<'a> Search<'a> {
             limit,
             size,
             position,
+            first: 0,
             events: Vec::new(),
             looked_at: 0,
             bytes: 0,
@@ -68,9 +71,20 @@ impl<'a> Search<'a> {
         self.size.min(end)
     }
 
+    /// The log begins with this record; what was before is archived.
+    pub(super) fn begin(&mut self, first: u64) {
+        self.first = self.first.max(first);
+        if self.query.oldest_first {
+            self.position = self.position.max(first);
+        }
+    }
+
     /// True after the last record.
     pub(super) fn is_done(&self) -> bool {
-        if self.query.oldest_first { self.position >= self.size } else { self.position == 0 }
+        match self.query.oldest_first {
+            true => self.position >= self.size,
+            false => self.position <= self.first,
+        }
     }
 
     /// True if the page ends here.

@@ -112,6 +112,25 @@ impl Named {
         }
     }
 
+    /// The records that this record of the log says are archived. It speaks of the records before it
+    /// only.
+    pub(crate) fn add_archived(&mut self, index: u64, record: &Record) {
+        if Kind::from_code(record.kind) != Some(Kind::SegmentsArchived)
+            || Outcome::from_code(record.outcome) != Some(Outcome::Ok)
+        {
+            return;
+        }
+        for segment in &record.archived {
+            let end = segment.first.checked_add(segment.count).filter(|end| *end <= index);
+            self.add_whole(segment.first..end.unwrap_or_default());
+        }
+    }
+
+    /// How many of the first records are named without a gap.
+    pub(crate) fn prefix(&self) -> u64 {
+        self.whole.0.get(&0).map_or(0, |end| *end as u64)
+    }
+
     pub(crate) fn has_whole(&self, record: u64) -> bool {
         let record = u128::from(record);
         self.whole.covers(&(record..record + 1))

@@ -45,7 +45,7 @@ pub(crate) fn survey(
     let wrong = report
         .ranges
         .iter()
-        .find(|range| range.verdict > Verdict::Redacted && range.first < size && !is_gone(range));
+        .find(|range| range.verdict > Verdict::Archived && range.first < size && !is_gone(range));
     if let Some(wrong) = wrong {
         return Err(JournalError::corrupt(&wrong.file, wrong.offset, wrong.what));
     }

@@ -38,8 +38,9 @@ pub(crate) fn standing(commitment: &[u8], detail: &[u8]) -> Result<Standing, &'s
         }
         tree.append(item.leaf_hash().ok_or("an item is cut off")?);
     }
-    let root = if tree.size() == 0 { Vec::new() } else { tree.root().to_vec() };
-    if root != head.items_root || tree.size() != u64::from(head.item_count) {
+    let root = &head.items_root;
+    let is_root = if tree.size() == 0 { root.is_empty() } else { *root == tree.root() };
+    if !is_root || tree.size() != u64::from(head.item_count) {
         return Err("a record's items are not those it commits to");
     }
     Ok(if gone.is_empty() { Standing::Whole } else { Standing::Without(gone) })

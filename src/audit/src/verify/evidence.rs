@@ -1,7 +1,6 @@
 //! The records between two times, with what proves them to somebody who does not have the log.
 
 use std::ops::Range;
-use std::path::Path;
 
 use fieldseal_model::Timestamp;
 use prost::Message as _;
@@ -15,7 +14,7 @@ use crate::subtrees::Subtrees;
 
 use super::entry::{self, Entry};
 use super::walk::Walk;
-use super::{LogKey, Verified, VerifyError, read};
+use super::{Files, LogKey, Verified, VerifyError, read};
 
 const CHANGED: &str = "it changed while it was read";
 
@@ -50,7 +49,7 @@ pub struct Proved<'a> {
 /// The records between two times of a log that verified.
 #[derive(Debug)]
 pub struct Evidence<'a> {
-    directory: &'a Path,
+    files: Files<'a>,
     key: &'a LogKey,
     /// The log as it was verified.
     pub verified: Verified,
@@ -117,7 +116,7 @@ impl Found {
 /// # Errors
 /// The first thing that is wrong with the log.
 pub fn evidence<'a>(
-    directory: &'a Path,
+    files: Files<'a>,
     key: &'a LogKey,
     times: &Times,
     mut progress: impl FnMut(u64),
@@ -126,9 +125,12 @@ pub fn evidence<'a>(
     let mut leaf = |index: u64, leaf: &[u8], _: &Hash| found.leaf(index, leaf, times);
     let mut walk = Walk::new(key, None, &mut progress, &mut change);
     walk.leaf = Some(&mut leaf);
-    let (report, _) = read(directory, walk)?;
+    let (report, _) = read(files, walk)?;
     if let Some(wrong) = report.first_wrong() {
         return Err(wrong);
+    }
+    if let Some(archived) = report.archived() {
+        return Err(VerifyError::Archived(archived));
     }
     let verified = report.verified;
     let Some((first, last)) = found.range else { return Ok(None) };
@@ -137,7 +139,7 @@ pub fn evidence<'a>(
     let policy = found.policy.filter(|at| *at < start);
     let redactions = found.redactions_of(&(start..end), policy);
     let (records, between) = (start..end, found.between);
-    Ok(Some(Evidence { directory, key, verified, records, between, policy, redactions }))
+    Ok(Some(Evidence { files, key, verified, records, between, policy, redactions }))
 }
 
 impl Evidence<'_> {
@@ -160,7 +162,8 @@ impl Evidence<'_> {
         &self,
         see: impl FnMut(Proved<'_>) -> Result<(), E>,
     ) -> Result<Vec<Hash>, E> {
-        let subtrees = Subtrees::new(self.directory, &self.key.key, self.verified.records);
+        let segments = self.files.list().map_err(VerifyError::Unreadable)?;
+        let subtrees = Subtrees::of(segments, &self.key.key, self.verified.records);
         let subtrees = subtrees.map_err(VerifyError::Unreadable)?;
         let mut reading = Reading { subtrees, frame: None, given: Vec::new(), see };
         let root = excerpt::root(&mut reading, &self.ranges(), 0..self.verified.records)?;

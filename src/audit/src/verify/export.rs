@@ -10,7 +10,7 @@ use crate::merkle::Hash;
 use crate::tiles::{File, Tiles};
 
 use super::walk::Walk;
-use super::{LogKey, Remembered, VerifyError, read, remembered, segments};
+use super::{Files, LogKey, Remembered, VerifyError, read, remembered, segments};
 
 const CHECKPOINT: &str = "checkpoint";
 
@@ -63,29 +63,32 @@ impl TilesError {
 /// A log that does not verify, or does not go on from the checkpoint in the directory; a file there
 /// that differs; trouble with writing. The checkpoint there is then as it was.
 pub fn tiles(
-    directory: &Path,
+    files: Files<'_>,
     key: &LogKey,
     to: &Path,
     mut progress: impl FnMut(u64),
 ) -> Result<Tiled, TilesError> {
     let before = earlier(&to.join(CHECKPOINT), key)?;
     let walk = &mut |_| {};
-    let (found, _) = read(directory, Walk::new(key, before.as_ref(), &mut progress, walk))?;
+    let (found, _) = read(files, Walk::new(key, before.as_ref(), &mut progress, walk))?;
     if let Some(wrong) = found.first_wrong() {
         return Err(wrong.into());
+    }
+    if let Some(archived) = found.archived() {
+        return Err(VerifyError::Archived(archived).into());
     }
     let (records, checkpoint) = (found.verified.records, found.verified.checkpoint_note);
     let mut output = Output { to, before: before.map_or(0, |b| b.size), written: 0, trouble: None };
     if records == 0 {
         return Ok(Tiled { records, written: 0, left_out: Vec::new(), checkpoint: String::new() });
     }
-    let (root, left_out) = make(directory, key, records, &mut output)?;
+    let (root, left_out) = make(files, key, records, &mut output)?;
     if let Some(trouble) = output.trouble.take() {
         return Err(trouble);
     }
     if root != Some(found.verified.root) {
         let what = "it changed while it was read";
-        let changed = JournalError::corrupt(directory, 0, what);
+        let changed = JournalError::corrupt(files.directory, 0, what);
         return Err(VerifyError::Unreadable(changed).into());
     }
     let opened = fs::File::open(to).map_err(|e| TilesError::io(to, &e))?;
@@ -108,7 +111,7 @@ fn earlier(file: &Path, key: &LogKey) -> Result<Option<Remembered>, TilesError> 
 
 /// Makes the files of the first records; gives their root and the bundles that were left out.
 fn make(
-    directory: &Path,
+    files: Files<'_>,
     key: &LogKey,
     records: u64,
     output: &mut Output<'_>,
@@ -119,7 +122,7 @@ fn make(
             tiles.leaf(leaf, *hash, &mut |file| output.put(&file));
         }
     };
-    let (all, mut progress, mut change) = (segments(directory, key)?, |_| {}, |_| {});
+    let (all, mut progress, mut change) = (segments(files, key)?, |_| {}, |_| {});
     let mut walk = Walk::new(key, None, &mut progress, &mut change);
     walk.leaf = Some(&mut leaf);
     walk.read(&all)?;

@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use crate::record::LastChange;
+use crate::segment;
 
 use super::state::State;
 use super::{Verified, VerifyError};
 
-/// What is known of a range of records, from the best to the worst. `ARCHIVED` is reserved: no log has
-/// such ranges yet.
+/// What is known of a range of records, from the best to the worst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Verdict {
     /// Every byte is as it was signed.
@@ -16,6 +16,8 @@ pub enum Verdict {
     /// Personal detail is not there, and a record of the log says that it was erased. Everything else is
     /// as it was signed.
     Redacted,
+    /// Records are not there, and a record of the log says that they were archived.
+    Archived,
     /// Bytes after the last signed frame that nothing says were ever on disk: the torn end of a
     /// killed process, or an end that was altered.
     UnprovenTail,
@@ -32,6 +34,7 @@ impl Verdict {
         match self {
             Self::Ok => "OK",
             Self::Redacted => "REDACTED",
+            Self::Archived => "ARCHIVED",
             Self::UnprovenTail => "UNPROVEN-TAIL",
             Self::Missing => "MISSING",
             Self::Tampered => "TAMPERED",
@@ -71,6 +74,9 @@ pub struct Report {
     /// The first record that was read: those before it were verified by an earlier run, and their
     /// files were not read again. 0 if everything was read.
     pub resumed_from: u64,
+    /// False if a checkpoint was given that covers archived records only: nothing here can be compared
+    /// with it.
+    pub is_compared: bool,
     /// What the next run goes on from; `None` if anything is wrong, or nothing was signed yet.
     pub state: Option<State>,
 }
@@ -87,6 +93,12 @@ impl Report {
     pub fn worst(&self) -> Option<&Range> {
         let worst = Some(self.verdict()).filter(|verdict| *verdict != Verdict::Ok)?;
         self.ranges.iter().find(|range| range.verdict == worst)
+    }
+
+    /// How many of the first records are archived and were not read; `None` if none are.
+    pub(super) fn archived(&self) -> Option<u64> {
+        let mut ranges = self.ranges.iter();
+        ranges.find(|range| range.verdict == Verdict::Archived).and_then(|range| range.end)
     }
 
     /// The first thing that is wrong, but for an unproven tail.
@@ -136,6 +148,23 @@ impl Ranges {
 
     pub(super) fn first_wrong(&self) -> Option<VerifyError> {
         first_wrong(&self.0)
+    }
+
+    /// Says that the oldest records are archived, as far as they are, if they are not there.
+    pub(super) fn archived(&mut self, to: u64, what: &'static str) {
+        let Some(gone) = self.0.first_mut() else { return };
+        if gone.verdict != Verdict::Missing || gone.first != 0 || to == 0 {
+            return;
+        }
+        let mut archived = Range { verdict: Verdict::Archived, what, ..gone.clone() };
+        if gone.end.is_some_and(|end| end <= to) {
+            *gone = archived;
+            return;
+        }
+        gone.first = to;
+        gone.file = gone.file.with_file_name(segment::file_name(to));
+        archived.end = Some(to);
+        self.0.insert(0, archived);
     }
 
     pub(super) fn all_in_one(&mut self, range: Range) {

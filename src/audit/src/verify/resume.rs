@@ -1,6 +1,6 @@
 //! Verifying only what is new since an earlier run.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::error::JournalError;
 use crate::merkle::Hash;
@@ -10,7 +10,7 @@ use crate::subtrees::Subtrees;
 use super::report::{Range, Report, Verdict};
 use super::state::State;
 use super::walk::{Found, Start, Walk};
-use super::{LogKey, Remembered, VerifyError, read_segments, remembered, segments};
+use super::{Files, LogKey, Remembered, VerifyError, read_segments, remembered, segments};
 
 const EARLIER: &str = "an earlier run read these records, and found this among them";
 const OTHER_PAST: &str = "it is not the log that was verified before: it was written anew";
@@ -23,18 +23,18 @@ const OTHER_PAST: &str = "it is not the log that was verified before: it was wri
 /// # Errors
 /// As [`super::report`].
 pub fn resume(
-    directory: &Path,
+    files: Files<'_>,
     key: &LogKey,
     state: Option<&State>,
     is_full: bool,
     kept: Option<&Remembered>,
     mut progress: impl FnMut(u64),
 ) -> Result<Report, VerifyError> {
-    let all = segments(directory, key)?;
+    let all = segments(files, key)?;
     let Some(state) = state else {
         let walk = &mut |_| {};
         let read = Walk::new(key, kept, &mut progress, walk);
-        return Ok(read_segments(directory, &all, read, None)?.0);
+        return Ok(read_segments(files, &all, read, None)?.0);
     };
     let is_older = kept.is_some_and(|kept| kept.size < state.records());
     if !is_full
@@ -44,7 +44,7 @@ pub fn resume(
         let mut change = |_| {};
         let walk = Walk::new(key, kept, &mut progress, &mut change);
         let rest = all.get(place.at..).unwrap_or_default();
-        let (report, _) = read_segments(directory, rest, walk, Some(&place.start(state)))?;
+        let (report, _) = read_segments(files, rest, walk, Some(&place.start(state)))?;
         return Ok(with_earlier(report, state, rest));
     }
     let verified = remembered(&state.note, key)?;
@@ -54,12 +54,18 @@ pub fn resume(
     };
     let walk = &mut |_| {};
     let walk = Walk::new(key, Some(longer), &mut progress, walk);
-    let (mut report, _) = read_segments(directory, &all, walk, None)?;
-    if report.verdict() <= Verdict::Redacted
+    let (mut report, _) = read_segments(files, &all, walk, None)?;
+    if report.verdict() <= Verdict::Archived
         && let Some(shorter) = shorter.filter(|shorter| shorter.size > 0)
-        && root(directory, key, shorter.size)? != shorter.root
-        && let Some((_, file)) = all.first()
+        && let Some((first, file)) = all.first()
     {
+        if shorter.size < *first {
+            report.is_compared = false;
+            return Ok(report);
+        }
+        if root(all.clone(), key, shorter.size)? == shorter.root {
+            return Ok(report);
+        }
         let (verdict, end, file) = (Verdict::Tampered, Some(report.verified.records), file.clone());
         report.ranges = vec![Range { verdict, first: 0, end, file, offset: 0, what: OTHER_PAST }];
         report.state = None;
@@ -137,7 +143,7 @@ fn place(
 }
 
 /// The root over the first records of a log that verifies.
-fn root(directory: &Path, key: &LogKey, size: u64) -> Result<Hash, VerifyError> {
-    let trees = Subtrees::new(directory, &key.key, size);
+fn root(all: Vec<(u64, PathBuf)>, key: &LogKey, size: u64) -> Result<Hash, VerifyError> {
+    let trees = Subtrees::of(all, &key.key, size);
     trees.and_then(|mut trees| trees.root(0..size)).map_err(VerifyError::Unreadable)
 }

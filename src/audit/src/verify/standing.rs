@@ -6,7 +6,7 @@ use crate::error::JournalError;
 use crate::merkle::{self, Frontier, Hash};
 use crate::segment::{At, Segment};
 
-use super::{LogKey, Remembered, VerifyError, segments};
+use super::{Files, LogKey, Remembered, VerifyError, segments};
 
 /// How a log stands to a checkpoint that was kept elsewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub fn standing(
     if then.size > now.size {
         return Ok(Standing::Shorter);
     }
-    let all = segments(directory, key)?;
+    let all = segments(Files::of(directory), key)?;
     let from = all.iter().rposition(|(first, _)| *first <= then.size);
     let mut tree: Option<Frontier> = None;
     let mut root_then = None;

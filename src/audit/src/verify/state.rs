@@ -12,7 +12,7 @@ use super::{LogKey, Verdict, VerifyError, remembered};
 
 const FORMAT: &str = "fieldseal.dev/audit-verify-state/v1";
 /// What a log is said to be that a next run can go on from.
-const GOOD: [Verdict; 2] = [Verdict::Ok, Verdict::Redacted];
+const GOOD: [Verdict; 3] = [Verdict::Ok, Verdict::Redacted, Verdict::Archived];
 
 /// The newest checkpoint that was verified, and what it takes to read on behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub struct State {
     pub(super) tree: Frontier,
     /// The newest change of the store up to there.
     pub(super) last_change: Option<LastChange>,
-    /// What was said of all records up to there, the worst of it: `OK` or `REDACTED`.
+    /// What was said of all records up to there, the worst of it: one of `GOOD`.
     pub(super) verdict: Verdict,
     /// The checkpoint, a signed note.
     pub(super) note: String,

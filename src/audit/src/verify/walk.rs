@@ -6,21 +6,18 @@
 
 use std::path::{Path, PathBuf};
 
-use fieldseal_model::KeyId;
-use prost::Message as _;
-
 use crate::checkpoint::{self, Remembered};
 use crate::error::JournalError;
 use crate::merkle::{self, Frontier, Hash};
-use crate::record::{COMMITMENT_BYTES, Kind, LastChange, Record};
-use crate::redaction::{NO_DETAIL, Named, Standing, standing};
+use crate::record::{LastChange, Record};
+use crate::redaction::{NO_DETAIL, Named};
 use crate::segment::{self, At, Frame, Segment};
 
+use super::known::Known;
+use super::leaves::Leaves;
 use super::report::{Range, Ranges, Verdict};
 use super::{Change, LogKey, REPORT_EVERY, VerifyError};
 
-const REDACTED: &str = "personal detail was erased, and a record says so";
-const NO_ITEM: &str = "an item is missing that no record names";
 const MISSING: &str = "records are missing";
 const NOT_ZERO: &str = "bytes where zeroes should be";
 
@@ -42,6 +39,7 @@ pub(super) struct Walk<'a> {
     /// What records say was erased. Such a record stands behind those that it is about, so nobody knows
     /// before a walk is over: until then whatever is not there counts as erased.
     pub(super) redactions: Option<&'a Named>,
+    known: Known,
     /// The tree as far as the leaves were read; proved if `is_proved`.
     tree: Frontier,
     is_proved: bool,
@@ -78,21 +76,10 @@ pub(super) struct Found {
     /// What records say was erased, and what is not there.
     pub(super) said: Named,
     pub(super) absent: Named,
-}
-
-/// A frame whose leaves could be read.
-struct Leaves {
-    tree: Frontier,
-    changes: Vec<(Change, LastChange)>,
-    /// Records whose detail is erased, or is not the one that they commit to.
-    wrong: Vec<(u64, Verdict, &'static str)>,
-    said: Named,
-    absent: Named,
-    compared: u64,
-    /// The root at the size that is remembered, if the frame reaches it.
-    root_then: Option<Hash>,
-    /// What is wrong with the frame as a whole, apart from its leaves.
-    damage: Option<&'static str>,
+    /// What records say was archived.
+    pub(super) archived: Named,
+    /// A checkpoint was kept that covers fewer records than those that are missing at the beginning.
+    pub(super) is_beyond: bool,
 }
 
 impl<'a> Walk<'a> {
@@ -110,6 +97,7 @@ impl<'a> Walk<'a> {
             leaf: None,
             detail: None,
             redactions: None,
+            known: Known::default(),
             tree: Frontier::default(),
             is_proved: true,
             is_cut: false,
@@ -295,6 +283,7 @@ impl<'a> Walk<'a> {
             wrong: Vec::new(),
             said: Named::default(),
             absent: Named::default(),
+            archived: Named::default(),
             compared: 0,
             root_then: None,
             damage,
@@ -303,7 +292,9 @@ impl<'a> Walk<'a> {
         for leaf in frame.leaves() {
             let leaf = leaf.ok_or("a record is cut off")?;
             match details.next().flatten() {
-                Some(detail) => all.record(leaf, detail, self.redactions, &mut self.detail),
+                Some(detail) => {
+                    all.record(leaf, detail, self.redactions, &mut self.detail, &mut self.known);
+                }
                 None => all.damage = all.damage.or(Some(NO_DETAIL)),
             }
             let hash = merkle::leaf_hash(leaf);
@@ -359,6 +350,7 @@ impl<'a> Walk<'a> {
             self.found.last_change = Some(last);
         }
         self.found.said.add(&all.said);
+        self.found.archived.add(&all.archived);
         if all.damage.is_none() {
             self.found.absent.add(&all.absent);
         }
@@ -403,6 +395,7 @@ impl<'a> Walk<'a> {
             return;
         }
         if here >= remembered.size || self.is_cut {
+            self.found.is_beyond = here >= remembered.size;
             return;
         }
         let what = "the checkpoint covers records that are not there";
@@ -419,66 +412,10 @@ impl<'a> Walk<'a> {
     }
 }
 
-impl Leaves {
-    /// What is not there of a record's detail must be named.
-    fn stands(&mut self, index: u64, found: &Standing, redactions: Option<&Named>) {
-        let what = match found {
-            Standing::Whole => return,
-            Standing::Gone => NO_DETAIL,
-            Standing::Without(_) => NO_ITEM,
-        };
-        self.absent.add_standing(index, found);
-        let is_allowed = redactions.is_none_or(|named| named.allows(index, found));
-        let verdict = if is_allowed { Verdict::Redacted } else { Verdict::Tampered };
-        let what = if is_allowed { REDACTED } else { what };
-        self.wrong.push((index, verdict, what));
-    }
-
-    /// Looks at the next record, before its leaf is appended.
-    fn record(
-        &mut self,
-        leaf: &[u8],
-        detail: &[u8],
-        redactions: Option<&Named>,
-        see: &mut Option<SeeDetail<'_>>,
-    ) {
-        let index = self.tree.size();
-        self.compared += u64::from(!detail.is_empty());
-        let (record, commitment) = match record(leaf) {
-            Ok(both) => both,
-            Err(what) => return self.wrong.push((index, Verdict::Tampered, what)),
-        };
-        match standing(commitment, detail) {
-            Err(what) => self.wrong.push((index, Verdict::Tampered, what)),
-            Ok(found) => {
-                self.stands(index, &found, redactions);
-                if let Some(see) = see {
-                    see(index, &record, detail);
-                }
-            }
-        }
-        self.said.add_record(index, &record);
-        if let Some(last) = LastChange::of(&record, index) {
-            let kind = Kind::from_code(record.kind);
-            let key_id = record.key_id.as_slice().try_into().ok().map(KeyId::new);
-            let LastChange { revision, anchor, .. } = last;
-            self.changes.push((Change { revision, anchor, kind, key_id }, last));
-        }
-    }
-}
-
 /// True if what stands at `offset` had been on disk once. `synced` is up to where that is known by now.
 fn was_synced(segment: &Segment, offset: u64, synced: &mut u64) -> Result<bool, JournalError> {
     if offset >= *synced {
         *synced = segment.synced_beyond(offset)?.unwrap_or(*synced);
     }
     Ok(offset < *synced)
-}
-
-/// The public part of a leaf, and the commitment to its detail.
-fn record(leaf: &[u8]) -> Result<(Record, &[u8]), &'static str> {
-    let public =
-        leaf.len().checked_sub(COMMITMENT_BYTES).and_then(|len| leaf.split_at_checked(len));
-    let (public, commitment) = public.ok_or("a record is too short")?;
-    Ok((Record::decode(public).map_err(|_| "a record is none")?, commitment))
 }

@@ -54,7 +54,7 @@ macro_rules! frame {
 }
 
 fn case(name: &'static str, falsify: fn(&Logs, &Forgery) -> Expected) -> Case {
-    Case { name, falsify, with_checkpoint: None, believes_the_log: false }
+    Case { name, falsify, with_checkpoint: None, with_archive: None, believes_the_log: false }
 }
 
 pub(crate) fn all() -> Vec<Case> {

@@ -54,7 +54,9 @@ pub(crate) fn read(directory: &Path) -> Vec<Segment> {
     let mut names: Vec<_> = fs::read_dir(directory).unwrap().map(|e| e.unwrap().path()).collect();
     names.retain(|path| path.extension().is_some_and(|e| e == "log"));
     names.sort();
-    let mut index = 0;
+    // The oldest ones may be archived.
+    let number = names[0].file_stem().unwrap().to_str().unwrap().strip_prefix("segment-").unwrap();
+    let mut index = number.parse().unwrap();
     names.into_iter().map(|path| segment(&path, &mut index)).collect()
 }
 

@@ -10,7 +10,8 @@ fn case(
     falsify: fn(&Logs, &Forgery) -> Expected,
     with_checkpoint: fn(&Logs) -> Expected,
 ) -> Case {
-    Case { name, falsify, with_checkpoint: Some(with_checkpoint), believes_the_log: false }
+    let with_checkpoint = Some(with_checkpoint);
+    Case { name, falsify, with_checkpoint, with_archive: None, believes_the_log: false }
 }
 
 /// What the checkpoint tells of a log that ends with this segment.

@@ -8,7 +8,7 @@ use crate::forge::{self, Forgery, Frame, Segment};
 use crate::{Case, Expected, Logs};
 
 fn case(name: &'static str, falsify: fn(&Logs, &Forgery) -> Expected) -> Case {
-    Case { name, falsify, with_checkpoint: None, believes_the_log: false }
+    Case { name, falsify, with_checkpoint: None, with_archive: None, believes_the_log: false }
 }
 
 fn at(verdict: &'static str, segment: &Segment, frame: Frame) -> Expected {

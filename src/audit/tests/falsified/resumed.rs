@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
-use fieldseal_audit::verify::{self, Report, State, Verdict};
+use fieldseal_audit::verify::{self, Files, Report, State, Verdict};
 
 use crate::forge::Forgery;
 use crate::{Logs, copy, key, logs, redaction};
 
 fn resume(logs: &Logs, log: &Path, state: Option<&State>) -> Report {
     let key = key(&logs.at("good"));
-    let found = verify::resume(log, &key, state, false, None, |_| {}).unwrap();
+    let found = verify::resume(Files::of(log), &key, state, false, None, |_| {}).unwrap();
     // What is kept of it is what is read again.
     let read = found.state.as_ref().map(|state| State::parse(&state.text(), &key).unwrap());
     assert_eq!(read, found.state);

@@ -157,10 +157,18 @@ pub(crate) async fn commit(
 
 /// Who may redact.
 pub(crate) fn redactor(policy: &Policy) -> Permit {
+    permit(policy, "spiffe://test/privacy", Action::RedactAuditEvents)
+}
+
+pub(crate) fn archivist(policy: &Policy) -> Permit {
+    permit(policy, "spiffe://test/ops", Action::ArchiveAuditEvents)
+}
+
+fn permit(policy: &Policy, who: &str, action: Action) -> Permit {
     policy
         .decide(&Request {
-            principal: &Principal::parse("spiffe://test/privacy").unwrap(),
-            action: Action::RedactAuditEvents,
+            principal: &Principal::parse(who).unwrap(),
+            action,
             key: None,
             partition: PartitionClass::Default,
             table: None,

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::archive::AuditArchiveArguments;
 use super::proof::{
     AuditAnchorArguments, AuditCheckCheckpointArguments, AuditCheckReceiptArguments,
     AuditPackArguments, AuditTilesArguments, AuditVerifyArguments,
@@ -35,6 +36,8 @@ pub(crate) enum AuditCommand {
     Changes(ChangesQuestion),
     /// Erase personal detail of one person or tenant, of one row, or of everything before a time
     Redact(AuditRedactArguments),
+    /// Move the oldest segments of the log to the archive
+    Archive(AuditArchiveArguments),
     /// Follow the log as it grows, until Ctrl-C
     Tail(Box<AuditTailArguments>),
     /// Write events as OCSF Datastore Activity, one JSON document a line

@@ -17,6 +17,9 @@ pub(crate) struct AuditVerifyArguments {
     /// it from standard input
     #[arg(long, value_name = "FILE")]
     pub checkpoint: Option<PathBuf>,
+    /// Where archived segments are: they are verified too, and none of them may be missing (repeatable)
+    #[arg(long, value_name = "DIR")]
+    pub archive: Vec<PathBuf>,
     /// Remember in this file what was verified, and read only what is new next time
     #[arg(long, value_name = "FILE")]
     pub state: Option<PathBuf>,
@@ -46,6 +49,9 @@ pub(crate) struct AuditTilesArguments {
     /// Where the checkpoint and the tiles go; what is there already stays
     #[arg(long, value_name = "DIR")]
     pub to: PathBuf,
+    /// Where archived segments are (repeatable)
+    #[arg(long, value_name = "DIR")]
+    pub archive: Vec<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -56,6 +62,9 @@ pub(crate) struct AuditPackArguments {
     /// The log's public key, kept apart from the log
     #[arg(long, value_name = "PATH")]
     pub public_key: PathBuf,
+    /// Where archived segments are (repeatable)
+    #[arg(long, value_name = "DIR")]
+    pub archive: Vec<PathBuf>,
     /// From this moment on: 2026-11-01, "2026-11-01 08:00", or RFC 3339
     #[arg(long, value_name = "TIME")]
     pub since: String,

@@ -82,6 +82,7 @@ impl Place {
             backup: None,
             anchors: Vec::new(),
             exports: Vec::new(),
+            archive: None,
             refusal_window: Duration::ZERO,
         }
     }

@@ -214,6 +214,7 @@ pub static SETTINGS: &[Setting] = &[
     exports::FILE,
     exports::OTLP,
     exports::OTLP_CA,
+    anchors::ARCHIVE,
     backup::DIRECTORY,
     backup::RECIPIENTS,
     backup::SCHEDULE,

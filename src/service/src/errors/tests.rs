@@ -114,6 +114,9 @@ fn causes() -> Vec<RefusalCause> {
         RefusalCause::NothingToRedact,
         RefusalCause::RedactionRunning,
         RefusalCause::RedactionUnfinished,
+        RefusalCause::ArchiveNotConfigured,
+        RefusalCause::Archived(7),
+        RefusalCause::ArchiveUnavailable,
         RefusalCause::PolicyInvalid("roles.cedar:3:1: a rule must have a name".into()),
         RefusalCause::Internal("an answer without its item"),
     ];

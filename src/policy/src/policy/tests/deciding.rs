@@ -135,6 +135,7 @@ const MANAGED: &[Action] = &[
     Action::ReloadPolicy,
     Action::CreateBackup,
     Action::PruneBackups,
+    Action::ArchiveAuditEvents,
     Action::ListApprovals,
     Action::ApproveChange,
     Action::RejectChange,

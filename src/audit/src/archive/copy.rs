@@ -1,0 +1,133 @@
+//! The directory that segments move to. It is a log by itself: segments, public key, and the checkpoint
+//! that ends it.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use fieldseal_crypto::sha256_of;
+
+use crate::error::JournalError;
+
+const PUBLIC_KEY: &str = "log.pub";
+const CHECKPOINT: &str = "checkpoint";
+
+/// An archive's directory.
+pub(crate) struct Archive<'a> {
+    directory: &'a Path,
+}
+
+impl<'a> Archive<'a> {
+    /// Opens the archive of a log with this public key, or makes it where there is none.
+    ///
+    /// # Errors
+    /// `Foreign` if it is another log's, or the log itself; trouble with the files.
+    pub(crate) fn open(
+        directory: &'a Path,
+        log: &Path,
+        public_key: &str,
+    ) -> Result<Self, JournalError> {
+        let failed = |e: &io::Error| JournalError::io("make", directory, e);
+        match DirBuilder::new().mode(0o700).create(directory) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(failed(&e)),
+            _ => {}
+        }
+        let identity = |path: &Path| path.metadata().map(|found| (found.dev(), found.ino()));
+        let foreign = |what: &str| JournalError::Foreign {
+            file: directory.to_owned(),
+            what: what.to_owned(),
+        };
+        if identity(directory).map_err(|e| failed(&e))? == identity(log).map_err(|e| failed(&e))? {
+            return Err(foreign("it is the directory of the log itself"));
+        }
+        let path = directory.join(PUBLIC_KEY);
+        match fs::read_to_string(&path) {
+            Ok(text) if text == public_key => {}
+            Ok(_) => return Err(foreign("it holds another public key")),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                let write = |file: &mut File| file.write_all(public_key.as_bytes());
+                replace(&path, write).map_err(|e| failed(&e))?;
+            }
+            Err(e) => return Err(failed(&e)),
+        }
+        Ok(Self { directory })
+    }
+
+    /// Puts a file of the log into the archive: on disk, and read back, when this returns. One that is
+    /// there already stays, if it is the same. `written` is called before it has its name.
+    ///
+    /// # Errors
+    /// `Foreign` if another one is there; trouble with the files.
+    pub(crate) fn add(
+        &self,
+        path: &Path,
+        digest_of_it: &[u8; 32],
+        written: &dyn Fn(),
+    ) -> Result<(), JournalError> {
+        let to = self.directory.join(path.file_name().unwrap_or_default());
+        let failed = |e: &io::Error| JournalError::io("archive", &to, e);
+        match digest(&to) {
+            Ok(found) if found == *digest_of_it => return self.sync(),
+            Ok(_) => {
+                let what = "it is another segment than the log's".to_owned();
+                return Err(JournalError::Foreign { file: to, what });
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(failed(&e)),
+        }
+        let new = self.new_name(&to);
+        let mut from = File::open(path).map_err(|e| failed(&e))?;
+        let copied = create(&new).and_then(|mut file| {
+            io::copy(&mut from, &mut file)?;
+            file.sync_all()
+        });
+        copied.map_err(|e| failed(&e))?;
+        if digest(&new).map_err(|e| failed(&e))? != *digest_of_it {
+            let what = "what was written does not read back as it was";
+            return Err(JournalError::corrupt(&new, 0, what));
+        }
+        written();
+        fs::rename(&new, &to).map_err(|e| failed(&e))?;
+        self.sync()
+    }
+
+    /// Writes the checkpoint that ends the archive.
+    pub(crate) fn end(&self, note: &str) -> Result<(), JournalError> {
+        let path = self.directory.join(CHECKPOINT);
+        let write = |file: &mut File| file.write_all(note.as_bytes());
+        replace(&path, write).map_err(|e| JournalError::io("write", &path, &e))?;
+        self.sync()
+    }
+
+    fn new_name(&self, to: &Path) -> PathBuf {
+        self.directory.join(to.with_extension("new").file_name().unwrap_or_default())
+    }
+
+    fn sync(&self) -> Result<(), JournalError> {
+        let synced = File::open(self.directory).and_then(|directory| directory.sync_all());
+        synced.map_err(|e| JournalError::io("sync", self.directory, &e))
+    }
+}
+
+/// A file for its owner alone, empty.
+fn create(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
+}
+
+/// Puts a file in its place at once. The directory is not synced.
+pub(super) fn replace(
+    path: &Path,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<()> {
+    let new = path.with_extension("new");
+    let mut file = create(&new)?;
+    write(&mut file)?;
+    file.sync_all()?;
+    fs::rename(&new, path)
+}
+
+/// SHA-256 over a file.
+pub(crate) fn digest(path: &Path) -> io::Result<[u8; 32]> {
+    sha256_of(&mut File::open(path)?)
+}
