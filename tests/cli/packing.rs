@@ -166,6 +166,10 @@ fn an_archive_has_what_an_auditor_needs_and_nothing_that_runs() {
     assert_eq!(page.matches("</style>").count(), 1);
     assert!(page.contains("<svg viewBox") && page.contains("No inventory of keys"));
     assert!(of("README.txt").contains("cd fieldseal-evidence-0-"));
+    // Without -I Python would run what lies beside the program.
+    let command = "python3 -I verify.py --public-key ";
+    assert!(of("README.txt").contains(command) && page.contains(command), "{page}");
+    assert!(!of("README.txt").contains("python3 verify") && !page.contains("python3 verify"));
     for secret in ["ada@example.com", "AGE-SECRET-KEY"] {
         assert!(files.values().all(|bytes| !text(bytes).contains(secret)), "{secret}");
     }

@@ -5,22 +5,26 @@
 
 The archive has records on both sides of its range, a policy with files, and a record with items. Whoever
 falsifies it here knows verify.py: afterwards everything is made to fit that can be made to fit without the
-log's key (records.csv, figures, policies.json, the hashes of the manifest, and the proof where the tree allows
-it). Exit code 1: something was not found, or an archive that is whole was refused.
+log's key (records.csv, figures, policies.json, the hashes of the manifest, and the proof where the tree
+allows it). Exit code 1: something was not found, or an archive that is whole was refused.
 """
 
 import argparse
 import base64
 import csv
+import datetime
 import hashlib
 import importlib.util
 import json
+import math
 import os
 import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
+
+import made_up_log
 
 sys.dont_write_bytecode = True
 
@@ -30,6 +34,14 @@ def load(path):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def read_loosely(moment):
+    """As somebody reads it who does not look at what it is."""
+    if not isinstance(moment, str):
+        return moment
+    at = datetime.datetime.strptime(moment[:19], "%Y-%m-%dT%H:%M:%S") - datetime.datetime(1970, 1, 1)
+    return (at.days * 86400 + at.seconds) * 10**9 + int(moment[20:29])
 
 
 class Pack:
@@ -61,7 +73,8 @@ class Pack:
         return json.loads(self.read(name))
 
     def indices(self):
-        return [index for first, end in self.proof["ranges"] for index in range(first, end)]
+        ranges = self.proof["ranges"]
+        return [index for a, b in ranges for index in range(math.floor(a), math.ceil(b))]
 
     def save(self):
         """Records, proof and manifest as they are now."""
@@ -72,10 +85,11 @@ class Pack:
 
     def mend(self):
         """Makes everything fit that needs no key: what is wrong now is wrong with what was signed."""
+        # Only to count: what is in the manifest now it may refuse to read.
+        self.write("manifest.json", "{}")
         counted, rows = self.verifier.Archive(self.at), self.verifier.HEADER
-        since = self.verifier.read_instant(self.manifest["since"])
-        until = self.manifest["until"] and self.verifier.read_instant(self.manifest["until"])
-        digest = None
+        since, until = read_loosely(self.manifest["since"]), read_loosely(self.manifest["until"])
+        deciding = []
         for index, (leaf, detail) in zip(self.indices(), self.records):
             try:
                 record = self.verifier.Record(index, leaf, detail)
@@ -87,12 +101,29 @@ class Pack:
             rows += "".join(record.rows(in_scope))
             if in_scope:
                 counted.count(record)
-            if record.decides() and digest != record.public["policy_digest"]:
-                digest = record.public["policy_digest"]
+            digest = record.public["policy_digest"]
+            if record.decides() and (not deciding or deciding[-1].public["policy_digest"] != digest):
+                deciding.append(record)
         else:
             self.write("records.csv", rows)
             self.manifest["figures"] = counted.figures
+            self.list_policies(deciding)
         self.hash()
+
+    def list_policies(self, deciding):
+        """Those of these records, and the files of no other one."""
+        listed = []
+        for record in deciding:
+            digest, at = record.public["policy_digest"].hex(), record.public["time"]
+            listed.append({
+                "digest": digest, "record": record.index, "time": self.verifier.instant(at),
+                "kind": self.verifier.KINDS[record.public["kind"]],
+                "included": os.path.isdir(self.path("policies/" + digest)),
+            })
+        self.write("policies.json", json.dumps({"policies": listed}))
+        there = os.listdir(self.path("policies")) if os.path.isdir(self.path("policies")) else []
+        for digest in set(there) - {policy["digest"] for policy in listed}:
+            shutil.rmtree(self.path("policies/" + digest))
 
     def hash(self):
         """The manifest lists the files as they are."""
@@ -240,13 +271,66 @@ def left_out_between(pack):
     pack.proof["ranges"][1:2] = [[first, middle], [middle + 1, end]]
 
 
+def between_the_numbers(pack):
+    """The edges left out, with their proof; the range begins and ends at no record."""
+    first, end = pack.manifest["first"] + 1, pack.manifest["end"] - 1
+    pack.narrow(first, end)
+    first, end = first + 0.5, end - 0.5
+    pack.manifest.update(first=first, end=end, records=end - first)
+    pack.proof["ranges"] = [[first, end] if at == 1 else r for at, r in enumerate(pack.proof["ranges"])]
+
+
+def no_time(until):
+    """The edges left out, with their proof, and a time in which nothing is."""
+    def falsify(pack):
+        left_out(pack, 1, 1)
+        pack.manifest["until"] = until
+
+    return falsify
+
+
+def written_behind(name, text):
+    """A moment that is read as before, and shown as something else."""
+    def falsify(pack):
+        pack.manifest[name] += text
+
+    return falsify
+
+
+def time_ends_first(pack):
+    left_out(pack, 1, 1)
+    pack.manifest["until"] = pack.manifest["since"]
+
+
+def figure_of_another_kind(change):
+    def falsify(pack):
+        figures = pack.manifest["figures"]
+        name = next(name for name, value in figures.items() if value == 1)
+        figures[name] = change(figures[name])
+        pack.write("manifest.json", json.dumps(pack.manifest))
+
+    return falsify
+
+
+def manifest_text(change):
+    def falsify(pack):
+        pack.write("manifest.json", change(pack.read("manifest.json").decode(), pack))
+
+    return falsify
+
+
+def size_as_fraction(pack):
+    pack.manifest["files"][0]["bytes"] += 0.0
+    pack.write("manifest.json", json.dumps(pack.manifest))
+
+
 def proof_hash(pack, change):
     change(pack.proof["hashes"])
 
 
-def in_manifest(name, value):
+def in_manifest(name, value, is_other=True):
     def falsify(pack):
-        assert pack.manifest[name] != value, name
+        assert (pack.manifest.get(name) != value) == is_other, name
         pack.manifest[name] = value
 
     return falsify
@@ -284,11 +368,9 @@ def malleable(data, pack):
 
 
 def no_policy(pack):
-    """The policy before the range, as if there had been none."""
-    first = pack.proof["ranges"].pop(0)
-    del pack.records[0]
+    """The policy before the range, as if there had been none, with its proof."""
+    pack.narrow(pack.manifest["first"], pack.manifest["end"], keep=pack.proof["ranges"][1:])
     pack.manifest["policy_record"] = None
-    assert first[1] - first[0] == 1
 
 
 def policies(change):
@@ -304,6 +386,20 @@ def moved_policy(pack):
     """Another policy's files under a digest that was in force."""
     at = os.path.dirname(os.path.dirname(policy_file(pack)))
     pack.write(at + "/files/more.cedar", "permit (principal, action, resource);\n")
+
+
+def beside_policy(name):
+    """What no digest covers, among what a digest covers."""
+    def falsify(pack):
+        at = os.path.dirname(os.path.dirname(policy_file(pack)))
+        pack.write(at + "/" + name, "permit (principal, action, resource);\n")
+
+    return falsify
+
+
+def beside_policies(pack):
+    at = os.path.dirname(os.path.dirname(policy_file(pack)))
+    os.makedirs(pack.path(at + "/empty"))
 
 
 def csv_row(pack):
@@ -378,6 +474,17 @@ MENDED = {
     "another origin": in_manifest("origin", "fieldseal.dev/other/main"),
     "another policy's record": lambda p: p.manifest.update(policy_record=p.manifest["policy_record"] + 1),
     "the policy before the range left out": no_policy,
+    "a range between the numbers": between_the_numbers,
+    "an end of nothing": no_time(0),
+    "an end that is false": no_time(False),
+    "an end before the beginning": time_ends_first,
+    "a beginning that goes on": written_behind("since", "\rasked for  from 1999-01-01T00:00:00.000000000Z"),
+    "an end that goes on": written_behind("until", " and later"),
+    "an end with a control character": written_behind("until", "\x1b[2K"),
+    "a format that is true": in_manifest("format", True, is_other=False),
+    "no number": in_manifest("more", math.nan),
+    "a number without end": in_manifest("more", math.inf),
+    "a fraction": in_manifest("more", 0.5),
 }
 # What is done to other files; the manifest lists them as they are then.
 HASHED = {
@@ -403,6 +510,13 @@ HASHED = {
     "a policy's record altered": policies(lambda l: l[0].update(record=l[0]["record"] + 1)),
     "a policy left out": policies(lambda l: l.pop()),
     "policies that are said not to be there": policies(lambda l: [p.update(included=False) for p in l]),
+    "a file beside a policy's": beside_policy("permit.cedar"),
+    "a directory among a policy's files": beside_policy("files/more/permit.cedar"),
+    "an empty directory beside a policy's files": beside_policies,
+    "a policy that is there once": policies(
+        lambda l: next(p for p in l if p["included"]).update(included=1)),
+    "a policy's record as a fraction": policies(lambda l: l[0].update(record=l[0]["record"] + 0.0)),
+    "a file of another name": extra,
     "a proof that is no JSON": lambda p: p.write("proof.json", "{"),
     "policies of another form": lambda p: p.write("policies.json", "[]"),
 }
@@ -411,20 +525,92 @@ PLAIN = {
     "the summary altered": lambda p: p.write("summary.html", p.read("summary.html") + b" "),
     "the verifier altered": lambda p: p.write("verify.py", p.read("verify.py") + b"#"),
     "a file gone": lambda p: os.remove(p.path("README.txt")),
-    "a file added": extra,
+    "a file that writes over what is told": lambda p: p.write("\x1b[1A\rVERIFIED", "x"),
     "a link in the place of a file": link,
     "a figure altered": lambda p: (
         p.manifest["figures"].update(fields_read=0), p.write("manifest.json", json.dumps(p.manifest))),
+    "a figure that is true": figure_of_another_kind(bool),
+    "a figure as a fraction": figure_of_another_kind(float),
+    "a size as a fraction": size_as_fraction,
+    "a member twice": manifest_text(lambda text, p: '{"until": null,' + text.lstrip()[1:]),
+    "a number beyond all numbers": manifest_text(lambda text, p: '{"more": 1e400,' + text.lstrip()[1:]),
     "a manifest that is no JSON": lambda p: p.write("manifest.json", "x"),
     "a manifest without files": lambda p: p.write("manifest.json", '{"format": 1}'),
 }
 
 
 def run(verifier, directory, key, more=()):
-    command = [sys.executable, "-B", verifier, directory, *more]
+    command = [sys.executable, "-I", "-B", verifier, directory, *more]
     command += ["--public-key", key] if key else []
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.returncode, done.stdout + done.stderr
+    done = subprocess.run(command, capture_output=True, check=False)
+    return done.returncode, (done.stdout + done.stderr).decode()
+
+
+def archive_runs_nothing(whole, copy, key):
+    """Modules in the archive, before which its verify.py is run without -I: none of them is."""
+    shutil.copytree(whole, copy)
+    for module in ("argparse", "base64", "datetime", "hashlib", "json", "os", "re"):
+        with open(os.path.join(copy, module + ".py"), "w", encoding="utf-8") as file:
+            file.write('import sys\nprint("VERIFIED   by the archive")\nsys.exit(0)\n')
+    command = [sys.executable, "-B", "verify.py", "--public-key", key]
+    done = subprocess.run(command, cwd=copy, capture_output=True, text=True, check=False)
+    shutil.rmtree(copy)
+    return done.returncode == 7 and "by the archive" not in done.stdout
+
+
+class MadeUp:
+    """Archives of logs that no sidecar wrote, and what is told of them: nothing in them is wrong, but not all
+    that was asked for need be there."""
+
+    def __init__(self, work, verifier, expect):
+        self.work, self.verifier, self.expect = work, verifier, expect
+        self.key = self.file("made-up.pub", made_up_log.Signer(verifier).public_key())
+
+    def file(self, name, text):
+        path = os.path.join(self.work, name)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+        return path
+
+    def tells(self, name, log, asked, code=0, says=(), never=(), kept=None):
+        directory = os.path.join(self.work, "made-up")
+        log.write(directory, *asked)
+        Pack(directory, self.verifier).mend()
+        more = ["--checkpoint", self.file("kept", kept)] if kept is not None else []
+        self.expect(name, directory, code, given=self.key, says=says, never=never, more=more)
+        shutil.rmtree(directory)
+
+    def check(self):
+        rising, verifier = list(range(12)), self.verifier
+        log, older = made_up_log.Log(verifier, rising), made_up_log.Log(verifier, rising[:6])
+        other = made_up_log.Log(verifier, rising, who="thief")
+        # Asked for from 3 until 8 o'clock: the edges are records 2 and 8.
+        asked, within = (2, 9, 3, 8), (2, 6, 3, 8)
+        quiet = ("WARNING", "backward", "ends ")
+        self.tells("a log that rises", log, asked, says=("VERIFIED",), never=quiet)
+        self.tells("from the log's beginning", log, (0, 9, 0, 8), says=("VERIFIED",), never=quiet)
+        self.tells("up to the log's end", log, (2, 12, 3, None), never=("WARNING",),
+                   says=("ends       at 2026-01-01T11:00:00.000000000Z",))
+        self.tells("an older checkpoint", older, within, says=(
+            "WARNING    the log of this checkpoint ends within the time",
+            "2026-01-01T05:00:00.000000000Z to 2026-01-01T08:00:00.000000000Z"))
+        self.tells("an older checkpoint than the one that was kept", older, within, code=7,
+                   says=("of 6 records, and 12 were signed",), kept=log.checkpoint())
+        self.tells("a newer checkpoint than the one that was kept", log, asked,
+                   says=("kept       6 records, fewer than here",), kept=older.checkpoint())
+        self.tells("the checkpoint that was kept", log, asked,
+                   says=("kept       the same size and the same root",), kept=log.checkpoint())
+        self.tells("a log of two pasts", log, asked, code=7, says=("two pasts",), kept=other.checkpoint())
+        altered = log.checkpoint().replace("\n12\n", "\n13\n")
+        self.tells("a checkpoint that was kept badly", log, asked, code=7,
+                   says=("of the checkpoint that was kept: this key did not sign",), kept=altered)
+        # Record 5 is of a call that began at 1 o'clock. An edge it may be, and 6 and 7 are not there.
+        late = made_up_log.Log(verifier, rising[:5] + [1] + rising[6:])
+        self.tells("an edge that is no edge", late, within, says=(
+            "WARNING    record 5, behind the range, is of an earlier time", "backward   by 10800.000000000 s"))
+        early = made_up_log.Log(verifier, rising[:2] + [9] + rising[3:])
+        self.tells("an edge of a clock that was set", early, asked, says=(
+            "WARNING    record 2, before the range, is of a later time", "backward   by 21600.000000000 s"))
 
 
 def signatures_are_checked(verifier):
@@ -476,13 +662,16 @@ def main():
             assert file.read() == pack.read("verify.py"), "the archive has another verify.py"
         rows_are_the_records(pack)
         assert pack.manifest["first"] > 0 and pack.manifest["policy_record"] is not None
+        assert 1 in pack.manifest["figures"].values()
         assert pack.manifest["end"] < pack.manifest["tree_size"]
 
-        def expect(name, directory, code, given=key, says=""):
-            ended, told = run(arguments.verifier, directory, given)
-            if ended != code or says not in told or "Traceback" in told:
+        def expect(name, directory, code, given=key, says=(), never=(), more=()):
+            ended, told = run(arguments.verifier, directory, given, more)
+            good = ended == code and all(text in told for text in says)
+            good = good and not any(text in told for text in ("Traceback", *never))
+            if not good or not all(line.isprintable() for line in told.split("\n")):
                 bad.append(name)
-                print("NOT FOUND  %s: exit code %s\n%s" % (name, ended, told))
+                print("NOT FOUND  %s: exit code %s\n%r" % (name, ended, told))
 
         def falsified(name, change, after, code=7):
             copy = os.path.join(work, "copy")
@@ -494,8 +683,8 @@ def main():
             shutil.rmtree(copy)
 
         code, says = (10, "REDACTED") if pack.manifest["redaction_records"] else (0, "VERIFIED")
-        expect("nothing", whole, code, says=says)
-        expect("nothing, with the archive's own key", whole, code, given=None, says="WARNING")
+        expect("nothing", whole, code, says=[says])
+        expect("nothing, with the archive's own key", whole, code, given=None, says=["WARNING    no --public-key"])
         if code == 10:
             MENDED["redactions left out"] = no_redactions
         for name, change in MENDED.items():
@@ -518,12 +707,16 @@ def main():
             file.write(text)
         expect("another key", whole, 7, given=other)
         falsified("the archive's key altered", lambda p: p.write("log.pub", text), lambda p: p.hash())
+        if not archive_runs_nothing(whole, os.path.join(work, "copy"), os.path.abspath(key)):
+            bad.append("modules in the archive")
+            print("NOT FOUND  modules in the archive")
+        MadeUp(work, verifier, expect).check()
         expect("no directory", os.path.join(work, "nothing"), 2)
         expect("no key", whole, 2, given=os.path.join(work, "nothing"))
         expect("a key that is none", whole, 2, given=os.path.join(whole, "README.txt"))
     finally:
         shutil.rmtree(work)
-    ways = 2 * len(MENDED) + 2 * len(HASHED) + len(PLAIN) + 2
+    ways = 2 * len(MENDED) + 2 * len(HASHED) + len(PLAIN) + 3
     print("%s; %d falsifications, %d not found" % (says, ways, len(bad)))
     sys.exit(1 if bad else 0)
 

@@ -162,7 +162,7 @@ impl Facts {
                 self.fields(entry, true);
             }
             Some((_, ActionKind::Encrypt)) => self.fields(entry, false),
-            Some((action, ActionKind::Read)) if reads_the_log(action) => {
+            Some((action, _)) if reads_the_log(action) => {
                 let reader = (entry.principal.clone(), action.as_str().to_owned());
                 self.readers.add(reader, |span| span.add(entry.time));
             }
@@ -263,5 +263,6 @@ fn reads_the_log(action: Action) -> bool {
             | Action::GetInclusionProof
             | Action::GetConsistencyProof
             | Action::TailAuditEvents
+            | Action::RedactAuditEvents
     )
 }

@@ -135,7 +135,7 @@ impl Summary<'_> {
         format!(
             "<div class=\"{class}\">\n<p><b>The whole log verified when this archive was made.</b> \
              {told}</p>\n<p>Do not believe that; check it, with a public key that came to you another \
-             way:</p>\n<pre><code>python3 verify.py --public-key log.pub</code></pre>\n\
+             way:</p>\n<pre><code>python3 -I verify.py --public-key log.pub</code></pre>\n\
              <p>It prints the figures below from the proved records. If they differ, this page was \
              altered.</p>\n</div>\n"
         )

@@ -1,14 +1,23 @@
 #!/usr/bin/env python3
 """Checks an archive of audit evidence that `fieldseal audit pack` made.
 
-    python3 verify.py --public-key log.pub [DIRECTORY]
+    python3 -I verify.py --public-key log.pub [--checkpoint KEPT] [DIRECTORY]
 
 Needs Python 3.9 and nothing else. It was written from docs/evidence.md and docs/audit-log.md and shares no
 code with Fieldseal. DIRECTORY is where the archive was unpacked; without it, where this file stands.
+`-I` keeps Python from running what lies beside this file, or what the environment names. Whoever does not
+trust who made the archive takes this file from somewhere else.
 
 Exit code 0: everything is as it was signed. 10: so it is, and the detail of some records was redacted.
 7: something is wrong. 2: the command, the key or the files cannot be understood.
 """
+
+import sys
+
+if __name__ == "__main__" and not sys.flags.isolated:
+    # Before anything else is imported: a json.py in the archive is not the one of Python.
+    beside = sys.path[0]
+    sys.path[:] = [path for path in sys.path if path not in (beside, "", ".")]
 
 import argparse
 import base64
@@ -16,7 +25,7 @@ import datetime
 import hashlib
 import json
 import os
-import sys
+import re
 
 KINDS = {
     1: "CALL",
@@ -134,6 +143,11 @@ ITEM = {
     5: ("outcome", int), 6: ("cause", str),
 }
 EPOCH = datetime.datetime(1970, 1, 1)
+INSTANT = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})\.([0-9]{9})Z")
+FILES = (
+    "README.txt", "summary.html", "verify.py", "manifest.json", "log.pub", "checkpoint", "proof.json",
+    "records.bin", "records.csv", "policies.json", "keys.json",
+)
 
 
 class Wrong(Exception):
@@ -147,6 +161,26 @@ class Unusable(Exception):
 def demand(condition, what):
     if not condition:
         raise Wrong(what)
+
+
+def whole(value, what):
+    """A number that counts: no fraction, and neither true nor false, which Python counts with too."""
+    demand(type(value) is int and value >= 0, "%s is no whole number" % what)
+    return value
+
+
+def same(shown, expected):
+    """Whether JSON is this, `true` being another value than 1."""
+    return json.dumps(shown, sort_keys=True) == json.dumps(expected, sort_keys=True)
+
+
+def no_number(text):
+    raise Wrong("%s is no whole number" % text)
+
+
+def members(pairs):
+    demand(len(dict(pairs)) == len(pairs), "a member of JSON is there twice")
+    return dict(pairs)
 
 
 def sha256(*parts):
@@ -391,17 +425,26 @@ def instant(nanos):
 
 
 def read_instant(text):
-    at = datetime.datetime.strptime(text[:19], "%Y-%m-%dT%H:%M:%S") - EPOCH
-    return (at.days * 86400 + at.seconds) * 10**9 + int(text[20:29])
+    found = INSTANT.fullmatch(text) if type(text) is str else None
+    demand(found, "%s is no moment as it is written here" % json.dumps(text))
+    *parts, nanos = map(int, found.groups())
+    at = datetime.datetime(*parts) - EPOCH
+    return (at.days * 86400 + at.seconds) * 10**9 + nanos
 
 
-def cell(text):
-    """No control character, nothing that turns the direction of text, no formula."""
+def visible(text):
+    """No control character, nothing that turns the direction of text."""
     turns = "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
     shown = ""
     for c in text:
-        control = c < " " or "\x7f" <= c < "\xa0" or c in turns
+        control = c < " " or "\x7f" <= c < "\xa0" or c in turns or "\ud800" <= c <= "\udfff"
         shown += "\\n" if c == "\n" else "\\u{%x}" % ord(c) if control else c
+    return shown
+
+
+def cell(text):
+    """The same, and no formula."""
+    shown = visible(text)
     formula = shown[:1] in ("=", "+", "-", "@") and shown != ""
     if not formula and not any(c in shown for c in "\",;'"):
         return shown
@@ -416,7 +459,7 @@ class Archive:
         self.figures = dict.fromkeys(
             ("records", "fields_read", "fields_refused", "fields_failed", "calls_refused", "callers",
              "changes", "records_redacted"), 0)
-        self.callers = set()
+        self.callers, self.edges, self.latest, self.back = set(), [], None, 0
 
     def path(self, name):
         return os.path.join(self.directory, *name.split("/"))
@@ -429,7 +472,9 @@ class Archive:
             raise Unusable("%s cannot be read: %s" % (name, error.strerror)) from None
 
     def json(self, name):
-        return json.loads(self.bytes(name).decode())
+        text = self.bytes(name).decode()
+        return json.loads(
+            text, parse_float=no_number, parse_constant=no_number, object_pairs_hook=members)
 
     def check_files(self):
         """The files are those of the manifest, and no other."""
@@ -445,32 +490,38 @@ class Archive:
         for name in sorted(there ^ set(listed)):
             raise Wrong("%s is not there" % name if name in listed else "%s is not in the manifest" % name)
         for name in sorted(there):
+            known = name in FILES or name.startswith("policies/")
+            demand(known, "%s is no file of an archive of this format" % name)
             digest, size = hashlib.sha256(), 0
             with open(self.path(name), "rb") as file:
                 for data in iter(lambda: file.read(1 << 20), b""):
                     digest.update(data)
                     size += len(data)
-            good = listed[name]["sha256"] == digest.hexdigest() and listed[name]["bytes"] == size
+            good = listed[name]["sha256"] == digest.hexdigest() and whole(listed[name]["bytes"], "a size") == size
             demand(good, "%s is not what the manifest says" % name)
 
     def check_range(self, size, root):
         """The records and the proof lead to the checkpoint; everything else is looked at on the way."""
         manifest, proof = self.manifest, self.json("proof.json")
-        self.first, self.end, before = manifest["first"], manifest["end"], manifest["policy_record"]
+        self.first, self.end = whole(manifest["first"], "first"), whole(manifest["end"], "end")
+        before = manifest["policy_record"]
+        before = None if before is None else whole(before, "policy_record")
         demand(0 <= self.first < self.end <= size, "the range does not fit the log")
         demand(before is None or 0 <= before < self.first, "the policy's record does not fit the range")
         ranges = [] if before is None else [[before, before + 1]]
         ranges.append([self.first, self.end])
-        behind = manifest["redaction_records"]
+        behind = [whole(at, "a redaction's record") for at in manifest["redaction_records"]]
         order = [self.end - 1] + behind + [size]
         demand(all(a < b for a, b in zip(order, order[1:])), "redactions are out of order")
         ranges += [[at, at + 1] for at in behind]
         self.ranges = ranges
-        claimed = (proof["tree_size"], manifest["tree_size"], manifest["root"], manifest["records"])
-        demand(claimed == (size, size, root.hex(), self.end - self.first), "a number is not the checkpoint's")
-        demand(proof["ranges"] == ranges, "the proof is about other records")
-        self.since = read_instant(manifest["since"])
-        self.until = manifest["until"] and read_instant(manifest["until"])
+        claimed = [proof["tree_size"], manifest["tree_size"], manifest["root"], manifest["records"]]
+        good = same(claimed, [size, size, root.hex(), self.end - self.first])
+        demand(good, "a number is not the checkpoint's")
+        demand(same(proof["ranges"], ranges), "the proof is about other records")
+        self.since, until = read_instant(manifest["since"]), manifest["until"]
+        self.until = None if until is None else read_instant(until)
+        demand(self.until is None or self.since < self.until, "the time ends before it begins")
         given = iter([base64.b64decode(text, validate=True) for text in proof["hashes"]])
         with open(self.path("records.bin"), "rb") as records, open(self.path("records.csv"), "rb") as csv:
             demand(csv.read(len(HEADER)) == HEADER.encode(), "records.csv has other columns")
@@ -506,6 +557,10 @@ class Archive:
         in_scope = self.first <= index < self.end and timely
         is_edge = index == self.first > 0 or index + 1 == self.end < self.manifest["tree_size"]
         demand(not (is_edge and timely), "record %d is at the edge and in scope: others are left out" % index)
+        if self.first <= index < self.end:
+            self.back = max(self.back, 0 if self.latest is None else self.latest - at)
+            self.latest = at if self.latest is None else max(self.latest, at)
+            self.edges = self.edges[:1] + [record]
         for row in record.rows(in_scope):
             row = row.encode()
             demand(csv.read(len(row)) == row, "records.csv does not say what record %d says" % index)
@@ -556,13 +611,17 @@ class Archive:
 
     def check_policies(self):
         listed = self.json("policies.json")["policies"]
+        begins = self.first == 0 or self.manifest["policy_record"] is not None or self.edges[0].decides()
+        demand(begins, "no record says which policy decided at the beginning of the range")
         expected = [
             {"digest": record.public["policy_digest"].hex(), "record": record.index,
              "time": instant(record.public["time"]), "kind": KINDS[record.public["kind"]]}
             for record in self.policies
         ]
         shown = [{name: value for name, value in policy.items() if name != "included"} for policy in listed]
-        demand(shown == expected, "policies.json does not say what the records say")
+        demand(same(shown, expected), "policies.json does not say what the records say")
+        flags = [policy["included"] for policy in listed]
+        demand(all(type(flag) is bool for flag in flags), "policies.json does not say what is included")
         if self.manifest["policy_record"] is not None:
             first = self.policies[0].index if self.policies else None
             demand(first == self.manifest["policy_record"], "the record before the range names no policy")
@@ -572,67 +631,126 @@ class Archive:
             self.check_policy(digest)
 
     def check_policy(self, digest):
+        there = os.listdir(self.path("policies/%s" % digest))
+        good = sorted(there) == ["builtin.cedarschema", "files"]
+        demand(good, "policy %s has other files than a policy has" % digest)
         names = sorted(os.listdir(self.path("policies/%s/files" % digest)), key=os.fsencode)
         parts = [b"fieldseal/v1/policy", self.bytes("policies/%s/builtin.cedarschema" % digest)]
         for name in names:
+            path = os.path.join(self.path("policies/%s/files" % digest), name)
+            demand(os.path.isfile(path), "%s of policy %s is no file" % (name, digest))
             parts += [os.fsencode(name), self.bytes("policies/%s/files/%s" % (digest, name))]
         found = sha256(*[piece for one in parts for piece in (len(one).to_bytes(8, "little"), one)])
         demand(found.hex() == digest, "the files of policy %s are not those that were in force" % digest)
 
 
-def check(directory, public_key):
+    def told(self):
+        """What is not wrong, and what whoever reads this must know."""
+        first, last, size = self.edges[0], self.edges[-1], self.manifest["tree_size"]
+        if self.back:
+            back = divmod(self.back, 10**9)
+            yield "backward   by %d.%09d seconds at most, from a record to one behind it" % back
+        if first.index > 0 and first.public["time"] >= self.since:
+            at_first = "WARNING    record %d, before the range, is of a later time: the clock was set"
+            yield at_first % first.index
+        at = last.public["time"]
+        if self.end < size and at < self.since:
+            at_last = "WARNING    record %d, behind the range, is of an earlier time: what follows it"
+            yield at_last % last.index
+            yield "           may be of the time that was asked for, and is not in here"
+        if self.end == size and self.until is None:
+            yield "ends       at %s; what came after that is not in here" % instant(at)
+        elif self.end == size and at < self.until:
+            yield "WARNING    the log of this checkpoint ends within the time: nothing is shown about"
+            yield "           %s to %s" % (instant(at), instant(self.until))
+
+
+def check_kept(text, signer, size, root):
+    """A checkpoint that was kept elsewhere; what it says about the archive's."""
+    try:
+        kept_size, kept_root = read_checkpoint(text, *signer)
+    except Wrong as error:
+        raise Wrong("of the checkpoint that was kept: %s" % error) from None
+    demand(size >= kept_size, "the archive is of %d records, and %d were signed when the checkpoint that was "
+           "kept was made: what came between is missing" % (size, kept_size))
+    if size > kept_size:
+        return "kept       %d records, fewer than here: the roots cannot be compared" % kept_size
+    demand(root == kept_root, "the checkpoint that was kept has another root: the log has two pasts")
+    return "kept       the same size and the same root"
+
+
+def check(directory, public_key, kept=None):
     archive = Archive(directory)
-    if archive.manifest["format"] != 1:
+    if whole(archive.manifest["format"], "the format") != 1:
         raise Unusable("the archive has a newer format; use the verify.py of a newer program")
     own = archive.bytes("log.pub").decode()
-    origin, key, key_hash = read_key(own if public_key is None else public_key)
+    signer = origin, _, _ = read_key(own if public_key is None else public_key)
     demand(own.strip() == (public_key or own).strip(), "the log.pub in the archive is another key than yours")
     demand(archive.manifest["origin"] == origin, "the archive says that it is of another log")
     archive.check_files()
-    size, root = read_checkpoint(archive.bytes("checkpoint").decode(), origin, key, key_hash)
+    size, root = read_checkpoint(archive.bytes("checkpoint").decode(), *signer)
     archive.check_range(size, root)
     archive.check_redactions()
     archive.check_policies()
-    demand(archive.manifest["figures"] == archive.figures, "the manifest's figures are not the records'")
-    return archive, origin, size, root
+    good = same(archive.manifest["figures"], archive.figures)
+    demand(good, "the manifest's figures are not the records'")
+    kept = check_kept(kept, signer, size, root) if kept is not None else None
+    return archive, origin, size, root, kept
+
+
+def read_text(path):
+    if path is None:
+        return None
+    with open(path, encoding="utf-8") as file:
+        return file.read()
+
+
+def say(line):
+    print(visible(line))
 
 
 def main():
     parser = argparse.ArgumentParser(description="Checks an archive of `fieldseal audit pack`.")
     parser.add_argument("--public-key", metavar="FILE", help="log.pub, from somewhere else than the archive")
+    parser.add_argument("--checkpoint", metavar="FILE", help="a checkpoint of the log that was kept elsewhere")
     parser.add_argument("directory", nargs="?", default=os.path.dirname(os.path.abspath(__file__)))
     arguments = parser.parse_args()
+    sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        public_key = None
-        if arguments.public_key:
-            with open(arguments.public_key, encoding="utf-8") as file:
-                public_key = file.read()
-        archive, origin, size, root = check(arguments.directory, public_key)
+        public_key = read_text(arguments.public_key)
+        archive, *rest = check(arguments.directory, public_key, read_text(arguments.checkpoint))
     except Wrong as error:
-        print("WRONG      %s" % error)
+        say("WRONG      %s" % error)
         return 7
     except (LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, ValueError) as error:
         # A file that is none of its kind: in an archive that was altered, or that is none.
-        print("WRONG      a file is not what it should be (%s: %s)" % (type(error).__name__, error))
+        say("WRONG      a file is not what it should be (%s: %s)" % (type(error).__name__, error))
         return 7
     except (Unusable, OSError) as error:
-        print("UNUSABLE   %s" % error)
+        say("UNUSABLE   %s" % error)
         return 2
-    figures = archive.figures
-    redacted = bool(archive.absent)
-    print("%s   every record, detail and row is as it was signed" % ("REDACTED" if redacted else "VERIFIED"))
-    if redacted:
-        print("           but for detail of %d, which was redacted, as the log says" % len(archive.absent))
-    print("log        %s" % origin)
-    print("records    %d to %d of %d" % (archive.first, archive.end - 1, size))
-    print("root       %s  (compare it with a checkpoint of %d records)" % (root.hex(), size))
-    since, until = archive.manifest["since"], archive.manifest["until"] or "the end"
-    print("asked for  from %s until before %s" % (since, until))
-    for name, value in figures.items():
-        print("           %s %s" % ("{:>12,}".format(value), name.replace("_", " ")))
+    report(archive, *rest)
     if public_key is None:
-        print("WARNING    no --public-key was given: this shows only that the archive fits its own key")
-    return 10 if redacted else 0
+        say("WARNING    no --public-key was given: this shows only that the archive fits its own key")
+    return 10 if archive.absent else 0
+
+
+def report(archive, origin, size, root, kept):
+    redacted = bool(archive.absent)
+    say("%s   every record, detail and row is as it was signed" % ("REDACTED" if redacted else "VERIFIED"))
+    if redacted:
+        say("           but for detail of %d, which was redacted, as the log says" % len(archive.absent))
+    say("log        %s" % origin)
+    say("records    %d to %d of %d" % (archive.first, archive.end - 1, size))
+    say("root       %s  (compare it with a checkpoint of %d records)" % (root.hex(), size))
+    until = "the end" if archive.until is None else instant(archive.until)
+    say("asked for  from %s until before %s" % (instant(archive.since), until))
+    for name, value in archive.figures.items():
+        say("           %s %s" % ("{:>12,}".format(value), name.replace("_", " ")))
+    for line in archive.told():
+        say(line)
+    if kept is not None:
+        say(kept)
 
 
 if __name__ == "__main__":
