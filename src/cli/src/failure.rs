@@ -263,7 +263,7 @@ fn advice_for(reason: &str) -> Option<&'static str> {
         "RECORDS_ARCHIVED" => "ask the archive: its directory is a log by itself (--log DIR)",
         "REDACTION_RUNNING" => "wait until it is done; `fieldseal audit changes` shows its record",
         "REDACTION_UNFINISHED" => {
-            "see the sidecar's log lines, and redact again or start it again: both go on with it"
+            "see the sidecar's log lines, and redact again: it goes on, and names what no record names yet"
         }
         "AUDIT_UNREADABLE" => "verify the log offline with `fieldseal audit verify`",
         "AUDIT_UNAVAILABLE" | "STORE_UNAVAILABLE" => {

@@ -28,8 +28,10 @@ impl Journal {
     /// What a redaction would erase. It reads the whole log: blocks for as long as that takes.
     ///
     /// # Errors
-    /// `Corrupt` if the log does not verify; trouble with the files.
+    /// `RedactionRuns` if one has not ended: it would meet segments that are being replaced; `Corrupt` if
+    /// the log does not verify; trouble with the files.
     pub fn would_redact(&self, what: &Redactable) -> Result<Redacted, JournalError> {
+        let _running = self.shared.redacting.try_lock().map_err(|_| JournalError::RedactionRuns)?;
         Ok(self.shared.survey(Some(what))?.redacted)
     }
 
@@ -103,7 +105,8 @@ impl Journal {
         match finished {
             Ok(()) => tracing::info!(
                 event = "audit_redaction_finished",
-                "a redaction of the audit log that had begun before this start is finished"
+                "a redaction that had begun before this start is finished, as far as records name it; whoever had \
+                 no answer asks for it again"
             ),
             Err(error) => tracing::error!(event = "audit_redaction_unfinished", %error,
                 "a redaction of the audit log is on record and not finished"),
