@@ -191,7 +191,8 @@ def altered_record(pack, place):
 
 def altered_commitment(pack):
     one, _ = with_items(pack)
-    pack.records[one][0] = pack.records[one][0][:-1] + b"\0"
+    leaf = pack.records[one][0]
+    pack.records[one][0] = flipped(leaf, len(leaf) - 1)
 
 
 def record_without_detail(pack):
