@@ -136,8 +136,8 @@ fn a_refusal_for_good_is_said_and_does_not_spin() {
     for _ in 0..10 {
         used(&i);
     }
-    // More than 20 records came meanwhile. The port of a collector that is gone may be given to this one, and
-    // somebody else's sidecar still call it.
+    // More than 20 records came meanwhile: whoever spins calls for each. One call was met once too many, and
+    // nobody knows whose it was.
     let minutes = usize::try_from(begun.elapsed().as_secs() / 60).unwrap();
     assert!((1..5 + minutes).contains(&collector.requests()), "{}", collector.requests());
     let export = export(&i);
