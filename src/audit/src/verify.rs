@@ -1,5 +1,6 @@
 //! Verifying a log with nothing but its files and its public key.
 
+mod certified;
 mod entry;
 mod evidence;
 mod export;
@@ -54,6 +55,9 @@ pub struct Verified {
     pub segments: u64,
     /// How many frames are signed and as they were then.
     pub checkpoints: u64,
+    /// Of how many of them the header of the next segment says so: their signatures were not verified one by
+    /// one.
+    pub by_header: u64,
     /// How many details were compared with their commitments.
     pub details: u64,
     /// The root over them.
@@ -369,6 +373,7 @@ fn read_segments(
         records: found.tree.size(),
         segments: segments.len() as u64,
         checkpoints: found.checkpoints,
+        by_header: found.by_header,
         details: found.details,
         root: found.tree.root(),
         closed_records: journal::closed_at(files.directory),

@@ -251,7 +251,8 @@ fn json(found: &Report) -> serde_json::Value {
     let mut shown = json!({
         "verdict": found.verdict().as_str(),
         "origin": verified.origin, "records": verified.records,
-        "signatures": verified.checkpoints, "details": verified.details,
+        "signatures": verified.checkpoints, "signatures_by_header": verified.by_header,
+        "details": verified.details,
         "resumed_from": found.resumed_from, "segments": verified.segments, "root": hex::encode(&verified.root),
         "checkpoint": verified.checkpoint_note,
         "ranges": found.ranges.iter().map(range).collect::<Vec<_>>(),

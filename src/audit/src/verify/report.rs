@@ -132,14 +132,18 @@ pub(super) struct Ranges(Vec<Range>);
 
 impl Ranges {
     pub(super) fn push(&mut self, range: Range) {
-        if let Some(last) = self.0.last_mut()
-            && last.verdict == range.verdict
-            && last.end == Some(range.first)
-        {
-            last.end = range.end;
-            return;
+        if !self.goes_on(range.verdict, range.first, range.end) {
+            self.0.push(range);
         }
-        self.0.push(range);
+    }
+
+    /// True if the last range has the same verdict and ends where this one begins: it ends behind it now.
+    pub(super) fn goes_on(&mut self, verdict: Verdict, first: u64, end: Option<u64>) -> bool {
+        match self.0.last_mut() {
+            Some(last) if last.verdict == verdict && last.end == Some(first) => last.end = end,
+            _ => return false,
+        }
+        true
     }
 
     pub(super) fn last_mut(&mut self) -> Option<&mut Range> {
