@@ -58,8 +58,7 @@ fn case(name: &'static str, falsify: fn(&Logs, &Forgery) -> Expected) -> Case {
 }
 
 pub(crate) fn all() -> Vec<Case> {
-    let all = [frames(), lengths(), order(), headers(), files(), ends()];
-    all.into_iter().flatten().collect()
+    [frames(), lengths(), order(), headers(), files(), ends()].into_iter().flatten().collect()
 }
 
 /// Bytes of a frame that are altered in place.
