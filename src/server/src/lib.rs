@@ -12,6 +12,8 @@ pub mod config;
 mod exports;
 mod failure;
 mod health;
+pub mod https;
+pub mod issuer_keys;
 mod listening;
 pub mod probes;
 mod refusal;

@@ -347,7 +347,9 @@ pub mod encryption_service_client {
     /// RESOURCE_EXHAUSTED   a queue is full: try again (AUDIT_BUSY, STORE_BUSY, END_USER_TOKENS_FULL); or there is no space for
     /// another data key (STORE_FULL); or as many as there can be (LIMIT_REACHED)
     /// UNAVAILABLE          nothing was opened and nothing changed: the audit log or the store does not
-    /// work (AUDIT_UNAVAILABLE, STORE_UNAVAILABLE), or the process ends (STOPPING)
+    /// work (AUDIT_UNAVAILABLE, STORE_UNAVAILABLE), or the process ends (STOPPING);
+    /// or the keys of the end user's issuer are fetched again (END_USER_KEYS_PENDING), or
+    /// could not be fetched (END_USER_KEYS_UNAVAILABLE)
     /// UNKNOWN              a new data key may have been made or not, and nothing was encrypted: try again
     /// (CHANGE_INDETERMINATE, CHANGE_UNACKNOWLEDGED)
     /// DATA_LOSS            the store is damaged (STORE_CORRUPT)
@@ -628,7 +630,9 @@ pub mod encryption_service_server {
     /// RESOURCE_EXHAUSTED   a queue is full: try again (AUDIT_BUSY, STORE_BUSY, END_USER_TOKENS_FULL); or there is no space for
     /// another data key (STORE_FULL); or as many as there can be (LIMIT_REACHED)
     /// UNAVAILABLE          nothing was opened and nothing changed: the audit log or the store does not
-    /// work (AUDIT_UNAVAILABLE, STORE_UNAVAILABLE), or the process ends (STOPPING)
+    /// work (AUDIT_UNAVAILABLE, STORE_UNAVAILABLE), or the process ends (STOPPING);
+    /// or the keys of the end user's issuer are fetched again (END_USER_KEYS_PENDING), or
+    /// could not be fetched (END_USER_KEYS_UNAVAILABLE)
     /// UNKNOWN              a new data key may have been made or not, and nothing was encrypted: try again
     /// (CHANGE_INDETERMINATE, CHANGE_UNACKNOWLEDGED)
     /// DATA_LOSS            the store is damaged (STORE_CORRUPT)
