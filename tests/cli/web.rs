@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use hyper::body::{Bytes, Incoming};
+use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject as _;
@@ -18,7 +18,10 @@ use tokio_rustls::TlsAcceptor;
 /// One request.
 #[derive(Debug, Clone)]
 pub(crate) struct Asked {
+    pub(crate) method: String,
     pub(crate) path: String,
+    pub(crate) authorization: String,
+    pub(crate) body: Vec<u8>,
 }
 
 /// What is answered: the status and the body.
@@ -79,7 +82,13 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, answers: Arc<Mutex<B
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let answers = Arc::clone(&answers);
         async move {
-            let asked = Asked { path: request.uri().path().to_owned() };
+            let header = request.headers().get("authorization");
+            let asked = Asked {
+                method: request.method().to_string(),
+                path: request.uri().path().to_owned(),
+                authorization: header.map_or("", |value| value.to_str().unwrap()).to_owned(),
+                body: read(request.into_body()).await,
+            };
             let (status, body) = answers.lock().unwrap()(&asked);
             let answer = hyper::Response::builder().status(status).body(Text(Some(body.into())));
             Ok::<_, Infallible>(answer.unwrap())
@@ -88,6 +97,16 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, answers: Arc<Mutex<B
     let http = hyper::server::conn::http1::Builder::new();
     // Whoever asked may be gone.
     let _ = http.serve_connection(TokioIo::new(stream), service).await;
+}
+
+async fn read(mut body: Incoming) -> Vec<u8> {
+    let mut all = Vec::new();
+    while let Some(frame) =
+        std::future::poll_fn(|context| std::pin::Pin::new(&mut body).poll_frame(context)).await
+    {
+        all.extend(frame.unwrap().into_data().unwrap_or_default());
+    }
+    all
 }
 
 /// A body in one piece.

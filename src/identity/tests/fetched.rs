@@ -1,7 +1,12 @@
 //! Keys that an issuer answers for at an address: what a token meets while they are fetched, and for how long
 //! they count.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot be set up fails")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot be set up fails"
+)]
 
 mod kit;
 

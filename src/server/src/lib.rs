@@ -6,6 +6,7 @@
 //! limits; every connection asks the certificate verifier; no secret reaches a log line.
 
 mod address_file;
+mod anchors;
 mod backups;
 mod calls;
 pub mod config;

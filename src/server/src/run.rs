@@ -66,7 +66,7 @@ pub fn engine_settings(config: &Config) -> fieldseal_engine::Settings {
         },
         copy: config.copy.clone(),
         backup: backup_settings(config),
-        anchors: config.audit.anchors.clone(),
+        anchors: config.audit.anchors.iter().cloned().chain(config.audit.anchor.target()).collect(),
         refusal_window: config.audit.refusal_window,
         exports: config.audit.export.targets(&config.state.audit()),
         archive: config.audit.archive.clone(),
