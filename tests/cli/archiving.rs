@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::installation::{Installation, place};
-use crate::process::{ended, program, refused};
+use crate::process::{ended, program, refused, text};
 
 fn directory(i: &Installation) -> PathBuf {
     i.home().join("archive")
@@ -86,4 +86,72 @@ fn what_is_older_moves_and_what_is_left_goes_on() {
     assert_eq!(tiles(&["--archive", place_of_it]), (0, String::new()));
     i.serve();
     assert_eq!(i.ok("app", &place("decrypt", &["--partition", "alice"]), &sealed), b"x");
+}
+
+/// An installation whose first segment is in the archive, and where its log begins now.
+fn archived() -> (Installation, u64) {
+    let mut i = Installation::with_key();
+    assert_eq!(i.stop(), 0);
+    configure(&i);
+    i.serve();
+    let sealed = i.ok("app", &place("encrypt", &["--partition", "alice"]), b"x");
+    i.ok("app", &place("decrypt", &["--partition", "alice"]), &sealed);
+    // The segment in which something is erased ends with that.
+    i.ok("ops", &["audit", "redact", "--partition", "alice", "--confirm", "alice"], b"");
+    i.json("auditor", &["audit", "list", "--limit", "1"]);
+    let newest = i.json("auditor", &["audit", "list", "--limit", "1"]);
+    let now = newest["audit_events"][0]["event_time"].as_str().unwrap().to_owned();
+    let done = i.json("ops", &["audit", "archive", "--before", &now]);
+    (i, done["end_index"].as_u64().unwrap())
+}
+
+#[test]
+fn an_answer_says_that_older_records_are_archived_if_the_question_reaches_them() {
+    let (i, end) = archived();
+    let what = format!("the log begins with record {end} (");
+    let says = |command: &[&str]| {
+        let asked = i.run("auditor", command, b"");
+        assert!(asked.status.success(), "{command:?}");
+        text(&asked.stderr).contains(&what)
+    };
+    let list = i.json("auditor", &["audit", "list", "--limit", "1000"]);
+    assert_eq!((&list["log_first_index"], &list["archived_left_out"]), (&end.into(), &true.into()));
+    // To the second, and so before the record.
+    let begins = list["log_start_time"].as_str().unwrap();
+    let behind = "2200-01-01";
+    let partition = ["subject", "--partition", "alice"];
+    let tail = ["tail", "--since", "2020-01-01", "--count", "1"];
+    for (question, reaches) in [
+        (&["list", "--limit", "1000"][..], true),
+        (&["list", "--limit", "1"], false),
+        (&["list", "--limit", "1", "--oldest-first"], true),
+        (&["export", "--since", "2020-01-01"], true),
+        (&tail, true),
+        (&["tail", "--from", "0", "--count", "1"], true),
+        (&["tail", "--from", &end.to_string(), "--count", "1"], false),
+        (&partition, true),
+        (&["changes"], true),
+        (&["principal", "spiffe://dev.local/app"], true),
+        (&["field", "users.email"], true),
+        (&["volume"], true),
+        (&["denials"], true),
+        (&["breach", "--key-version", "customer-pii/1"], true),
+        (&["denials", "--since", begins], true),
+    ] {
+        assert_eq!(says(&[&["audit"], question].concat()), reaches, "{question:?}");
+        if !["list", "export", "tail"].contains(&question[0]) {
+            let answer = i.json("auditor", &[&["audit"], question].concat());
+            assert_eq!(answer["log_first_index"].as_u64(), Some(end), "{question:?}");
+            assert_eq!(answer["archived_left_out"], reaches, "{question:?}");
+            let later = [&["audit"], &question[..1], &question[1..], &["--since", behind]].concat();
+            if question.contains(&"--since") {
+                continue;
+            }
+            assert!(!says(&later), "{later:?}");
+            assert_eq!(i.json("auditor", &later)["archived_left_out"], false, "{later:?}");
+        }
+    }
+    for question in ["list", "export"] {
+        assert!(!says(&["audit", question, "--since", behind]));
+    }
 }
