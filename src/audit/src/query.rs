@@ -119,6 +119,8 @@ pub struct Reader {
     files: Arc<RwLock<()>>,
     /// Before this record the log may be in an archive.
     archived: Arc<AtomicU64>,
+    /// Where that archive is.
+    archive: Option<PathBuf>,
 }
 
 /// Counts the records of a segment before a place; the next one begins with the third. `None` if it has to
@@ -148,7 +150,15 @@ impl Reader {
         origin: Arc<str>,
         (indexes, files, archived): (Arc<Indexes>, Arc<RwLock<()>>, Arc<AtomicU64>),
     ) -> Self {
-        Self { directory, key, log, origin, indexes: Some(indexes), files, archived }
+        let indexes = Some(indexes);
+        Self { directory, key, log, origin, indexes, files, archived, archive: None }
+    }
+
+    /// Proves what is archived from the segments of this archive, as far as it can be read. Nothing else is
+    /// answered from it.
+    #[must_use]
+    pub fn with_archive(self, archive: Option<PathBuf>) -> Self {
+        Self { archive, ..self }
     }
 
     /// Looks at every record, whatever an index says. The answers are the same, and later.

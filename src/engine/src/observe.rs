@@ -294,7 +294,7 @@ impl Engine {
         read: impl FnOnce(&Reader, &Query, u64) -> Result<T, QueryError> + Send + 'static,
     ) -> Result<T, RefusalCause> {
         let place = self.inner.queries.enter()?;
-        let reader = self.inner.journal.reader();
+        let reader = self.inner.journal.reader().with_archive(self.inner.archive.clone());
         let found = tokio::task::spawn_blocking(move || {
             // The thread reads on when its caller goes away, so it holds the place.
             let _place = place;
