@@ -317,10 +317,17 @@ async fn one_that_could_not_go_on_is_finished_by_the_next_one() {
     assert!(matches!(ended, JournalError::RedactionUnfinished(_)), "{ended}");
     assert!(holds(log.path(), ALICE));
     assert_eq!(verdict(log.path()).0, "REDACTED");
+    assert!(journal.has_unfinished_redaction());
+    assert!(Journal::left_redaction_unfinished(log.path()));
+    let lingering = || verify::report(log.path(), &log.key(), None, |_| {}).unwrap().lingering;
+    let gone: u64 = verdict(log.path()).1.iter().map(|(first, end)| end - first).sum();
+    // Of 24 records some are erased.
+    assert_eq!((lingering(), gone > 0), (24 - gone, true));
     log.space.0.store(u64::MAX, std::sync::atomic::Ordering::SeqCst);
     // Of somebody who is not in the log at all.
     assert_eq!(redact(&journal, &partition(0xcc)).await.unwrap(), Redacted::default());
     assert!(!holds(log.path(), ALICE));
+    assert_eq!((journal.has_unfinished_redaction(), lingering()), (false, 0));
 }
 
 #[tokio::test]

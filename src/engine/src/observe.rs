@@ -155,6 +155,8 @@ pub struct Status {
     pub anchors: Vec<AnchorState>,
     /// How handing the log on goes, for each target.
     pub exports: Vec<ExportState>,
+    /// A redaction of the log began that did not end, and none runs.
+    pub redaction_unfinished: bool,
 }
 
 /// What a monitor may know, without a principal, a key or a place.
@@ -356,6 +358,7 @@ impl Engine {
             scrub: self.scrub_state(),
             anchors: self.anchor_states(),
             exports: self.export_states(),
+            redaction_unfinished: inner.journal.has_unfinished_redaction(),
         })
     }
 

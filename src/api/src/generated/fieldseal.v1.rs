@@ -5287,6 +5287,10 @@ pub struct GetStatusResponse {
     /// How handing the audit log on goes, for each target; empty if there is none.
     #[prost(message, repeated, tag = "40")]
     pub exports: ::prost::alloc::vec::Vec<ExportStatus>,
+    /// A redaction of the audit log began and did not end: what its records name may still be there. The next
+    /// redaction, or the next start, goes on with it. False while one runs.
+    #[prost(bool, tag = "50")]
+    pub audit_redaction_unfinished: bool,
 }
 /// How handing the audit log on to a target goes.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -92,6 +92,19 @@ impl Journal {
         self.record_system(SystemEvent::details_redacted(at, permit, reason, entries)).await
     }
 
+    /// Whether a redaction began that did not end, and none runs.
+    #[must_use]
+    pub fn has_unfinished_redaction(&self) -> bool {
+        let shared = &self.shared;
+        shared.redacting.try_lock().is_ok() && is_under_way(&shared.settings.directory)
+    }
+
+    /// Whether a redaction of the log in this directory, which nobody writes, began and did not end.
+    #[must_use]
+    pub fn left_redaction_unfinished(directory: &Path) -> bool {
+        is_under_way(directory)
+    }
+
     /// Finishes what a process that was killed had begun, if it had. Call it once nothing speaks against
     /// the log any more: it blocks, and what it erases is gone.
     pub fn finish_redaction(&self) {
