@@ -1,5 +1,6 @@
 //! Finding records again, in the files themselves. An index says which ones are worth a look.
 
+mod beginning;
 mod counted;
 mod event;
 mod follow;
@@ -25,6 +26,7 @@ use crate::error::{JournalError, QueryError};
 use crate::index::Indexes;
 use crate::record::Outcome;
 use crate::segment::{self, Segment};
+pub use beginning::Beginning;
 use counted::Counter;
 pub use event::{Event, EventItem};
 pub use follow::Follower;
@@ -102,6 +104,8 @@ pub struct Page {
     pub next: Option<String>,
     /// All pages show the log as it was when it had so many records.
     pub tree_size: u64,
+    /// What is older is archived, and in no page.
+    pub begins: Beginning,
 }
 
 /// Reads a log that may be written to meanwhile. Blocks: call it where that is allowed.
@@ -115,6 +119,8 @@ pub struct Reader {
     files: Arc<RwLock<()>>,
     /// Before this record the log may be in an archive.
     archived: Arc<AtomicU64>,
+    /// Where that archive is.
+    archive: Option<PathBuf>,
 }
 
 /// Counts the records of a segment before a place; the next one begins with the third. `None` if it has to
@@ -144,7 +150,15 @@ impl Reader {
         origin: Arc<str>,
         (indexes, files, archived): (Arc<Indexes>, Arc<RwLock<()>>, Arc<AtomicU64>),
     ) -> Self {
-        Self { directory, key, log, origin, indexes: Some(indexes), files, archived }
+        let indexes = Some(indexes);
+        Self { directory, key, log, origin, indexes, files, archived, archive: None }
+    }
+
+    /// Proves what is archived from the segments of this archive, as far as it can be read. Nothing else is
+    /// answered from it.
+    #[must_use]
+    pub fn with_archive(self, archive: Option<PathBuf>) -> Self {
+        Self { archive, ..self }
     }
 
     /// Looks at every record, whatever an index says. The answers are the same, and later.
@@ -205,7 +219,8 @@ impl Reader {
             let token = Token { position: search.position, ..token.clone() };
             URL_SAFE_NO_PAD.encode(token.encode_to_vec())
         });
-        Ok(Page { events: search.events, next, tree_size: token.tree_size })
+        let begins = self.begins()?;
+        Ok(Page { events: search.events, next, tree_size: token.tree_size, begins })
     }
 
     /// Counts what matches of the first `tree_size` records of the log; `limit` is in groups. It
@@ -266,15 +281,8 @@ impl Reader {
             let token = Token { after: Some(last), ..token.clone() };
             URL_SAFE_NO_PAD.encode(token.encode_to_vec())
         });
-        let log_start = self.begins(token.tree_size)?;
-        Ok(Summary { next, tree_size: token.tree_size, log_start, ..summary })
-    }
-
-    /// When the first record was made.
-    fn begins(&self, tree_size: u64) -> Result<Option<Timestamp>, QueryError> {
-        let first = Query { oldest_first: true, omit_batch_items: true, ..Query::default() };
-        let page = self.query(&first, 1, tree_size, "")?;
-        Ok(page.events.first().map(|event| event.time))
+        let begins = self.begins()?;
+        Ok(Summary { next, tree_size: token.tree_size, begins, ..summary })
     }
 
     /// Where the log begins whose first segment begins with this record: there, if what was before is

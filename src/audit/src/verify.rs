@@ -6,6 +6,7 @@ mod evidence;
 mod export;
 mod known;
 mod leaves;
+mod lingering;
 mod receipt;
 mod report;
 mod resume;
@@ -387,6 +388,7 @@ fn read_segments(
         last_change: found.last_change,
         ranges: ranges.into_vec(),
         resumed_from: 0,
+        lingering: lingering::lingering(segments, key, &said)?,
         is_compared: !found.is_beyond,
         state: None,
     };

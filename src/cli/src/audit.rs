@@ -6,9 +6,11 @@ pub(crate) mod tail;
 use fieldseal_api::v1;
 use fieldseal_client::AuditClient;
 use fieldseal_model::hex;
+use prost_types::Timestamp;
 use serde_json::{Value, json};
 
 use crate::arguments::{AuditListArguments, FilterArguments, Outcome};
+use crate::beginning::Beginning;
 use crate::connection::{self, failure};
 use crate::failure::Failure;
 use crate::keys::number;
@@ -27,33 +29,42 @@ const NOTE_COLUMNS: usize = 72;
 const HEADER: [&str; 10] =
     ["TIME", "EVENT", "WHO", "WHAT", "KEY", "FIELD", "ROW TOKEN", "WHY", "RULE", "OUTCOME"];
 
-/// Events of the log, whether there are more that match, and how many match in all (-1: not
-/// counted).
+/// Events of the log, whether there are more that match, how many match in all (-1: not counted), and where
+/// the log begins.
 pub(crate) struct Listed {
     pub(crate) events: Vec<v1::AuditEvent>,
     pub(crate) more: bool,
     pub(crate) total: i64,
+    begins: Beginning,
 }
 
 /// Runs `audit list`.
 pub(crate) async fn list(arguments: AuditListArguments, output: &Output) -> Result<(), Failure> {
     let mut client = connection::connect().await?.audit();
     let listed = query(&mut client, &arguments).await?;
-    output.show(
-        || {
-            json!({
-                "audit_events": listed.events.iter().map(event_json).collect::<Vec<_>>(),
-                "more": listed.more,
-                "total_size": listed.total,
-            })
-        },
-        || {
-            let shown = counted(listed.events.len() as u64, "event");
-            format!("{}{shown}", table(&listed.events, arguments.items).text())
-        },
-    )?;
+    let since = arguments.since.as_deref().map(times::parse).transpose()?;
+    let time = |at: &Timestamp| times::shown(Some(at));
+    let json = || {
+        let mut shown = json!({
+            "audit_events": listed.events.iter().map(event_json).collect::<Vec<_>>(),
+            "more": listed.more,
+            "total_size": listed.total,
+        });
+        if let Some(shown) = shown.as_object_mut() {
+            shown.extend(listed.begins.json(since.as_ref(), time));
+        }
+        shown
+    };
+    output.show(json, || {
+        let shown = counted(listed.events.len() as u64, "event");
+        format!("{}{shown}", table(&listed.events, arguments.items).text())
+    })?;
     if listed.more {
         note("more match; raise --limit or narrow the query");
+    }
+    // The newest ones that were asked for may all be here.
+    if listed.begins.cuts(since.as_ref()) && (arguments.oldest_first || !listed.more) {
+        note(&listed.begins.remark(time));
     }
     Ok(())
 }
@@ -66,7 +77,8 @@ pub(crate) async fn query(
     let query = wire_query(arguments)?;
     let order = if arguments.oldest_first { "event_time" } else { "event_time desc" };
     let limit = usize::try_from(arguments.limit).unwrap_or(usize::MAX);
-    let mut listed = Listed { events: Vec::new(), more: false, total: -1 };
+    let begins = Beginning::default();
+    let mut listed = Listed { events: Vec::new(), more: false, total: -1, begins };
     let mut pages = Pages::default();
     let mut next = Some(String::new());
     while let Some(page_token) = next {
@@ -84,6 +96,7 @@ pub(crate) async fn query(
         };
         let page = client.query_audit_events(request).await.map_err(|s| failure(&s))?.into_inner();
         listed.total = page.total_size;
+        listed.begins = Beginning { index: page.log_first_index, time: page.log_start_time };
         listed.events.extend(page.audit_events);
         if listed.events.len() > limit {
             listed.events.truncate(limit);

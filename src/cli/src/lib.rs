@@ -12,6 +12,7 @@ mod approvals;
 mod arguments;
 mod audit;
 mod backup;
+mod beginning;
 mod certificates;
 mod config;
 mod confirm;

@@ -155,6 +155,8 @@ pub struct Status {
     pub anchors: Vec<AnchorState>,
     /// How handing the log on goes, for each target.
     pub exports: Vec<ExportState>,
+    /// A redaction of the log began that did not end, and none runs.
+    pub redaction_unfinished: bool,
 }
 
 /// What a monitor may know, without a principal, a key or a place.
@@ -294,7 +296,7 @@ impl Engine {
         read: impl FnOnce(&Reader, &Query, u64) -> Result<T, QueryError> + Send + 'static,
     ) -> Result<T, RefusalCause> {
         let place = self.inner.queries.enter()?;
-        let reader = self.inner.journal.reader();
+        let reader = self.inner.journal.reader().with_archive(self.inner.archive.clone());
         let found = tokio::task::spawn_blocking(move || {
             // The thread reads on when its caller goes away, so it holds the place.
             let _place = place;
@@ -356,6 +358,7 @@ impl Engine {
             scrub: self.scrub_state(),
             anchors: self.anchor_states(),
             exports: self.export_states(),
+            redaction_unfinished: inner.journal.has_unfinished_redaction(),
         })
     }
 

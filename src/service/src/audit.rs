@@ -67,6 +67,8 @@ impl AuditService for AuditHandler {
             next_page_token: page.next.unwrap_or_default(),
             total_size: -1,
             checkpoints: checkpoint.as_ref().map(wire_checkpoint).into_iter().collect(),
+            log_first_index: wire_index(page.begins.index),
+            log_start_time: page.begins.time.map(wire_time),
         };
         // A page has at least one event, and one batch may be longer than a message.
         if reply.encoded_len() > self.limits.message_bytes {
@@ -322,6 +324,10 @@ fn wire_item(item: EventItem) -> v1::AuditEventItem {
         call_count: i64::try_from(item.calls).unwrap_or(i64::MAX),
         redacted: item.redacted,
     }
+}
+
+fn wire_index(index: u64) -> i64 {
+    i64::try_from(index).unwrap_or(i64::MAX)
 }
 
 fn wire_checkpoint(checkpoint: &Checkpoint) -> v1::AuditCheckpoint {

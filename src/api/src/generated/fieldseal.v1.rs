@@ -3546,6 +3546,12 @@ pub struct QueryAuditEventsResponse {
     /// The snapshot that all pages share, one a log.
     #[prost(message, repeated, tag = "4")]
     pub checkpoints: ::prost::alloc::vec::Vec<AuditCheckpoint>,
+    /// The first record that is at hand: 0, or older ones are archived and in no answer.
+    #[prost(int64, tag = "5")]
+    pub log_first_index: i64,
+    /// When that one was made.
+    #[prost(message, optional, tag = "6")]
+    pub log_start_time: ::core::option::Option<::prost_types::Timestamp>,
 }
 /// Request of AuditService.TailAuditEvents.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -3579,6 +3585,12 @@ pub struct TailAuditEventsResponse {
     /// Every record before this one was looked at: the start_index to go on with.
     #[prost(int64, tag = "2")]
     pub next_index: i64,
+    /// The first record that was at hand when the stream began: 0, or older ones are archived and in no answer.
+    #[prost(int64, tag = "3")]
+    pub log_first_index: i64,
+    /// When that one was made.
+    #[prost(message, optional, tag = "4")]
+    pub log_start_time: ::core::option::Option<::prost_types::Timestamp>,
 }
 /// Request of AuditService.SummarizeAccess.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -3618,12 +3630,15 @@ pub struct SummarizeAccessResponse {
     /// Everything that matches, on every page.
     #[prost(message, optional, tag = "4")]
     pub total: ::core::option::Option<AccessGroup>,
-    /// When the log begins: what happened before is not in it.
+    /// When the first record was made that is at hand: what happened before is not counted.
     #[prost(message, optional, tag = "5")]
     pub log_start_time: ::core::option::Option<::prost_types::Timestamp>,
     /// The snapshot that all pages share, one a log; on the first page only.
     #[prost(message, repeated, tag = "6")]
     pub checkpoints: ::prost::alloc::vec::Vec<AuditCheckpoint>,
+    /// The first record that is at hand: 0, or older ones are archived and in no answer.
+    #[prost(int64, tag = "7")]
+    pub log_first_index: i64,
 }
 /// Accesses that have something in common. What they are not grouped by is empty.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -5296,6 +5311,10 @@ pub struct GetStatusResponse {
     /// How handing the audit log on goes, for each target; empty if there is none.
     #[prost(message, repeated, tag = "40")]
     pub exports: ::prost::alloc::vec::Vec<ExportStatus>,
+    /// A redaction of the audit log began and did not end: what its records name may still be there. The next
+    /// redaction, or the next start, goes on with it. False while one runs.
+    #[prost(bool, tag = "50")]
+    pub audit_redaction_unfinished: bool,
 }
 /// How handing the audit log on to a target goes.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

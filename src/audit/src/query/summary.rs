@@ -8,6 +8,7 @@ use std::hash::BuildHasher as _;
 
 use fieldseal_model::{Action, Timestamp};
 
+use super::Beginning;
 use super::event::{Event, EventItem};
 use crate::error::QueryError;
 use crate::record::Outcome;
@@ -184,8 +185,8 @@ pub struct Summary {
     pub next: Option<String>,
     /// All pages count the log as it was when it had so many records.
     pub tree_size: u64,
-    /// When the log begins.
-    pub log_start: Option<Timestamp>,
+    /// What is older is archived, and not counted.
+    pub begins: Beginning,
 }
 
 /// Counts what matches, and keeps the groups of one page: those that come first behind `after`.

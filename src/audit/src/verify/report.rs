@@ -74,6 +74,8 @@ pub struct Report {
     /// The first record that was read: those before it were verified by an earlier run, and their
     /// files were not read again. 0 if everything was read.
     pub resumed_from: u64,
+    /// How many of the records that were read have detail that a record names as erased.
+    pub lingering: u64,
     /// False if a checkpoint was given that covers archived records only: nothing here can be compared
     /// with it.
     pub is_compared: bool,

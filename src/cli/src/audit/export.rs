@@ -10,6 +10,7 @@ use fieldseal_service::ocsf;
 
 use super::{PAGE, narrowed};
 use crate::arguments::AuditExportArguments;
+use crate::beginning::Beginning;
 use crate::connection::{self, failure};
 use crate::failure::Failure;
 use crate::output::{self, counted, note};
@@ -19,8 +20,9 @@ use crate::{times, values};
 /// Runs `audit export`.
 pub(crate) async fn run(arguments: AuditExportArguments) -> Result<(), Failure> {
     let time = |text: &Option<String>| text.as_deref().map(times::parse).transpose();
+    let since = time(&arguments.since)?;
     let query = v1::AuditEventQuery {
-        start_time: time(&arguments.since)?,
+        start_time: since,
         end_time: time(&arguments.until)?,
         purposes: arguments.with.with_purpose.clone(),
         tickets: arguments.with.with_ticket.clone(),
@@ -39,8 +41,10 @@ pub(crate) async fn run(arguments: AuditExportArguments) -> Result<(), Failure> 
     let mut page = client.query_audit_events(request.clone()).await.map_err(|s| failure(&s))?;
     let mut target = Target::new(arguments.file)?;
     let (mut pages, mut events) = (Pages::default(), 0_u64);
+    let mut begins;
     loop {
         let found = page.into_inner();
+        begins = Beginning { index: found.log_first_index, time: found.log_start_time };
         events = events.saturating_add(found.audit_events.len() as u64);
         target.write(&found.audit_events)?;
         let Some(next) = pages.next(found.next_page_token)? else { break };
@@ -49,6 +53,9 @@ pub(crate) async fn run(arguments: AuditExportArguments) -> Result<(), Failure> 
     }
     target.end()?;
     note(&format!("{} exported", counted(events, "event")));
+    if begins.cuts(since.as_ref()) {
+        note(&begins.remark(|at| times::shown(Some(at))));
+    }
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use unicode_width::UnicodeWidthStr as _;
 
 use super::{HEADER, event_json, lines, narrowed};
 use crate::arguments::AuditTailArguments;
+use crate::beginning::Beginning;
 use crate::connection::{self, failure};
 use crate::failure::Failure;
 use crate::output::{self, Output, note, visible};
@@ -35,6 +36,8 @@ struct Tail {
     columns: Columns,
     items: bool,
     left: Option<u64>,
+    /// The first record that was asked for, until it was said that it is archived.
+    from: Option<i64>,
 }
 
 impl Tail {
@@ -54,7 +57,9 @@ impl Tail {
             reason: Some(values::reason(&arguments.reason)),
         };
         let columns = Columns::default();
-        Ok(Self { request, columns, items: arguments.items, left: arguments.count })
+        let from =
+            request.start_index.or(request.query.as_ref().and_then(|q| q.start_time).map(|_| 0));
+        Ok(Self { request, columns, items: arguments.items, left: arguments.count, from })
     }
 
     /// Follows from one connection to the next; why it ended. A sidecar leaves each connection after
@@ -89,6 +94,7 @@ impl Tail {
         message: v1::TailAuditEventsResponse,
         output: &Output,
     ) -> Result<bool, Failure> {
+        self.say_what_is_archived(&message);
         let mut text = String::new();
         for event in &message.audit_events {
             if output.is_json() {
@@ -108,6 +114,16 @@ impl Tail {
             self.request.start_index = Some(message.next_index);
         }
         Ok(over)
+    }
+
+    /// Says once that it does not begin where it was asked to.
+    fn say_what_is_archived(&mut self, message: &v1::TailAuditEventsResponse) {
+        let begins = Beginning { index: message.log_first_index, time: message.log_start_time };
+        let since = self.request.query.as_ref().and_then(|query| query.start_time);
+        let is_archived = self.from.take().is_some_and(|from| from < begins.index);
+        if is_archived && begins.cuts(since.as_ref()) {
+            note(&begins.remark(|at| times::shown(Some(at))));
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use tonic::Request;
 use super::report::Report;
 use super::zone::Zone;
 use crate::arguments::AskArguments;
+use crate::beginning::Beginning;
 use crate::connection::{self, failure};
 use crate::failure::Failure;
 use crate::pages::Pages;
@@ -31,6 +32,7 @@ pub(super) struct Asked {
     reason: v1::AccessReason,
     limit: usize,
     page_token: String,
+    begins: Beginning,
 }
 
 /// What was counted.
@@ -41,7 +43,6 @@ pub(super) struct Groups {
     /// How many groups there are in all.
     pub(super) count: i64,
     pub(super) total: v1::AccessGroup,
-    pub(super) log_start: Option<Timestamp>,
 }
 
 impl Asked {
@@ -60,6 +61,7 @@ impl Asked {
             reason: values::reason(&ask.reason),
             limit: usize::try_from(ask.limit).unwrap_or(usize::MAX),
             page_token: ask.page_token,
+            begins: Beginning::default(),
         })
     }
 
@@ -80,9 +82,14 @@ impl Asked {
         self.until.unwrap_or_else(|| std::time::SystemTime::now().into())
     }
 
-    /// An empty report on this range.
+    /// Where the log begins that the last answer was taken from.
+    pub(super) fn begins(&self) -> &Beginning {
+        &self.begins
+    }
+
+    /// An empty report on this range, after the question was asked.
     pub(super) fn report(&self) -> Report {
-        Report::new(self.zone, self.since, self.until)
+        Report::new(self.zone, self.since, self.until).begins(&self.begins)
     }
 
     /// Groups from the page that was asked for, up to the limit.
@@ -129,7 +136,7 @@ impl Asked {
             found.groups.extend(reply.access_groups);
             found.count = reply.total_size;
             found.total = reply.total.unwrap_or_default();
-            found.log_start = reply.log_start_time;
+            self.begins = Beginning { index: reply.log_first_index, time: reply.log_start_time };
             found.next.clone_from(&reply.next_page_token);
             next = pages.next(reply.next_page_token)?.filter(|_| found.groups.len() < limit);
         }
@@ -160,6 +167,7 @@ impl Asked {
             });
             let reply = self.client.query_audit_events(request).await;
             let reply = reply.map_err(|s| failure(&s))?.into_inner();
+            self.begins = Beginning { index: reply.log_first_index, time: reply.log_start_time };
             events.extend(reply.audit_events);
             last.clone_from(&reply.next_page_token);
             next = pages.next(reply.next_page_token)?.filter(|_| events.len() < self.limit);

@@ -90,7 +90,7 @@ pub(super) async fn field(question: FieldQuestion, output: &Output) -> Result<()
             "new",
         ])
         .rows(rows);
-    let begins = ever.log_start.as_ref();
+    let begins = asked.begins().time.as_ref();
     let reaches = begins.is_some_and(|begins| begins.seconds <= week.seconds);
     let new = format!("new: nothing was read before {}", asked.zone.show(&week));
     let reach = match begins {

@@ -4,6 +4,7 @@ use prost_types::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::zone::Zone;
+use crate::beginning::Beginning;
 use crate::failure::Failure;
 use crate::output::{self, Output, Table, grouped, note, visible};
 
@@ -73,6 +74,7 @@ pub(super) struct Report {
     rows: Vec<Vec<Cell>>,
     total: Vec<(&'static str, Cell)>,
     next: String,
+    begins: Beginning,
     remarks: Vec<String>,
     bar: Option<usize>,
 }
@@ -80,7 +82,17 @@ pub(super) struct Report {
 impl Report {
     pub(super) fn new(zone: Zone, since: Option<Timestamp>, until: Option<Timestamp>) -> Self {
         let (columns, rows, total, remarks) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { zone, since, until, columns, rows, total, next: String::new(), remarks, bar: None }
+        let (next, begins) = (String::new(), Beginning::default());
+        Self { zone, since, until, columns, rows, total, next, begins, remarks, bar: None }
+    }
+
+    /// Where the log begins that the answer is taken from.
+    pub(super) fn begins(mut self, begins: &Beginning) -> Self {
+        if begins.cuts(self.since.as_ref()) {
+            self.remarks.push(begins.remark(|at| self.zone.show(at)));
+        }
+        self.begins = begins.clone();
+        self
     }
 
     /// Names of the columns, as JSON and CSV have them; a table has them in upper case.
@@ -143,7 +155,7 @@ impl Report {
         let rows = self.rows.iter();
         let rows = rows.map(|row| named(&mut self.columns.iter().copied().zip(row)));
         let time = |at: &Option<Timestamp>| at.as_ref().map(|at| zone.show(at));
-        json!({
+        let mut shown = json!({
             "time_zone": zone.name(),
             "since": time(&self.since),
             "until": time(&self.until),
@@ -151,7 +163,11 @@ impl Report {
             "total": named(&mut self.total.iter().map(|(name, cell)| (*name, cell))),
             "next_page_token": self.next,
             "remarks": self.remarks,
-        })
+        });
+        if let Some(shown) = shown.as_object_mut() {
+            shown.extend(self.begins.json(self.since.as_ref(), |at| zone.show(at)));
+        }
+        shown
     }
 
     fn csv(&self) -> String {

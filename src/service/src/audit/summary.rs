@@ -5,7 +5,7 @@ use fieldseal_audit::{Counts, GroupKey, Grouping};
 use fieldseal_engine::{AccessPage, AccessQuestion};
 use fieldseal_model::{AccessReason, Action, Malformed, MalformedReason, Timestamp, hex};
 
-use super::{query, wire_checkpoint, wire_outcome};
+use super::{query, wire_checkpoint, wire_index, wire_outcome};
 use crate::keys::page_size;
 use crate::parse;
 use crate::wire_key::wire_time;
@@ -60,7 +60,8 @@ pub(super) fn reply(page: AccessPage) -> v1::SummarizeAccessResponse {
         next_page_token: summary.next.unwrap_or_default(),
         total_size: i64::try_from(summary.group_count).unwrap_or(i64::MAX),
         total: Some(group(GroupKey::default(), summary.total)),
-        log_start_time: summary.log_start.map(wire_time),
+        log_start_time: summary.begins.time.map(wire_time),
+        log_first_index: wire_index(summary.begins.index),
         checkpoints: checkpoint.as_ref().map(wire_checkpoint).into_iter().collect(),
     }
 }
