@@ -1,5 +1,7 @@
 //! The questions of auditors, and docs/auditing.md.
 
+mod answers;
+
 use std::path::Path;
 use std::process::Stdio;
 

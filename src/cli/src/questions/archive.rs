@@ -13,7 +13,7 @@ use crate::values;
 
 pub(super) async fn run(arguments: AuditArchiveArguments, output: &Output) -> Result<(), Failure> {
     let zone = Zone::new(arguments.local);
-    let before = zone.parse(&arguments.before)?;
+    let before = zone.before(&arguments.before)?;
     let validate_only = arguments.validate_only;
     let request = with_deadline(v1::ArchiveAuditEventsRequest {
         parent: String::new(),

@@ -48,8 +48,8 @@ pub(super) struct Groups {
 impl Asked {
     pub(super) async fn new(ask: AskArguments) -> Result<Self, Failure> {
         let zone = Zone::new(ask.local);
-        let time = |text: &Option<String>| text.as_deref().map(|t| zone.parse(t)).transpose();
-        let (since, until) = (time(&ask.since)?, time(&ask.until)?);
+        let since = ask.since.as_deref().map(|text| zone.since(text)).transpose()?;
+        let until = ask.until.as_deref().map(|text| zone.until(text)).transpose()?;
         let mut end_user = ask.end_user.into_iter();
         let mut named = || end_user.next().unwrap_or_default();
         Ok(Self {
