@@ -67,6 +67,7 @@ impl AuditService for AuditHandler {
             next_page_token: page.next.unwrap_or_default(),
             total_size: -1,
             checkpoints: checkpoint.as_ref().map(wire_checkpoint).into_iter().collect(),
+            tree_size: wire_index(page.tree_size),
             log_first_index: wire_index(page.begins.index),
             log_start_time: page.begins.time.map(wire_time),
         };

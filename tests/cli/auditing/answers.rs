@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::{APP, OPS, read};
 use crate::installation::Installation;
 use crate::process::{ended, refused, text};
 
@@ -28,4 +29,34 @@ fn an_hour_that_comes_twice_is_in_a_range_from_its_first_to_its_second_time() {
         .command("auditor", &["audit", "volume", "--local", "--since", "2026-03-29 02:30"]);
     let skipped = skipped.env("TZ", BERLIN).output().unwrap();
     assert_eq!(ended(&skipped), refused(2, "TIME_INVALID"));
+}
+
+#[test]
+fn totals_are_those_of_the_log_as_its_rows_show_it() {
+    let installation = read();
+    let i = &installation;
+    let auditor = ["principal", "spiffe://dev.local/auditor"];
+    // Each of these asks more than once, and is on record more than once.
+    let mut before = 0;
+    for _ in 0..2 {
+        let answer = i.ask(&auditor);
+        let rows = answer["rows"].as_array().unwrap().iter();
+        let calls: i64 = rows.map(|row| row["event_count"].as_i64().unwrap()).sum();
+        assert_eq!(answer["total"]["event_count"], calls);
+        before = calls.max(before);
+    }
+    assert!(before > 0);
+    let refused_ones = [["ops", OPS], ["app", APP]];
+    for [caller, principal] in refused_ones {
+        let question = ["audit", "principal", principal];
+        i.run(caller, &question, b"");
+        let answer = i.ask(&["principal", principal]);
+        let denied = answer["rows"].as_array().unwrap().iter();
+        let denied = denied.filter(|row| row["outcome"] == "DENIED");
+        let denied: i64 = denied.map(|row| row["event_count"].as_i64().unwrap()).sum();
+        assert_eq!(answer["total"]["denied_count"], denied, "{principal}");
+    }
+    // Of nothing there is no first and no last.
+    let nothing = i.asked(&["denials", "--until", "2020-01-01"]);
+    assert!(!nothing.contains("time ,") && !nothing.contains("time ;"), "{nothing}");
 }

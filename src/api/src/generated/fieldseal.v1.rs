@@ -3548,6 +3548,9 @@ pub struct QueryAuditEventsResponse {
     /// When that one was made.
     #[prost(message, optional, tag = "6")]
     pub log_start_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// All pages show the log as it was when it had so many records.
+    #[prost(int64, tag = "7")]
+    pub tree_size: i64,
 }
 /// Request of AuditService.TailAuditEvents.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -3609,6 +3612,10 @@ pub struct SummarizeAccessRequest {
     /// Why.
     #[prost(message, optional, tag = "6")]
     pub reason: ::core::option::Option<AccessReason>,
+    /// Count the log as it was when it had so many records, as the answer to another question showed it. 0: as
+    /// it is now, or as the page before showed it. More than it has are refused.
+    #[prost(int64, tag = "7")]
+    pub tree_size: i64,
 }
 /// Response of AuditService.SummarizeAccess.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -3629,12 +3636,15 @@ pub struct SummarizeAccessResponse {
     /// When the first record was made that is at hand: what happened before is not counted.
     #[prost(message, optional, tag = "5")]
     pub log_start_time: ::core::option::Option<::prost_types::Timestamp>,
-    /// The snapshot that all pages share, one a log; on the first page only.
+    /// The snapshot that all pages share, one a log; on the first page only, and not with `tree_size`.
     #[prost(message, repeated, tag = "6")]
     pub checkpoints: ::prost::alloc::vec::Vec<AuditCheckpoint>,
     /// The first record that is at hand: 0, or older ones are archived and in no answer.
     #[prost(int64, tag = "7")]
     pub log_first_index: i64,
+    /// All pages count the log as it was when it had so many records.
+    #[prost(int64, tag = "8")]
+    pub tree_size: i64,
 }
 /// Accesses that have something in common. What they are not grouped by is empty.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

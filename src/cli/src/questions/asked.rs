@@ -33,6 +33,8 @@ pub(super) struct Asked {
     limit: usize,
     page_token: String,
     begins: Beginning,
+    /// How many records the log had that the first answer shows; 0 before it came.
+    tree_size: i64,
 }
 
 /// What was counted.
@@ -62,6 +64,7 @@ impl Asked {
             limit: usize::try_from(ask.limit).unwrap_or(usize::MAX),
             page_token: ask.page_token,
             begins: Beginning::default(),
+            tree_size: 0,
         })
     }
 
@@ -102,7 +105,7 @@ impl Asked {
         self.count(query, by, token, limit).await
     }
 
-    /// Every group, whatever the limit.
+    /// Every group, whatever the limit, of the log as the first answer showed it.
     pub(super) async fn all_groups(
         &mut self,
         query: &v1::AuditEventQuery,
@@ -130,6 +133,7 @@ impl Asked {
                 page_size: i32::try_from(size).unwrap_or(i32::MAX),
                 page_token,
                 reason: Some(self.reason.clone()),
+                tree_size: self.tree_size,
             });
             let reply = self.client.summarize_access(request).await;
             let reply = reply.map_err(|s| failure(&s))?.into_inner();
@@ -137,6 +141,7 @@ impl Asked {
             found.count = reply.total_size;
             found.total = reply.total.unwrap_or_default();
             self.begins = Beginning { index: reply.log_first_index, time: reply.log_start_time };
+            self.tree_size = reply.tree_size;
             found.next.clone_from(&reply.next_page_token);
             next = pages.next(reply.next_page_token)?.filter(|_| found.groups.len() < limit);
         }
@@ -168,6 +173,7 @@ impl Asked {
             let reply = self.client.query_audit_events(request).await;
             let reply = reply.map_err(|s| failure(&s))?.into_inner();
             self.begins = Beginning { index: reply.log_first_index, time: reply.log_start_time };
+            self.tree_size = reply.tree_size;
             events.extend(reply.audit_events);
             last.clone_from(&reply.next_page_token);
             next = pages.next(reply.next_page_token)?.filter(|_| events.len() < self.limit);

@@ -191,8 +191,12 @@ pub(super) fn counts(group: &v1::AccessGroup) -> [Cell; 5] {
 
 /// What all pages come to.
 pub(super) fn totals(report: Report, found: &Groups) -> Report {
+    sums(report.total("row_count", Cell::Number(found.count)), &found.total)
+}
+
+/// What was counted without any grouping.
+pub(super) fn sums(report: Report, total: &v1::AccessGroup) -> Report {
     let names = ["field_count", "event_count", "partition_count", "first_time", "last_time"];
-    let cells = names.into_iter().zip(counts(&found.total));
-    let report = report.total("row_count", Cell::Number(found.count));
+    let cells = names.into_iter().zip(counts(total));
     cells.fold(report, |report, (name, cell)| report.total(name, cell))
 }

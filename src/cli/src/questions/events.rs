@@ -3,7 +3,7 @@
 use fieldseal_api::v1;
 
 use super::asked::Asked;
-use super::counts::totals;
+use super::counts::sums;
 use super::report::Cell;
 use super::{READS, WRITES, bare};
 use crate::arguments::{ChangesQuestion, SubjectQuestion};
@@ -48,7 +48,7 @@ pub(super) async fn subject(question: SubjectQuestion, output: &Output) -> Resul
             "encrypts are listed where the key records them, refused ones always; the name that \
              was asked for is in no record, only its token",
         );
-    totals(report, &found).next(next).show(output)
+    sums(report, &found.total).next(next).show(output)
 }
 
 fn access(event: &v1::AuditEvent, item: &v1::AuditEventItem) -> Vec<Cell> {
@@ -94,7 +94,12 @@ pub(super) async fn changes(question: ChangesQuestion, output: &Output) -> Resul
             "call_count",
         ])
         .rows(events.iter().map(change).collect::<Vec<_>>());
-    totals(report, &found).next(next).show(output)
+    report
+        .total("event_count", Cell::Number(found.total.event_count))
+        .total("first_time", Cell::Time(found.total.first_time))
+        .total("last_time", Cell::Time(found.total.last_time))
+        .next(next)
+        .show(output)
 }
 
 fn change(event: &v1::AuditEvent) -> Vec<Cell> {

@@ -210,9 +210,8 @@ impl Report {
         let time = |at: &Option<Timestamp>, none: &str| {
             at.as_ref().map_or_else(|| none.to_owned(), |at| zone.show(at))
         };
-        let total = self
-            .total
-            .iter()
+        let said = self.total.iter().filter(|(_, cell)| !matches!(cell, Cell::Time(None)));
+        let total = said
             .map(|(name, cell)| format!("{} {}", name.replace('_', " "), cell.shown(zone, name)));
         format!(
             "total: {}; since {}, until {}; times are {}",
