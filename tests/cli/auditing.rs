@@ -206,8 +206,8 @@ fn callers_columns_hours_and_refusals_are_counted() {
     assert!(csv.starts_with("hour,principal,field,field_count\n") && !csv.contains('█'), "{csv}");
 
     let answer = i.ask(&["denials"]);
-    let shown = rows(&answer, &["rule", "principal", "action", "field", "event_count"]);
-    assert_eq!(shown, [["", OPS, "Decrypt", "users.iban", "1"]]);
+    let shown = rows(&answer, &["rule", "cause", "principal", "action", "field", "event_count"]);
+    assert_eq!(shown, [["", "NO_RULE", OPS, "Decrypt", "users.iban", "1"]]);
 }
 
 #[test]

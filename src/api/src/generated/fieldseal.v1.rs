@@ -3621,7 +3621,7 @@ pub struct SummarizeAccessRequest {
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SummarizeAccessResponse {
     /// Groups, ordered by what they have in common: hour, principal, action, key, version, table, column,
-    /// outcome, rule, partition, row.
+    /// outcome, rule, partition, row, cause.
     #[prost(message, repeated, tag = "1")]
     pub access_groups: ::prost::alloc::vec::Vec<AccessGroup>,
     /// Empty on the last page.
@@ -3697,6 +3697,9 @@ pub struct AccessGroup {
     /// When the last call began.
     #[prost(message, optional, tag = "16")]
     pub last_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Why they were refused or failed, as in AuditEventItem.
+    #[prost(string, tag = "17")]
+    pub error_reason: ::prost::alloc::string::String,
 }
 /// Request of AuditService.RedactAuditEvents. It names a partition, or a table and a row, or neither.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -4037,6 +4040,8 @@ pub enum AccessGrouping {
     Partition = 10,
     /// The row, by its token.
     Row = 11,
+    /// Why it was refused or failed.
+    Cause = 12,
 }
 impl AccessGrouping {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -4057,6 +4062,7 @@ impl AccessGrouping {
             Self::Rule => "ACCESS_GROUPING_RULE",
             Self::Partition => "ACCESS_GROUPING_PARTITION",
             Self::Row => "ACCESS_GROUPING_ROW",
+            Self::Cause => "ACCESS_GROUPING_CAUSE",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -4074,6 +4080,7 @@ impl AccessGrouping {
             "ACCESS_GROUPING_RULE" => Some(Self::Rule),
             "ACCESS_GROUPING_PARTITION" => Some(Self::Partition),
             "ACCESS_GROUPING_ROW" => Some(Self::Row),
+            "ACCESS_GROUPING_CAUSE" => Some(Self::Cause),
             _ => None,
         }
     }

@@ -30,7 +30,7 @@ pub(crate) enum AuditCommand {
     Breach(BreachQuestion),
     /// Count decrypts per hour, by caller and field
     Volume(VolumeQuestion),
-    /// Count what policy refused, by rule and caller
+    /// Count what was refused, by rule, cause and caller
     Denials(DenialsQuestion),
     /// List changes of keys, policy and backups, starts and stops, and who read this log
     Changes(ChangesQuestion),

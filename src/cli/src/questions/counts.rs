@@ -129,11 +129,12 @@ pub(super) async fn denials(question: DenialsQuestion, output: &Output) -> Resul
         outcomes: vec![AuditOutcome::Denied.into()],
         ..asked.query()
     };
-    let by = [By::Principal, By::Action, By::Key, By::Table, By::Column, By::Rule];
+    let by = [By::Principal, By::Action, By::Key, By::Table, By::Column, By::Rule, By::Cause];
     let found = asked.groups(&query, &by).await?;
     let rows = found.groups.iter().map(|group| {
         let named = [
             &group.policy_rule,
+            &group.error_reason,
             &group.principal,
             &group.action,
             &bare(&group.key),
@@ -146,6 +147,7 @@ pub(super) async fn denials(question: DenialsQuestion, output: &Output) -> Resul
         .report()
         .columns(&[
             "rule",
+            "cause",
             "principal",
             "action",
             "key",
@@ -157,7 +159,10 @@ pub(super) async fn denials(question: DenialsQuestion, output: &Output) -> Resul
             "last_time",
         ])
         .rows(rows)
-        .remark("without a rule: no rule permitted it");
+        .remark(
+            "NO_RULE: no rule permitted it, and none forbade it by name; END_USER_…: the token of the \
+             end user was refused before policy was asked",
+        );
     totals(report, &found).next(found.next).show(output)
 }
 

@@ -48,6 +48,7 @@ fn grouping(code: i32) -> Option<Grouping> {
         v1::AccessGrouping::Rule => Grouping::Rule,
         v1::AccessGrouping::Partition => Grouping::Partition,
         v1::AccessGrouping::Row => Grouping::Row,
+        v1::AccessGrouping::Cause => Grouping::Cause,
         v1::AccessGrouping::Unspecified => return None,
     })
 }
@@ -98,6 +99,7 @@ fn group(key: GroupKey, counts: Counts) -> v1::AccessGroup {
         table: key.table,
         column: key.column,
         policy_rule: key.rule,
+        error_reason: key.cause,
         field_count: number(counts.fields),
         event_count: number(counts.events),
         partition_count: number(counts.partitions),
