@@ -158,7 +158,7 @@ fn every_access_to_a_person_or_a_row_is_shown_and_the_name_is_nowhere() {
     let csv = i.asked(&["subject", "--partition", PERSON, "--output", "csv"]);
     assert!(csv.contains(",\"'=HYPERLINK(\"\"http://x\"\")\","), "{csv}");
     assert!(!csv.contains(",=") && !csv.contains(",\"="), "{csv}");
-    assert_eq!(csv.lines().count(), 8); // three came later
+    assert_eq!(csv.lines().count(), 8, "three came later");
 
     for entry in std::fs::read_dir(i.log()).unwrap() {
         let bytes = std::fs::read(entry.unwrap().path()).unwrap();

@@ -453,5 +453,6 @@ fn words(query: AuditQuery, partition: Option<Option<[u8; 16]>>, row: Option<[u8
         oldest_first: query.oldest_first,
         matching_items_only: query.matching_items_only,
         omit_batch_items: query.omit_batch_items,
+        erased_only: false,
     }
 }

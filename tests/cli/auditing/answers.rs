@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{APP, OPS, read};
+use super::{APP, OPS, PERSON, read};
 use crate::installation::Installation;
 use crate::process::{ended, refused, text};
 
@@ -59,4 +59,42 @@ fn totals_are_those_of_the_log_as_its_rows_show_it() {
     // Of nothing there is no first and no last.
     let nothing = i.asked(&["denials", "--until", "2020-01-01"]);
     assert!(!nothing.contains("time ,") && !nothing.contains("time ;"), "{nothing}");
+}
+
+#[test]
+fn an_answer_says_that_detail_is_redacted_which_could_belong_to_it() {
+    let installation = read();
+    let i = &installation;
+    let names = i.path("names.txt");
+    std::fs::write(&names, PERSON).unwrap();
+    let questions: [&[&str]; 7] = [
+        &["subject", "--partition", PERSON],
+        &["subject", "--partition", "bob"],
+        &["principal", APP],
+        &["field", "users.iban"],
+        &["breach", "--key-version", "customer-pii/1"],
+        &["breach", "--principal", APP, "--candidates", &names],
+        &["volume"],
+    ];
+    for question in questions {
+        assert_eq!(i.ask(question)["redacted_event_count"], 0, "{question:?}");
+    }
+    i.ok("ops", &["audit", "redact", "--partition", PERSON, "--confirm", PERSON], b"");
+    for (question, events) in questions.into_iter().zip([4, 4, 3, 1, 3, 3, 3]) {
+        let answer = i.ask(question);
+        assert_eq!(answer["redacted_event_count"], events, "{question:?}");
+        let said = format!("the detail of {events} event");
+        let remarks = answer["remarks"].as_array().unwrap();
+        assert!(
+            remarks.iter().any(|remark| remark.as_str().unwrap().starts_with(&said)),
+            "{answer}"
+        );
+        let shown = i.run("auditor", &[&["audit"], question].concat(), b"");
+        assert!(text(&shown.stderr).contains(&said), "{}", text(&shown.stderr));
+        // Nothing of another time, and nothing that was about something else.
+        let before = [question, &["--until", "2020-01-01"]].concat();
+        assert_eq!(i.ask(&before)["redacted_event_count"], 0, "{question:?}");
+    }
+    assert_eq!(i.ask(&["field", "orders.total"])["redacted_event_count"], 0);
+    assert_eq!(i.ask(&["breach", "--key-version", "other/1"])["redacted_event_count"], 0);
 }

@@ -3645,6 +3645,10 @@ pub struct SummarizeAccessResponse {
     /// All pages count the log as it was when it had so many records.
     #[prost(int64, tag = "8")]
     pub tree_size: i64,
+    /// Of how many events detail was erased that could have matched, by everything that is left of them. What of
+    /// it did match is not known any more: the counts are lower bounds then.
+    #[prost(int64, tag = "9")]
+    pub redacted_event_count: i64,
 }
 /// Accesses that have something in common. What they are not grouped by is empty.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

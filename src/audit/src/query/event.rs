@@ -124,13 +124,13 @@ pub(super) fn find(query: &Query, index: u64, leaf: &[u8], detail: &[u8]) -> Opt
     let head = parts.as_ref().map(|parts| DetailHead::decode(parts.head)).transpose().ok()?;
     let head = head.unwrap_or_default();
     let redacted = parts.is_none() && leaf.iter().rev().take(COMMITMENT_BYTES).any(|b| *b != 0);
-    if !call_fits(query, &record, &head) {
+    if !call_fits(query, &record, &head, redacted && query.erased_only) {
         return Some(None);
     }
     let each = query.matching_items_only;
     let ended = query.outcomes.is_empty() || !each && is_one_of(&query.outcomes, record.outcome);
     let shown = record.item_count <= 1 || !query.omit_batch_items;
-    let filters = filters_items(query);
+    let filters = query.erased_only || filters_items(query);
     let items = if shown || filters || !ended {
         read_items(&record, &head, parts.as_ref(), redacted)?
     } else {
@@ -138,6 +138,9 @@ pub(super) fn find(query: &Query, index: u64, leaf: &[u8], detail: &[u8]) -> Opt
     };
     let of = |item: &Read| record.verdicts.get(item.message.verdict as usize);
     let fits = |item: &Read| {
+        if query.erased_only {
+            return item.redacted && record.item_count > 0 && could_fit(query, item, &record);
+        }
         (ended || is_one_of(&query.outcomes, item.outcome(&record)))
             && item_fits(query, item, of(item), item.version(&record))
     };
@@ -282,8 +285,8 @@ fn is_one_of(wanted: &[Outcome], code: u32) -> bool {
     Outcome::from_code(code).is_some_and(|outcome| wanted.contains(&outcome))
 }
 
-/// Whether the call as a whole is one that is looked for.
-fn call_fits(query: &Query, record: &Record, head: &DetailHead) -> bool {
+/// Whether the call as a whole is one that is looked for; or could be, if its detail was `erased`.
+fn call_fits(query: &Query, record: &Record, head: &DetailHead, erased: bool) -> bool {
     let any =
         |wanted: &[String], found: &str| wanted.is_empty() || wanted.iter().any(|w| w == found);
     let time = Timestamp::from_unix_nanos(record.time);
@@ -291,8 +294,8 @@ fn call_fits(query: &Query, record: &Record, head: &DetailHead) -> bool {
         && query.end.is_none_or(|end| time < end)
         && record_fits(query, record)
         && any(&query.purposes, &record.purpose)
-        && any(&query.tickets, &head.ticket)
-        && query.end_user.is_none_or(|token| token[..] == head.end_user)
+        && (erased || any(&query.tickets, &head.ticket))
+        && (erased || query.end_user.is_none_or(|token| token[..] == head.end_user))
 }
 
 /// Whether who called what is what is looked for.
@@ -327,6 +330,24 @@ pub(super) fn filters_items(query: &Query) -> bool {
         || query.column.is_some()
         || query.partition.is_some()
         || query.row.is_some()
+}
+
+/// Whether an item that was erased could be one that is looked for: nobody knows its partition, its row and
+/// the key version that was reached.
+fn could_fit(query: &Query, item: &Read, record: &Record) -> bool {
+    let Query { keys, key_versions, table, column, outcomes, .. } = query;
+    let outcome = item.outcome(record);
+    let ended = outcomes.is_empty() || outcome == 0 || is_one_of(outcomes, outcome);
+    let about = |of: &RecordVerdict| {
+        (keys.is_empty() || keys.contains(&of.key))
+            && (key_versions.is_empty() || key_versions.iter().any(|(key, _)| *key == of.key))
+            && table.as_ref().is_none_or(|table| *table == of.table)
+            && column.as_ref().is_none_or(|column| *column == of.column)
+    };
+    // With several verdicts it had any of them.
+    let verdicts = &record.verdicts;
+    let own = verdicts.get(item.message.verdict as usize);
+    ended && own.map_or_else(|| verdicts.iter().any(about), about)
 }
 
 pub(super) fn item_fits(

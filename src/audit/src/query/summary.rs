@@ -195,6 +195,8 @@ pub struct Summary {
     pub tree_size: u64,
     /// What is older is archived, and not counted.
     pub begins: Beginning,
+    /// Records whose detail was erased, and that could have been counted by all that is left of them.
+    pub erased: u64,
 }
 
 /// Counts what matches, and keeps the groups of one page: those that come first behind `after`.

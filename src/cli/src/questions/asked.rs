@@ -45,6 +45,8 @@ pub(super) struct Groups {
     /// How many groups there are in all.
     pub(super) count: i64,
     pub(super) total: v1::AccessGroup,
+    /// Events that could have matched before their detail was erased.
+    pub(super) redacted: i64,
 }
 
 impl Asked {
@@ -140,6 +142,7 @@ impl Asked {
             found.groups.extend(reply.access_groups);
             found.count = reply.total_size;
             found.total = reply.total.unwrap_or_default();
+            found.redacted = reply.redacted_event_count;
             self.begins = Beginning { index: reply.log_first_index, time: reply.log_start_time };
             self.tree_size = reply.tree_size;
             found.next.clone_from(&reply.next_page_token);

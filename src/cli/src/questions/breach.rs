@@ -4,7 +4,7 @@ use std::path::Path;
 
 use fieldseal_api::v1::{self, AccessGrouping as By};
 
-use super::asked::Asked;
+use super::asked::{Asked, Groups};
 use super::bare;
 use super::counts::{counts, reads, totals};
 use super::report::Cell;
@@ -61,6 +61,10 @@ async fn read(
             "last_time",
         ])
         .rows(rows)
+        .redacted(
+            found.redacted,
+            "their partitions, rows and key versions are missing here: more may be affected",
+        )
         .remark(
             "this is what was read; records do not hold which certificate a caller had, and what a \
              policy would have allowed as well is not listed",
@@ -76,11 +80,12 @@ async fn affected(
     output: &Output,
 ) -> Result<(), Failure> {
     let mut rows = Vec::new();
-    let mut hit = 0;
+    let (mut hit, mut redacted) = (0, 0);
     let asked_about = names.len();
     for name in names {
         let query = v1::AuditEventQuery { partition: Some(name.clone()), ..query.clone() };
-        let total = asked.all_groups(&query, &[]).await?.total;
+        let Groups { total, redacted: events, .. } = asked.all_groups(&query, &[]).await?;
+        redacted = redacted.max(events);
         hit += i64::from(total.field_count > 0);
         let [fields, events, _, first, last] = counts(&total);
         let is_hit = Cell::Flag(total.field_count > 0);
@@ -97,6 +102,7 @@ async fn affected(
             "last_time",
         ])
         .rows(rows)
+        .redacted(redacted, "more of these may be affected")
         .total("asked_count", Cell::Number(i64::try_from(asked_about).unwrap_or(i64::MAX)))
         .total("affected_count", Cell::Number(hit))
         .show(output)

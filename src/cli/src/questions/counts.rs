@@ -46,7 +46,11 @@ pub(super) async fn principal(question: PrincipalQuestion, output: &Output) -> R
             "first_time",
             "last_time",
         ])
-        .rows(rows);
+        .rows(rows)
+        .redacted(
+            found.redacted,
+            "their partitions are not counted, and fields of batches may be without key and column",
+        );
     totals(report, &found)
         .total("denied_count", of(AuditOutcome::Denied))
         .total("failed_count", of(AuditOutcome::Failed))
@@ -89,7 +93,11 @@ pub(super) async fn field(question: FieldQuestion, output: &Output) -> Result<()
             "last_time",
             "new",
         ])
-        .rows(rows);
+        .rows(rows)
+        .redacted(
+            found.redacted,
+            "their partitions are not counted, and fields of batches may be missing",
+        );
     let begins = asked.begins().time.as_ref();
     let reaches = begins.is_some_and(|begins| begins.seconds <= week.seconds);
     let new = format!("new: nothing was read before {}", asked.zone.show(&week));
@@ -119,6 +127,8 @@ pub(super) async fn volume(question: VolumeQuestion, output: &Output) -> Result<
         ]
     });
     let report = asked.report().columns(&["hour", "principal", "field", "field_count"]).rows(rows);
+    let so = "fields of batches may be missing, or be without their column";
+    let report = report.redacted(found.redacted, so);
     totals(report.drawn(3), &found).next(found.next).show(output)
 }
 

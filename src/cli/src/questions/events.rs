@@ -44,6 +44,7 @@ pub(super) async fn subject(question: SubjectQuestion, output: &Output) -> Resul
             "call_count",
         ])
         .rows(rows.collect::<Vec<_>>())
+        .redacted(found.redacted, "nobody knows whom they were about, and they are not listed")
         .remark(
             "encrypts are listed where the key records them, refused ones always; the name that \
              was asked for is in no record, only its token",

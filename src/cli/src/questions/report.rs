@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::zone::Zone;
 use crate::beginning::Beginning;
 use crate::failure::Failure;
-use crate::output::{self, Output, Table, grouped, note, visible};
+use crate::output::{self, Output, Table, counted, grouped, note, visible};
 
 /// Blocks from an eighth to a whole.
 const BLOCKS: [char; 8] = ['▏', '▎', '▍', '▌', '▋', '▊', '▉', '█'];
@@ -75,6 +75,7 @@ pub(super) struct Report {
     total: Vec<(&'static str, Cell)>,
     next: String,
     begins: Beginning,
+    redacted: Option<i64>,
     remarks: Vec<String>,
     bar: Option<usize>,
 }
@@ -83,7 +84,15 @@ impl Report {
     pub(super) fn new(zone: Zone, since: Option<Timestamp>, until: Option<Timestamp>) -> Self {
         let (columns, rows, total, remarks) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let (next, begins) = (String::new(), Beginning::default());
-        Self { zone, since, until, columns, rows, total, next, begins, remarks, bar: None }
+        let (redacted, bar) = (None, None);
+        Self { zone, since, until, columns, rows, total, next, begins, redacted, remarks, bar }
+    }
+
+    /// Of how many events detail was erased that could belong to this answer, and what follows from that.
+    pub(super) fn redacted(mut self, events: i64, so: &str) -> Self {
+        self.remarks.extend(redaction(events, so));
+        self.redacted = Some(events);
+        self
     }
 
     /// Where the log begins that the answer is taken from.
@@ -165,6 +174,7 @@ impl Report {
             "remarks": self.remarks,
         });
         if let Some(shown) = shown.as_object_mut() {
+            shown.extend(self.redacted.map(|n| ("redacted_event_count".to_owned(), n.into())));
             shown.extend(self.begins.json(self.since.as_ref(), |at| zone.show(at)));
         }
         shown
@@ -224,6 +234,13 @@ impl Report {
             },
         )
     }
+}
+
+/// What the reader of an answer must know from which detail was erased; nothing if none was.
+pub(crate) fn redaction(events: i64, so: &str) -> Option<String> {
+    let count = u64::try_from(events).ok().filter(|count| *count > 0)?;
+    let events = counted(count, "event");
+    Some(format!("the detail of {events} in this range is redacted, so {so}"))
 }
 
 /// A bar for a number, so long that the largest one fills its place.

@@ -68,6 +68,7 @@ pub(super) fn reply(page: AccessPage) -> v1::SummarizeAccessResponse {
         log_start_time: summary.begins.time.map(wire_time),
         log_first_index: wire_index(summary.begins.index),
         tree_size: wire_index(summary.tree_size),
+        redacted_event_count: wire_index(summary.erased),
         checkpoints: checkpoint.as_ref().map(wire_checkpoint).into_iter().collect(),
     }
 }
