@@ -7,6 +7,7 @@ mod asked;
 mod breach;
 mod counts;
 mod events;
+mod names;
 mod redact;
 mod report;
 mod zone;

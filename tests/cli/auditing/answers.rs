@@ -98,3 +98,50 @@ fn an_answer_says_that_detail_is_redacted_which_could_belong_to_it() {
     assert_eq!(i.ask(&["field", "orders.total"])["redacted_event_count"], 0);
     assert_eq!(i.ask(&["breach", "--key-version", "other/1"])["redacted_event_count"], 0);
 }
+
+/// Whether a remark of the answer holds these words, in JSON and beside the table alike.
+fn remarks(i: &Installation, question: &[&str], words: &str) -> bool {
+    let answer = i.ask(question);
+    let in_json = answer["remarks"].as_array().unwrap().iter();
+    let in_json = in_json.filter(|remark| remark.as_str().unwrap().contains(words)).count() > 0;
+    let asked = i.run("auditor", &[&["audit"], question].concat(), b"");
+    assert_eq!(text(&asked.stderr).contains(words), in_json, "{question:?}");
+    in_json
+}
+
+#[test]
+fn a_name_that_no_record_has_is_not_an_answer_of_nobody() {
+    let installation = read();
+    let i = &installation;
+    let nobody = "spiffe://dev.local/app1";
+    for (question, name) in [
+        (&["principal", nobody][..], nobody),
+        (&["field", "users.ibam"], "users.ibam"),
+        (&["field", "users.iban", "--key", "other"], "users.iban under other"),
+        (&["breach", "--principal", nobody], nobody),
+        (&["breach", "--key-version", "customer-pii/7"], "customer-pii/7"),
+        (&["volume", "--principal", nobody], nobody),
+        (&["volume", "--field", "users.ibam"], "users.ibam"),
+        (&["denials", "--principal", nobody], nobody),
+    ] {
+        // Asked twice: the question itself names it, and that does not count.
+        for _ in 0..2 {
+            assert!(remarks(i, question, &format!("no record of this log names {name},")));
+        }
+    }
+    let names = i.path("names.txt");
+    std::fs::write(&names, PERSON).unwrap();
+    let candidates = ["breach", "--principal", nobody, "--candidates", &names];
+    assert!(remarks(i, &candidates, "no record of this log names"));
+    for named in [
+        &["principal", APP, "--until", "2020-01-01"][..],
+        &["field", "users.iban", "--until", "2020-01-01"],
+        &["breach", "--principal", OPS],
+        &["breach", "--key-version", "customer-pii/1", "--until", "2020-01-01"],
+        &["volume", "--principal", OPS],
+        &["denials", "--principal", APP],
+        &["breach", "--principal", OPS, "--candidates", &names],
+    ] {
+        assert!(!remarks(i, named, "no record of this log names"), "{named:?}");
+    }
+}

@@ -7,6 +7,7 @@ use fieldseal_api::v1::{self, AccessGrouping as By};
 use super::asked::{Asked, Groups};
 use super::bare;
 use super::counts::{counts, reads, totals};
+use super::names::Names;
 use super::report::Cell;
 use crate::arguments::BreachQuestion;
 use crate::failure::Failure;
@@ -20,14 +21,19 @@ const MAX_BYTES: u64 = 1024 * 1024;
 pub(super) async fn run(question: BreachQuestion, output: &Output) -> Result<(), Failure> {
     let names = question.candidates.as_deref().map(candidates).transpose()?;
     let mut asked = Asked::new(question.ask).await?;
+    let about = Names {
+        principal: question.principal.clone(),
+        key_version: question.key_version.clone(),
+        ..Names::default()
+    };
     let query = v1::AuditEventQuery {
         principals: question.principal.into_iter().collect(),
         key_versions: question.key_version.into_iter().collect(),
         ..reads(asked.query())
     };
     match names {
-        Some(names) => affected(&mut asked, &query, names, output).await,
-        None => read(&mut asked, &query, output).await,
+        Some(names) => affected(&mut asked, &query, names, about, output).await,
+        None => read(&mut asked, &query, about, output).await,
     }
 }
 
@@ -35,10 +41,12 @@ pub(super) async fn run(question: BreachQuestion, output: &Output) -> Result<(),
 async fn read(
     asked: &mut Asked,
     query: &v1::AuditEventQuery,
+    about: Names,
     output: &Output,
 ) -> Result<(), Failure> {
     let by = [By::KeyVersion, By::Table, By::Column, By::Partition, By::Row];
     let found = asked.groups(query, &by).await?;
+    let unnamed = asked.unnamed(&found, about).await?;
     let rows = found.groups.iter().map(|group| {
         let version = bare(&group.key_version).replace("/versions/", "/");
         let named = [&version, &group.table, &group.column].map(|text| Cell::Text(text.clone()));
@@ -69,7 +77,7 @@ async fn read(
             "this is what was read; records do not hold which certificate a caller had, and what a \
              policy would have allowed as well is not listed",
         );
-    totals(report, &found).next(found.next).show(output)
+    totals(report, &found).remarks(unnamed).next(found.next).show(output)
 }
 
 /// Which of these are affected.
@@ -77,6 +85,7 @@ async fn affected(
     asked: &mut Asked,
     query: &v1::AuditEventQuery,
     names: Vec<String>,
+    about: Names,
     output: &Output,
 ) -> Result<(), Failure> {
     let mut rows = Vec::new();
@@ -91,8 +100,15 @@ async fn affected(
         let is_hit = Cell::Flag(total.field_count > 0);
         rows.push(vec![Cell::Text(name), is_hit, fields, events, first, last]);
     }
+    // Without any that is affected there may be something to say of what was asked about.
+    let found = Groups {
+        total: v1::AccessGroup { event_count: hit, ..Default::default() },
+        ..Groups::default()
+    };
+    let unnamed = asked.unnamed(&found, about).await?;
     asked
         .report()
+        .remarks(unnamed)
         .columns(&[
             "partition",
             "affected",

@@ -133,6 +133,11 @@ impl Report {
         self
     }
 
+    pub(super) fn remarks(mut self, texts: Vec<String>) -> Self {
+        self.remarks.extend(texts);
+        self
+    }
+
     /// Draws the numbers of this column behind a table.
     pub(super) fn drawn(mut self, column: usize) -> Self {
         self.bar = Some(column);
