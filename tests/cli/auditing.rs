@@ -97,6 +97,10 @@ fn a_question_that_cannot_be_understood_or_is_not_allowed_is_refused() {
         (&["breach", "--key-version", "customer-pii"], ""),
         (&["field", "iban"], ""),
         (&["volume", "--limit", "0"], ""),
+        (&["list", "--limit", "0"], ""),
+        (&["list", "--since", "2026-02-01", "--until", "2026-01-01"], "QUERY_INVALID"),
+        (&["list", "--page-token", "x"], "PAGE_INVALID"),
+        (&["export", "--until", "1.1.2026"], "TIME_INVALID"),
     ] {
         assert_eq!(i.no_answer("auditor", arguments), refused(2, reason), "{arguments:?}");
     }
@@ -111,8 +115,21 @@ fn a_question_that_cannot_be_understood_or_is_not_allowed_is_refused() {
     ] {
         assert_eq!(i.no_answer("app", question), refused(4, "PERMISSION_DENIED"), "{question:?}");
     }
-    let other = i.run("auditor", &["audit", "list", "--output", "csv"], b"");
-    assert_eq!(ended(&other), refused(2, "OUTPUT_FORM_UNSUPPORTED"));
+    for other in [
+        &["tail", "--count", "1"][..],
+        &["export"],
+        &["anchor"],
+        &["check-checkpoint", "kept", "--public-key", "log.pub"],
+        &["check-receipt", "receipt.json", "--public-key", "log.pub"],
+        &["verify", "--log", "audit", "--public-key", "log.pub"],
+        &["tiles", "--log", "audit", "--public-key", "log.pub", "--to", "tiles"],
+        &["archive", "--before", "2020-01-01"],
+        &["redact", "--partition", "x"],
+    ] {
+        let in_csv = [other, &["--output", "csv"]].concat();
+        let expected = refused(2, "OUTPUT_FORM_UNSUPPORTED");
+        assert_eq!(i.no_answer("auditor", &in_csv), expected, "{other:?}");
+    }
     let gone = i.path("gone");
     let gone = ["breach", "--principal", APP, "--candidates", &gone];
     assert_eq!(i.no_answer("auditor", &gone), refused(3, "FILE_NOT_FOUND"));

@@ -92,7 +92,7 @@ pub(crate) enum OutputForm {
     Table,
     /// One JSON document
     Json,
-    /// Comma-separated values with a header line: the questions of `audit`
+    /// Comma-separated values with a header line: `audit list` and the questions of `audit`
     Csv,
 }
 

@@ -18,7 +18,7 @@ use crate::arguments::AuditCommand;
 use crate::failure::Failure;
 use crate::output::Output;
 
-pub(crate) use report::safe;
+pub(crate) use report::{redaction, safe};
 pub(crate) use zone::Zone;
 
 /// Calls that yield a plaintext.

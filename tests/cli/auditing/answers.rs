@@ -145,3 +145,72 @@ fn a_name_that_no_record_has_is_not_an_answer_of_nobody() {
         assert!(!remarks(i, named, "no record of this log names"), "{named:?}");
     }
 }
+
+#[test]
+fn lists_tails_and_exports_take_the_times_that_the_questions_take_and_say_which_they_mean() {
+    let installation = read();
+    let i = &installation;
+    for (zone, local, since) in [
+        ("TST-2", &[][..], "2026-01-01T02:00:00Z"),
+        ("TST-2", &["--local"][..], "2026-01-01T02:00:00+02:00"),
+    ] {
+        let range = [&["--since", "2026-01-01 02:00"][..], local].concat();
+        let list = asked_in(i, zone, &[&["list", "--limit", "1"], &range[..]].concat());
+        assert_eq!(list["since"], since);
+        let at = list["audit_events"][0]["event_time"].as_str().unwrap();
+        assert_eq!(at[23..], since[19..], "to the millisecond, with its offset: {at}");
+        let said = |question: &[&str]| {
+            let line = [&["audit"], question, &range[..]].concat();
+            let output = i.command("auditor", &line).env("TZ", zone).output().unwrap();
+            assert!(output.status.success(), "{}", text(&output.stderr));
+            (text(&output.stdout), text(&output.stderr))
+        };
+        assert!(
+            said(&["list", "--limit", "1"])
+                .0
+                .contains(&format!("since {since}, until now; times are"))
+        );
+        assert!(said(&["export"]).1.contains(&format!("exported; since {since}, until now")));
+        let tail = said(&["tail", "--count", "1"]).0;
+        let at = tail.lines().nth(1).unwrap().split(' ').next().unwrap();
+        assert_eq!(at[19..], since[19..], "{tail}");
+    }
+}
+
+#[test]
+fn a_list_has_pages_and_csv() {
+    let installation = read();
+    let i = &installation;
+    let decrypts = ["list", "--action", "Decrypt", "--items"];
+    let whole = i.ask(&decrypts);
+    let whole = whole["audit_events"].as_array().unwrap();
+    let (mut found, mut token) = (Vec::new(), String::new());
+    loop {
+        let page = i.ask(&[&decrypts[..], &["--limit", "2", "--page-token", &token]].concat());
+        let events = page["audit_events"].as_array().unwrap();
+        assert!(!events.is_empty(), "no page is empty");
+        found.extend(events.clone());
+        token = page["next_page_token"].as_str().unwrap().to_owned();
+        assert_eq!(page["more"], !token.is_empty());
+        if token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(&found, whole);
+    let csv = i.asked(&[&decrypts[..], &["--output", "csv"]].concat());
+    let lines: Vec<_> = csv.lines().collect();
+    assert!(lines[0].starts_with("time,event,kind,principal,"), "{csv}");
+    assert_eq!(lines.len(), 1 + whole.len());
+    assert!(lines[1..].iter().all(|line| line.contains(",\"'=HYPERLINK(")), "{csv}");
+    assert_eq!(lines.iter().filter(|line| line.contains(",DENIED,NO_RULE,1,false,")).count(), 1);
+    // Of what was erased a list by partition knows nothing, and says so.
+    i.ok("ops", &["audit", "redact", "--partition", PERSON, "--confirm", PERSON], b"");
+    assert!(remarks(i, &["list", "--partition", "bob"], "the detail of "));
+    assert!(!remarks(
+        i,
+        &["list", "--partition", "bob", "--until", "2020-01-01"],
+        "the detail of "
+    ));
+    let all = i.ask(&["list"]);
+    assert_eq!(all["redacted_event_count"], Value::Null, "each of them is in the list");
+}

@@ -111,7 +111,7 @@ pub(crate) struct ChangesQuestion {
     pub ask: AskArguments,
 }
 
-fn limit(text: &str) -> Result<u32, String> {
+pub(super) fn limit(text: &str) -> Result<u32, String> {
     text.parse().ok().filter(|limit| *limit > 0).ok_or("a limit is a number above 0".to_owned())
 }
 

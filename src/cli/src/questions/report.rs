@@ -222,21 +222,13 @@ impl Report {
     /// The total, the range and the zone, in one line.
     fn summary(&self) -> String {
         let zone = self.zone;
-        let time = |at: &Option<Timestamp>, none: &str| {
-            at.as_ref().map_or_else(|| none.to_owned(), |at| zone.show(at))
-        };
         let said = self.total.iter().filter(|(_, cell)| !matches!(cell, Cell::Time(None)));
         let total = said
             .map(|(name, cell)| format!("{} {}", name.replace('_', " "), cell.shown(zone, name)));
         format!(
-            "total: {}; since {}, until {}; times are {}",
+            "total: {}; {}",
             visible(&total.collect::<Vec<_>>().join(", ")),
-            time(&self.since, "the log begins"),
-            time(&self.until, "now"),
-            match zone {
-                Zone::Utc => zone.name().to_owned(),
-                Zone::Local => format!("{} with its offset from UTC", zone.name()),
-            },
+            zone.range(self.since.as_ref(), self.until.as_ref()),
         )
     }
 }

@@ -5,6 +5,7 @@ use chrono::{DateTime, Local, NaiveDate, NaiveDateTime, NaiveTime, SecondsFormat
 use prost_types::Timestamp;
 
 use crate::failure::Failure;
+use crate::times;
 
 /// In which times are read that have no offset, and in which all are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +38,31 @@ impl Zone {
             Self::Utc => utc.to_rfc3339_opts(SecondsFormat::Secs, true),
             Self::Local => utc.with_timezone(&Local).to_rfc3339_opts(SecondsFormat::Secs, false),
         }
+    }
+
+    /// The same to the millisecond, for programs.
+    pub(crate) fn json(self, at: Option<&Timestamp>) -> Option<String> {
+        match self {
+            Self::Utc => times::json(at),
+            Self::Local => at.map(|at| {
+                let nanos = u32::try_from(at.nanos).unwrap_or(0);
+                let utc = DateTime::<Utc>::from_timestamp(at.seconds, nanos).unwrap_or_default();
+                utc.with_timezone(&Local).to_rfc3339_opts(SecondsFormat::Millis, false)
+            }),
+        }
+    }
+
+    /// A range, and in which zone its times are.
+    pub(crate) fn range(self, since: Option<&Timestamp>, until: Option<&Timestamp>) -> String {
+        let time = |at: Option<&Timestamp>, none: &str| {
+            at.map_or_else(|| none.to_owned(), |at| self.show(at))
+        };
+        let zone = match self {
+            Self::Utc => self.name().to_owned(),
+            Self::Local => format!("{} with its offset from UTC", self.name()),
+        };
+        let (since, until) = (time(since, "the log begins"), time(until, "now"));
+        format!("since {since}, until {until}; times are {zone}")
     }
 
     /// Where a range begins: a date, a date and a time, or RFC 3339 with an offset. Of an hour that comes
