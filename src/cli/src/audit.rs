@@ -257,5 +257,10 @@ mod tests {
         assert!(both.contains("pii/2,pii/1  users.email,users.phone"), "{both}");
         let each = table(&[batch], true, Zone::Utc).text();
         assert_eq!(each.lines().count(), 3);
+        // What is about a table as a whole.
+        let mut table_only = decrypt();
+        table_only.items[0].column.clear();
+        let shown = table(&[table_only], false, Zone::Utc).text();
+        assert!(shown.contains("  users  ") && !shown.contains("users."), "{shown}");
     }
 }

@@ -72,7 +72,9 @@ pub enum RefusalCause {
     )]
     CheckpointNotFound,
     /// As many follow the audit log as may.
-    #[error("as many as may are following the audit log; try again when one of them has ended")]
+    #[error(
+        "as many callers follow the audit log as may at the same time; try again when one of them has ended"
+    )]
     TailBusy,
     /// A summary would hold too much.
     #[error(

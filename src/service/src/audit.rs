@@ -189,7 +189,11 @@ fn query(wire: v1::AuditEventQuery, log: String, order_by: &str) -> Result<Audit
         return Err(invalid("row needs table: the row's token depends on it"));
     }
     let actions = wire.actions.iter().map(|name| {
-        Action::from_name(name).ok_or_else(|| invalid("actions are names of calls: `Decrypt`"))
+        let unknown = || {
+            let name: String = name.chars().take(64).collect();
+            invalid(&format!("{name:?} is the name of no call; `Decrypt` is one"))
+        };
+        Action::from_name(name).ok_or_else(unknown)
     });
     let outcomes = wire.outcomes.iter().map(|code| {
         outcome(*code)

@@ -205,6 +205,7 @@ pub(super) fn reads(query: v1::AuditEventQuery) -> v1::AuditEventQuery {
 fn field_name(group: &v1::AccessGroup) -> String {
     match (group.table.as_str(), group.column.as_str()) {
         ("", "") => String::new(),
+        (table, "") => table.to_owned(),
         (table, column) => format!("{table}.{column}"),
     }
 }
