@@ -72,6 +72,8 @@ pub struct Query {
     pub administration_only: bool,
     /// Leave out what the process notes for itself while it serves encrypts and decrypts.
     pub omit_housekeeping: bool,
+    /// Leave out who read the log itself, but for those who were refused.
+    pub omit_log_reads: bool,
     /// The oldest first instead of the newest.
     pub oldest_first: bool,
     /// Judge each item by itself, and leave out those that do not match.

@@ -183,6 +183,7 @@ fn event_json(event: &v1::AuditEvent, zone: Zone) -> Value {
             "redacted": item.redacted,
         })
     };
+    let settings = event.key_settings.iter().map(|set| (set.name.clone(), json!(set.value)));
     json!({
         "name": event.name, "event_time": zone.json(event.event_time.as_ref()),
         "kind": event.kind, "principal": event.principal, "action": event.action,
@@ -191,7 +192,8 @@ fn event_json(event: &v1::AuditEvent, zone: Zone) -> Value {
         "outcome": outcome(event.outcome()), "purpose": event.purpose, "ticket": event.ticket,
         "policy_rule": event.policy_rule, "item_count": event.item_count,
         "items": event.items.iter().map(item).collect::<Vec<_>>(),
-        "leaf_hash": leaf, "note": event.note, "policy_digest": event.policy_digest,
+        "leaf_hash": leaf, "note": event.note,
+        "key_settings": settings.collect::<serde_json::Map<_, _>>(), "policy_digest": event.policy_digest,
         "previous_policy_digest": event.previous_policy_digest, "redacted": event.redacted,
     })
 }

@@ -8,6 +8,7 @@ mod breach;
 mod counts;
 mod events;
 mod names;
+mod noted;
 mod redact;
 mod report;
 mod zone;

@@ -234,6 +234,7 @@ fn query(wire: v1::AuditEventQuery, log: String, order_by: &str) -> Result<Audit
         end_user,
         administration_only: wire.administration_only,
         omit_housekeeping: wire.omit_housekeeping,
+        omit_log_reads: wire.omit_log_reads,
         oldest_first,
         matching_items_only: false,
         omit_batch_items: false,
@@ -284,6 +285,8 @@ fn wire_outcome(outcome: Option<Outcome>) -> i32 {
 
 pub(crate) fn wire_event(log: &str, event: Event) -> v1::AuditEvent {
     let items = event.items.into_iter().map(wire_item);
+    let settings = fieldseal_keys::settings_told(&event.settings, &event.note).into_iter();
+    let settings = settings.map(|(name, value)| v1::AuditSetting { name, value });
     v1::AuditEvent {
         name: format!("logs/{log}/events/{}", event.index),
         event_time: Some(wire_time(event.time)),
@@ -298,6 +301,7 @@ pub(crate) fn wire_event(log: &str, event: Event) -> v1::AuditEvent {
         items: items.collect(),
         kind: event.kind.map_or("UNKNOWN", fieldseal_audit::Kind::as_str).to_owned(),
         leaf_hash: Bytes::copy_from_slice(&event.leaf_hash),
+        key_settings: settings.collect(),
         note: event.note,
         policy_digest: hex::encode(&event.policy_digest),
         previous_policy_digest: hex::encode(&event.previous_policy_digest),

@@ -214,3 +214,32 @@ fn a_list_has_pages_and_csv() {
     let all = i.ask(&["list"]);
     assert_eq!(all["redacted_event_count"], Value::Null, "each of them is in the list");
 }
+
+#[test]
+fn changes_say_what_was_set_and_which_policy_decides_and_can_leave_reads_out() {
+    let installation = read();
+    let i = &installation;
+    let update = ["key", "update", "customer-pii", "--seal-limit", "2000000"];
+    i.ok("ops", &[&update[..], &["--label", "owner=crm"]].concat(), b"");
+    i.ok("ops", &["policy", "reload"], b"");
+    i.ask(&["volume"]);
+    assert_eq!(i.no_answer("app", &["changes"]), refused(4, "PERMISSION_DENIED"));
+    let notes = |more: &[&str], columns: &[&str]| {
+        super::rows(&i.ask(&[&["changes"], more].concat()), columns)
+    };
+    let shown = notes(&[], &["kind", "note"]);
+    let updated = shown.iter().find(|row| row[0] == "KEY_UPDATED").unwrap();
+    assert_eq!(updated[1], "seal_limit=2000000 labels=owner=crm");
+    let reloaded = shown.iter().find(|row| row[0] == "POLICY_RELOADED").unwrap();
+    assert_eq!(reloaded[1].len(), "policy  to ".len() + 2 * 64, "{reloaded:?}");
+    let table = i.asked(&["changes"]);
+    assert!(!table.contains(&reloaded[1]) && table.contains(&reloaded[1][..19]), "{table}");
+
+    let all = notes(&[], &["action", "outcome"]);
+    assert!(all.contains(&vec!["SummarizeAccess".to_owned(), "OK".to_owned()]));
+    let without = notes(&["--without-reads"], &["action", "outcome"]);
+    let reads = without.iter().filter(|row| row[0].contains("Access") || row[0].contains("Audit"));
+    let reads: Vec<_> = reads.map(|row| row[1].as_str()).collect();
+    assert_eq!(reads, ["DENIED"], "who was refused is always shown");
+    assert!(without.iter().any(|row| row[0] == "UpdateKey") && without.len() < all.len());
+}

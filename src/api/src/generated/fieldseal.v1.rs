@@ -3530,6 +3530,9 @@ pub struct AuditEventQuery {
     pub end_user_issuer: ::prost::alloc::string::String,
     #[prost(string, tag = "17")]
     pub end_user_subject: ::prost::alloc::string::String,
+    /// Leave out who read the log itself: queries, counts, tails and proofs, but for those that were refused.
+    #[prost(bool, tag = "18")]
+    pub omit_log_reads: bool,
 }
 /// Response of AuditService.QueryAuditEvents.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -3848,6 +3851,9 @@ pub struct AuditEvent {
     /// many are lost.
     #[prost(int64, tag = "18")]
     pub data_keys: i64,
+    /// KEY_UPDATED: the settings that were set, with their values from then on.
+    #[prost(message, repeated, tag = "19")]
+    pub key_settings: ::prost::alloc::vec::Vec<AuditSetting>,
     /// How many calls it stands for: 1, or of refusals that are alike and were counted their number. Each of
     /// them was refused, and nothing was opened or changed.
     #[prost(int64, tag = "40")]
@@ -3858,6 +3864,16 @@ pub struct AuditEvent {
     /// The ticket and all detail of the items were erased. The items are what the record says in public.
     #[prost(bool, tag = "45")]
     pub redacted: bool,
+}
+/// A setting that was set, and to what.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuditSetting {
+    /// As in an update mask, for example `row_required`.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Seconds with `s`, a number, `true` or `false`, or what a list has with commas between; empty for none.
+    #[prost(string, tag = "2")]
+    pub value: ::prost::alloc::string::String,
 }
 /// One field of a call.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -42,6 +42,8 @@ pub struct Event {
     pub policy_digest: Vec<u8>,
     /// Of a reload: that of the one before, 32 bytes.
     pub previous_policy_digest: Vec<u8>,
+    /// Of a change of a key's settings: all of them afterwards, as the floor above wrote them.
+    pub settings: Vec<u8>,
     /// Of a change: how many data keys it was about, where it was about data keys.
     pub data_keys: u64,
     /// How many calls it stands for: of refusals that were counted more than one.
@@ -93,7 +95,9 @@ impl Event {
         // Digests are shown in hexadecimal.
         let own = own
             + 2 * self.end_user.len()
-            + 2 * (self.policy_digest.len() + self.previous_policy_digest.len());
+            + 2 * (self.policy_digest.len() + self.previous_policy_digest.len())
+            // Each setting has a name, and those that are off take no bytes here.
+            + if self.settings.is_empty() { 0 } else { SETTINGS_BYTES + 4 * self.settings.len() };
         EVENT_BYTES + own + self.items.iter().map(EventItem::bytes).sum::<usize>()
     }
 }
@@ -101,6 +105,8 @@ impl Event {
 /// What an event and an item take beside their texts: names of fixed length, tags, lengths.
 const EVENT_BYTES: usize = 256;
 const ITEM_BYTES: usize = 64;
+/// What the names of all settings of a key take, and values of fixed length.
+const SETTINGS_BYTES: usize = 1024;
 
 impl EventItem {
     fn bytes(&self) -> usize {
@@ -176,6 +182,7 @@ pub(super) fn find(query: &Query, index: u64, leaf: &[u8], detail: &[u8]) -> Opt
         principal: record.principal,
         purpose: record.purpose,
         note: record.note,
+        settings: record.settings,
         policy_digest: record.policy_digest,
         previous_policy_digest: record.previous_policy_digest,
     }))
@@ -305,6 +312,7 @@ pub(super) fn record_fits(query: &Query, record: &Record) -> bool {
     (actions.is_empty() || called())
         && (!query.administration_only || is_administration(record))
         && !(query.omit_housekeeping && is_housekeeping(record))
+        && !(query.omit_log_reads && reads_the_log(record))
         && (principals.is_empty() || principals.contains(&record.principal))
 }
 
@@ -313,6 +321,21 @@ fn is_administration(record: &Record) -> bool {
     let about_values = |a: Action| matches!(a.kind(), ActionKind::Encrypt | ActionKind::Decrypt);
     let is_call = Kind::from_code(record.kind) == Some(Kind::Call);
     !(is_housekeeping(record) || is_call && action(record).is_some_and(about_values))
+}
+
+/// Whether somebody read the log itself, and was not refused.
+fn reads_the_log(record: &Record) -> bool {
+    let is_read = |action| {
+        matches!(
+            action,
+            Action::QueryAuditEvents
+                | Action::SummarizeAccess
+                | Action::TailAuditEvents
+                | Action::GetInclusionProof
+                | Action::GetConsistencyProof
+        )
+    };
+    record.outcome != Outcome::Denied.code() && action(record).is_some_and(is_read)
 }
 
 /// Whether the process noted it for itself while it served encrypts and decrypts.

@@ -348,6 +348,7 @@ mod tests {
             note: String::new(),
             policy_digest: Vec::new(),
             previous_policy_digest: Vec::new(),
+            settings: Vec::new(),
             data_keys: 0,
             calls: 1,
             first: Timestamp::from_unix_nanos(i64::try_from(index).unwrap() * HOUR_NANOS + 1),

@@ -107,6 +107,9 @@ pub(crate) struct DenialsQuestion {
 
 #[derive(Debug, Args)]
 pub(crate) struct ChangesQuestion {
+    /// Leave out who read this log, but for those who were refused
+    #[arg(long)]
+    pub without_reads: bool,
     #[command(flatten)]
     pub ask: AskArguments,
 }

@@ -5,7 +5,7 @@ use fieldseal_api::v1;
 use super::asked::Asked;
 use super::counts::sums;
 use super::report::Cell;
-use super::{READS, WRITES, bare};
+use super::{READS, WRITES, bare, noted};
 use crate::arguments::{ChangesQuestion, SubjectQuestion};
 use crate::audit::{call_count, outcome};
 use crate::failure::Failure;
@@ -75,7 +75,11 @@ fn access(event: &v1::AuditEvent, item: &v1::AuditEventItem) -> Vec<Cell> {
 
 pub(super) async fn changes(question: ChangesQuestion, output: &Output) -> Result<(), Failure> {
     let mut asked = Asked::new(question.ask).await?;
-    let query = v1::AuditEventQuery { administration_only: true, ..asked.query() };
+    let query = v1::AuditEventQuery {
+        administration_only: true,
+        omit_log_reads: question.without_reads,
+        ..asked.query()
+    };
     let (events, next) = asked.events(&query).await?;
     let found = asked.all_groups(&query, &[]).await?;
     let report = asked
@@ -120,7 +124,7 @@ fn change(event: &v1::AuditEvent) -> Vec<Cell> {
         text(&event.ticket),
         text(&event.policy_rule),
         text(&outcome(event.outcome())),
-        text(&event.note),
+        noted::note(event),
         Cell::Number(event.call_count),
     ]
 }

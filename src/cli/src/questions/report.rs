@@ -21,6 +21,11 @@ pub(super) enum Cell {
     Text(String),
     /// Shown shortened in a table.
     Token(String),
+    /// Text that a table shows in fewer words.
+    Long {
+        all: String,
+        shown: String,
+    },
     Number(i64),
     Time(Option<Timestamp>),
     Flag(bool),
@@ -29,7 +34,7 @@ pub(super) enum Cell {
 impl Cell {
     fn json(&self, zone: Zone) -> Value {
         match self {
-            Self::Text(text) | Self::Token(text) => json!(text),
+            Self::Text(text) | Self::Token(text) | Self::Long { all: text, .. } => json!(text),
             Self::Number(number) => json!(number),
             Self::Time(at) => json!(at.as_ref().map(|at| zone.show(at))),
             Self::Flag(flag) => json!(flag),
@@ -38,7 +43,7 @@ impl Cell {
 
     fn csv(&self, zone: Zone) -> String {
         match self {
-            Self::Text(text) | Self::Token(text) => safe(text),
+            Self::Text(text) | Self::Token(text) | Self::Long { all: text, .. } => safe(text),
             Self::Number(number) => number.to_string(),
             Self::Time(at) => at.as_ref().map(|at| zone.show(at)).unwrap_or_default(),
             Self::Flag(flag) => flag.to_string(),
@@ -52,6 +57,7 @@ impl Cell {
             Self::Number(number) => grouped(number.unsigned_abs()),
             Self::Flag(true) => header.to_owned(),
             Self::Flag(false) => String::new(),
+            Self::Long { shown, .. } => shown.clone(),
             Self::Text(_) | Self::Time(_) => self.text(zone),
         }
     }
