@@ -155,6 +155,7 @@ pub(crate) fn failure(error: &VerifyError) -> Failure {
         | VerifyError::Foreign { .. }
         | VerifyError::CheckpointForeign { .. }
         | VerifyError::StateForeign { .. } => Exit::Tampered,
+        VerifyError::Missing { .. } => Exit::Missing,
         VerifyError::Torn { .. } => Exit::UnprovenTail,
         VerifyError::PublicKey | VerifyError::Checkpoint | VerifyError::State => Exit::Usage,
         VerifyError::Unreadable(JournalError::NotInitialized(_)) => Exit::NotFound,
@@ -287,6 +288,12 @@ mod tests {
         }
         let none = failure(&VerifyError::Unreadable(JournalError::NotInitialized(file)));
         assert_eq!((none.exit(), none.reason()), (Exit::NotFound, "LOG_NOT_FOUND"));
+        let gone = std::path::PathBuf::from("/log");
+        let gone = VerifyError::Missing { file: gone, offset: 0, record: 7, what: "gone" };
+        assert_eq!(
+            (failure(&gone).exit(), gone.reason()),
+            (Exit::Missing, "AUDIT_RECORDS_MISSING")
+        );
         assert!(!none.to_string().contains("init"), "an auditor makes no installation: {none}");
     }
 

@@ -58,6 +58,8 @@ pub struct AuditQuery {
     pub administration_only: bool,
     /// Leave out what the sidecar notes for itself while it serves encrypts and decrypts.
     pub omit_housekeeping: bool,
+    /// Leave out who read the log itself, but for those who were refused.
+    pub omit_log_reads: bool,
     /// The oldest first instead of the newest.
     pub oldest_first: bool,
     /// Judge each item by itself, and leave out those that do not match.
@@ -453,8 +455,10 @@ fn words(query: AuditQuery, partition: Option<Option<[u8; 16]>>, row: Option<[u8
         end_user: None,
         administration_only: query.administration_only,
         omit_housekeeping: query.omit_housekeeping,
+        omit_log_reads: query.omit_log_reads,
         oldest_first: query.oldest_first,
         matching_items_only: query.matching_items_only,
         omit_batch_items: query.omit_batch_items,
+        erased_only: false,
     }
 }

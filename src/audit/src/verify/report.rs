@@ -120,10 +120,11 @@ fn first_wrong(ranges: &[Range]) -> Option<VerifyError> {
 
 impl Range {
     fn error(&self) -> VerifyError {
-        let (file, offset) = (self.file.clone(), self.offset);
+        let (file, offset, record, what) = (self.file.clone(), self.offset, self.first, self.what);
         match self.verdict {
             Verdict::UnprovenTail => VerifyError::Torn { file, offset },
-            _ => VerifyError::Tampered { file, offset, record: self.first, what: self.what },
+            Verdict::Missing => VerifyError::Missing { file, offset, record, what },
+            _ => VerifyError::Tampered { file, offset, record, what },
         }
     }
 }
