@@ -6,7 +6,7 @@ pub(crate) mod tail;
 use fieldseal_api::v1;
 use fieldseal_client::AuditClient;
 use fieldseal_model::hex;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::arguments::{AuditListArguments, FilterArguments, Outcome};
 use crate::connection::{self, failure};
@@ -125,6 +125,7 @@ fn narrowed(filter: &FilterArguments) -> v1::AuditEventQuery {
         outcomes: filter.outcome.iter().map(|o| outcome(o).into()).collect(),
         end_user_issuer: filter.end_user.first().cloned().unwrap_or_default(),
         end_user_subject: filter.end_user.get(1).cloned().unwrap_or_default(),
+        certificate: filter.certificate.wire(),
         ..Default::default()
     }
 }
@@ -270,6 +271,20 @@ fn event_json(event: &v1::AuditEvent) -> Value {
         "items": event.items.iter().map(item).collect::<Vec<_>>(),
         "leaf_hash": leaf, "note": event.note, "policy_digest": event.policy_digest,
         "previous_policy_digest": event.previous_policy_digest, "redacted": event.redacted,
+        "certificate": event.certificate, "settings_digest": event.settings_digest,
+        "settings": event.settings.iter().map(setting).collect::<Map<_, _>>(),
+        "certificates": event.certificates.iter().map(certificate).collect::<Vec<_>>(),
+    })
+}
+
+fn setting(setting: &v1::ProcessSetting) -> (String, Value) {
+    (setting.name.clone(), json!(setting.value))
+}
+
+fn certificate(certificate: &v1::ProcessCertificate) -> Value {
+    json!({
+        "usage": certificate.usage, "fingerprint": certificate.fingerprint,
+        "expire_time": times::json(certificate.expire_time.as_ref()),
     })
 }
 

@@ -9,6 +9,7 @@ mod counts;
 mod events;
 mod redact;
 mod report;
+mod started;
 mod zone;
 
 pub(crate) use report::safe as csv_cell;

@@ -314,6 +314,7 @@ impl<'a> Tallies<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::Started;
 
     const BY: &[Grouping] = &[Grouping::Principal, Grouping::Column];
 
@@ -328,6 +329,7 @@ mod tests {
             kind: None,
             time: Timestamp::from_unix_nanos(i64::try_from(index).unwrap() * HOUR_NANOS + 1),
             principal: principal.to_owned(),
+            certificate: Vec::new(),
             action: Some(Action::Decrypt),
             outcome: Some(Outcome::Ok),
             purpose: String::new(),
@@ -337,6 +339,7 @@ mod tests {
             note: String::new(),
             policy_digest: Vec::new(),
             previous_policy_digest: Vec::new(),
+            started: Started::default(),
             data_keys: 0,
             calls: 1,
             first: Timestamp::from_unix_nanos(i64::try_from(index).unwrap() * HOUR_NANOS + 1),

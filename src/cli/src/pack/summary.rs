@@ -74,6 +74,13 @@ impl Summary<'_> {
                  where the files are included, verify.py computes it from them.",
                 &tables::in_force(&facts.policies, self.policies),
             ),
+            section(
+                "Settings and certificates",
+                "With what the sidecar started, where that is not what it started with before: the digest \
+                 of all settings (`fieldseal config check` prints it), those that are told by name, and \
+                 which certificates it showed and took.",
+                &tables::configured(&facts.configured),
+            ),
             self.keys(),
             WORDS.to_owned(),
         ];

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use fieldseal_model::{Timestamp, hex};
 
-use super::facts::{Access, Change, InForce, Place, Refusal, Span, Tally};
+use super::facts::{Access, Change, Configured, InForce, Place, Refusal, Span, Tally};
 use super::html::{Cell, table};
 use super::inventory::{self, Inventory};
 use super::policies::{self, Files};
@@ -140,6 +140,40 @@ pub(super) fn in_force(policies: &[InForce], files: &[Files]) -> String {
     let more = policies.len().saturating_sub(shown.len()) as u64;
     let columns = ["#From record", "Time", "By", "Digest (SHA-256)", "Files"];
     table(&columns, &shown, more, "No record in this archive names a policy.")
+}
+
+pub(super) fn configured(starts: &[Configured]) -> String {
+    let before = std::iter::once(None).chain(starts.iter().map(Some));
+    let row = |(start, before): (&Configured, Option<&Configured>)| {
+        let of = |usage: &str| {
+            let all = start.started.certificates.iter().filter(|one| one.usage == usage);
+            all.map(|one| format!("{} until {}", hex::encode(&one.sha256), day(one.not_after)))
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        let known = before.map_or(&[][..], |before| &before.started.settings);
+        let told = start.started.settings.iter().filter(|told| !known.contains(told));
+        let told: Vec<_> = told.map(|(name, value)| format!("{name} = {value}")).collect();
+        vec![
+            Cell::Number(start.record),
+            Cell::word(moment(start.time)),
+            Cell::name(hex::encode(&start.started.settings_digest)),
+            Cell::Text(told.join("; ")),
+            Cell::name(of("server")),
+            Cell::name(of("client_ca")),
+        ]
+    };
+    let shown = starts.iter().zip(before).take(MOST_ROWS).map(row).collect::<Vec<_>>();
+    let more = starts.len().saturating_sub(shown.len()) as u64;
+    let columns =
+        ["#From record", "Time", "Settings (SHA-256)", "Set", "Server", "Authorities of callers"];
+    table(&columns, &shown, more, "No start in this archive says with what.")
+}
+
+/// The day of a time in seconds since 1970.
+fn day(seconds: i64) -> String {
+    let at = chrono::DateTime::from_timestamp(seconds, 0);
+    at.map_or_else(String::new, |at| at.format("%Y-%m-%d").to_string())
 }
 
 pub(super) fn keys(inventory: &Inventory) -> String {

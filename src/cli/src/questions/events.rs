@@ -5,7 +5,7 @@ use fieldseal_api::v1;
 use super::asked::Asked;
 use super::counts::totals;
 use super::report::Cell;
-use super::{READS, WRITES, bare};
+use super::{READS, WRITES, bare, started};
 use crate::arguments::{ChangesQuestion, SubjectQuestion};
 use crate::audit::{call_count, outcome};
 use crate::failure::Failure;
@@ -77,6 +77,9 @@ pub(super) async fn changes(question: ChangesQuestion, output: &Output) -> Resul
     let query = v1::AuditEventQuery { administration_only: true, ..asked.query() };
     let (events, next) = asked.events(&query).await?;
     let found = asked.all_groups(&query, &[]).await?;
+    let rows = (1..).zip(&events).map(|(at, event)| {
+        change(event, &started::note(event, events.get(at..).unwrap_or_default()))
+    });
     let report = asked
         .report()
         .columns(&[
@@ -93,11 +96,11 @@ pub(super) async fn changes(question: ChangesQuestion, output: &Output) -> Resul
             "note",
             "call_count",
         ])
-        .rows(events.iter().map(change).collect::<Vec<_>>());
+        .rows(rows.collect::<Vec<_>>());
     totals(report, &found).next(next).show(output)
 }
 
-fn change(event: &v1::AuditEvent) -> Vec<Cell> {
+fn change(event: &v1::AuditEvent, note: &str) -> Vec<Cell> {
     let text = |text: &str| Cell::Text(text.to_owned());
     let key = event.items.first().map(|item| match item.key_version.as_str() {
         "" => bare(&item.key),
@@ -114,7 +117,7 @@ fn change(event: &v1::AuditEvent) -> Vec<Cell> {
         text(&event.ticket),
         text(&event.policy_rule),
         text(&outcome(event.outcome())),
-        text(&event.note),
+        text(note),
         Cell::Number(event.call_count),
     ]
 }
