@@ -122,6 +122,10 @@ fn a_stolen_certificate_is_told_from_another_of_the_same_caller() {
     let changed = i.shown(&["--action", "CreateKey"]);
     assert!(changed.len() == 1 && changed[0].0 == OPS && changed[0].1.len() == 32, "{changed:?}");
     assert_eq!(i.shown(&["--certificate", &stolen, "--action", "CreateKey"]), []);
+    i.ok("ops", &["policy", "reload"], b"");
+    for (who, certificate) in i.shown(&["--limit", "1000"]) {
+        assert_eq!(who.is_empty(), certificate.is_empty(), "{who} {certificate}");
+    }
 
     // By its file, by all of its fingerprint, by what records have of it.
     let (file, ours_file) = (i.pem("stolen"), i.pem("app"));

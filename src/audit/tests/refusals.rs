@@ -323,7 +323,7 @@ async fn the_counts_of_a_flood_of_many_callers_are_exact_in_every_question() {
             0 => vec![row % 3, row % 2, 5, 5],
             _ => vec![row],
         };
-        let call = Asked { who, column, rows, ticket: "T-1" };
+        let call = Asked { who, certificate: None, column, rows, ticket: "T-1" };
         counted.refuse(&call).await.unwrap();
         calls.push(call);
         if next(&mut random).is_multiple_of(50) {

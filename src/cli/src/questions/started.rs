@@ -107,11 +107,11 @@ mod tests {
         assert_eq!(
             note(&now, &[other.clone(), before.clone(), start("bb", &[], &["c2"])]),
             "0.1.0; settings changed: aa to bb; audit.a 1 to 0; audit.new - to 3; \
-             audit.old 2 to -; new server c2 until 2027-01-15 08:00:00.000Z; \
-             no more server c1 until 2027-01-15 08:00:00.000Z"
+             audit.old 2 to -; new server c2 until 2027-01-15T08:00:00Z; \
+             no more server c1 until 2027-01-15T08:00:00Z"
         );
         let alone = note(&before, &[other.clone()]);
-        assert_eq!(alone, "0.1.0; settings aa; server c1 until 2027-01-15 08:00:00.000Z");
+        assert_eq!(alone, "0.1.0; settings aa; server c1 until 2027-01-15T08:00:00Z");
         // Nothing that is told changed, and something did.
         let untold = start("cc", &[("audit.a", "1"), ("audit.old", "2")], &["c1"]);
         assert_eq!(note(&untold, &[before.clone()]), "0.1.0; settings changed: aa to cc");
