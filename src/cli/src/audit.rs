@@ -284,7 +284,7 @@ fn setting(setting: &v1::ProcessSetting) -> (String, Value) {
 fn certificate(certificate: &v1::ProcessCertificate) -> Value {
     json!({
         "usage": certificate.usage, "fingerprint": certificate.fingerprint,
-        "expire_time": times::json(certificate.expire_time.as_ref()),
+        "expires": times::day(certificate.expire_time.unwrap_or_default().seconds),
     })
 }
 

@@ -25,6 +25,13 @@ fn full(at: Option<&Timestamp>) -> String {
     Moment::from_unix_nanos(nanos).to_string()
 }
 
+/// The day of a time in seconds since 1970, UTC. Certificates may be valid for longer than a
+/// [`Moment`] reaches.
+pub(crate) fn day(seconds: i64) -> String {
+    let at = chrono::DateTime::from_timestamp(seconds, 0);
+    at.map_or_else(String::new, |at| at.format("%Y-%m-%d").to_string())
+}
+
 /// A moment as a person writes it: RFC 3339, or a date.
 pub(crate) fn parse(text: &str) -> Result<Timestamp, Failure> {
     text.parse::<Timestamp>().map_err(|_| {
@@ -51,5 +58,6 @@ mod tests {
             assert!(parse(bad).is_err(), "{bad}");
         }
         assert_eq!(shown(None), "");
+        assert_eq!((day(67_090_118_400), day(-1)), ("4096-01-01".into(), "1969-12-31".into()));
     }
 }

@@ -76,9 +76,9 @@ impl Summary<'_> {
             ),
             section(
                 "Settings and certificates",
-                "With what the sidecar started, where that is not what it started with before: the digest \
-                 of all settings (`fieldseal config check` prints it), those that are told by name, and \
-                 which certificates it showed and took.",
+                "With what the sidecar started, and later what was not as at the start before: the digest \
+                 of all settings, which fieldseal config check prints, those that are told by name, the \
+                 server's certificate, and the authorities of its callers.",
                 &tables::configured(&facts.configured),
             ),
             self.keys(),

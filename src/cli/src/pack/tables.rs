@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
+use fieldseal_audit::{Started, StartedCertificate};
 use fieldseal_model::{Timestamp, hex};
 
 use super::facts::{Access, Change, Configured, InForce, Place, Refusal, Span, Tally};
@@ -10,9 +11,12 @@ use super::html::{Cell, table};
 use super::inventory::{self, Inventory};
 use super::policies::{self, Files};
 use crate::keys::{number, state};
+use crate::times;
 
 /// The most rows of a table; `records.csv` has everything.
 const MOST_ROWS: usize = 60;
+/// The most rows of the table of starts: one has some twenty.
+const MOST_STARTED: usize = 120;
 
 /// A moment to the second.
 pub(super) fn moment(at: Timestamp) -> String {
@@ -142,38 +146,42 @@ pub(super) fn in_force(policies: &[InForce], files: &[Files]) -> String {
     table(&columns, &shown, more, "No record in this archive names a policy.")
 }
 
+/// Of the first start everything, of each other one what is not as before.
 pub(super) fn configured(starts: &[Configured]) -> String {
     let before = std::iter::once(None).chain(starts.iter().map(Some));
-    let row = |(start, before): (&Configured, Option<&Configured>)| {
-        let of = |usage: &str| {
-            let all = start.started.certificates.iter().filter(|one| one.usage == usage);
-            all.map(|one| format!("{} until {}", hex::encode(&one.sha256), day(one.not_after)))
-                .collect::<Vec<_>>()
-                .join(", ")
+    let rows = starts.iter().zip(before).flat_map(|(start, before)| {
+        let row = |(what, value): (String, String)| {
+            let record = Cell::Number(start.record);
+            vec![record, Cell::word(moment(start.time)), Cell::Text(what), Cell::name(value)]
         };
-        let known = before.map_or(&[][..], |before| &before.started.settings);
-        let told = start.started.settings.iter().filter(|told| !known.contains(told));
-        let told: Vec<_> = told.map(|(name, value)| format!("{name} = {value}")).collect();
-        vec![
-            Cell::Number(start.record),
-            Cell::word(moment(start.time)),
-            Cell::name(hex::encode(&start.started.settings_digest)),
-            Cell::Text(told.join("; ")),
-            Cell::name(of("server")),
-            Cell::name(of("client_ca")),
-        ]
-    };
-    let shown = starts.iter().zip(before).take(MOST_ROWS).map(row).collect::<Vec<_>>();
-    let more = starts.len().saturating_sub(shown.len()) as u64;
-    let columns =
-        ["#From record", "Time", "Settings (SHA-256)", "Set", "Server", "Authorities of callers"];
-    table(&columns, &shown, more, "No start in this archive says with what.")
+        let said = differs(&start.started, before.map(|before| &before.started));
+        said.into_iter().map(row).collect::<Vec<_>>()
+    });
+    let mut rows: Vec<_> = rows.collect();
+    let more = rows.len().saturating_sub(MOST_STARTED) as u64;
+    rows.truncate(MOST_STARTED);
+    let columns = ["#From record", "Time", "What", "Value"];
+    table(&columns, &rows, more, "No start in this archive says with what.")
+        .replace("more in records.csv", "more in records.bin")
 }
 
-/// The day of a time in seconds since 1970.
-fn day(seconds: i64) -> String {
-    let at = chrono::DateTime::from_timestamp(seconds, 0);
-    at.map_or_else(String::new, |at| at.format("%Y-%m-%d").to_string())
+fn differs(now: &Started, before: Option<&Started>) -> Vec<(String, String)> {
+    let nothing = Started::default();
+    let before = before.unwrap_or(&nothing);
+    let certificate = |prefix: &str, one: &StartedCertificate| {
+        let value = format!("{} until {}", hex::encode(&one.sha256), times::day(one.not_after));
+        (format!("{prefix}{}", one.usage), value)
+    };
+    let mut said = Vec::new();
+    if now.settings_digest != before.settings_digest {
+        said.push(("all settings (SHA-256)".to_owned(), hex::encode(&now.settings_digest)));
+    }
+    said.extend(now.settings.iter().filter(|told| !before.settings.contains(told)).cloned());
+    let added = now.certificates.iter().filter(|one| !before.certificates.contains(one));
+    said.extend(added.map(|one| certificate("", one)));
+    let gone = before.certificates.iter().filter(|one| !now.certificates.contains(one));
+    said.extend(gone.map(|one| certificate("no more ", one)));
+    said
 }
 
 pub(super) fn keys(inventory: &Inventory) -> String {

@@ -2,6 +2,8 @@
 
 use fieldseal_api::v1;
 
+use crate::times;
+
 /// Digits of a digest that are shown. JSON of `audit list` has all.
 const DIGITS: usize = 12;
 
@@ -65,7 +67,7 @@ fn changed<'s>(
 }
 
 fn named(certificate: &v1::ProcessCertificate) -> String {
-    let expires = crate::times::shown(certificate.expire_time.as_ref());
+    let expires = times::day(certificate.expire_time.unwrap_or_default().seconds);
     format!("{} {} until {expires}", certificate.usage, brief(&certificate.fingerprint))
 }
 
@@ -107,11 +109,11 @@ mod tests {
         assert_eq!(
             note(&now, &[other.clone(), before.clone(), start("bb", &[], &["c2"])]),
             "0.1.0; settings changed: aa to bb; audit.a 1 to 0; audit.new - to 3; \
-             audit.old 2 to -; new server c2 until 2027-01-15T08:00:00Z; \
-             no more server c1 until 2027-01-15T08:00:00Z"
+             audit.old 2 to -; new server c2 until 2027-01-15; \
+             no more server c1 until 2027-01-15"
         );
         let alone = note(&before, &[other.clone()]);
-        assert_eq!(alone, "0.1.0; settings aa; server c1 until 2027-01-15T08:00:00Z");
+        assert_eq!(alone, "0.1.0; settings aa; server c1 until 2027-01-15");
         // Nothing that is told changed, and something did.
         let untold = start("cc", &[("audit.a", "1"), ("audit.old", "2")], &["c1"]);
         assert_eq!(note(&untold, &[before.clone()]), "0.1.0; settings changed: aa to cc");
