@@ -19,7 +19,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use fieldseal_crypto::sha256;
 use fieldseal_crypto::signing::LogPublicKey;
-use fieldseal_model::{Action, Timestamp};
+use fieldseal_model::{Action, CertificateId, Timestamp};
 use parking_lot::RwLock;
 use prost::Message as _;
 
@@ -68,6 +68,8 @@ pub struct Query {
     pub tickets: Vec<String>,
     /// The end user's token.
     pub end_user: Option<[u8; 16]>,
+    /// The certificate that the caller showed.
+    pub certificate: Option<CertificateId>,
     /// Only what is about keys, policy, the process and the log itself, not about values.
     pub administration_only: bool,
     /// Leave out what the process notes for itself while it serves encrypts and decrypts.
