@@ -15,7 +15,8 @@ mod window;
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt as _;
+use std::ops::Range;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use fieldseal_crypto::signing::LogPublicKey;
@@ -209,6 +210,13 @@ impl Segment {
     /// The bytes of its header.
     pub(crate) fn header(&self) -> Result<Vec<u8>, JournalError> {
         read(&self.file, &self.path, 0, self.start)
+    }
+
+    /// True while its name still leads to this file.
+    pub(crate) fn is_in_place(&self) -> bool {
+        let identity = |found: std::fs::Metadata| (found.dev(), found.ino());
+        let (own, named) = (self.file.metadata(), self.path.metadata());
+        own.ok().zip(named.ok()).is_some_and(|(own, named)| identity(own) == identity(named))
     }
 
     /// The tree before the segment's first record.

@@ -6,6 +6,7 @@ mod evidence;
 mod export;
 mod known;
 mod leaves;
+mod lingering;
 mod receipt;
 mod report;
 mod resume;
@@ -110,6 +111,18 @@ pub enum VerifyError {
         /// What is wrong.
         what: &'static str,
     },
+    /// Records that were signed are not there.
+    #[error("{}, byte {offset}, record {record}: {what}", .file.display())]
+    Missing {
+        /// The segment that does not follow, or that ends too early.
+        file: PathBuf,
+        /// Where that is seen.
+        offset: u64,
+        /// The first record that is not there.
+        record: u64,
+        /// What is missing.
+        what: &'static str,
+    },
     /// Bytes after the last whole frame.
     #[error(
         "{}, byte {offset}: bytes after the last signed frame: the log was altered there, or copied \
@@ -188,6 +201,7 @@ impl VerifyError {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Tampered { .. } => "AUDIT_LOG_TAMPERED",
+            Self::Missing { .. } => "AUDIT_RECORDS_MISSING",
             Self::Foreign { .. } => "AUDIT_LOG_FOREIGN",
             Self::Torn { .. } => "AUDIT_LOG_TORN",
             Self::PublicKey => "PUBLIC_KEY_INVALID",
@@ -387,6 +401,7 @@ fn read_segments(
         last_change: found.last_change,
         ranges: ranges.into_vec(),
         resumed_from: 0,
+        lingering: lingering::lingering(segments, key, &said)?,
         is_compared: !found.is_beyond,
         state: None,
     };

@@ -83,7 +83,7 @@ impl Journal {
         }
         let origin = identity.origin();
         write_public_key(directory, &origin, &identity.signing.public())?;
-        let spare = space::zeroed(settings, &StatVfs, settings.segment_bytes)?;
+        let spare = space::zeroed(settings, &StatVfs, (space::SPARE, settings.segment_bytes))?;
         let head =
             SegmentHead { format: FORMAT, origin, revision, anchor, ..SegmentHead::default() };
         writer::begin(&lock, settings, &spare, &head, |message| identity.signing.sign(message))?;

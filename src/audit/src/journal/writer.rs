@@ -168,11 +168,16 @@ impl Writer {
         if self.segment.end.saturating_add(frame) <= self.segment.len {
             return Ok(());
         }
-        self.next_segment(shared, frame)
+        self.next_segment(shared, frame, None)
     }
 
-    /// Begins a new segment if this one has records: nothing is written into it any more.
-    pub(super) fn roll(&mut self, shared: &Shared) -> Result<(), JournalError> {
+    /// Begins a new segment, in this zeroed file if there is one, if this one has records: nothing is written
+    /// into it any more.
+    pub(super) fn roll(
+        &mut self,
+        shared: &Shared,
+        made: Option<PathBuf>,
+    ) -> Result<(), JournalError> {
         if let Some(why) = &self.broken {
             return Err(JournalError::Broken(Arc::clone(why)));
         }
@@ -183,11 +188,16 @@ impl Writer {
         if self.segment.first == self.frontier.size() {
             return Ok(());
         }
-        self.next_segment(shared, 0)
+        self.next_segment(shared, 0, made)
     }
 
-    fn next_segment(&mut self, shared: &Shared, frame: u64) -> Result<(), JournalError> {
-        let begun = self.begin_segment(shared, frame);
+    fn next_segment(
+        &mut self,
+        shared: &Shared,
+        frame: u64,
+        made: Option<PathBuf>,
+    ) -> Result<(), JournalError> {
+        let begun = self.begin_segment(shared, frame, made);
         begun.map_err(|error| match error {
             JournalError::Unavailable => {
                 shared.set_health(Health::NoSpace);
@@ -197,12 +207,20 @@ impl Writer {
         })
     }
 
-    fn begin_segment(&mut self, shared: &Shared, frame: u64) -> Result<(), JournalError> {
+    fn begin_segment(
+        &mut self,
+        shared: &Shared,
+        frame: u64,
+        made: Option<PathBuf>,
+    ) -> Result<(), JournalError> {
         let settings = &shared.settings;
         let wanted = settings.segment_bytes.max(frame.saturating_add(8 * 1024));
-        let spare = match self.spare.take().map(JoinHandle::join) {
-            Some(Ok(Ok(spare))) if wanted == settings.segment_bytes => spare,
-            _ => space::zeroed(settings, &*shared.space, wanted)?,
+        let spare = match (made, &mut self.spare) {
+            (Some(made), _) => made,
+            (None, spare) => match spare.take().map(JoinHandle::join) {
+                Some(Ok(Ok(spare))) if wanted == settings.segment_bytes => spare,
+                _ => space::zeroed(settings, &*shared.space, (space::SPARE, wanted))?,
+            },
         };
         let head = SegmentHead {
             format: FORMAT,

@@ -74,6 +74,8 @@ pub struct Report {
     /// The first record that was read: those before it were verified by an earlier run, and their
     /// files were not read again. 0 if everything was read.
     pub resumed_from: u64,
+    /// How many of the records that were read have detail that a record names as erased.
+    pub lingering: u64,
     /// False if a checkpoint was given that covers archived records only: nothing here can be compared
     /// with it.
     pub is_compared: bool,
@@ -118,10 +120,11 @@ fn first_wrong(ranges: &[Range]) -> Option<VerifyError> {
 
 impl Range {
     fn error(&self) -> VerifyError {
-        let (file, offset) = (self.file.clone(), self.offset);
+        let (file, offset, record, what) = (self.file.clone(), self.offset, self.first, self.what);
         match self.verdict {
             Verdict::UnprovenTail => VerifyError::Torn { file, offset },
-            _ => VerifyError::Tampered { file, offset, record: self.first, what: self.what },
+            Verdict::Missing => VerifyError::Missing { file, offset, record, what },
+            _ => VerifyError::Tampered { file, offset, record, what },
         }
     }
 }
