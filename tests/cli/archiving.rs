@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::installation::{Installation, place};
-use crate::process::{ended, program, refused, text};
+use crate::process::{ended, program, refused, text, with_input};
 
 fn directory(i: &Installation) -> PathBuf {
     i.home().join("archive")
@@ -88,26 +88,28 @@ fn what_is_older_moves_and_what_is_left_goes_on() {
     assert_eq!(i.ok("app", &place("decrypt", &["--partition", "alice"]), &sealed), b"x");
 }
 
-/// An installation whose first segment is in the archive, and where its log begins now.
-fn archived() -> (Installation, u64) {
+/// An installation whose first segment is in the archive, where its log begins now, and the receipt of a
+/// record before that.
+fn archived() -> (Installation, u64, String) {
     let mut i = Installation::with_key();
     assert_eq!(i.stop(), 0);
     configure(&i);
     i.serve();
     let sealed = i.ok("app", &place("encrypt", &["--partition", "alice"]), b"x");
-    i.ok("app", &place("decrypt", &["--partition", "alice"]), &sealed);
+    let decrypt = place("decrypt", &["--partition", "alice", "--output", "json"]);
+    let receipt = text(&i.ok("app", &decrypt, &sealed));
     // The segment in which something is erased ends with that.
     i.ok("ops", &["audit", "redact", "--partition", "alice", "--confirm", "alice"], b"");
     i.json("auditor", &["audit", "list", "--limit", "1"]);
     let newest = i.json("auditor", &["audit", "list", "--limit", "1"]);
     let now = newest["audit_events"][0]["event_time"].as_str().unwrap().to_owned();
     let done = i.json("ops", &["audit", "archive", "--before", &now]);
-    (i, done["end_index"].as_u64().unwrap())
+    (i, done["end_index"].as_u64().unwrap(), receipt)
 }
 
 #[test]
 fn an_answer_says_that_older_records_are_archived_if_the_question_reaches_them() {
-    let (i, end) = archived();
+    let (i, end, _) = archived();
     let what = format!("the log begins with record {end} (");
     let says = |command: &[&str]| {
         let asked = i.run("auditor", command, b"");
@@ -154,4 +156,40 @@ fn an_answer_says_that_older_records_are_archived_if_the_question_reaches_them()
     for question in ["list", "export"] {
         assert!(!says(&["audit", question, "--since", behind]));
     }
+}
+
+#[test]
+fn a_receipt_of_an_archived_record_is_proved_while_the_archive_is_there() {
+    let (mut i, end, receipt) = archived();
+    let parsed: serde_json::Value = serde_json::from_str(&receipt).unwrap();
+    assert!(parsed["receipt"]["index"].to_string().trim_matches('"').parse::<u64>().unwrap() < end);
+    let key = i.log().join("log.pub");
+    let key = key.to_str().unwrap().to_owned();
+    let asked = |i: &Installation| {
+        let arguments = ["audit", "check-receipt", "-", "--public-key", &key];
+        ended(&i.run("auditor", &arguments, receipt.as_bytes()))
+    };
+    assert_eq!(asked(&i), (0, String::new()));
+    let aside = i.home().join("aside");
+    std::fs::rename(directory(&i), &aside).unwrap();
+    assert_eq!(asked(&i), refused(6, "RECORDS_ARCHIVED"));
+    std::fs::rename(&aside, directory(&i)).unwrap();
+    assert_eq!(asked(&i), (0, String::new()));
+    assert_eq!(i.stop(), 0);
+    let offline = |more: &[&str]| {
+        let mut command = program();
+        command.args(["audit", "check-receipt", "-", "--public-key", &key, "--log"]);
+        command.arg(i.log()).args(more);
+        ended(&with_input(command, receipt.as_bytes()))
+    };
+    assert_eq!(offline(&[]), refused(11, "AUDIT_RECORDS_ARCHIVED"));
+    let place_of_it = directory(&i);
+    assert_eq!(offline(&["--archive", place_of_it.to_str().unwrap()]), (0, String::new()));
+    let first = place_of_it.join("segment-00000000000000000000.log");
+    let mut bytes = std::fs::read(&first).unwrap();
+    let leaf = bytes.windows(4).position(|bytes| bytes == b"FSFR").unwrap() + 200;
+    bytes[leaf] ^= 1;
+    std::fs::write(&first, bytes).unwrap();
+    let altered = offline(&["--archive", place_of_it.to_str().unwrap()]);
+    assert_eq!(altered, refused(7, "AUDIT_LOG_TAMPERED"));
 }

@@ -364,6 +364,7 @@ fn every_command_of_the_guide_answers() {
     installation.serve();
     let i = &installation;
     std::fs::write(i.path("candidates.txt"), format!("{PERSON}\n")).unwrap();
+    std::fs::copy(i.home().join("tls/app.pem"), i.path("stolen.pem")).unwrap();
     std::fs::copy(i.log().join("log.pub"), i.path("log.pub")).unwrap();
     std::os::unix::fs::symlink(i.home().join("state"), i.path("STATE")).unwrap();
     let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/auditing.md");

@@ -79,6 +79,9 @@ pub enum JournalError {
     /// It is on record what is erased, and not all of it is.
     #[error("a redaction is on record and not finished: {0}")]
     RedactionUnfinished(Arc<str>),
+    /// What is asked needs records that are in the archive.
+    #[error("the records before {0} are archived: copy their segments back beside the log's")]
+    Archived(u64),
     /// The operating system said no.
     #[error("cannot {what} {}: {error}", .file.display())]
     Io {

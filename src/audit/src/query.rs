@@ -19,7 +19,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use fieldseal_crypto::sha256;
 use fieldseal_crypto::signing::LogPublicKey;
-use fieldseal_model::{Action, Timestamp};
+use fieldseal_model::{Action, CertificateId, Timestamp};
 use parking_lot::RwLock;
 use prost::Message as _;
 
@@ -68,6 +68,8 @@ pub struct Query {
     pub tickets: Vec<String>,
     /// The end user's token.
     pub end_user: Option<[u8; 16]>,
+    /// The certificate that the caller showed.
+    pub certificate: Option<CertificateId>,
     /// Only what is about keys, policy, the process and the log itself, not about values.
     pub administration_only: bool,
     /// Leave out what the process notes for itself while it serves encrypts and decrypts.
@@ -125,6 +127,8 @@ pub struct Reader {
     files: Arc<RwLock<()>>,
     /// Before this record the log may be in an archive.
     archived: Arc<AtomicU64>,
+    /// Where that archive is.
+    archive: Option<PathBuf>,
 }
 
 /// Counts the records of a segment before a place; the next one begins with the third. `None` if it has to
@@ -154,7 +158,15 @@ impl Reader {
         origin: Arc<str>,
         (indexes, files, archived): (Arc<Indexes>, Arc<RwLock<()>>, Arc<AtomicU64>),
     ) -> Self {
-        Self { directory, key, log, origin, indexes: Some(indexes), files, archived }
+        let indexes = Some(indexes);
+        Self { directory, key, log, origin, indexes, files, archived, archive: None }
+    }
+
+    /// Proves what is archived from the segments of this archive, as far as it can be read. Nothing else is
+    /// answered from it.
+    #[must_use]
+    pub fn with_archive(self, archive: Option<PathBuf>) -> Self {
+        Self { archive, ..self }
     }
 
     /// Looks at every record, whatever an index says. The answers are the same, and later.

@@ -1,10 +1,12 @@
 //! Verifying a log with nothing but its files and its public key.
 
+mod certified;
 mod entry;
 mod evidence;
 mod export;
 mod known;
 mod leaves;
+mod lingering;
 mod receipt;
 mod report;
 mod resume;
@@ -54,6 +56,9 @@ pub struct Verified {
     pub segments: u64,
     /// How many frames are signed and as they were then.
     pub checkpoints: u64,
+    /// Of how many of them the header of the next segment says so: their signatures were not verified one by
+    /// one.
+    pub by_header: u64,
     /// How many details were compared with their commitments.
     pub details: u64,
     /// The root over them.
@@ -382,6 +387,7 @@ fn read_segments(
         records: found.tree.size(),
         segments: segments.len() as u64,
         checkpoints: found.checkpoints,
+        by_header: found.by_header,
         details: found.details,
         root: found.tree.root(),
         closed_records: journal::closed_at(files.directory),
@@ -395,6 +401,7 @@ fn read_segments(
         last_change: found.last_change,
         ranges: ranges.into_vec(),
         resumed_from: 0,
+        lingering: lingering::lingering(segments, key, &said)?,
         is_compared: !found.is_beyond,
         state: None,
     };

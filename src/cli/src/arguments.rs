@@ -4,6 +4,7 @@ mod approval;
 mod archive;
 mod audit;
 mod backup;
+mod certificate;
 pub(crate) mod config;
 pub(crate) mod dev;
 mod doctor;

@@ -6,7 +6,7 @@ pub(crate) mod tail;
 
 use fieldseal_api::v1;
 use fieldseal_model::hex;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::arguments::{FilterArguments, Outcome};
 use crate::keys::number;
@@ -44,6 +44,7 @@ fn narrowed(filter: &FilterArguments) -> v1::AuditEventQuery {
         outcomes: filter.outcome.iter().map(|o| outcome(o).into()).collect(),
         end_user_issuer: filter.end_user.first().cloned().unwrap_or_default(),
         end_user_subject: filter.end_user.get(1).cloned().unwrap_or_default(),
+        certificate: filter.certificate.wire(),
         ..Default::default()
     }
 }
@@ -195,6 +196,20 @@ fn event_json(event: &v1::AuditEvent, zone: Zone) -> Value {
         "leaf_hash": leaf, "note": event.note,
         "key_settings": settings.collect::<serde_json::Map<_, _>>(), "policy_digest": event.policy_digest,
         "previous_policy_digest": event.previous_policy_digest, "redacted": event.redacted,
+        "certificate": event.certificate, "settings_digest": event.settings_digest,
+        "settings": event.settings.iter().map(setting).collect::<Map<_, _>>(),
+        "certificates": event.certificates.iter().map(certificate).collect::<Vec<_>>(),
+    })
+}
+
+fn setting(setting: &v1::ProcessSetting) -> (String, Value) {
+    (setting.name.clone(), json!(setting.value))
+}
+
+fn certificate(certificate: &v1::ProcessCertificate) -> Value {
+    json!({
+        "usage": certificate.usage, "fingerprint": certificate.fingerprint,
+        "expires": times::day(certificate.expire_time.unwrap_or_default().seconds),
     })
 }
 

@@ -11,6 +11,7 @@ mod names;
 mod noted;
 mod redact;
 mod report;
+mod started;
 mod zone;
 
 pub(crate) use report::safe as csv_cell;

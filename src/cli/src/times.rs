@@ -23,6 +23,13 @@ fn full(at: Option<&Timestamp>) -> String {
     Moment::from_unix_nanos(nanos).to_string()
 }
 
+/// The day of a time in seconds since 1970, UTC. Certificates may be valid for longer than a
+/// [`Moment`] reaches.
+pub(crate) fn day(seconds: i64) -> String {
+    let at = chrono::DateTime::from_timestamp(seconds, 0);
+    at.map_or_else(String::new, |at| at.format("%Y-%m-%d").to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -33,5 +40,6 @@ mod tests {
         assert_eq!(shown(Some(&at)), "2026-11-01T00:00:00Z");
         assert_eq!(json(Some(&at)).as_deref(), Some("2026-11-01T00:00:00.005Z"));
         assert_eq!((shown(None).as_str(), json(None)), ("", None));
+        assert_eq!((day(67_090_118_400), day(-1)), ("4096-01-01".into(), "1969-12-31".into()));
     }
 }

@@ -97,7 +97,10 @@ pub enum RefusalCause {
     #[error("no archive is configured (audit.archive_directory)")]
     ArchiveNotConfigured,
     /// What is asked needs records that are in the archive.
-    #[error("the records before {0} are archived; the archive proves them, and is a log by itself")]
+    #[error(
+        "the records before {0} are archived, and the archive is not there, lacks some, or does not lead to \
+         what was signed; it is a log by itself"
+    )]
     Archived(u64),
     /// The archive cannot be written, or holds something else.
     #[error(

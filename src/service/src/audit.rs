@@ -9,11 +9,11 @@ mod tail;
 use bytes::Bytes;
 use fieldseal_api::v1;
 use fieldseal_api::v1::audit_service_server::AuditService;
-use fieldseal_audit::{Checkpoint, Event, EventItem, Outcome, PageLimit};
+use fieldseal_audit::{Checkpoint, Event, EventItem, Outcome, PageLimit, StartedCertificate};
 use fieldseal_engine::{AuditPage, AuditQuery, Engine};
 use fieldseal_model::{
-    Action, Column, KeyName, KeyVersion, Malformed, MalformedReason, Partition, Principal, Row,
-    Table, Timestamp, hex,
+    Action, CertificateId, Column, KeyName, KeyVersion, Malformed, MalformedReason, Partition,
+    Principal, Row, Table, Timestamp, hex,
 };
 use prost::Message as _;
 use tonic::{Request, Response, Status};
@@ -204,6 +204,7 @@ fn query(wire: v1::AuditEventQuery, log: String, order_by: &str) -> Result<Audit
         }
         user => Some(user),
     };
+    let certificate = named(&wire.certificate, |text| CertificateId::parse(text).map_err(invalid))?;
     let versions = wire.key_versions.iter().map(|version| KeyVersion::parse_resource(version));
     Ok(AuditQuery {
         log,
@@ -225,6 +226,7 @@ fn query(wire: v1::AuditEventQuery, log: String, order_by: &str) -> Result<Audit
         purposes: wire.purposes,
         tickets: wire.tickets,
         end_user,
+        certificate,
         administration_only: wire.administration_only,
         omit_housekeeping: wire.omit_housekeeping,
         omit_log_reads: wire.omit_log_reads,
@@ -310,6 +312,23 @@ pub(crate) fn wire_event(log: &str, event: Event) -> v1::AuditEvent {
         call_count: i64::try_from(event.calls).unwrap_or(i64::MAX),
         first_time: (event.calls > 1).then(|| wire_time(event.first)),
         redacted: event.redacted,
+        certificate: hex::encode(&event.certificate),
+        settings_digest: hex::encode(&event.started.settings_digest),
+        settings: event.started.settings.into_iter().map(wire_setting).collect(),
+        certificates: event.started.certificates.into_iter().map(wire_certificate).collect(),
+    }
+}
+
+fn wire_setting((name, value): (String, String)) -> v1::ProcessSetting {
+    v1::ProcessSetting { name, value }
+}
+
+fn wire_certificate(certificate: StartedCertificate) -> v1::ProcessCertificate {
+    let seconds = certificate.not_after;
+    v1::ProcessCertificate {
+        usage: certificate.usage,
+        fingerprint: hex::encode(&certificate.sha256),
+        expire_time: Some(prost_types::Timestamp { seconds, nanos: 0 }),
     }
 }
 

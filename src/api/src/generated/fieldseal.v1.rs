@@ -3533,6 +3533,10 @@ pub struct AuditEventQuery {
     /// Leave out who read the log itself: queries, counts, tails and proofs, but for those that were refused.
     #[prost(bool, tag = "18")]
     pub omit_log_reads: bool,
+    /// The certificate that the caller showed: the SHA-256 of its DER form in hexadecimal, all 64 digits or the
+    /// first 32, with or without colons between the bytes. Records have the first 32.
+    #[prost(string, tag = "80")]
+    pub certificate: ::prost::alloc::string::String,
 }
 /// Response of AuditService.QueryAuditEvents.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -3864,6 +3868,42 @@ pub struct AuditEvent {
     /// The ticket and all detail of the items were erased. The items are what the record says in public.
     #[prost(bool, tag = "45")]
     pub redacted: bool,
+    /// The certificate that the caller showed: the first 32 digits of the SHA-256 of its DER form, in
+    /// hexadecimal; empty if there was none.
+    #[prost(string, tag = "80")]
+    pub certificate: ::prost::alloc::string::String,
+    /// START: SHA-256 over all settings, 64 digits of hexadecimal; `fieldseal config check` prints the same.
+    #[prost(string, tag = "81")]
+    pub settings_digest: ::prost::alloc::string::String,
+    /// START: settings that matter to an auditor.
+    #[prost(message, repeated, tag = "82")]
+    pub settings: ::prost::alloc::vec::Vec<ProcessSetting>,
+    /// START: the server's own certificate and the authorities of its callers.
+    #[prost(message, repeated, tag = "83")]
+    pub certificates: ::prost::alloc::vec::Vec<ProcessCertificate>,
+}
+/// A setting that the sidecar was started with.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ProcessSetting {
+    /// `section.key`.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// A number, words with commas between them, or `set` and `not set` of a path, an address or a program.
+    #[prost(string, tag = "2")]
+    pub value: ::prost::alloc::string::String,
+}
+/// A certificate that the sidecar was started with.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ProcessCertificate {
+    /// `server`: its own; `client_ca`: of an authority of its callers.
+    #[prost(string, tag = "1")]
+    pub usage: ::prost::alloc::string::String,
+    /// SHA-256 of its DER form, 64 digits of hexadecimal.
+    #[prost(string, tag = "2")]
+    pub fingerprint: ::prost::alloc::string::String,
+    /// When it expires.
+    #[prost(message, optional, tag = "3")]
+    pub expire_time: ::core::option::Option<::prost_types::Timestamp>,
 }
 /// A setting that was set, and to what.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -5348,6 +5388,10 @@ pub struct GetStatusResponse {
     /// How handing the audit log on goes, for each target; empty if there is none.
     #[prost(message, repeated, tag = "40")]
     pub exports: ::prost::alloc::vec::Vec<ExportStatus>,
+    /// A redaction of the audit log began and did not end: what its records name may still be there. The next
+    /// redaction, or the next start, goes on with it. False while one runs.
+    #[prost(bool, tag = "50")]
+    pub audit_redaction_unfinished: bool,
 }
 /// How handing the audit log on to a target goes.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

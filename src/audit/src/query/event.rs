@@ -6,6 +6,7 @@ use fieldseal_model::{Action, ActionKind, Timestamp};
 use prost::Message as _;
 
 use super::Query;
+use crate::event::Started;
 use crate::merkle::{self, Hash};
 use crate::record::{
     COMMITMENT_BYTES, DetailHead, DetailParts, Kind, Outcome, Record, RecordItem, RecordVerdict,
@@ -22,6 +23,8 @@ pub struct Event {
     pub time: Timestamp,
     /// Who called; empty for the process itself.
     pub principal: String,
+    /// The certificate that the caller showed: the beginning of its SHA-256; empty if there was none.
+    pub certificate: Vec<u8>,
     /// What was called; `None` for the process itself.
     pub action: Option<Action>,
     /// How it ended.
@@ -44,6 +47,8 @@ pub struct Event {
     pub previous_policy_digest: Vec<u8>,
     /// Of a change of a key's settings: all of them afterwards, as the floor above wrote them.
     pub settings: Vec<u8>,
+    /// Of a start: what the process was started with.
+    pub started: Started,
     /// Of a change: how many data keys it was about, where it was about data keys.
     pub data_keys: u64,
     /// How many calls it stands for: of refusals that were counted more than one.
@@ -96,6 +101,8 @@ impl Event {
         let own = own
             + 2 * self.end_user.len()
             + 2 * (self.policy_digest.len() + self.previous_policy_digest.len())
+            + 2 * self.certificate.len()
+            + self.started.bytes()
             // Each setting has a name, and those that are off take no bytes here.
             + if self.settings.is_empty() { 0 } else { SETTINGS_BYTES + 4 * self.settings.len() };
         EVENT_BYTES + own + self.items.iter().map(EventItem::bytes).sum::<usize>()
@@ -179,6 +186,8 @@ pub(super) fn find(query: &Query, index: u64, leaf: &[u8], detail: &[u8]) -> Opt
         items,
         redacted,
         leaf_hash: merkle::leaf_hash(leaf),
+        started: Started::of(&record),
+        certificate: record.certificate,
         principal: record.principal,
         purpose: record.purpose,
         note: record.note,
@@ -303,6 +312,7 @@ fn call_fits(query: &Query, record: &Record, head: &DetailHead, erased: bool) ->
         && any(&query.purposes, &record.purpose)
         && (erased || any(&query.tickets, &head.ticket))
         && (erased || query.end_user.is_none_or(|token| token[..] == head.end_user))
+        && query.certificate.is_none_or(|one| one.as_bytes()[..] == record.certificate)
 }
 
 /// Whether who called what is what is looked for.

@@ -325,6 +325,7 @@ impl<'a> Tallies<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::Started;
 
     const BY: &[Grouping] = &[Grouping::Principal, Grouping::Column];
 
@@ -339,6 +340,7 @@ mod tests {
             kind: None,
             time: Timestamp::from_unix_nanos(i64::try_from(index).unwrap() * HOUR_NANOS + 1),
             principal: principal.to_owned(),
+            certificate: Vec::new(),
             action: Some(Action::Decrypt),
             outcome: Some(Outcome::Ok),
             purpose: String::new(),
@@ -349,6 +351,7 @@ mod tests {
             policy_digest: Vec::new(),
             previous_policy_digest: Vec::new(),
             settings: Vec::new(),
+            started: Started::default(),
             data_keys: 0,
             calls: 1,
             first: Timestamp::from_unix_nanos(i64::try_from(index).unwrap() * HOUR_NANOS + 1),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::archive::AuditArchiveArguments;
+use super::certificate::CertificateArguments;
 use super::proof::{
     AuditAnchorArguments, AuditCheckCheckpointArguments, AuditCheckReceiptArguments,
     AuditPackArguments, AuditTilesArguments, AuditVerifyArguments,
@@ -26,13 +27,13 @@ pub(crate) enum AuditCommand {
     Principal(PrincipalQuestion),
     /// Show who reads a column, and who started to this week
     Field(FieldQuestion),
-    /// List what a caller or a key version read between two times: whom to notify
+    /// List what a caller, a certificate or a key version read between two times: whom to notify
     Breach(BreachQuestion),
     /// Count decrypts per hour, by caller and field
     Volume(VolumeQuestion),
     /// Count what was refused, by rule, cause and caller
     Denials(DenialsQuestion),
-    /// List changes of keys, policy and backups, starts and stops, and who read this log
+    /// List changes of keys, policy, settings, certificates and backups, and who read this log
     Changes(ChangesQuestion),
     /// Erase personal detail of one person or tenant, of one row, or of everything before a time
     Redact(AuditRedactArguments),
@@ -136,6 +137,8 @@ pub(crate) struct FilterArguments {
     /// The end user behind the call, in clear: who vouches (iss) and whom it names (sub)
     #[arg(long, num_args = 2, value_names = ["ISSUER", "SUBJECT"])]
     pub end_user: Vec<String>,
+    #[command(flatten)]
+    pub certificate: CertificateArguments,
 }
 
 /// What the events state, where `--purpose` and `--ticket` are why they are asked for.

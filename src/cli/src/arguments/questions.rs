@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args};
 
+use super::certificate::CertificateArguments;
 use super::{ReasonArguments, key_name};
 
 /// What every question has: when, how much, and why.
@@ -18,6 +19,8 @@ pub(crate) struct AskArguments {
     /// Only what this end user was behind, in clear: who vouches (iss) and whom it names (sub)
     #[arg(long, num_args = 2, value_names = ["ISSUER", "SUBJECT"])]
     pub end_user: Vec<String>,
+    #[command(flatten)]
+    pub certificate: CertificateArguments,
     /// Read times without an offset as local time, and show all times so, instead of UTC
     #[arg(long)]
     pub local: bool,
@@ -68,7 +71,10 @@ pub(crate) struct FieldQuestion {
 }
 
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("leaked").required(true).multiple(true))]
+#[command(group = ArgGroup::new("leaked")
+    .required(true)
+    .multiple(true)
+    .args(["certificate", "certificate_file"]))]
 pub(crate) struct BreachQuestion {
     /// What this caller read
     #[arg(long, group = "leaked")]

@@ -29,6 +29,8 @@ pub(super) struct Asked {
     until: Option<Timestamp>,
     /// Who vouches for whom; empty for anyone.
     end_user: (String, String),
+    /// A fingerprint; empty for any.
+    certificate: String,
     reason: v1::AccessReason,
     limit: usize,
     page_token: String,
@@ -58,6 +60,7 @@ impl Asked {
         let mut named = || end_user.next().unwrap_or_default();
         Ok(Self {
             end_user: (named(), named()),
+            certificate: ask.certificate.wire(),
             client: connection::connect().await?.audit(),
             zone,
             since,
@@ -77,6 +80,7 @@ impl Asked {
             end_time: self.until,
             end_user_issuer: self.end_user.0.clone(),
             end_user_subject: self.end_user.1.clone(),
+            certificate: self.certificate.clone(),
             omit_housekeeping: true,
             ..Default::default()
         }

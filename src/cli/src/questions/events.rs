@@ -82,6 +82,9 @@ pub(super) async fn changes(question: ChangesQuestion, output: &Output) -> Resul
     };
     let (events, next) = asked.events(&query).await?;
     let found = asked.all_groups(&query, &[]).await?;
+    let rows = (1..).zip(&events).map(|(at, event)| {
+        change(event, events.get(at..).unwrap_or_default())
+    });
     let report = asked
         .report()
         .columns(&[
@@ -98,7 +101,7 @@ pub(super) async fn changes(question: ChangesQuestion, output: &Output) -> Resul
             "note",
             "call_count",
         ])
-        .rows(events.iter().map(change).collect::<Vec<_>>());
+        .rows(rows.collect::<Vec<_>>());
     report
         .redacted(found.redacted, "their tickets are not shown")
         .total("event_count", Cell::Number(found.total.event_count))
@@ -108,7 +111,7 @@ pub(super) async fn changes(question: ChangesQuestion, output: &Output) -> Resul
         .show(output)
 }
 
-fn change(event: &v1::AuditEvent) -> Vec<Cell> {
+fn change(event: &v1::AuditEvent, earlier: &[v1::AuditEvent]) -> Vec<Cell> {
     let text = |text: &str| Cell::Text(text.to_owned());
     let key = event.items.first().map(|item| match item.key_version.as_str() {
         "" => bare(&item.key),
@@ -125,7 +128,7 @@ fn change(event: &v1::AuditEvent) -> Vec<Cell> {
         text(&event.ticket),
         text(&event.policy_rule),
         text(&outcome(event.outcome())),
-        noted::note(event),
+        noted::note(event, earlier),
         Cell::Number(event.call_count),
     ]
 }

@@ -3,12 +3,14 @@
 use fieldseal_api::v1;
 
 use super::report::Cell;
+use super::started;
 
 /// Digits of a digest that a table shows. JSON and CSV have them all.
 const DIGITS: usize = 12;
 
-/// The note of a change: of a key's settings what was set to what, of a reload which policy decides now.
-pub(super) fn note(event: &v1::AuditEvent) -> Cell {
+/// The note of a change: of a key's settings what was set to what, of a reload which policy decides now, of a
+/// start what is not as at the start before it. The earlier ones are the newest first.
+pub(super) fn note(event: &v1::AuditEvent, earlier: &[v1::AuditEvent]) -> Cell {
     let (now, before) = (&event.policy_digest, &event.previous_policy_digest);
     match event.kind.as_str() {
         "KEY_UPDATED" if !event.key_settings.is_empty() => {
@@ -20,6 +22,7 @@ pub(super) fn note(event: &v1::AuditEvent) -> Cell {
             all: format!("policy {before} to {now}"),
             shown: format!("policy {} to {}", brief(before), brief(now)),
         },
+        "START" => Cell::Text(started::note(event, earlier)),
         _ => Cell::Text(event.note.clone()),
     }
 }
@@ -44,17 +47,17 @@ mod tests {
             key_settings: vec![setting("seal_limit", "7"), setting("labels", "")],
             ..Default::default()
         };
-        assert_eq!(note(&updated), Cell::Text("seal_limit=7 labels=".into()));
+        assert_eq!(note(&updated, &[]), Cell::Text("seal_limit=7 labels=".into()));
         // One that an older program wrote.
         let older = v1::AuditEvent { key_settings: Vec::new(), ..updated };
-        assert_eq!(note(&older), Cell::Text("seal_limit,labels".into()));
+        assert_eq!(note(&older, &[]), Cell::Text("seal_limit,labels".into()));
         let reloaded = v1::AuditEvent {
             kind: "POLICY_RELOADED".into(),
             policy_digest: "b".repeat(64),
             previous_policy_digest: "a".repeat(64),
             ..Default::default()
         };
-        let (all, shown) = match note(&reloaded) {
+        let (all, shown) = match note(&reloaded, &[]) {
             Cell::Long { all, shown } => (all, shown),
             other => panic!("{other:?}"),
         };
@@ -65,6 +68,6 @@ mod tests {
             note: "members.toml, line 3".into(),
             ..reloaded
         };
-        assert_eq!(note(&refused), Cell::Text("members.toml, line 3".into()));
+        assert_eq!(note(&refused, &[]), Cell::Text("members.toml, line 3".into()));
     }
 }
