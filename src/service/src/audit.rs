@@ -188,13 +188,6 @@ fn query(wire: v1::AuditEventQuery, log: String, order_by: &str) -> Result<Audit
     if wire.row.is_some() && wire.table.is_empty() {
         return Err(invalid("row needs table: the row's token depends on it"));
     }
-    let actions = wire.actions.iter().map(|name| {
-        let unknown = || {
-            let name: String = name.chars().take(64).collect();
-            invalid(&format!("{name:?} is the name of no call; `Decrypt` is one"))
-        };
-        Action::from_name(name).ok_or_else(unknown)
-    });
     let outcomes = wire.outcomes.iter().map(|code| {
         outcome(*code)
             .ok_or_else(|| invalid("outcomes are AUDIT_OUTCOME_OK, _DENIED, _FAILED and _PARTIAL"))
@@ -222,7 +215,7 @@ fn query(wire: v1::AuditEventQuery, log: String, order_by: &str) -> Result<Audit
             .iter()
             .map(|p| Principal::parse(p))
             .collect::<Result<_, _>>()?,
-        actions: actions.collect::<Result<_, _>>()?,
+        actions: wire.actions.iter().map(|name| action(name)).collect::<Result<_, _>>()?,
         keys: wire.keys.iter().map(|k| KeyName::parse_resource(k)).collect::<Result<_, _>>()?,
         key_versions: versions.collect::<Result<_, _>>()?,
         table: named(&wire.table, Table::parse)?,
@@ -240,6 +233,14 @@ fn query(wire: v1::AuditEventQuery, log: String, order_by: &str) -> Result<Audit
         oldest_first,
         matching_items_only: false,
         omit_batch_items: false,
+    })
+}
+
+fn action(name: &str) -> Result<Action, Malformed> {
+    Action::from_name(name).ok_or_else(|| {
+        let name: String = name.chars().take(64).collect();
+        let what = format!("{name:?} is the name of no call; `Decrypt` is one");
+        Malformed::new(MalformedReason::QueryInvalid, what)
     })
 }
 
