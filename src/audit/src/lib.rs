@@ -44,7 +44,8 @@ pub use journal::{
 };
 pub use proofs::{Receipt, Recorded, Withheld};
 pub use query::{
-    Counts, Event, EventItem, Follower, GroupKey, Grouping, Page, PageLimit, Query, Reader, Summary,
+    Beginning, Counts, Event, EventItem, Follower, GroupKey, Grouping, Page, PageLimit, Query,
+    Reader, Summary,
 };
 pub use record::{Kind, LastChange, Outcome};
 pub use redaction::{Redactable, Redacted, Step};

@@ -191,7 +191,7 @@ fn pages(reader: &Reader, query: &Query, size: u64) -> Vec<Page> {
 }
 
 /// What accesses can be grouped by.
-const BY: [Grouping; 11] = [
+const BY: [Grouping; 12] = [
     Grouping::Hour,
     Grouping::Principal,
     Grouping::Action,
@@ -203,6 +203,7 @@ const BY: [Grouping; 11] = [
     Grouping::Rule,
     Grouping::Partition,
     Grouping::Row,
+    Grouping::Cause,
 ];
 
 fn groupings() -> impl Strategy<Value = Vec<Grouping>> {

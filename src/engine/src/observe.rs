@@ -61,6 +61,8 @@ pub struct AuditQuery {
     pub administration_only: bool,
     /// Leave out what the sidecar notes for itself while it serves encrypts and decrypts.
     pub omit_housekeeping: bool,
+    /// Leave out who read the log itself, but for those who were refused.
+    pub omit_log_reads: bool,
     /// The oldest first instead of the newest.
     pub oldest_first: bool,
     /// Judge each item by itself, and leave out those that do not match.
@@ -158,6 +160,8 @@ pub struct Status {
     pub anchors: Vec<AnchorState>,
     /// How handing the log on goes, for each target.
     pub exports: Vec<ExportState>,
+    /// A redaction of the log began that did not end, and none runs.
+    pub redaction_unfinished: bool,
 }
 
 /// What a monitor may know, without a principal, a key or a place.
@@ -297,7 +301,7 @@ impl Engine {
         read: impl FnOnce(&Reader, &Query, u64) -> Result<T, QueryError> + Send + 'static,
     ) -> Result<T, RefusalCause> {
         let place = self.inner.queries.enter()?;
-        let reader = self.inner.journal.reader();
+        let reader = self.inner.journal.reader().with_archive(self.inner.archive.clone());
         let found = tokio::task::spawn_blocking(move || {
             // The thread reads on when its caller goes away, so it holds the place.
             let _place = place;
@@ -359,6 +363,7 @@ impl Engine {
             scrub: self.scrub_state(),
             anchors: self.anchor_states(),
             exports: self.export_states(),
+            redaction_unfinished: inner.journal.has_unfinished_redaction(),
         })
     }
 
@@ -454,8 +459,10 @@ fn words(query: AuditQuery, partition: Option<Option<[u8; 16]>>, row: Option<[u8
         certificate: query.certificate,
         administration_only: query.administration_only,
         omit_housekeeping: query.omit_housekeeping,
+        omit_log_reads: query.omit_log_reads,
         oldest_first: query.oldest_first,
         matching_items_only: query.matching_items_only,
         omit_batch_items: query.omit_batch_items,
+        erased_only: false,
     }
 }

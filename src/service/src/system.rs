@@ -83,6 +83,7 @@ impl SystemService for SystemHandler {
             scrub: Some(scrub),
             anchors: found.anchors.into_iter().map(wire_anchor).collect(),
             exports: found.exports.into_iter().map(wire_export).collect(),
+            audit_redaction_unfinished: found.redaction_unfinished,
         }))
     }
 

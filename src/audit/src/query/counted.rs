@@ -10,8 +10,10 @@ use crate::index::{Count, Kind, Row, Shape};
 use crate::record::{Outcome, RecordVerdict};
 
 /// Whether an index knows what this is about. It knows no row, no whole token of a partition, and not
-/// which purpose, ticket, end user or certificate belongs to which record.
+/// which purpose, ticket, end user or certificate belongs to which record. Why something was refused stands in its
+/// verdict; why it failed, it does not know.
 pub(super) fn is_known(query: &Query, groupings: &[Grouping]) -> bool {
+    let is_refused = query.outcomes == [Outcome::Denied];
     let Query { purposes, tickets, end_user, certificate, partition, row, .. } = query;
     purposes.is_empty()
         && tickets.is_empty()
@@ -20,6 +22,7 @@ pub(super) fn is_known(query: &Query, groupings: &[Grouping]) -> bool {
         && partition.is_none()
         && row.is_none()
         && !groupings.iter().any(|by| matches!(by, Grouping::Partition | Grouping::Row))
+        && (is_refused || !groupings.contains(&Grouping::Cause))
 }
 
 /// What is counted of one segment. Nothing of it counts before all of it was read.
@@ -86,6 +89,7 @@ impl<'a> Counter<'a> {
             rule: &rule,
             partition: &[],
             row: &[],
+            cause: &of.cause,
         };
         Some(Counted {
             key: GroupKey::of(&subject, self.groupings),

@@ -12,7 +12,7 @@ use super::proof::{
 };
 use super::questions::{
     BreachQuestion, ChangesQuestion, DenialsQuestion, FieldQuestion, PrincipalQuestion,
-    SubjectQuestion, VolumeQuestion,
+    SubjectQuestion, VolumeQuestion, limit,
 };
 use super::redact::AuditRedactArguments;
 use super::{ReasonArguments, key_name};
@@ -31,7 +31,7 @@ pub(crate) enum AuditCommand {
     Breach(BreachQuestion),
     /// Count decrypts per hour, by caller and field
     Volume(VolumeQuestion),
-    /// Count what policy refused, by rule and caller
+    /// Count what was refused, by rule, cause and caller
     Denials(DenialsQuestion),
     /// List changes of keys, policy, settings, certificates and backups, and who read this log
     Changes(ChangesQuestion),
@@ -57,14 +57,34 @@ pub(crate) enum AuditCommand {
     Pack(Box<AuditPackArguments>),
 }
 
+impl AuditCommand {
+    /// True of those that answer in rows, and so in CSV too.
+    pub(crate) fn has_csv(&self) -> bool {
+        matches!(
+            self,
+            Self::List(_)
+                | Self::Subject(_)
+                | Self::Principal(_)
+                | Self::Field(_)
+                | Self::Breach(_)
+                | Self::Volume(_)
+                | Self::Denials(_)
+                | Self::Changes(_)
+        )
+    }
+}
+
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct AuditListArguments {
-    /// From this moment on (RFC 3339)
+    /// From this moment on: 2026-11-01, "2026-11-01 08:00", or RFC 3339
     #[arg(long, value_name = "TIME")]
     pub since: Option<String>,
-    /// Until before this moment (RFC 3339)
+    /// Until before this moment
     #[arg(long, value_name = "TIME")]
     pub until: Option<String>,
+    /// Read times without an offset as local time, and show all times so, instead of UTC
+    #[arg(long)]
+    pub local: bool,
     #[command(flatten)]
     pub filter: FilterArguments,
     /// The stated purpose (repeatable)
@@ -74,8 +94,11 @@ pub(crate) struct AuditListArguments {
     #[arg(long)]
     pub ticket: Vec<String>,
     /// Most events to list
-    #[arg(long, value_name = "N", default_value_t = 100)]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = limit)]
     pub limit: u32,
+    /// Go on where the output before this one ended
+    #[arg(long, value_name = "TOKEN", default_value = "")]
+    pub page_token: String,
     /// List the oldest first
     #[arg(long)]
     pub oldest_first: bool,
@@ -132,9 +155,13 @@ pub(crate) struct WithArguments {
 /// Those of `audit tail`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct AuditTailArguments {
-    /// Begin with what is on record from this moment on (RFC 3339), instead of now
+    /// Begin with what is on record from this moment on: 2026-11-01, "2026-11-01 08:00", or RFC 3339; instead
+    /// of now
     #[arg(long, value_name = "TIME")]
     pub since: Option<String>,
+    /// Read a time without an offset as local time, and show all times so, instead of UTC
+    #[arg(long)]
+    pub local: bool,
     /// Begin with this record: a tail says at its end where to go on
     #[arg(long, value_name = "INDEX", conflicts_with = "since")]
     pub from: Option<u64>,
@@ -155,12 +182,16 @@ pub(crate) struct AuditTailArguments {
 /// Those of `audit export`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct AuditExportArguments {
-    /// From this moment on (RFC 3339)
+    /// From this moment on: 2026-11-01, "2026-11-01 08:00", or RFC 3339
     #[arg(long, value_name = "TIME")]
     pub since: Option<String>,
-    /// Until before this moment (RFC 3339)
+    /// Until before this moment
     #[arg(long, value_name = "TIME")]
     pub until: Option<String>,
+    /// Read times without an offset as local time instead of UTC; an export has its times in milliseconds
+    /// since 1970
+    #[arg(long)]
+    pub local: bool,
     #[command(flatten)]
     pub filter: FilterArguments,
     #[command(flatten)]

@@ -113,11 +113,14 @@ pub(crate) struct DenialsQuestion {
 
 #[derive(Debug, Args)]
 pub(crate) struct ChangesQuestion {
+    /// Leave out who read this log, but for those who were refused
+    #[arg(long)]
+    pub without_reads: bool,
     #[command(flatten)]
     pub ask: AskArguments,
 }
 
-fn limit(text: &str) -> Result<u32, String> {
+pub(super) fn limit(text: &str) -> Result<u32, String> {
     text.parse().ok().filter(|limit| *limit > 0).ok_or("a limit is a number above 0".to_owned())
 }
 

@@ -7,11 +7,8 @@ use crate::times;
 /// Digits of a digest that are shown. JSON of `audit list` has all.
 const DIGITS: usize = 12;
 
-/// The note of an event: of a start with what is not as at the start before it.
+/// The note of a start, with what is not as at the start before it.
 pub(super) fn note(event: &v1::AuditEvent, earlier: &[v1::AuditEvent]) -> String {
-    if event.kind != "START" {
-        return event.note.clone();
-    }
     let before = earlier.iter().find(|event| event.kind == "START");
     let differs = match before {
         None => first(event),
@@ -118,6 +115,6 @@ mod tests {
         let untold = start("cc", &[("audit.a", "1"), ("audit.old", "2")], &["c1"]);
         assert_eq!(note(&untold, &[before.clone()]), "0.1.0; settings changed: aa to cc");
         let restore = start("aa", &[("audit.a", "1"), ("audit.old", "2")], &[]);
-        assert_eq!((note(&restore, &[before]), note(&other, &[])), ("0.1.0".into(), String::new()));
+        assert_eq!(note(&restore, &[before]), "0.1.0");
     }
 }

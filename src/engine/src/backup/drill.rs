@@ -111,7 +111,7 @@ fn scratch_settings(settings: &Settings, into: &Path) -> Settings {
     scratch.backup = None;
     scratch.copy = None;
     // Those of the log that is in use.
-    (scratch.anchors, scratch.exports) = (Vec::new(), Vec::new());
+    (scratch.anchors, scratch.exports, scratch.archive) = (Vec::new(), Vec::new(), None);
     scratch
 }
 
