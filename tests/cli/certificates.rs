@@ -164,7 +164,7 @@ fn a_stolen_certificate_is_told_from_another_of_the_same_caller() {
     assert_eq!(denials["total"]["event_count"], 1, "the second one is counted and not written yet");
     let unknown = breach(&["--certificate", &"00".repeat(32)]);
     assert_eq!(field_count(&unknown), 0);
-    assert!(unknown["remarks"].to_string().contains("names the certificate"), "{unknown}");
+    assert!(unknown["remarks"].to_string().contains("no call"), "{unknown}");
 }
 
 /// The digest that `config check` prints.

@@ -10,8 +10,8 @@ use crate::index::{Count, Kind, Row, Shape};
 use crate::record::{Outcome, RecordVerdict};
 
 /// Whether an index knows what this is about. It knows no row, no whole token of a partition, and not
-/// which purpose, ticket, end user or certificate belongs to which record. Why something was refused stands in its
-/// verdict; why it failed, it does not know.
+/// which purpose, ticket, end user or certificate belongs to which record. Why something was refused stands in
+/// its verdict; why it failed, it does not know.
 pub(super) fn is_known(query: &Query, groupings: &[Grouping]) -> bool {
     let is_refused = query.outcomes == [Outcome::Denied];
     let Query { purposes, tickets, end_user, certificate, partition, row, .. } = query;

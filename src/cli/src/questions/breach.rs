@@ -8,7 +8,7 @@ use super::asked::{Asked, Groups};
 use super::bare;
 use super::counts::{counts, reads, totals};
 use super::names::Names;
-use super::report::Cell;
+use super::report::{Cell, Report};
 use crate::arguments::BreachQuestion;
 use crate::failure::Failure;
 use crate::output::Output;
@@ -47,6 +47,7 @@ async fn read(
     let by = [By::KeyVersion, By::Table, By::Column, By::Partition, By::Row];
     let found = asked.groups(query, &by).await?;
     let unnamed = asked.unnamed(&found, about).await?;
+    let unknown = unknown(asked, &found).await?;
     let rows = found.groups.iter().map(|group| {
         let version = bare(&group.key_version).replace("/versions/", "/");
         let named = [&version, &group.table, &group.column].map(|text| Cell::Text(text.clone()));
@@ -74,7 +75,20 @@ async fn read(
             "their partitions, rows and key versions are missing here: more may be affected",
         )
         .remark("this is what was read; what a policy would have allowed as well is not listed");
+    let report = unknown.into_iter().fold(report, Report::remark);
     totals(report, &found).remarks(unnamed).next(found.next).show(output)
+}
+
+/// What to say of an answer that is empty because of its certificate: an error of typing looks like nobody.
+async fn unknown(asked: &mut Asked, found: &Groups) -> Result<Option<&'static str>, Failure> {
+    let query = asked.query();
+    if query.certificate.is_empty() || found.total.event_count > 0 {
+        return Ok(None);
+    }
+    let any = asked.all_groups(&query, &[]).await?.total;
+    Ok((any.event_count == 0).then_some(
+        "no call of this time showed this certificate, whatever became of it; compare the fingerprint",
+    ))
 }
 
 /// Which of these are affected.

@@ -82,9 +82,8 @@ pub(super) async fn changes(question: ChangesQuestion, output: &Output) -> Resul
     };
     let (events, next) = asked.events(&query).await?;
     let found = asked.all_groups(&query, &[]).await?;
-    let rows = (1..)
-        .zip(&events)
-        .map(|(at, event)| change(event, noted::note(event, events.get(at..).unwrap_or_default())));
+    let rows =
+        (1..).zip(&events).map(|(at, event)| change(event, events.get(at..).unwrap_or_default()));
     let report = asked
         .report()
         .columns(&[
@@ -110,7 +109,7 @@ pub(super) async fn changes(question: ChangesQuestion, output: &Output) -> Resul
         .show(output)
 }
 
-fn change(event: &v1::AuditEvent, note: Cell) -> Vec<Cell> {
+fn change(event: &v1::AuditEvent, earlier: &[v1::AuditEvent]) -> Vec<Cell> {
     let text = |text: &str| Cell::Text(text.to_owned());
     let key = event.items.first().map(|item| match item.key_version.as_str() {
         "" => bare(&item.key),
@@ -127,7 +126,7 @@ fn change(event: &v1::AuditEvent, note: Cell) -> Vec<Cell> {
         text(&event.ticket),
         text(&event.policy_rule),
         text(&outcome(event.outcome())),
-        note,
+        noted::note(event, earlier),
         Cell::Number(event.call_count),
     ]
 }

@@ -52,13 +52,7 @@ impl Asked {
         if found.total.event_count > 0 {
             return Ok(unnamed);
         }
-        // Every question can be about a certificate.
-        let certificate = self.query().certificate;
-        let shown = (!certificate.is_empty()).then(|| format!("the certificate {certificate}"));
-        let certificate = v1::AuditEventQuery { certificate, ..Default::default() };
-        for (name, query) in
-            names.queries().into_iter().chain(shown.map(|name| (name, certificate)))
-        {
+        for (name, query) in names.queries() {
             if self.all_groups(&query, &[]).await?.total.event_count == 0 {
                 unnamed.push(format!(
                     "no record of this log names {name}, at any time: make sure that it is written as the \

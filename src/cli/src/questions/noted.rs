@@ -9,7 +9,7 @@ use super::started;
 const DIGITS: usize = 12;
 
 /// The note of a change: of a key's settings what was set to what, of a reload which policy decides now, of a
-/// start what is not as at the start before, which is among the earlier ones.
+/// start what is not as at the start before it. The earlier ones are the newest first.
 pub(super) fn note(event: &v1::AuditEvent, earlier: &[v1::AuditEvent]) -> Cell {
     let (now, before) = (&event.policy_digest, &event.previous_policy_digest);
     match event.kind.as_str() {

@@ -115,6 +115,6 @@ mod tests {
         let untold = start("cc", &[("audit.a", "1"), ("audit.old", "2")], &["c1"]);
         assert_eq!(note(&untold, &[before.clone()]), "0.1.0; settings changed: aa to cc");
         let restore = start("aa", &[("audit.a", "1"), ("audit.old", "2")], &[]);
-        assert_eq!(note(&restore, &[before]), "0.1.0");
+        assert_eq!((note(&restore, &[before]), note(&other, &[])), ("0.1.0".into(), String::new()));
     }
 }
