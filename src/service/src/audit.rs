@@ -204,7 +204,6 @@ fn query(wire: v1::AuditEventQuery, log: String, order_by: &str) -> Result<Audit
         }
         user => Some(user),
     };
-    let certificate = named(&wire.certificate, |text| CertificateId::parse(text).map_err(invalid))?;
     let versions = wire.key_versions.iter().map(|version| KeyVersion::parse_resource(version));
     Ok(AuditQuery {
         log,
@@ -226,7 +225,7 @@ fn query(wire: v1::AuditEventQuery, log: String, order_by: &str) -> Result<Audit
         purposes: wire.purposes,
         tickets: wire.tickets,
         end_user,
-        certificate,
+        certificate: named(&wire.certificate, certificate)?,
         administration_only: wire.administration_only,
         omit_housekeeping: wire.omit_housekeeping,
         omit_log_reads: wire.omit_log_reads,
@@ -242,6 +241,10 @@ fn action(name: &str) -> Result<Action, Malformed> {
         let what = format!("{name:?} is the name of no call; `Decrypt` is one");
         Malformed::new(MalformedReason::QueryInvalid, what)
     })
+}
+
+fn certificate(text: &str) -> Result<CertificateId, Malformed> {
+    CertificateId::parse(text).map_err(|what| Malformed::new(MalformedReason::QueryInvalid, what))
 }
 
 /// One event that is longer than a message.

@@ -82,9 +82,8 @@ pub(super) async fn changes(question: ChangesQuestion, output: &Output) -> Resul
     };
     let (events, next) = asked.events(&query).await?;
     let found = asked.all_groups(&query, &[]).await?;
-    let rows = (1..).zip(&events).map(|(at, event)| {
-        change(event, events.get(at..).unwrap_or_default())
-    });
+    let rows =
+        (1..).zip(&events).map(|(at, event)| change(event, events.get(at..).unwrap_or_default()));
     let report = asked
         .report()
         .columns(&[
