@@ -29,6 +29,7 @@ use fieldseal_engine::Upkeep;
 use fieldseal_keys::Approving;
 use fieldseal_model::PrincipalKind;
 
+pub use anchors::AnchorAddress;
 pub use backup::BackupSettings;
 pub use environment::Environment;
 pub use error::{ConfigError, ConfigErrors, Origin};
@@ -167,6 +168,8 @@ pub struct AuditSettings {
     pub checkpoint_every: Duration,
     /// Where it is posted to as often.
     pub anchors: Vec<AnchorTarget>,
+    /// The same, an address.
+    pub anchor: AnchorAddress,
     /// Where it is handed on to.
     pub export: ExportSettings,
     /// Where the oldest part of it moves to, if anywhere.
@@ -288,6 +291,7 @@ impl Config {
                 "expected the authorities that issue the collector's certificate".to_owned()
             });
         [
+            conflict(["audit.anchor_ca", "audit.anchor_url"], self.audit.anchor.conflict()),
             conflict(["audit.export_otlp_ca", "audit.export_otlp"], authority),
             conflict(["store.copy", "store.copy_command"], copies),
             conflict(["limits.request_mib", "limits.message_mib"], requests),
@@ -325,6 +329,7 @@ impl Config {
                 instance: String::new(),
                 checkpoint_every: Duration::ZERO,
                 anchors: Vec::new(),
+                anchor: AnchorAddress::default(),
                 export: ExportSettings::default(),
                 archive: None,
                 refusal_window: Duration::ZERO,

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use fieldseal_model::{AccessReason, Timestamp};
 use fieldseal_policy::Permit;
+use tokio::sync::OwnedMutexGuard;
 
 use super::{Journal, Shared, space};
 use crate::error::JournalError;
@@ -23,6 +24,20 @@ use crate::segment;
 
 /// Says that a redaction is under way.
 const UNDER_WAY: &str = "redacting";
+
+/// That no other redaction or archiving begins, for as long as it is kept.
+pub struct Held {
+    _alone: OwnedMutexGuard<()>,
+    pub(super) agreed: String,
+}
+
+impl Held {
+    /// Notes, for the records of what is done with it, the request that a second principal agreed to.
+    #[must_use]
+    pub fn agreed(self, note: String) -> Self {
+        Self { agreed: note, ..self }
+    }
+}
 
 impl Journal {
     /// What a redaction would erase. It reads the whole log: blocks for as long as that takes.
@@ -50,10 +65,34 @@ impl Journal {
         at: Timestamp,
         step: impl Fn(Step) + Send + Sync + 'static,
     ) -> Result<(Redacted, Option<Receipt>), JournalError> {
+        let held = self.hold()?;
+        self.redact_held(held, what, (permit, reason), at, step).await
+    }
+
+    /// Keeps every other redaction and archiving from beginning.
+    ///
+    /// # Errors
+    /// `RedactionRuns` if one has not ended.
+    pub fn hold(&self) -> Result<Held, JournalError> {
+        let alone = Arc::clone(&self.shared.redacting).try_lock_owned();
+        let alone = alone.map_err(|_| JournalError::RedactionRuns)?;
+        Ok(Held { _alone: alone, agreed: String::new() })
+    }
+
+    /// [`Self::redact`] once nothing else runs.
+    ///
+    /// # Errors
+    /// As of `redact`.
+    pub async fn redact_held(
+        &self,
+        held: Held,
+        what: &Redactable,
+        (permit, reason): (&Permit, &AccessReason),
+        at: Timestamp,
+        step: impl Fn(Step) + Send + Sync + 'static,
+    ) -> Result<(Redacted, Option<Receipt>), JournalError> {
         let shared = Arc::clone(&self.shared);
-        let running = Arc::clone(&shared.redacting).try_lock_owned();
-        let _running = running.map_err(|_| JournalError::RedactionRuns)?;
-        let (what, step) = (*what, Arc::new(step));
+        let (what, step, agreed) = (*what, Arc::new(step), held.agreed.as_str());
         // Segments of an earlier one that did not end are written anew as well.
         let is_under_way = is_under_way(&shared.settings.directory);
         let begun = blocking(move || shared.begin_redaction(&what)).await?;
@@ -68,7 +107,7 @@ impl Journal {
         step(Step::Noted);
         let mut receipt = None;
         for entries in wanted.entries() {
-            let named = self.name(permit, reason, at, &entries).await;
+            let named = self.name(permit, reason, at, (&entries, agreed)).await;
             // From the first record on what it names counts as erased.
             let is_begun = redacted.said_by > 0;
             receipt = Some(named.map_err(|e| if is_begun { unfinished(&e) } else { e })?);
@@ -87,9 +126,10 @@ impl Journal {
         permit: &Permit,
         reason: &AccessReason,
         at: Timestamp,
-        entries: &[Redaction],
+        (entries, agreed): (&[Redaction], &str),
     ) -> Result<Receipt, JournalError> {
-        self.record_system(SystemEvent::details_redacted(at, permit, reason, entries)).await
+        let event = SystemEvent::details_redacted(at, permit, reason, entries);
+        self.record_system(event.agreed(agreed)).await
     }
 
     /// Whether a redaction began that did not end, and none runs.

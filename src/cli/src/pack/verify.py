@@ -67,6 +67,7 @@ KINDS = {
     61: "APPROVAL_REJECTED",
     62: "APPROVAL_EXPIRED",
     63: "APPROVALS_REMOVED",
+    70: "APPROVAL_GRANTED",
 }
 ACTIONS = {
     1: "Encrypt",
