@@ -64,6 +64,15 @@ LABEL = {
     1: ("name", str),
     2: ("value", str),
 }
+PROCESS_SETTING = {
+    1: ("name", str),
+    2: ("value", str),
+}
+PROCESS_CERTIFICATE = {
+    1: ("usage", str),
+    2: ("sha256", bytes),
+    3: ("not_after", "sfixed64"),
+}
 KEY_SETTINGS = {
     3: ("rotation_period_seconds", int),
     4: ("destroy_window_seconds", int),
@@ -103,6 +112,10 @@ RECORD = {
     31: ("first_time", "sfixed64"),
     45: ("redactions", [REDACTION]),
     46: ("archived", [ARCHIVED_SEGMENT]),
+    80: ("certificate", bytes),
+    81: ("settings_digest", bytes),
+    82: ("settings_told", [PROCESS_SETTING]),
+    83: ("certificates", [PROCESS_CERTIFICATE]),
 }
 DETAIL_HEAD = {
     1: ("ticket", str),

@@ -131,7 +131,7 @@ pub enum QueryError {
     #[error("the summary has too many groups or partitions")]
     TooLarge,
     /// A tree or a record of it that the log does not have.
-    #[error("the log has {0} records; a proof is about records that it has")]
+    #[error("the log has {0} records; proofs and counts are about records that it has")]
     BeyondLog(u64),
     /// A tree that was never signed.
     #[error(

@@ -4,6 +4,7 @@ mod about;
 mod archived;
 mod redacted;
 mod refused;
+mod started;
 mod waiting;
 
 use fieldseal_crypto::random;
@@ -18,6 +19,8 @@ use crate::merkle;
 use crate::record::{DetailHead, Encoded, Kind, Outcome, SALT_BYTES, decision, fill_salts};
 use crate::wire;
 pub(crate) use refused::Refused;
+use started::write_caller;
+pub use started::{Started, StartedCertificate};
 
 pub(crate) use waiting::Waiting;
 
@@ -95,7 +98,7 @@ impl CallEvent {
     ) -> Self {
         let mut public = Vec::with_capacity(256);
         wire::number(&mut public, 1, Kind::Call.code().into());
-        wire::bytes(&mut public, 3, principal.as_str().as_bytes());
+        write_caller(&mut public, principal);
         wire::number(&mut public, 4, action.code().into());
         wire::bytes(&mut public, 6, reason.purpose.as_str().as_bytes());
         let ticket = reason.ticket.as_str().to_owned();
@@ -282,7 +285,7 @@ impl SystemEvent {
         // The same action whoever asked, so that one query finds every reload.
         wire::number(public, 4, Action::ReloadPolicy.code().into());
         if let Some((permit, reason)) = by {
-            wire::bytes(public, 3, permit.principal().as_str().as_bytes());
+            write_caller(public, permit.principal());
             wire::bytes(public, 6, reason.purpose.as_str().as_bytes());
             write_verdict(public, Verdict::Permit(permit), None, None, None);
             event.ticket = reason.ticket.as_str().to_owned();
@@ -308,7 +311,7 @@ impl SystemEvent {
         let outcome = if ended.is_ok() { Outcome::Ok } else { Outcome::Failed };
         let mut event = Self::of(kind, outcome, at);
         let public = &mut event.public;
-        wire::bytes(public, 3, permit.principal().as_str().as_bytes());
+        write_caller(public, permit.principal());
         wire::number(public, 4, permit.action().code().into());
         write_verdict(public, Verdict::Permit(permit), None, None, None);
         let (Ok(note) | Err(note)) = ended;
@@ -369,7 +372,7 @@ impl ChangeEvent {
         wire::number(&mut public, 5, Outcome::Ok.code().into());
         match by {
             ChangedBy::Caller(permit, reason) => {
-                wire::bytes(&mut public, 3, permit.principal().as_str().as_bytes());
+                write_caller(&mut public, permit.principal());
                 wire::number(&mut public, 4, permit.action().code().into());
                 wire::bytes(&mut public, 6, reason.purpose.as_str().as_bytes());
                 let verdict = Verdict::Permit(permit);

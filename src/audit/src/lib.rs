@@ -34,7 +34,8 @@ pub use changes::{Change, changes};
 pub use checkpoint::Checkpoint;
 pub use error::{Health, JournalError, QueryError};
 pub use event::{
-    CallEvent, ChangeEvent, ChangedBy, Item, ItemOutcome, SystemEvent, Verdict, VerdictIndex,
+    CallEvent, ChangeEvent, ChangedBy, Item, ItemOutcome, Started, StartedCertificate, SystemEvent,
+    Verdict, VerdictIndex,
 };
 pub use index::Indexed;
 pub use journal::{

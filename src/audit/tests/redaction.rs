@@ -16,7 +16,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use fieldseal_audit::{
-    Grouping, Journal, JournalError, Kind, Query, Redactable, Redacted, Settings, Step, verify,
+    Grouping, Journal, JournalError, Kind, Outcome, Query, Redactable, Redacted, Settings, Step,
+    verify,
 };
 use fieldseal_model::{Action, Timestamp};
 use kit::{Log, of_partitions, policy, reason, redactor, stop};
@@ -168,6 +169,17 @@ async fn questions_show_what_is_public_and_say_what_was_erased() {
         let total = counted.total;
         counts.push(counted);
         assert_eq!((total.events, total.partitions), (100, 1));
+        // How much could have been about somebody, and is not known any more.
+        let erased =
+            |query: &Query| reader.summarize(query, &by, 10, 101, "", &going).unwrap().erased;
+        assert_eq!(erased(&fields), 40);
+        assert_eq!(erased(&of(Some([BOB; 16]))), 40);
+        let other = Some("orders".to_owned());
+        assert_eq!(erased(&Query { table: other, ..Query::default() }), 0);
+        let end = Some(Timestamp::from_unix_nanos(1));
+        assert_eq!(erased(&Query { end, ..Query::default() }), 0);
+        assert_eq!(erased(&Query { outcomes: vec![Outcome::Denied], ..Query::default() }), 0);
+        assert_eq!(erased(&Query { keys: vec!["other".to_owned()], ..Query::default() }), 0);
     }
     assert_eq!(counts[0], counts[1]);
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use fieldseal_audit::{Checkpoint, Identity, Journal, JournalError, OpenReport, SystemEvent};
+use fieldseal_audit::{
+    Checkpoint, Identity, Journal, JournalError, OpenReport, Started, SystemEvent,
+};
 use fieldseal_crypto::ServiceKeyKind;
 use fieldseal_crypto::record::{AnchorKey, PathKey, StorageKey};
 use fieldseal_crypto::signing::LogSigningKey;
@@ -67,6 +69,8 @@ pub struct Settings {
     pub exports: Vec<ExportTarget>,
     /// Where the oldest part of the log moves to, if anywhere.
     pub archive: Option<PathBuf>,
+    /// What the record of the start says of settings and certificates.
+    pub started: Started,
 }
 
 impl Settings {
@@ -228,7 +232,8 @@ impl Installation {
             "" => env!("CARGO_PKG_VERSION").to_owned(),
             recipient => format!("{}, recoverable by {recipient}", env!("CARGO_PKG_VERSION")),
         };
-        journal.record_system(SystemEvent::start(clock.now(), &version, policy_digest)).await?;
+        let start = SystemEvent::start(clock.now(), &version, policy_digest);
+        journal.record_system(start.with(&self.settings.started)).await?;
         let ledger = match purpose {
             For::Serving | For::Restoring => {
                 Ledger::start(store.clone(), journal.clone(), entries).await?

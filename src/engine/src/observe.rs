@@ -9,7 +9,8 @@ use fieldseal_audit::{
     Reader, Statistics, Verdict, VerdictIndex,
 };
 use fieldseal_model::{
-    AccessReason, Action, Column, KeyName, KeyVersion, Partition, Principal, Row, Table, Timestamp,
+    AccessReason, Action, CertificateId, Column, KeyName, KeyVersion, Partition, Principal, Row,
+    Table, Timestamp,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
@@ -54,10 +55,14 @@ pub struct AuditQuery {
     pub tickets: Vec<String>,
     /// Issuer and subject of an end user; they are turned into their token here.
     pub end_user: Option<(String, String)>,
+    /// Which certificate the caller showed.
+    pub certificate: Option<CertificateId>,
     /// Only what is about keys, policy, the process and the log itself, not about values.
     pub administration_only: bool,
     /// Leave out what the sidecar notes for itself while it serves encrypts and decrypts.
     pub omit_housekeeping: bool,
+    /// Leave out who read the log itself, but for those who were refused.
+    pub omit_log_reads: bool,
     /// The oldest first instead of the newest.
     pub oldest_first: bool,
     /// Judge each item by itself, and leave out those that do not match.
@@ -451,10 +456,13 @@ fn words(query: AuditQuery, partition: Option<Option<[u8; 16]>>, row: Option<[u8
         purposes: query.purposes,
         tickets: query.tickets,
         end_user: None,
+        certificate: query.certificate,
         administration_only: query.administration_only,
         omit_housekeeping: query.omit_housekeeping,
+        omit_log_reads: query.omit_log_reads,
         oldest_first: query.oldest_first,
         matching_items_only: query.matching_items_only,
         omit_batch_items: query.omit_batch_items,
+        erased_only: false,
     }
 }

@@ -62,8 +62,8 @@ pub enum RefusalCause {
     /// As many queries of the audit log run as there may be.
     #[error("too many queries of the audit log run at the same time; try again in a moment")]
     QueryBusy,
-    /// A proof is asked of records that the log does not have.
-    #[error("the log has {0} records; a proof is about records that it has")]
+    /// A proof or a count is asked of records that the log does not have.
+    #[error("the log has {0} records; proofs and counts are about records that it has")]
     TreeBeyondLog(u64),
     /// A proof is asked of a tree that was never signed.
     #[error(
@@ -72,7 +72,9 @@ pub enum RefusalCause {
     )]
     CheckpointNotFound,
     /// As many follow the audit log as may.
-    #[error("as many as may are following the audit log; try again when one of them has ended")]
+    #[error(
+        "as many callers follow the audit log as may at the same time; try again when one of them has ended"
+    )]
     TailBusy,
     /// A summary would hold too much.
     #[error(

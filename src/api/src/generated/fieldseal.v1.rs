@@ -3530,6 +3530,13 @@ pub struct AuditEventQuery {
     pub end_user_issuer: ::prost::alloc::string::String,
     #[prost(string, tag = "17")]
     pub end_user_subject: ::prost::alloc::string::String,
+    /// Leave out who read the log itself: queries, counts, tails and proofs, but for those that were refused.
+    #[prost(bool, tag = "18")]
+    pub omit_log_reads: bool,
+    /// The certificate that the caller showed: the SHA-256 of its DER form in hexadecimal, all 64 digits or the
+    /// first 32, with or without colons between the bytes. Records have the first 32.
+    #[prost(string, tag = "80")]
+    pub certificate: ::prost::alloc::string::String,
 }
 /// Response of AuditService.QueryAuditEvents.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -3552,6 +3559,9 @@ pub struct QueryAuditEventsResponse {
     /// When that one was made.
     #[prost(message, optional, tag = "6")]
     pub log_start_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// All pages show the log as it was when it had so many records.
+    #[prost(int64, tag = "7")]
+    pub tree_size: i64,
 }
 /// Request of AuditService.TailAuditEvents.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -3613,12 +3623,16 @@ pub struct SummarizeAccessRequest {
     /// Why.
     #[prost(message, optional, tag = "6")]
     pub reason: ::core::option::Option<AccessReason>,
+    /// Count the log as it was when it had so many records, as the answer to another question showed it. 0: as
+    /// it is now, or as the page before showed it. More than it has are refused.
+    #[prost(int64, tag = "7")]
+    pub tree_size: i64,
 }
 /// Response of AuditService.SummarizeAccess.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SummarizeAccessResponse {
     /// Groups, ordered by what they have in common: hour, principal, action, key, version, table, column,
-    /// outcome, rule, partition, row.
+    /// outcome, rule, partition, row, cause.
     #[prost(message, repeated, tag = "1")]
     pub access_groups: ::prost::alloc::vec::Vec<AccessGroup>,
     /// Empty on the last page.
@@ -3633,12 +3647,19 @@ pub struct SummarizeAccessResponse {
     /// When the first record was made that is at hand: what happened before is not counted.
     #[prost(message, optional, tag = "5")]
     pub log_start_time: ::core::option::Option<::prost_types::Timestamp>,
-    /// The snapshot that all pages share, one a log; on the first page only.
+    /// The snapshot that all pages share, one a log; on the first page only, and not with `tree_size`.
     #[prost(message, repeated, tag = "6")]
     pub checkpoints: ::prost::alloc::vec::Vec<AuditCheckpoint>,
     /// The first record that is at hand: 0, or older ones are archived and in no answer.
     #[prost(int64, tag = "7")]
     pub log_first_index: i64,
+    /// All pages count the log as it was when it had so many records.
+    #[prost(int64, tag = "8")]
+    pub tree_size: i64,
+    /// Of how many events detail was erased that could have matched, by everything that is left of them. What of
+    /// it did match is not known any more: the counts are lower bounds then.
+    #[prost(int64, tag = "9")]
+    pub redacted_event_count: i64,
 }
 /// Accesses that have something in common. What they are not grouped by is empty.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -3691,6 +3712,9 @@ pub struct AccessGroup {
     /// When the last call began.
     #[prost(message, optional, tag = "16")]
     pub last_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Why they were refused or failed, as in AuditEventItem.
+    #[prost(string, tag = "17")]
+    pub error_reason: ::prost::alloc::string::String,
 }
 /// Request of AuditService.RedactAuditEvents. It names a partition, or a table and a row, or neither.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -3831,6 +3855,9 @@ pub struct AuditEvent {
     /// many are lost.
     #[prost(int64, tag = "18")]
     pub data_keys: i64,
+    /// KEY_UPDATED: the settings that were set, with their values from then on.
+    #[prost(message, repeated, tag = "19")]
+    pub key_settings: ::prost::alloc::vec::Vec<AuditSetting>,
     /// How many calls it stands for: 1, or of refusals that are alike and were counted their number. Each of
     /// them was refused, and nothing was opened or changed.
     #[prost(int64, tag = "40")]
@@ -3841,6 +3868,52 @@ pub struct AuditEvent {
     /// The ticket and all detail of the items were erased. The items are what the record says in public.
     #[prost(bool, tag = "45")]
     pub redacted: bool,
+    /// The certificate that the caller showed: the first 32 digits of the SHA-256 of its DER form, in
+    /// hexadecimal; empty if there was none.
+    #[prost(string, tag = "80")]
+    pub certificate: ::prost::alloc::string::String,
+    /// START: SHA-256 over all settings, 64 digits of hexadecimal; `fieldseal config check` prints the same.
+    #[prost(string, tag = "81")]
+    pub settings_digest: ::prost::alloc::string::String,
+    /// START: settings that matter to an auditor.
+    #[prost(message, repeated, tag = "82")]
+    pub settings: ::prost::alloc::vec::Vec<ProcessSetting>,
+    /// START: the server's own certificate and the authorities of its callers.
+    #[prost(message, repeated, tag = "83")]
+    pub certificates: ::prost::alloc::vec::Vec<ProcessCertificate>,
+}
+/// A setting that the sidecar was started with.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ProcessSetting {
+    /// `section.key`.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// A number, words with commas between them, or `set` and `not set` of a path, an address or a program.
+    #[prost(string, tag = "2")]
+    pub value: ::prost::alloc::string::String,
+}
+/// A certificate that the sidecar was started with.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ProcessCertificate {
+    /// `server`: its own; `client_ca`: of an authority of its callers.
+    #[prost(string, tag = "1")]
+    pub usage: ::prost::alloc::string::String,
+    /// SHA-256 of its DER form, 64 digits of hexadecimal.
+    #[prost(string, tag = "2")]
+    pub fingerprint: ::prost::alloc::string::String,
+    /// When it expires.
+    #[prost(message, optional, tag = "3")]
+    pub expire_time: ::core::option::Option<::prost_types::Timestamp>,
+}
+/// A setting that was set, and to what.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuditSetting {
+    /// As in an update mask, for example `row_required`.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Seconds with `s`, a number, `true` or `false`, or what a list has with commas between; empty for none.
+    #[prost(string, tag = "2")]
+    pub value: ::prost::alloc::string::String,
 }
 /// One field of a call.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -4031,6 +4104,8 @@ pub enum AccessGrouping {
     Partition = 10,
     /// The row, by its token.
     Row = 11,
+    /// Why it was refused or failed.
+    Cause = 12,
 }
 impl AccessGrouping {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -4051,6 +4126,7 @@ impl AccessGrouping {
             Self::Rule => "ACCESS_GROUPING_RULE",
             Self::Partition => "ACCESS_GROUPING_PARTITION",
             Self::Row => "ACCESS_GROUPING_ROW",
+            Self::Cause => "ACCESS_GROUPING_CAUSE",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -4068,6 +4144,7 @@ impl AccessGrouping {
             "ACCESS_GROUPING_RULE" => Some(Self::Rule),
             "ACCESS_GROUPING_PARTITION" => Some(Self::Partition),
             "ACCESS_GROUPING_ROW" => Some(Self::Row),
+            "ACCESS_GROUPING_CAUSE" => Some(Self::Cause),
             _ => None,
         }
     }

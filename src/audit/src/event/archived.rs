@@ -4,7 +4,7 @@ use fieldseal_model::{AccessReason, Timestamp};
 use fieldseal_policy::Permit;
 use prost::Message as _;
 
-use super::{SystemEvent, Verdict, write_verdict};
+use super::{SystemEvent, Verdict, write_caller, write_verdict};
 use crate::record::{ArchivedSegment, Kind, Outcome};
 use crate::wire;
 
@@ -18,7 +18,7 @@ impl SystemEvent {
     ) -> Self {
         let mut event = Self::of(Kind::SegmentsArchived, Outcome::Ok, at);
         let public = &mut event.public;
-        wire::bytes(public, 3, permit.principal().as_str().as_bytes());
+        write_caller(public, permit.principal());
         wire::number(public, 4, permit.action().code().into());
         wire::bytes(public, 6, reason.purpose.as_str().as_bytes());
         write_verdict(public, Verdict::Permit(permit), None, None, None);

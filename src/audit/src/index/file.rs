@@ -30,7 +30,7 @@ const PREFIX: u64 = 12;
 const SIGNATURE_BYTES: u64 = 64;
 /// The longest head that a reader believes in.
 const MAX_HEAD: u32 = 256 << 20;
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 /// What the log's key signs it as.
 const LABEL: &str = "audit-index";
 

@@ -24,7 +24,7 @@ use crate::checkpoint;
 use crate::error::{Health, JournalError};
 use crate::event::SystemEvent;
 use crate::index::{Indexes, Keeper, Maker};
-use crate::merkle::Frontier;
+use crate::merkle::{Frontier, Hash};
 use crate::record::{COMMITMENT_BYTES, LastChange, Record};
 use crate::segment::{self, At, FORMAT, Frame, Segment, SegmentHead};
 use crate::verify::LogKey;
@@ -150,6 +150,7 @@ impl Journal {
         });
         let writer = Writer {
             segment: open,
+            checkpoints: end.checkpoints(),
             frontier: end.frontier,
             newest: end.newest,
             spare: None,
@@ -292,6 +293,14 @@ struct End {
     /// The newest change in the log.
     newest: Option<LastChange>,
     signature: Option<[u8; 64]>,
+}
+
+impl End {
+    /// The hash over the checkpoints of the segment, if it has no frame yet: of those that another process
+    /// wrote only the last one's signature was verified.
+    fn checkpoints(&self) -> Option<Hash> {
+        self.signature.is_none().then(Hash::default)
+    }
 }
 
 /// The indexes of the log, and the thread that makes them.

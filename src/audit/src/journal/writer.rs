@@ -16,7 +16,7 @@ use super::space::{self, Lock};
 use super::{Settings, Shared};
 use crate::checkpoint;
 use crate::error::{Health, JournalError};
-use crate::merkle::Frontier;
+use crate::merkle::{Frontier, Hash};
 use crate::record::LastChange;
 use crate::segment::{self, FORMAT, FrameHead, SegmentHead};
 
@@ -56,6 +56,8 @@ impl OpenSegment {
 pub(super) struct Writer {
     pub segment: OpenSegment,
     pub frontier: Frontier,
+    /// The hash over what was signed in the open segment, if this process began it.
+    pub checkpoints: Option<Hash>,
     /// The newest change in the log.
     pub newest: Option<LastChange>,
     /// The zeroed file of the next segment, being made.
@@ -98,6 +100,8 @@ impl Writer {
         }
         self.frontier = frontier;
         let tree_size = self.frontier.size();
+        let chained = |hash| segment::chained(&hash, tree_size, &root, &signature);
+        self.checkpoints = self.checkpoints.map(chained);
         *shared.published.write() = super::Published { tree_size, root, signature };
         shared.grown.send_replace(tree_size);
         shared.set_health(Health::Ok);
@@ -228,10 +232,12 @@ impl Writer {
             previous: self.segment.first,
             anchor: self.newest.map_or_else(Vec::new, |newest| newest.anchor.to_vec()),
             changed: self.newest.map_or(0, |newest| newest.index),
+            checkpoints: self.checkpoints.map_or_else(Vec::new, |hash| hash.to_vec()),
         };
         let sign = |message: &[u8]| shared.signing.sign(message);
         let next = begin(&self.lock, settings, &spare, &head, sign)?;
         let old = std::mem::replace(&mut self.segment, next);
+        self.checkpoints = Some(Hash::default());
         // The zeroes after the last frame are not needed any more. If this fails they just stay.
         if let Err(error) = old.file.set_len(old.end) {
             tracing::warn!(%error, "cannot shorten a full segment of the audit log");

@@ -15,15 +15,17 @@ use crate::connection::{self, failure};
 use crate::failure::Failure;
 use crate::output::{self, counted, note};
 use crate::pages::Pages;
-use crate::{times, values};
+use crate::questions::Zone;
+use crate::values;
 
 /// Runs `audit export`.
 pub(crate) async fn run(arguments: AuditExportArguments) -> Result<(), Failure> {
-    let time = |text: &Option<String>| text.as_deref().map(times::parse).transpose();
-    let since = time(&arguments.since)?;
+    let zone = Zone::new(arguments.local);
+    let since = arguments.since.as_deref().map(|text| zone.since(text)).transpose()?;
+    let until = arguments.until.as_deref().map(|text| zone.until(text)).transpose()?;
     let query = v1::AuditEventQuery {
         start_time: since,
-        end_time: time(&arguments.until)?,
+        end_time: until,
         purposes: arguments.with.with_purpose.clone(),
         tickets: arguments.with.with_ticket.clone(),
         ..narrowed(&arguments.filter)
@@ -52,9 +54,10 @@ pub(crate) async fn run(arguments: AuditExportArguments) -> Result<(), Failure> 
         page = client.query_audit_events(request.clone()).await.map_err(|s| failure(&s))?;
     }
     target.end()?;
-    note(&format!("{} exported", counted(events, "event")));
+    let range = zone.range(since.as_ref(), until.as_ref());
+    note(&format!("{} exported; {range}", counted(events, "event")));
     if begins.cuts(since.as_ref()) {
-        note(&begins.remark(|at| times::shown(Some(at))));
+        note(&begins.remark(|at| zone.show(at)));
     }
     Ok(())
 }

@@ -11,8 +11,9 @@ use crate::beginning::Beginning;
 use crate::connection::{self, failure};
 use crate::failure::Failure;
 use crate::output::{self, Output, note, visible};
+use crate::questions::Zone;
 use crate::signals::StopSignals;
-use crate::{times, values};
+use crate::values;
 
 /// Runs `audit tail`: until a signal, until the sidecar stops, or for as many events as were asked
 /// for.
@@ -23,7 +24,8 @@ pub(crate) async fn run(arguments: AuditTailArguments, output: &Output) -> Resul
         ended = tail.follow(output) => ended,
         () = stop.received() => Ok(""),
     };
-    if let Some(next) = tail.request.start_index {
+    // What never came to a message has no place to go on from.
+    if let Some(next) = tail.request.start_index.filter(|_| tail.began || ended.is_ok()) {
         let why = ended.as_ref().copied().unwrap_or_default();
         note(&format!("{why}go on with --from {next}"));
     }
@@ -34,16 +36,20 @@ pub(crate) async fn run(arguments: AuditTailArguments, output: &Output) -> Resul
 struct Tail {
     request: v1::TailAuditEventsRequest,
     columns: Columns,
+    zone: Zone,
     items: bool,
     left: Option<u64>,
+    /// True once the sidecar has sent something.
+    began: bool,
     /// The first record that was asked for, until it was said that it is archived.
     from: Option<i64>,
 }
 
 impl Tail {
     fn new(arguments: &AuditTailArguments) -> Result<Self, Failure> {
+        let zone = Zone::new(arguments.local);
         let query = v1::AuditEventQuery {
-            start_time: arguments.since.as_deref().map(times::parse).transpose()?,
+            start_time: arguments.since.as_deref().map(|text| zone.since(text)).transpose()?,
             purposes: arguments.with.with_purpose.clone(),
             tickets: arguments.with.with_ticket.clone(),
             ..narrowed(&arguments.filter)
@@ -59,7 +65,8 @@ impl Tail {
         let columns = Columns::default();
         let from =
             request.start_index.or(request.query.as_ref().and_then(|q| q.start_time).map(|_| 0));
-        Ok(Self { request, columns, items: arguments.items, left: arguments.count, from })
+        let (items, left) = (arguments.items, arguments.count);
+        Ok(Self { request, columns, zone, items, left, began: false, from })
     }
 
     /// Follows from one connection to the next; why it ended. A sidecar leaves each connection after
@@ -94,13 +101,16 @@ impl Tail {
         message: v1::TailAuditEventsResponse,
         output: &Output,
     ) -> Result<bool, Failure> {
+        self.began = true;
         self.say_what_is_archived(&message);
         let mut text = String::new();
         for event in &message.audit_events {
             if output.is_json() {
-                text.push_str(&format!("{}\n", event_json(event)));
+                text.push_str(&format!("{}\n", event_json(event, self.zone)));
             } else {
-                lines(event, self.items).iter().for_each(|line| self.columns.add(line, &mut text));
+                lines(event, self.items, self.zone)
+                    .iter()
+                    .for_each(|line| self.columns.add(line, &mut text));
             }
             self.request.start_index = number(event).or(self.request.start_index);
             self.left = self.left.map(|left| left.saturating_sub(1));
@@ -122,7 +132,7 @@ impl Tail {
         let since = self.request.query.as_ref().and_then(|query| query.start_time);
         let is_archived = self.from.take().is_some_and(|from| from < begins.index);
         if is_archived && begins.cuts(since.as_ref()) {
-            note(&begins.remark(|at| times::shown(Some(at))));
+            note(&begins.remark(|at| self.zone.show(at)));
         }
     }
 }
