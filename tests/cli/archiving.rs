@@ -1,5 +1,6 @@
 //! `audit archive`: whole segments move, the sidecar goes on without them, and both together verify.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use crate::installation::{Installation, place};
@@ -33,9 +34,15 @@ fn what_is_older_moves_and_what_is_left_goes_on() {
     };
     let past = ["--before", "2026-01-01"];
     assert_eq!(archive(&i, "ops", &past), refused(6, "ARCHIVE_NOT_CONFIGURED"));
+    let off = |i: &Installation| i.json("ops", &["status"])["retention"][0]["off"].clone();
+    assert!(off(&i).as_str().unwrap().starts_with("no archive is configured"));
+    let shown = i.ok("ops", &["status"], b"");
+    let shown = String::from_utf8(shown).unwrap();
+    assert!(shown.contains("retention (archive)") && shown.contains("off: no archive"), "{shown}");
     assert_eq!(i.stop(), 0);
     configure(&i);
     i.serve();
+    assert_eq!(off(&i), "");
     assert_eq!(archive(&i, "auditor", &past), refused(4, "PERMISSION_DENIED"));
     assert_eq!(archive(&i, "ops", &["--before", "2999-01-01"]), refused(2, "QUERY_INVALID"));
     assert_eq!(archive(&i, "ops", &[]).0, 2);
@@ -85,5 +92,52 @@ fn what_is_older_moves_and_what_is_left_goes_on() {
     assert_eq!(tiles(&[]), refused(11, "AUDIT_RECORDS_ARCHIVED"));
     assert_eq!(tiles(&["--archive", place_of_it]), (0, String::new()));
     i.serve();
+    assert_eq!(i.ok("app", &place("decrypt", &["--partition", "alice"]), &sealed), b"x");
+}
+
+/// Keeps what it is handed beside itself, as long as there is a file `up`.
+const KEEPER: &str = r#"#!/bin/sh
+set -e
+here=$(dirname "$0")
+[ -e "$here/up" ] || { echo "no connection" >&2; exit 1; }
+case $2 in
+  put) cat >"$here/kept/$3" ;;
+  get) [ ! -e "$here/kept/$3" ] || cat "$here/kept/$3" ;;
+esac
+"#;
+
+#[test]
+fn a_program_keeps_what_is_older_and_one_that_is_down_keeps_nothing_from_the_log() {
+    let mut i = Installation::with_key();
+    let sealed = i.ok("app", &place("encrypt", &["--partition", "alice"]), b"x");
+    i.ok("app", &place("decrypt", &["--partition", "alice"]), &sealed);
+    assert_eq!(i.stop(), 0);
+    let elsewhere = i.home().join("elsewhere");
+    let (keeper, kept) = (elsewhere.join("keeper"), elsewhere.join("kept"));
+    std::fs::create_dir_all(&kept).unwrap();
+    std::fs::write(&keeper, KEEPER).unwrap();
+    std::fs::set_permissions(&keeper, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let command = format!("archive_command = [\"{}\", \"bucket\"]", keeper.display());
+    i.set("archive_command = []", &command);
+    configure(&i);
+    let both = i.serve_command().output().unwrap();
+    assert_eq!(ended(&both), refused(2, "CONFIG_INVALID"));
+    let set = format!("archive_directory = \"{}\"", directory(&i).display());
+    i.set(&set, "archive_directory = \"\"");
+    i.serve();
+    // The segment in which something is erased ends with that; the question is in the next one.
+    i.ok("ops", &["audit", "redact", "--partition", "alice", "--confirm", "alice"], b"");
+    i.json("auditor", &["audit", "list", "--limit", "1"]);
+    let newest = i.json("auditor", &["audit", "list", "--limit", "1"]);
+    let now = newest["audit_events"][0]["event_time"].as_str().unwrap().to_owned();
+    let archive = ["audit", "archive", "--before", &now];
+    assert_eq!(ended(&i.run("ops", &archive, b"")), refused(5, "ARCHIVE_UNAVAILABLE"));
+    assert_eq!(verified(&i, &[]), refused(10, "AUDIT_LOG_REDACTED"));
+    std::fs::write(elsewhere.join("up"), "").unwrap();
+    let end = i.json("ops", &archive)["end_index"].as_u64().unwrap();
+    assert!(end > 0);
+    assert_eq!(verified(&i, &[]), refused(11, "AUDIT_RECORDS_ARCHIVED"));
+    let fetched = ["--archive", kept.to_str().unwrap()];
+    assert_eq!(verified(&i, &fetched), refused(10, "AUDIT_LOG_REDACTED"));
     assert_eq!(i.ok("app", &place("decrypt", &["--partition", "alice"]), &sealed), b"x");
 }

@@ -5,6 +5,7 @@
 //! what came meanwhile is the next group, led by a task of its own.
 
 mod archive;
+mod leisure;
 mod measures;
 mod queue;
 mod recover;

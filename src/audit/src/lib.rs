@@ -29,7 +29,7 @@ mod tiles;
 pub mod verify;
 mod wire;
 
-pub use archive::{Archivable, ArchiveStep, Archived};
+pub use archive::{Archivable, ArchiveContent, ArchivePlace, ArchiveStep, ArchiveStore, Archived};
 pub use changes::{Change, changes};
 pub use checkpoint::Checkpoint;
 pub use error::{Health, JournalError, QueryError};

@@ -1,5 +1,7 @@
 //! Moving the oldest part of the audit log to the archive.
 
+mod command;
+
 use fieldseal_audit::{
     Archivable, Archived, CallEvent, Item, ItemOutcome, JournalError, Receipt, Verdict,
 };
@@ -9,6 +11,7 @@ use fieldseal_policy::Permit;
 use crate::call::Caller;
 use crate::engine::Engine;
 use crate::refusal::{Refusal, RefusalCause};
+pub(crate) use command::CommandArchive;
 
 /// What is to be archived.
 #[derive(Debug, Clone)]
@@ -86,7 +89,8 @@ impl Engine {
     async fn archive(&self, asked: &Asked) -> Result<Archiving, RefusalCause> {
         let ArchiveRequest { log, before, validate_only } = &asked.request;
         self.check_log(log)?;
-        let to = self.inner.archive.clone().ok_or(RefusalCause::ArchiveNotConfigured)?;
+        let to = self.inner.retaining.settings.archive.as_ref();
+        let to = to.ok_or(RefusalCause::ArchiveNotConfigured)?.place();
         if *before > asked.at {
             let what = "the time before which records move is not over yet";
             return Err(Malformed::new(MalformedReason::QueryInvalid, what).into());
@@ -107,14 +111,14 @@ impl Engine {
 
     /// How many of the first records nobody elsewhere needs any more: a start compares the log with what was
     /// posted last, and an export goes on where it came to.
-    fn settled_elsewhere(&self) -> u64 {
+    pub(crate) fn settled_elsewhere(&self) -> u64 {
         let posted = self.anchor_states().into_iter().filter_map(|anchor| anchor.posted);
         let exported = self.export_states().into_iter().map(|export| export.exported);
         posted.chain(exported).min().unwrap_or(u64::MAX)
     }
 }
 
-fn cause(error: JournalError) -> RefusalCause {
+pub(crate) fn cause(error: JournalError) -> RefusalCause {
     match error {
         JournalError::RedactionRuns => RefusalCause::RedactionRunning,
         JournalError::RedactionUnfinished(_) => RefusalCause::RedactionUnfinished,

@@ -19,6 +19,7 @@ use crate::engine::Engine;
 use crate::export::ExportState;
 use crate::outside::AnchorState;
 use crate::refusal::{Refusal, RefusalCause};
+use crate::retention::RetentionState;
 use crate::upkeep::ScrubState;
 
 /// What an auditor looks for. Lists are OR, fields are AND; what is empty or `None` does not filter.
@@ -155,6 +156,8 @@ pub struct Status {
     pub anchors: Vec<AnchorState>,
     /// How handing the log on goes, for each target.
     pub exports: Vec<ExportState>,
+    /// What becomes of the log by itself as it grows old.
+    pub retention: Vec<RetentionState>,
 }
 
 /// What a monitor may know, without a principal, a key or a place.
@@ -194,6 +197,8 @@ pub struct Measures {
     pub anchors: Vec<AnchorState>,
     /// How handing the log on goes, for each target.
     pub exports: Vec<ExportState>,
+    /// What becomes of the log by itself as it grows old.
+    pub retention: Vec<RetentionState>,
 }
 
 impl Engine {
@@ -356,6 +361,7 @@ impl Engine {
             scrub: self.scrub_state(),
             anchors: self.anchor_states(),
             exports: self.export_states(),
+            retention: self.retention_states(),
         })
     }
 
@@ -380,6 +386,7 @@ impl Engine {
             policy_digest: inner.policy.newest().digest(),
             anchors: self.anchor_states(),
             exports: self.export_states(),
+            retention: self.retention_states(),
             scrub: self.scrub_state(),
             scrubs: self.scrubs(),
             newest_generation: self.newest_generation(),

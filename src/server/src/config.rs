@@ -9,6 +9,7 @@ mod error;
 mod exports;
 mod reader;
 mod reference;
+mod retaining;
 mod root;
 mod setting;
 mod table;
@@ -25,6 +26,7 @@ use std::time::Duration;
 
 use fieldseal_engine::AnchorTarget;
 use fieldseal_engine::CopyTarget;
+use fieldseal_engine::Retention;
 use fieldseal_engine::Upkeep;
 use fieldseal_keys::Approving;
 use fieldseal_model::PrincipalKind;
@@ -169,8 +171,8 @@ pub struct AuditSettings {
     pub anchors: Vec<AnchorTarget>,
     /// Where it is handed on to.
     pub export: ExportSettings,
-    /// Where the oldest part of it moves to, if anywhere.
-    pub archive: Option<PathBuf>,
+    /// What becomes of it as it grows old.
+    pub retention: Retention,
     /// How long refusals that are alike are counted; zero records each by itself.
     pub refusal_window: Duration,
 }
@@ -281,8 +283,12 @@ impl Config {
             let found = effective.iter().find(|e| e.setting.name == name);
             found.is_some_and(|found| found.value != found.setting.default_value())
         };
-        let copies = (is_set("store.copy") && is_set("store.copy_command"))
-            .then(|| "expected either a directory or a program, not both".to_owned());
+        let both = |directory, program| {
+            (is_set(directory) && is_set(program))
+                .then(|| "expected either a directory or a program, not both".to_owned())
+        };
+        let copies = both("store.copy", "store.copy_command");
+        let archives = both("audit.archive_directory", "audit.archive_command");
         let authority =
             self.audit.export.lacks_ca().then(|| {
                 "expected the authorities that issue the collector's certificate".to_owned()
@@ -290,6 +296,8 @@ impl Config {
         [
             conflict(["audit.export_otlp_ca", "audit.export_otlp"], authority),
             conflict(["store.copy", "store.copy_command"], copies),
+            conflict(["audit.archive_directory", "audit.archive_command"], archives),
+            conflict(["audit.archive_directory", "state.directory"], retaining::misplaced(self)),
             conflict(["limits.request_mib", "limits.message_mib"], requests),
             conflict(["limits.connections_per_principal", "limits.connections"], limits),
             conflict(["probes.listen", "server.listen"], addresses),
@@ -326,7 +334,7 @@ impl Config {
                 checkpoint_every: Duration::ZERO,
                 anchors: Vec::new(),
                 export: ExportSettings::default(),
-                archive: None,
+                retention: Retention::default(),
                 refusal_window: Duration::ZERO,
             },
             copy: None,

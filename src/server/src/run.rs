@@ -68,7 +68,7 @@ pub fn engine_settings(config: &Config) -> fieldseal_engine::Settings {
         anchors: config.audit.anchors.clone(),
         refusal_window: config.audit.refusal_window,
         exports: config.audit.export.targets(&config.state.audit()),
-        archive: config.audit.archive.clone(),
+        retention: config.audit.retention.clone(),
     }
 }
 
@@ -253,6 +253,7 @@ async fn serve(
             () = reload_policy(engine, reload) => {}
             () = backups::scheduled(engine, config.backup.every) => {}
             () = backups::watch_risk(engine) => {}
+            () = retain(engine) => {}
             () = post(engine, config.audit.checkpoint_every) => {}
         }
         upkeep.abort();
@@ -352,6 +353,13 @@ async fn watch(
             _ = looks.tick() => {}
             _ = checkpoints.tick() => checkpoint_line(&engine.newest_checkpoint()),
         }
+    }
+}
+
+/// Does what is due of the log that grows old. Never ends.
+async fn retain(engine: &Engine) {
+    loop {
+        tokio::time::sleep(engine.retain().await).await;
     }
 }
 

@@ -10,20 +10,20 @@ use fieldseal_crypto::sha256_of;
 
 use crate::error::JournalError;
 
-const PUBLIC_KEY: &str = "log.pub";
-const CHECKPOINT: &str = "checkpoint";
+pub(super) const PUBLIC_KEY: &str = "log.pub";
+pub(super) const CHECKPOINT: &str = "checkpoint";
 
 /// An archive's directory.
-pub(crate) struct Archive<'a> {
+pub(crate) struct Directory<'a> {
     directory: &'a Path,
 }
 
-impl<'a> Archive<'a> {
-    /// Opens the archive of a log with this public key, or makes it where there is none.
-    ///
-    /// # Errors
-    /// `Foreign` if it is another log's, or the log itself; trouble with the files.
-    pub(crate) fn open(
+impl<'a> Directory<'a> {
+    pub(super) const fn path(&self) -> &'a Path {
+        self.directory
+    }
+
+    pub(super) fn open(
         directory: &'a Path,
         log: &Path,
         public_key: &str,
@@ -54,12 +54,8 @@ impl<'a> Archive<'a> {
         Ok(Self { directory })
     }
 
-    /// Puts a file of the log into the archive: on disk, and read back, when this returns. One that is
-    /// there already stays, if it is the same. `written` is called before it has its name.
-    ///
-    /// # Errors
-    /// `Foreign` if another one is there; trouble with the files.
-    pub(crate) fn add(
+    /// On disk, and read back, when this returns. `written` is called before it has its name.
+    pub(super) fn add(
         &self,
         path: &Path,
         digest_of_it: &[u8; 32],
@@ -92,8 +88,7 @@ impl<'a> Archive<'a> {
         self.sync()
     }
 
-    /// Writes the checkpoint that ends the archive.
-    pub(crate) fn end(&self, note: &str) -> Result<(), JournalError> {
+    pub(super) fn end(&self, note: &str) -> Result<(), JournalError> {
         let path = self.directory.join(CHECKPOINT);
         let write = |file: &mut File| file.write_all(note.as_bytes());
         replace(&path, write).map_err(|e| JournalError::io("write", &path, &e))?;

@@ -80,10 +80,10 @@ impl Drop for Keeper {
 
 /// Everybody else goes first. Linux keeps a priority for each thread; elsewhere it would be that of
 /// the whole process.
-fn lower_priority() {
+pub(crate) fn lower_priority() {
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::setpriority_process(None, 19) {
-        tracing::debug!(%error, "the index's thread keeps its priority");
+        tracing::debug!(%error, "a thread keeps its priority");
     }
 }
 

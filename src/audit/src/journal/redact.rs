@@ -8,12 +8,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use fieldseal_model::{AccessReason, Timestamp};
-use fieldseal_policy::Permit;
+use fieldseal_model::Timestamp;
 
+use super::leisure::reading;
 use super::{Journal, Shared, space};
 use crate::error::JournalError;
-use crate::event::SystemEvent;
+use crate::event::{ChangedBy, SystemEvent};
 use crate::proofs::Receipt;
 use crate::record::Redaction;
 use crate::redaction::{
@@ -43,20 +43,20 @@ impl Journal {
     /// `RedactionRuns` if another one has not ended; `Corrupt` if the log does not verify;
     /// `Unavailable` without space. Nothing has been erased then. `RedactionUnfinished` once it is on
     /// record: the next start or the next redaction goes on with it.
-    pub async fn redact(
+    pub async fn redact<'a>(
         &self,
         what: &Redactable,
-        (permit, reason): (&Permit, &AccessReason),
+        by: impl Into<ChangedBy<'a>>,
         at: Timestamp,
         step: impl Fn(Step) + Send + Sync + 'static,
     ) -> Result<(Redacted, Option<Receipt>), JournalError> {
         let shared = Arc::clone(&self.shared);
         let running = Arc::clone(&shared.redacting).try_lock_owned();
         let _running = running.map_err(|_| JournalError::RedactionRuns)?;
-        let (what, step) = (*what, Arc::new(step));
+        let (what, step, by) = (*what, Arc::new(step), by.into());
         // Segments of an earlier one that did not end are written anew as well.
         let is_under_way = is_under_way(&shared.settings.directory);
-        let begun = blocking(move || shared.begin_redaction(&what)).await?;
+        let begun = reading(by, move || shared.begin_redaction(&what)).await?;
         let Survey { mut said, wanted, mut redacted } = begun;
         let shared = Arc::clone(&self.shared);
         if wanted.is_empty() {
@@ -68,7 +68,7 @@ impl Journal {
         step(Step::Noted);
         let mut receipt = None;
         for entries in wanted.entries() {
-            let named = self.name(permit, reason, at, &entries).await;
+            let named = self.name(by, at, &entries).await;
             // From the first record on what it names counts as erased.
             let is_begun = redacted.said_by > 0;
             receipt = Some(named.map_err(|e| if is_begun { unfinished(&e) } else { e })?);
@@ -84,12 +84,11 @@ impl Journal {
 
     async fn name(
         &self,
-        permit: &Permit,
-        reason: &AccessReason,
+        by: ChangedBy<'_>,
         at: Timestamp,
         entries: &[Redaction],
     ) -> Result<Receipt, JournalError> {
-        self.record_system(SystemEvent::details_redacted(at, permit, reason, entries)).await
+        self.record_system(SystemEvent::details_redacted(at, by, entries)).await
     }
 
     /// Finishes what a process that was killed had begun, if it had. Call it once nothing speaks against

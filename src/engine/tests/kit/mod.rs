@@ -82,7 +82,7 @@ impl Place {
             backup: None,
             anchors: Vec::new(),
             exports: Vec::new(),
-            archive: None,
+            retention: fieldseal_engine::Retention::default(),
             refusal_window: Duration::ZERO,
         }
     }

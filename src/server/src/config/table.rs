@@ -8,7 +8,9 @@ use std::time::Duration;
 use fieldseal_model::PrincipalKind;
 
 use super::setting::{Kind, Setting};
-use super::{Backend, DEFAULT_PROBES, anchors, approving, backup, exports, root, upkeep};
+use super::{
+    Backend, DEFAULT_PROBES, anchors, approving, backup, exports, retaining, root, upkeep,
+};
 use crate::calls::CallLimits;
 use crate::telemetry::{self, LogFormat};
 
@@ -214,7 +216,9 @@ pub static SETTINGS: &[Setting] = &[
     exports::FILE,
     exports::OTLP,
     exports::OTLP_CA,
-    anchors::ARCHIVE,
+    retaining::DIRECTORY,
+    retaining::COMMAND,
+    retaining::AT_HAND,
     backup::DIRECTORY,
     backup::RECIPIENTS,
     backup::SCHEDULE,

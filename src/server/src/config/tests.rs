@@ -160,6 +160,10 @@ fn another(setting: &Setting) -> String {
     match setting.kind {
         Kind::Address { .. } => "127.0.0.1:9".to_owned(),
         Kind::OptionalAddress { .. } => "127.0.0.1:10".to_owned(),
+        // It is not in the state directory.
+        Kind::OptionalPath { .. } if setting.name == "audit.archive_directory" => {
+            "/else/archive".to_owned()
+        }
         Kind::Path { .. } | Kind::OptionalPath { .. } => "/else/where".to_owned(),
         Kind::Flag { default, .. } => (!default).to_string(),
         // What is written to is not read.
@@ -237,8 +241,9 @@ fn every_field_of_the_configuration_has_a_setting() {
     let provider = changes.iter().find(|(name, _)| *name == "root.provider").unwrap().1;
     changes.retain(|(name, _)| {
         let company = company(name);
-        // The copy is in a directory or with a program.
-        let is_one = *name != "root.file" && *name != "store.copy_command";
+        // The copy, and the archive, is in a directory or with a program.
+        let programs = ["store.copy_command", "audit.archive_command"];
+        let is_one = *name != "root.file" && !programs.contains(name);
         is_one && company.first().is_none_or(|(_, wanted)| *wanted == provider)
     });
     let fields = |changes: &[(&str, &str)]| {
@@ -389,5 +394,27 @@ fn a_root_provider_has_its_own_settings_and_no_other_s() {
         let text = Config::example(&[("root.provider", provider)]).unwrap();
         let config = Config::parse(Path::new("/f.toml"), &text).unwrap();
         assert_eq!(config.root.provider(), *provider);
+    }
+}
+
+#[test]
+fn an_archive_is_in_one_place_and_outside_of_the_state() {
+    let text = |more: &str| format!("format = 1\n[audit]\n{more}");
+    let both = "archive_directory = \"/a\"\narchive_command = [\"/bin/keep\"]\n";
+    let found = mistakes(&text(both));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].2, "expected either a directory or a program, not both");
+    for inside in ["state", "state/archive", "./state/../state/audit", "other/../state/x"] {
+        let found = mistakes(&text(&format!("archive_directory = \"{inside}\"\n")));
+        assert_eq!(found.len(), 1, "{inside}");
+        assert_eq!(found[0].1, "audit.archive_directory");
+        assert!(found[0].2.starts_with("expected a directory outside of the state"), "{found:?}");
+    }
+    for outside in ["archive", "stateful", "state/../archive"] {
+        let text = text(&format!("archive_directory = \"{outside}\"\n"));
+        assert!(Config::parse(Path::new("/etc/fieldseal/f.toml"), &text).is_ok(), "{outside}");
+    }
+    for wrong in ["archive_command = [\"keep\"]", "at_hand_days = -1", "at_hand_days = 3661"] {
+        assert_eq!(mistakes(&text(wrong)).len(), 1, "{wrong}");
     }
 }
