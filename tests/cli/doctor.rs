@@ -177,8 +177,26 @@ fn a_repair_that_was_cut_off_is_named_by_serve_and_finished_by_doctor() {
     assert_eq!(listed["audit_events"].as_array().unwrap().len(), 1, "{listed}");
 }
 
+/// The commands below "Corrupted store" of docs/operations.md, for this installation and with what `doctor` found.
+fn runbook(i: &Installation, generation: &str, confirm: &str) -> Vec<String> {
+    let document = include_str!("../../docs/operations.md");
+    let chapter = document.split_once("\n### Corrupted store\n").unwrap().1;
+    let chapter = chapter.split_once("\n### ").unwrap().0;
+    let here = [
+        ("/etc/fieldseal/fieldseal.toml", i.config()),
+        ("/var/lib/fieldseal/state", i.home().join("state")),
+        ("/somewhere/else", i.home().join("kept")),
+    ];
+    let blocks = chapter.split("```sh\n").skip(1).map(|block| block.split("```").next().unwrap());
+    let lines = blocks.flat_map(str::lines).filter(|line| !line.trim().is_empty()).map(|line| {
+        let line = line.trim().replace("gen-3", generation).replace("5c0f…", confirm);
+        here.iter().fold(line, |line, (stated, here)| line.replace(stated, here.to_str().unwrap()))
+    });
+    lines.collect()
+}
+
 #[test]
-fn a_damaged_store_is_replaced_by_a_generation() {
+fn a_damaged_store_is_replaced_by_a_generation_as_the_runbook_says() {
     let mut i = Installation::with_key();
     let sealed = i.ok("app", &place("encrypt", &[]), b"x");
     assert_eq!(i.stop(), 0);
@@ -199,8 +217,20 @@ fn a_damaged_store_is_replaced_by_a_generation() {
 
     let output = doctor(&i, &[]);
     assert_eq!(failed(&output), refused(9, "STORE_CORRUPT"));
-    let output = run(&command(&json(&output)));
+    let printed = command(&json(&output));
+    let after = |word: &str| {
+        let behind = printed.split_once(word).unwrap().1;
+        behind.split_whitespace().next().unwrap().to_owned()
+    };
+    let steps = runbook(&i, &after("--repair "), &after("--confirm "));
+    let [stop, keep, look, repair] = &steps[..] else { panic!("{steps:?}") };
+    // Nothing runs here that a service manager would have to stop.
+    assert_eq!(stop, "systemctl stop fieldseal");
+    assert!(shell(keep).status().unwrap().success(), "{keep}");
+    assert_eq!(run(look).status.code(), Some(9), "{look}");
+    let output = run(repair);
     assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(i.home().join("kept/store/db").exists());
     i.serve();
     assert_eq!(i.ok("app", &place("decrypt", &[]), &sealed), b"x");
     assert_eq!(i.stop(), 0);

@@ -229,3 +229,21 @@ fn protection(status: &v1::GetStatusResponse) -> &'static str {
 fn unsigned(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{scrub, v1};
+
+    #[test]
+    fn a_store_that_nothing_has_looked_through_yet_is_said_to_wait_for_it() {
+        let pending =
+            v1::ScrubStatus { state: v1::ScrubState::Pending.into(), ..Default::default() };
+        let mut status =
+            v1::GetStatusResponse { scrub: Some(pending.clone()), ..Default::default() };
+        assert_eq!(scrub(&status), "SCRUB_PENDING");
+        let finish_time = Some(prost_types::Timestamp { seconds: 1_790_000_000, nanos: 0 });
+        let state = v1::ScrubState::Clean.into();
+        status.scrub = Some(v1::ScrubStatus { state, finish_time, records: 3, ..pending });
+        assert!(scrub(&status).starts_with("CLEAN, 3 records, "), "{}", scrub(&status));
+    }
+}

@@ -395,6 +395,12 @@ impl ExportFeed {
         self.engine.inner.journal.log()
     }
 
+    /// The log's origin: no other installation or instance has the same.
+    #[must_use]
+    pub fn origin(&self) -> &str {
+        self.engine.inner.journal.origin()
+    }
+
     /// The file that the cursor speaks of.
     #[must_use]
     pub fn file(&self) -> Option<FilePlace> {

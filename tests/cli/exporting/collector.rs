@@ -12,7 +12,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::Runtime;
 use tokio_rustls::TlsAcceptor;
 use tonic::server::{Grpc, UnaryService};
@@ -109,7 +109,8 @@ pub(super) struct Collector {
 
 struct Seen {
     mood: Mood,
-    requests: usize,
+    /// Of which log each request was, in their order.
+    requests: Vec<String>,
     records: Vec<LogRecord>,
     resource: Vec<KeyValue>,
 }
@@ -123,7 +124,8 @@ impl UnaryService<Asked> for Handler {
 
     fn call(&mut self, request: Request<Asked>) -> Self::Future {
         let mut seen = self.0.lock().unwrap();
-        seen.requests += 1;
+        let asked = request.into_inner();
+        seen.requests.push(log_of(&asked));
         let answer = match &seen.mood {
             Mood::Takes => Answer::default(),
             Mood::Rejects(rejected) => {
@@ -137,7 +139,7 @@ impl UnaryService<Asked> for Handler {
             }
             Mood::Hangs => return Box::pin(std::future::pending()),
         };
-        for of_resource in request.into_inner().resource_logs {
+        for of_resource in asked.resource_logs {
             seen.resource = of_resource.resource.unwrap().attributes;
             let records = of_resource.scope_logs.into_iter().flat_map(|scope| scope.log_records);
             seen.records.extend(records);
@@ -179,7 +181,7 @@ impl Collector {
     /// Listens, with the server's certificate of a directory if one is named.
     pub(super) fn listening(mood: Mood, tls: Option<&Path>) -> Self {
         let runtime = Runtime::new().unwrap();
-        let seen = Seen { mood, requests: 0, records: Vec::new(), resource: Vec::new() };
+        let seen = Seen { mood, requests: Vec::new(), records: Vec::new(), resource: Vec::new() };
         let seen = Arc::new(Mutex::new(seen));
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
@@ -207,7 +209,22 @@ impl Collector {
     }
 
     pub(super) fn requests(&self) -> usize {
-        self.seen.lock().unwrap().requests
+        self.seen.lock().unwrap().requests.len()
+    }
+
+    /// How many requests brought records of one log.
+    pub(super) fn requests_of(&self, log: &str) -> usize {
+        self.seen.lock().unwrap().requests.iter().filter(|of| of.as_str() == log).count()
+    }
+
+    /// It listens no more, and nobody else gets its address until the answer is dropped.
+    pub(super) fn goes(self) -> TcpSocket {
+        let address = self.address;
+        drop(self);
+        let held = TcpSocket::new_v4().unwrap();
+        held.set_reuseaddr(true).unwrap();
+        held.bind(address).unwrap();
+        held
     }
 
     pub(super) fn records(&self) -> Vec<LogRecord> {
@@ -224,6 +241,12 @@ impl Collector {
     pub(super) fn lines(&self) -> String {
         self.records().into_iter().map(|record| format!("{}\n", body(&record))).collect()
     }
+}
+
+fn log_of(asked: &Asked) -> String {
+    let resource = asked.resource_logs[0].resource.as_ref().unwrap();
+    let id = resource.attributes.iter().find(|one| one.key == "service.instance.id");
+    value(id.unwrap())
 }
 
 pub(super) fn body(record: &LogRecord) -> String {

@@ -103,15 +103,16 @@ fn attribute(key: &str, value: String) -> KeyValue {
     KeyValue { key: key.to_owned(), value: text(value) }
 }
 
-/// Records of the log of this name. The body of each is its OCSF line.
-pub(super) fn request(log: &str, events: Vec<Event>) -> ExportLogsServiceRequest {
+/// Records of the log of this name and origin. The body of each is its OCSF line. The origin is the resource's
+/// `service.instance.id`, which OpenTelemetry's conventions want to be nobody else's.
+pub(super) fn request(log: &str, origin: &str, events: Vec<Event>) -> ExportLogsServiceRequest {
     let log_records = events.into_iter().map(|event| record(log, event)).collect();
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let scope = InstrumentationScope { name: "fieldseal.audit".to_owned(), version };
     let resource = Resource {
         attributes: vec![
             attribute("service.name", "fieldseal".to_owned()),
-            attribute("service.instance.id", format!("logs/{log}")),
+            attribute("service.instance.id", origin.to_owned()),
         ],
     };
     let scope_logs = vec![ScopeLogs { scope: Some(scope), log_records }];

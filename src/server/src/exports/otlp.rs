@@ -48,7 +48,8 @@ impl Collector {
                 feed.resume().map_err(|error| error.to_string())?;
             }
             let events = feed.read().map_err(|error| error.to_string())?;
-            let request = (!events.is_empty()).then(|| messages::request(feed.log(), events));
+            let request =
+                (!events.is_empty()).then(|| messages::request(feed.log(), feed.origin(), events));
             Ok::<_, String>(request)
         })
         .await?;
