@@ -9,6 +9,7 @@ mod stored;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use fieldseal_crypto::signing::LogPublicKey;
 use fieldseal_model::Timestamp;
 
 use crate::error::JournalError;
@@ -69,20 +70,19 @@ pub(crate) enum Archive<'a> {
 }
 
 impl<'a> Archive<'a> {
-    /// Opens the archive of a log with this public key, or makes it where there is none.
+    /// Opens the archive of a log with this directory and public key, or makes it where there is none; the
+    /// group that may read the log may read it too.
     ///
     /// # Errors
     /// `Foreign` if it is another log's, or the log itself; trouble with the files, or the store.
     pub(crate) fn open(
         place: &'a ArchivePlace,
-        log: &Path,
-        public_key: &str,
+        log: (&Path, Option<u32>),
+        key: (&'a LogPublicKey, &str),
     ) -> Result<Self, JournalError> {
         match place {
-            ArchivePlace::Directory(path) => {
-                Directory::open(path, log, public_key).map(Self::Directory)
-            }
-            ArchivePlace::Store(store) => Stored::open(&**store, public_key).map(Self::Store),
+            ArchivePlace::Directory(path) => Directory::open(path, log, key).map(Self::Directory),
+            ArchivePlace::Store(store) => Stored::open(&**store, key.1).map(Self::Store),
         }
     }
 

@@ -7,6 +7,7 @@
 //! only for a record that is on disk; frames are released in the order of the log; an error of a
 //! sync is final; no plaintext and no raw row or partition is ever in a record.
 
+mod access;
 mod archive;
 mod changes;
 mod checkpoint;
@@ -46,4 +47,4 @@ pub use query::{
     Counts, Event, EventItem, Follower, GroupKey, Grouping, Page, PageLimit, Query, Reader, Summary,
 };
 pub use record::{Kind, LastChange, Outcome};
-pub use redaction::{Redactable, Redacted, Step};
+pub use redaction::{Aged, RecordClass, Redactable, Redacted, Step};

@@ -56,12 +56,15 @@ fn place(log: &Log) -> PathBuf {
     log.path().with_file_name("archive")
 }
 
+/// What becomes of a file of this name.
+type Instead = fn(&str, Vec<u8>) -> Result<Option<Vec<u8>>, String>;
+
 /// Something that keeps files, and may be made to fail.
 #[derive(Clone, Default)]
 struct Shelf {
     directory: PathBuf,
     /// What becomes of a file instead of being kept.
-    instead: Option<fn(&str, Vec<u8>) -> Result<Option<Vec<u8>>, String>>,
+    instead: Option<Instead>,
 }
 
 impl Shelf {
@@ -260,7 +263,6 @@ async fn killed_at_any_step(place_in: fn(&Path) -> ArchivePlace) {
 
 #[tokio::test]
 async fn what_does_not_come_back_from_a_store_as_it_went_there_stays() {
-    type Instead = fn(&str, Vec<u8>) -> Result<Option<Vec<u8>>, String>;
     let (log, journal, firsts) = filled().await;
     let wrong: [Instead; 5] = [
         |_, _| Err("no connection".to_owned()),
@@ -399,4 +401,24 @@ async fn what_stays_is_redacted_and_what_was_erased_moves_as_erased() {
     assert_eq!(redacted.map(|r| r.first).collect::<Vec<_>>(), [3, 150]);
     assert_eq!(found.verdict(), Verdict::Redacted);
     assert_eq!(judge(log.path(), &[]).verdict(), Verdict::Archived);
+}
+
+#[tokio::test]
+async fn what_was_erased_since_an_archiving_was_cut_off_is_erased_in_the_archive_too() {
+    let (log, journal, firsts) = filled().await;
+    let policy = policy();
+    fs::create_dir(place(&log)).unwrap();
+    let first = log.segments().remove(0);
+    let copied = place(&log).join(first.file_name().unwrap());
+    fs::copy(&first, &copied).unwrap();
+    fs::copy(log.path().join("log.pub"), place(&log).join("log.pub")).unwrap();
+    let row = Redactable::Row { token: [3; 16], until: None };
+    let (permit, why) = (redactor(&policy), reason("DSAR-1"));
+    journal.redact(&row, (&permit, &why), LATER, |_| {}).await.unwrap();
+    let has_row = |path: &Path| fs::read(path).unwrap().windows(16).any(|at| at == [3; 16]);
+    assert!(has_row(&copied) && !has_row(&first));
+    archive(&journal, &up_to(&log, firsts[2])).await.unwrap();
+    assert!(!has_row(&copied));
+    let found = judge(log.path(), &[place(&log)]);
+    assert_eq!((found.verdict(), found.ranges[1].first), (Verdict::Redacted, 3));
 }

@@ -117,10 +117,14 @@ fn retention(retained: &v1::RetentionStatus) -> String {
     if !retained.off.is_empty() {
         return format!("off: {}", visible(&retained.off));
     }
-    let before = times::shown(retained.before_time.as_ref());
+    let of = match &retained.before_time {
+        Some(before) => format!("what is older than {}: ", times::shown(Some(before))),
+        None => String::new(),
+    };
+    let unit = if retained.job == "archive" { "segments" } else { "records" };
     let due = match unsigned(retained.due) {
         0 => "nothing".to_owned(),
-        segments => format!("{} segments", grouped(segments)),
+        due => format!("{} {unit}", grouped(due)),
     };
     let next = match &retained.next_run_time {
         Some(at) => format!(", next run {}", times::shown(Some(at))),
@@ -130,7 +134,7 @@ fn retention(retained: &v1::RetentionStatus) -> String {
         "" => String::new(),
         reason => format!("; it failed: {}", visible(reason)),
     };
-    format!("what is older than {before}: {due} due{next}{failed}")
+    format!("{of}{due} due{next}{failed}")
 }
 
 fn status_json(status: &v1::GetStatusResponse) -> serde_json::Value {

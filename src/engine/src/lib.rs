@@ -62,7 +62,7 @@ pub use prove::{ConsistencyProof, InclusionProof};
 pub use receipts::{SHRED_RECEIPT, ShredReceipt, commitment};
 pub use redact::{Redaction, RedactionRequest, RedactionSubject};
 pub use refusal::{Refusal, RefusalCause};
-pub use retention::{ArchiveTarget, Retention, RetentionJob, RetentionState};
+pub use retention::{ArchiveTarget, KeptFor, Retention, RetentionJob, RetentionState};
 pub use summarize::{AccessPage, AccessQuestion};
 pub use tail::AuditTail;
 pub use upkeep::{ScrubState, Scrubbed, Upkeep};

@@ -165,7 +165,7 @@ impl Engine {
     }
 }
 
-fn cause(error: JournalError) -> RefusalCause {
+pub(crate) fn cause(error: JournalError) -> RefusalCause {
     match error {
         JournalError::RedactionRuns => RefusalCause::RedactionRunning,
         JournalError::RedactionUnfinished(_) => {

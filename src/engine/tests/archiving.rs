@@ -11,7 +11,7 @@ use std::time::Duration;
 use fieldseal_audit::Kind;
 use fieldseal_engine::{
     AnchorTarget, ArchiveRequest, ArchiveTarget, Archiving, AuditQuery, Engine, Installation,
-    Refusal, Retention, RetentionState,
+    Refusal, Retention, RetentionJob, RetentionState,
 };
 use fieldseal_model::{AccessReason, Timestamp};
 use kit::{Place, caller, events, open, seal, why};
@@ -107,7 +107,8 @@ async fn what_cannot_be_archived_is_refused_by_its_reason_and_nothing_moves() {
 
 /// How the schedule of the archive goes.
 fn state(engine: &Engine) -> RetentionState {
-    engine.retention_states().into_iter().next().unwrap()
+    let mut all = engine.retention_states().into_iter();
+    all.find(|state| state.job == RetentionJob::Archive).unwrap()
 }
 
 #[tokio::test]
@@ -174,7 +175,7 @@ async fn nothing_moves_by_itself_where_it_is_off_or_somebody_else_needs_it() {
         let (place, engine) = Place::with_key_and(|settings| {
             settings.audit.segment_bytes = 16 * 1024;
             let archive = to(settings).filter(|_| is_configured);
-            settings.retention = Retention { archive, at_hand };
+            settings.retention = Retention { archive, at_hand, ..Retention::default() };
         })
         .await;
         read(&engine, 1000).await;
@@ -189,7 +190,8 @@ async fn nothing_moves_by_itself_where_it_is_off_or_somebody_else_needs_it() {
     }
     let (place, engine) = Place::with_key_and(|settings| {
         settings.audit.segment_bytes = 16 * 1024;
-        settings.retention = Retention { archive: to(settings), at_hand: DAY };
+        settings.retention =
+            Retention { archive: to(settings), at_hand: DAY, ..Retention::default() };
         settings.anchors = vec![AnchorTarget::File(settings.audit.directory.join("anchor"))];
     })
     .await;

@@ -7,6 +7,7 @@ mod backup;
 mod environment;
 mod error;
 mod exports;
+mod group;
 mod reader;
 mod reference;
 mod retaining;
@@ -171,6 +172,8 @@ pub struct AuditSettings {
     pub anchors: Vec<AnchorTarget>,
     /// Where it is handed on to.
     pub export: ExportSettings,
+    /// The id of the group that may read it; `None`: the sidecar's user alone.
+    pub group: Option<u32>,
     /// What becomes of it as it grows old.
     pub retention: Retention,
     /// How long refusals that are alike are counted; zero records each by itself.
@@ -293,6 +296,10 @@ impl Config {
             self.audit.export.lacks_ca().then(|| {
                 "expected the authorities that issue the collector's certificate".to_owned()
             });
+        let unreachable = retaining::KEPT.into_iter().filter_map(|(name, of)| {
+            conflict([name, "audit.at_hand_days"], retaining::unreachable(self, of))
+        });
+        let unreachable: Vec<_> = unreachable.collect();
         [
             conflict(["audit.export_otlp_ca", "audit.export_otlp"], authority),
             conflict(["store.copy", "store.copy_command"], copies),
@@ -304,6 +311,7 @@ impl Config {
         ]
         .into_iter()
         .flatten()
+        .chain(unreachable)
         .collect()
     }
 
@@ -334,6 +342,7 @@ impl Config {
                 checkpoint_every: Duration::ZERO,
                 anchors: Vec::new(),
                 export: ExportSettings::default(),
+                group: None,
                 retention: Retention::default(),
                 refusal_window: Duration::ZERO,
             },

@@ -53,6 +53,7 @@ pub fn engine_settings(config: &Config) -> fieldseal_engine::Settings {
             directory: config.state.audit(),
             segment_bytes: config.audit.segment_bytes,
             reserve_bytes: config.audit.reserve_bytes,
+            group: config.audit.group,
         },
         instance: config.audit.instance.clone(),
         policy: fieldseal_policy::Settings { dir: config.policy_directory.clone() },

@@ -5279,17 +5279,19 @@ pub struct GetStatusResponse {
 /// How something that the sidecar does to the audit log by itself as it grows old goes.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RetentionStatus {
-    /// `archive`: segments move to the archive.
+    /// `redact`: personal detail whose time is over is erased. `redact-shredded`: so is that of partitions whose
+    /// data keys are gone. `archive`: segments move to the archive.
     #[prost(string, tag = "1")]
     pub job: ::prost::alloc::string::String,
     /// Why it is not done at all, for people; empty if it is.
     #[prost(string, tag = "2")]
     pub off: ::prost::alloc::string::String,
-    /// What is older than this is due; not set if it is not done.
+    /// What is older than this is due, of the class that is kept the shortest; not set if it is not done, or if
+    /// no time counts.
     #[prost(message, optional, tag = "3")]
     pub before_time: ::core::option::Option<::prost_types::Timestamp>,
-    /// How many segments were due at the last run and are not done: it failed, or an anchor or an export
-    /// needs them first.
+    /// How many segments (`archive`), or records with personal detail, were due at the last run and are not done,
+    /// as far as that came: it failed, or an anchor or an export needs them first.
     #[prost(int64, tag = "4")]
     pub due: i64,
     /// When it was looked last; not set if it was not yet.

@@ -13,6 +13,7 @@ use parking_lot::{Mutex, RwLock};
 use super::build::Builder;
 use super::file::{self, Sealed};
 use super::{Indexed, directory};
+use crate::access;
 use crate::error::JournalError;
 use crate::journal::{FreeSpace, Settings, has_space};
 use crate::segment::{self, Segment};
@@ -168,6 +169,11 @@ impl Maker {
         let has_space = |bytes| self.has_space(bytes);
         let written = file::write(&indexes, builder, self.key.origin(), &self.signing, &has_space);
         let path = indexes.join(file::name(first));
+        let written = written.and_then(|bytes| {
+            access::directory(&indexes, self.settings.group)?;
+            access::file(&path, self.settings.group)?;
+            Ok(bytes)
+        });
         written.map(Some).map_err(|e| JournalError::io("write", &path, &e))
     }
 

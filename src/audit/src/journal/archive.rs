@@ -125,7 +125,8 @@ impl Shared {
         self.survey(None)?;
         let (directory, key) = (&self.settings.directory, self.log_key());
         let public_key = format!("{}\n", checkpoint::verifier_key(key.origin(), &key.key));
-        let archive = Archive::open(&what.to, directory, &public_key)?;
+        let of = (directory.as_path(), self.settings.group);
+        let archive = Archive::open(&what.to, of, (&key.key, &public_key))?;
         if let Some(to) = archive.directory() {
             let free = self.space.free_bytes(to);
             let free = free.map_err(|e| JournalError::io("look at", to, &e))?;
@@ -168,7 +169,7 @@ impl Shared {
         let sign = |label: &str, parts: &[&[u8]]| {
             self.signing.sign(&crate::statement::message(label, origin, parts))
         };
-        let marked = archive::mark(directory, end, sign);
+        let marked = archive::mark(directory, end, self.settings.group, sign);
         marked.map_err(|e| JournalError::io("mark", directory, &e))?;
         self.archived.fetch_max(end, Ordering::AcqRel);
         step(ArchiveStep::Marked);

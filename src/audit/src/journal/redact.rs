@@ -11,6 +11,7 @@ use std::sync::Arc;
 use fieldseal_model::Timestamp;
 
 use super::leisure::reading;
+use super::settle::create;
 use super::{Journal, Shared, space};
 use crate::error::JournalError;
 use crate::event::{ChangedBy, SystemEvent};
@@ -19,7 +20,7 @@ use crate::record::Redaction;
 use crate::redaction::{
     Named, Redactable, Redacted, Rewriting, Step, Survey, probe, rewrite, room, survey, tidy,
 };
-use crate::segment;
+use crate::segment::{self, Segment};
 
 /// Says that a redaction is under way.
 const UNDER_WAY: &str = "redacting";
@@ -91,6 +92,18 @@ impl Journal {
         self.record_system(SystemEvent::details_redacted(at, by, entries)).await
     }
 
+    /// When the log's oldest segment that is here was begun: none of its records is older.
+    ///
+    /// # Errors
+    /// Trouble with the files.
+    pub fn oldest_segment(&self) -> Result<Option<Timestamp>, JournalError> {
+        let _reading = self.shared.files.read();
+        let segments = segment::list(&self.shared.settings.directory)?;
+        let Some((_, path)) = segments.first() else { return Ok(None) };
+        let head = Segment::open(path, &self.shared.signing.public())?.head;
+        Ok(Some(Timestamp::from_unix_nanos(head.time)))
+    }
+
     /// Finishes what a process that was killed had begun, if it had. Call it once nothing speaks against
     /// the log any more: it blocks, and what it erases is gone.
     pub fn finish_redaction(&self) {
@@ -129,7 +142,7 @@ pub(super) fn is_under_way(directory: &Path) -> bool {
 }
 
 fn note(directory: &Path) -> io::Result<()> {
-    File::create(directory.join(UNDER_WAY))?.sync_all()?;
+    create(&directory.join(UNDER_WAY))?.sync_all()?;
     File::open(directory)?.sync_all()
 }
 
@@ -206,6 +219,7 @@ impl Shared {
             has_space: &|bytes| self.has_space(bytes),
             forget: &|first| self.indexes.forget(first),
             files: &self.files,
+            group: self.settings.group,
             step,
         };
         for (path, next) in self.closed(now.unwrap_or(said))? {

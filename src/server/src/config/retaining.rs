@@ -3,7 +3,7 @@
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
-use fieldseal_engine::ArchiveTarget;
+use fieldseal_engine::{ArchiveTarget, KeptFor, Retention};
 
 use super::Config;
 use super::setting::{Kind, Setting};
@@ -48,8 +48,75 @@ pub(super) const AT_HAND: Setting = Setting {
     },
 };
 
+const fn kept(name: &'static str, meaning: &'static str, set: fn(&mut Config, u32)) -> Setting {
+    let (unit, default, least, most) = ("days", 366, 0, 36_600);
+    Setting { name, meaning, kind: Kind::Number { unit, default, least, most, set } }
+}
+
+pub(super) const CALLS: Setting = kept(
+    "audit.keep_calls_days",
+    "How long the personal detail of calls that encrypt or decrypt is kept in the log; then it is erased, and \
+        a record says so. What is public of a record stays. 0 is for good.",
+    |config, number| config.audit.retention.kept.calls = days(number),
+);
+
+pub(super) const REFUSALS: Setting =
+    kept("audit.keep_refusals_days", "The same for calls that were refused.", |config, number| {
+        config.audit.retention.kept.refusals = days(number)
+    });
+
+pub(super) const QUESTIONS: Setting = kept(
+    "audit.keep_questions_days",
+    "The same for questions that were asked of the log.",
+    |config, number| config.audit.retention.kept.questions = days(number),
+);
+
+pub(super) const CHANGES: Setting = kept(
+    "audit.keep_changes_days",
+    "The same for everything else: changes of keys, partitions, policy, backups and the log, and calls about \
+        them.",
+    |config, number| config.audit.retention.kept.changes = days(number),
+);
+
+pub(super) const SHREDDED: Setting = Setting {
+    name: "audit.redact_shredded",
+    meaning: "Whether what the log has about a shredded partition is erased once its data keys are gone: the \
+        personal detail of every field under that key that was recorded before, and a record says so.",
+    kind: Kind::Flag {
+        default: false,
+        set: |config, on| config.audit.retention.redact_shredded = on,
+    },
+};
+
+/// The settings of a class.
+pub(super) const KEPT: [(&str, fn(&KeptFor) -> Duration); 4] = [
+    (CALLS.name, |kept| kept.calls),
+    (REFUSALS.name, |kept| kept.refusals),
+    (QUESTIONS.name, |kept| kept.questions),
+    (CHANGES.name, |kept| kept.changes),
+];
+
+/// Why the personal detail of a class could not be erased in time: what is archived is not reached any more.
+pub(super) fn unreachable(config: &Config, of: fn(&KeptFor) -> Duration) -> Option<String> {
+    let Retention { archive, at_hand, kept, .. } = &config.audit.retention;
+    let own = of(kept);
+    if archive.is_none() || at_hand.is_zero() || own.is_zero() || own <= *at_hand {
+        return None;
+    }
+    let is_longest = KEPT.iter().all(|(_, of)| !of(kept).is_zero() && of(kept) <= own);
+    let at_hand = at_hand.as_secs() / DAY;
+    (!is_longest).then(|| {
+        format!(
+            "expected at most audit.at_hand_days ({at_hand}), or the longest of audit.keep_…_days: what is \
+             archived is not erased by class any more"
+        )
+    })
+}
+
+const DAY: u64 = 24 * 3600;
+
 fn days(number: u32) -> Duration {
-    Duration::from_secs(u64::from(number) * 24 * 3600)
+    Duration::from_secs(u64::from(number) * DAY)
 }
 
 /// Why the archive cannot be where it is said to be.

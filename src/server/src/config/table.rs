@@ -9,7 +9,7 @@ use fieldseal_model::PrincipalKind;
 
 use super::setting::{Kind, Setting};
 use super::{
-    Backend, DEFAULT_PROBES, anchors, approving, backup, exports, retaining, root, upkeep,
+    Backend, DEFAULT_PROBES, anchors, approving, backup, exports, group, retaining, root, upkeep,
 };
 use crate::calls::CallLimits;
 use crate::telemetry::{self, LogFormat};
@@ -219,6 +219,12 @@ pub static SETTINGS: &[Setting] = &[
     retaining::DIRECTORY,
     retaining::COMMAND,
     retaining::AT_HAND,
+    retaining::CALLS,
+    retaining::REFUSALS,
+    retaining::QUESTIONS,
+    retaining::CHANGES,
+    retaining::SHREDDED,
+    group::GROUP,
     backup::DIRECTORY,
     backup::RECIPIENTS,
     backup::SCHEDULE,
