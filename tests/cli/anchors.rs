@@ -1,6 +1,8 @@
 //! Checkpoints posted elsewhere: each stop leaves the newest one, and a log that does not go on from it
 //! is not started.
 
+mod http;
+
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 

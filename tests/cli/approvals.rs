@@ -8,16 +8,18 @@ use crate::process::{ended, refused, text};
 
 const SHRED: [&str; 7] =
     ["key", "shred", "customer-pii", "--partition", "ada", "--confirm", "customer-pii"];
+const ALL: &str = "[\"destroy\", \"shred\", \"redact\", \"archive\"]";
 const SECRET: &str = "ada@example.com";
 
-/// Where the auditor is an operator too, and both kinds of change wait.
+/// Where the auditor is an operator and redacts too, and every kind of change waits.
 fn installation() -> Installation {
     let mut installation = Installation::new();
-    installation.set("require_approval = []", "require_approval = [\"destroy\", \"shred\"]");
+    installation.set("require_approval = []", &format!("require_approval = {ALL}"));
     let members = installation.home().join("policy/members.toml");
     let text = std::fs::read_to_string(&members).unwrap();
     let more = "operator = [\n    \"spiffe://dev.local/auditor\",\n";
-    write(&members, &text.replacen("operator = [\n", more, 1));
+    let text = text.replacen("operator = [\n", more, 1);
+    write(&members, &text.replacen("privacy = [\n", &more.replace("operator", "privacy"), 1));
     installation.serve();
     installation.ok("ops", &["key", "create", "customer-pii"], b"");
     installation
@@ -132,6 +134,64 @@ fn a_destruction_is_rejected_or_approved_and_what_can_be_taken_back_is_not_held_
     assert!(key.to_string().contains("DESTROY_SCHEDULED"), "{key}");
     at.ok("ops", &["key", "restore", "customer-pii", "--version", "1"], b"");
     at.ok("ops", &["key", "enable", "customer-pii", "--version", "1"], b"");
+}
+
+#[test]
+fn a_redaction_waits_is_refused_to_its_requester_and_done_by_another() {
+    let at = installation();
+    let seal = place("encrypt", &["--row", "1", "--partition", "heidi"]);
+    let sealed = at.ok("app", &seal, SECRET.as_bytes());
+    at.ok("app", &place("decrypt", &["--row", "1", "--partition", "heidi"]), &sealed);
+    let why = ["--purpose", "article-17", "--ticket", "DSAR-18"];
+    let redact = ["audit", "redact", "--partition", "heidi", "--confirm", "heidi"];
+    let redact = [&redact[..], &why].concat();
+    let would = at.json("ops", &[&redact[..], &["--validate-only"]].concat());
+    let id = at.waits(&redact);
+    assert_eq!(at.waits(&redact), id, "it waits once");
+    let of_heidi = ["audit", "list", "--partition", "heidi"];
+    let count = |of: &Value| of["audit_events"].as_array().unwrap().len();
+    let before = at.json("auditor", &of_heidi);
+    assert!(count(&before) > 0);
+
+    // Whoever approves sees how much, and a token; the person's events have the same.
+    for command in [&["approval", "list"][..], &["approval", "show", &id]] {
+        let said = at.ok("auditor", command, b"");
+        let said = text(&said);
+        assert!(said.contains("erase the detail of the partition with the token "), "{said}");
+        assert!(!said.contains("heidi"), "{said}");
+    }
+    let shown = at.json("auditor", &["approval", "show", &id]);
+    let token = shown["partition_token"].as_str().unwrap();
+    assert!(before.to_string().contains(token), "{token} {before}");
+    for (name, value) in
+        [("event_count", &would["event_count"]), ("item_count", &would["item_count"])]
+    {
+        assert_eq!(&shown[name], value, "{name}");
+    }
+    assert_eq!((&shown["key"], &shown["action"]), (&"".into(), &"RedactAuditEvents".into()));
+
+    let decide = |caller: &str, more: &[&str]| {
+        ended(&at.run(caller, &[&["approval", "approve", &id], more].concat(), b""))
+    };
+    assert_eq!(decide("auditor", &[]), refused(2, "CONFIRMATION_REQUIRED"));
+    let confirm = ["--confirm", id.as_str()];
+    assert_eq!(decide("ops", &confirm), refused(4, "APPROVAL_OWN"));
+    assert_eq!(decide("app", &confirm), refused(4, "PERMISSION_DENIED"));
+    let altered = [&confirm[..], &["--etag", "00"]].concat();
+    assert_eq!(decide("auditor", &altered), refused(6, "APPROVAL_ALTERED"));
+    let approve = [&confirm[..], &["--ticket", "CHG-8"]].concat();
+    assert_eq!(decide("auditor", &approve), (0, String::new()));
+    assert_eq!(decide("auditor", &approve), refused(6, "APPROVAL_CLOSED"));
+
+    let done = &at.of_kind("RedactAuditEvents", "DETAILS_REDACTED")[0];
+    let both = format!("approvals/{id}, requested by spiffe://dev.local/ops");
+    assert_eq!(done["principal"], "spiffe://dev.local/auditor");
+    assert_eq!((&done["note"], &done["ticket"]), (&both.as_str().into(), &"CHG-8".into()));
+    let granted = &at.of_kind("RedactAuditEvents", "APPROVAL_GRANTED")[0];
+    assert_eq!(granted["note"], both);
+    let asked = &at.of_kind("RedactAuditEvents", "APPROVAL_REQUESTED")[0];
+    assert_eq!((&asked["note"], &asked["ticket"]), (&both.as_str().into(), &"DSAR-18".into()));
+    assert!(!asked.to_string().contains(token), "{asked}");
 }
 
 /// The commands of the guide, each about a request of its own.

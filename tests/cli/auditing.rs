@@ -441,7 +441,7 @@ fn every_command_of_the_guide_answers() {
             }
         }
     }
-    assert_eq!(questions.len(), 16, "{questions:?}");
+    assert_eq!(questions.len(), 17, "{questions:?}");
 }
 
 #[test]

@@ -44,6 +44,9 @@ fn an_installation_whose_identity_nobody_sees_is_taken_back() {
         .unwrap();
     assert!(made.status.success());
     assert!(home.join("fieldseal.toml").exists());
+    let key = home.join("state/audit/log.pub");
+    assert!(text(&made.stdout).contains(key.to_str().unwrap()), "{}", text(&made.stdout));
+    assert!(std::fs::read_to_string(key).unwrap().starts_with("fieldseal.dev/"));
 }
 
 #[test]

@@ -168,6 +168,8 @@ fn an_archive_has_what_an_auditor_needs_and_nothing_that_runs() {
     assert!(of("README.txt").contains("cd fieldseal-evidence-0-"));
     // Without -I Python would run what lies beside the program.
     let command = "python3 -I verify.py --public-key ";
+    assert!(of("README.txt").contains(command));
+    let command = "python3 -I /path/to/verify.py --public-key /path/to/log.pub .";
     assert!(of("README.txt").contains(command) && page.contains(command), "{page}");
     assert!(!of("README.txt").contains("python3 verify") && !page.contains("python3 verify"));
     for secret in ["ada@example.com", "AGE-SECRET-KEY"] {

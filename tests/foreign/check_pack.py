@@ -344,6 +344,12 @@ def earlier_place(pack):
     pack.proof["ranges"][1] = [pack.manifest["first"], pack.manifest["end"]]
 
 
+def in_one_line(note):
+    """As `audit anchor` prints it: origin, size, root and signature."""
+    body, signed = note.split("\n\n")
+    return " ".join(body.split("\n") + [signed.split()[-1]]) + "\n"
+
+
 def checkpoint(change):
     def falsify(pack):
         text = pack.read("checkpoint").decode()
@@ -602,6 +608,16 @@ class MadeUp:
         self.tells("the checkpoint that was kept", log, asked,
                    says=("kept       the same size and the same root",), kept=log.checkpoint())
         self.tells("a log of two pasts", log, asked, code=7, says=("two pasts",), kept=other.checkpoint())
+        self.tells("the line of `audit anchor` that was kept", log, asked,
+                   says=("kept       the same size and the same root",), kept=in_one_line(log.checkpoint()))
+        self.tells("the line of a log of two pasts", log, asked, code=7, says=("two pasts",),
+                   kept=in_one_line(other.checkpoint()))
+        line = in_one_line(log.checkpoint()).replace(" 12 ", " 13 ")
+        self.tells("a line that was kept badly", log, asked, code=7,
+                   says=("of the checkpoint that was kept: this key did not sign",), kept=line)
+        for kept in ("", "x", line + " x"):
+            self.tells("a checkpoint that is none, %r" % kept[-4:], log, asked, code=2,
+                       says=("UNUSABLE   what was kept is neither",), kept=kept)
         altered = log.checkpoint().replace("\n12\n", "\n13\n")
         self.tells("a checkpoint that was kept badly", log, asked, code=7,
                    says=("of the checkpoint that was kept: this key did not sign",), kept=altered)

@@ -149,6 +149,7 @@ KINDS |= {29: "BACKUP_RESTORED", 30: "SCRUB_FOUND", 31: "BACKUP_DRILLED", 32: "R
 KINDS |= {33: "BACKUP_PRUNED", 45: "DETAILS_REDACTED", 46: "SEGMENTS_ARCHIVED"}
 KINDS |= {60: "APPROVAL_REQUESTED", 61: "APPROVAL_REJECTED"}
 KINDS |= {62: "APPROVAL_EXPIRED", 63: "APPROVALS_REMOVED"}
+KINDS |= {70: "APPROVAL_GRANTED"}
 ACTIONS = {1: "Encrypt", 2: "Decrypt", 3: "BatchEncrypt", 4: "BatchDecrypt", 16: "CreateKey"}
 ACTIONS |= {20: "UpdateKey", 21: "EnableKeyVersion", 22: "DisableKeyVersion"}
 ACTIONS |= {23: "ScheduleDestroyKeyVersion", 24: "RestoreKeyVersion"}

@@ -39,6 +39,7 @@ use writer::Writer;
 
 pub use measures::{Distribution, Measures, Written};
 pub use recover::OpenReport;
+pub use redact::Held;
 pub(crate) use settle::closed_at;
 pub(crate) use space::has_space;
 pub use space::{FreeSpace, StatVfs, Statistics};

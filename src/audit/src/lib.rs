@@ -39,8 +39,8 @@ pub use event::{
 };
 pub use index::Indexed;
 pub use journal::{
-    Distribution, FreeSpace, Identity, Journal, Measures, OpenReport, Relayed, Settings, StatVfs,
-    Statistics, Written,
+    Distribution, FreeSpace, Held, Identity, Journal, Measures, OpenReport, Relayed, Settings,
+    StatVfs, Statistics, Written,
 };
 pub use proofs::{Receipt, Recorded, Withheld};
 pub use query::{

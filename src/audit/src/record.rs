@@ -113,6 +113,8 @@ codes! {
         SegmentsArchived = 46, "SEGMENTS_ARCHIVED";
         /// A change waits for a second principal.
         ApprovalRequested = 60, "APPROVAL_REQUESTED";
+        /// A second principal agreed to a change of the log, which comes next.
+        ApprovalGranted = 70, "APPROVAL_GRANTED";
         /// A change that waited for a second principal was rejected.
         ApprovalRejected = 61, "APPROVAL_REJECTED";
         /// Nobody decided in time about a change that waited for a second principal.

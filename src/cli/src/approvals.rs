@@ -86,9 +86,11 @@ async fn approve(
     output: &Output,
 ) -> Result<(), Failure> {
     let found = find(client, &arguments.id).await?;
-    let key = found.key.trim_start_matches("keys/").to_owned();
+    // A change of the audit log is about no key, and has no name that could be typed but its own.
+    let id = found.name.trim_start_matches("approvals/");
+    let name = if found.key.is_empty() { id } else { found.key.trim_start_matches("keys/") };
     let asked = format!("{}, as {} asked", what(&found), found.requester);
-    confirm::by_name(&key, arguments.confirm.as_deref(), &asked)?;
+    confirm::by_name(name, arguments.confirm.as_deref(), &asked)?;
     let request = v1::ApproveChangeRequest {
         name: found.name.clone(),
         etag: arguments.etag.unwrap_or(found.etag),
@@ -162,6 +164,9 @@ fn what(approval: &v1::Approval) -> String {
         let lost = counted(approval.data_keys_lost, "data key");
         return format!("destroy {}, and {lost} with it", approval.key_version);
     }
+    if approval.key.is_empty() {
+        return of_log(approval);
+    }
     let partition = match (approval.partition.as_str(), approval.partition_token.as_str()) {
         ("", "") => "the default partition".to_owned(),
         ("", token) => format!("the partition with the token {token}"),
@@ -174,6 +179,26 @@ fn what(approval: &v1::Approval) -> String {
     format!("shred {partition} of {}{window}", approval.key)
 }
 
+/// What is asked for of the audit log, in words. Whose detail it is, nobody is told but by a token.
+fn of_log(approval: &v1::Approval) -> String {
+    let count = |count: i64, one: &str| counted(u64::try_from(count).unwrap_or(0), one);
+    let events = count(approval.event_count, "event");
+    let before = times::shown(approval.end_time.as_ref());
+    if approval.segment_count > 0 {
+        let segments = count(approval.segment_count, "segment");
+        return format!("move {events} in {segments}, all before {before}, to the archive");
+    }
+    let tokens = [&approval.partition_token, &approval.row_token, &approval.end_user_token];
+    let who = match tokens.map(|token| token.is_empty()) {
+        [false, ..] => format!("the partition with the token {}", approval.partition_token),
+        [_, false, _] => format!("the row with the token {}", approval.row_token),
+        [.., false] => format!("the end user with the token {}", approval.end_user_token),
+        _ => "everybody".to_owned(),
+    };
+    let fields = count(approval.item_count, "field");
+    format!("erase the detail of {who} from {events} ({fields}), all before {before}")
+}
+
 /// Everything but the name of a partition.
 fn bare_json(approval: &v1::Approval) -> Value {
     json!({
@@ -184,5 +209,8 @@ fn bare_json(approval: &v1::Approval) -> Value {
         "requester": approval.requester, "purpose": approval.purpose, "ticket": approval.ticket,
         "create_time": times::json(approval.create_time.as_ref()),
         "expire_time": times::json(approval.expire_time.as_ref()), "decider": approval.decider,
+        "end_time": times::json(approval.end_time.as_ref()), "event_count": approval.event_count,
+        "item_count": approval.item_count, "segment_count": approval.segment_count,
+        "row_token": approval.row_token, "end_user_token": approval.end_user_token,
     })
 }

@@ -46,6 +46,7 @@ pub(crate) async fn run(arguments: InitArguments, output: &Output) -> Result<(),
                 "installation": created.installation.to_string(),
                 "config": created.config(),
                 "recovery_recipient": created.recovery_recipient,
+                "log_public_key": created.audit().join("log.pub"),
             })
         },
         || summary(&plan, &created),
@@ -60,6 +61,7 @@ fn summary(plan: &Plan, created: &Created) -> String {
     table.row(["installation", &created.installation.to_string()]);
     table.row(["configuration", &created.config().display().to_string()]);
     table.row(["recovery", &created.recovery_recipient]);
+    table.row(["log's public key", &created.audit().join("log.pub").display().to_string()]);
     let mut text = table.text();
     let mut next = Vec::new();
     if plan.dev_callers.is_empty() {
@@ -74,6 +76,9 @@ fn summary(plan: &Plan, created: &Created) -> String {
         ));
     }
     next.push(format!("run  fieldseal serve --config {}", quoted_path(&created.config())));
+    next.push(
+        "give the log's public key to the auditors, away from here: it checks the log".into(),
+    );
     text.push_str("\nnext\n");
     for (step, what) in next.iter().enumerate() {
         text.push_str(&format!("{}. {what}\n", step + 1));

@@ -1,5 +1,7 @@
 //! A second principal for what cannot be taken back.
 
+mod of_log;
+
 use fieldseal_keys::{Approval, Decided};
 use fieldseal_model::{AccessReason, Action};
 use fieldseal_policy::{Denial, Permit};
@@ -7,6 +9,8 @@ use fieldseal_policy::{Denial, Permit};
 use crate::call::Caller;
 use crate::engine::Engine;
 use crate::refusal::Refusal;
+
+pub(crate) use self::of_log::{Alone, Asked, redactable, waiting};
 
 impl Engine {
     /// The changes that wait for a second principal, and what became of those that did; the newest
@@ -58,12 +62,17 @@ impl Engine {
         let permit = match self.decide_approval(caller, &asked, reason) {
             Ok(permit) => permit,
             Err(denial) => {
-                let (action, key) = (asked.action, Some(&asked.key));
+                let (action, key) = (asked.action, asked.key.as_ref());
                 return Err(self.denied(caller, action, key, reason, &denial).await);
             }
         };
         let requester = Caller { principal: asked.requester.clone() };
         let result = match self.decide_approval(&requester, &asked, &asked.reason) {
+            Ok(_) if asked.log.is_some() => {
+                let (caller, reason, at) = (caller.clone(), reason.clone(), self.inner.clock.now());
+                let by = Asked { caller, permit, reason, at };
+                return self.approve_of_log(by, gate, id, etag).await;
+            }
             Ok(_) => self.inner.keys.approve(&gate, &permit, id, etag, reason).await,
             Err(_) => Err(fieldseal_keys::KeyError::ApprovalOutdated(
                 "whoever made it may not do this any more",
@@ -113,11 +122,11 @@ impl Engine {
         asked: &Approval,
         reason: &AccessReason,
     ) -> Result<Permit, Denial> {
-        match &asked.partition {
-            Some(partition) => {
-                self.decide_partition(caller, asked.action, &asked.key, partition, reason)
+        match (&asked.key, &asked.partition) {
+            (Some(key), Some(partition)) => {
+                self.decide_partition(caller, asked.action, key, partition, reason)
             }
-            None => self.decide_key(caller, asked.action, Some(&asked.key), reason),
+            (key, _) => self.decide_key(caller, asked.action, key.as_ref(), reason),
         }
     }
 }

@@ -5,9 +5,10 @@ mod command;
 use fieldseal_audit::{
     Archivable, Archived, CallEvent, Item, ItemOutcome, JournalError, Receipt, Verdict,
 };
-use fieldseal_model::{AccessReason, Action, Malformed, MalformedReason, Principal, Timestamp};
-use fieldseal_policy::Permit;
+use fieldseal_keys::{LogSubject, OfLog};
+use fieldseal_model::{AccessReason, Action, Malformed, MalformedReason, Timestamp};
 
+use crate::approvals::{Alone, Asked};
 use crate::call::Caller;
 use crate::engine::Engine;
 use crate::refusal::{Refusal, RefusalCause};
@@ -33,22 +34,14 @@ pub struct Archiving {
     pub receipt: Option<Receipt>,
 }
 
-/// An archiving on its way.
-struct Asked {
-    principal: Principal,
-    permit: Permit,
-    reason: AccessReason,
-    at: Timestamp,
-    request: ArchiveRequest,
-}
-
 impl Engine {
     /// Moves the oldest segments of the audit log to the archive, once a record names them. What was not
     /// posted to an anchor or handed on yet stays, and so does the open segment. It goes on when its
     /// caller goes away.
     ///
     /// # Errors
-    /// Denied, no archive, another instance's log, a time that is not over, a redaction or another
+    /// Denied, no archive, another instance's log, a time that is not over, that a second principal must
+    /// approve it (`APPROVAL_REQUIRED`; nothing moved, and the request waits), a redaction or another
     /// archiving that has not ended, a log that does not verify, an archive that cannot be written. No
     /// segment is lost: what did not move is where it was.
     pub async fn archive_audit(
@@ -63,15 +56,42 @@ impl Engine {
             Ok(permit) => permit,
             Err(denial) => return Err(self.denied(caller, action, None, reason, &denial).await),
         };
-        let (principal, at) = (caller.principal.clone(), self.inner.clock.now());
-        let asked = Asked { principal, permit, reason: reason.clone(), at, request };
+        let (caller, at) = (caller.clone(), self.inner.clock.now());
+        let asked = Asked { caller, permit, reason: reason.clone(), at };
         let engine = self.clone();
-        let ended = tokio::spawn(async move { engine.archive_now(&asked).await }).await;
+        let work = async move {
+            let done = engine.archive(&asked, &request).await;
+            engine.archived(&asked, done).await
+        };
+        let ended = tokio::spawn(work).await;
         ended.unwrap_or_else(|_| Err(RefusalCause::Internal("an archiving was cut off").into()))
     }
 
-    async fn archive_now(&self, asked: &Asked) -> Result<Archiving, Refusal> {
-        let done = self.archive(asked).await;
+    /// What a second principal agreed to, once the request is used up.
+    pub(crate) async fn archive_agreed(
+        &self,
+        asked: &Asked,
+        before: Timestamp,
+        alone: Alone,
+    ) -> Result<Archiving, Refusal> {
+        let done = match self.archivable(before) {
+            Ok(what) => self.move_away(asked, &what, alone).await,
+            Err(cause) => Err(cause),
+        };
+        self.archived(asked, done).await
+    }
+
+    async fn archived(
+        &self,
+        asked: &Asked,
+        done: Result<Archiving, RefusalCause>,
+    ) -> Result<Archiving, Refusal> {
+        let Asked { caller, permit, reason, at } = asked;
+        // One that waits has a record of its own.
+        let done = match done {
+            Err(RefusalCause::Key(error)) => return self.waits(asked, error).await,
+            done => done,
+        };
         let outcome = match &done {
             // It has records of its own.
             Ok(done) if done.receipt.is_some() => return Ok(done.clone()),
@@ -79,33 +99,66 @@ impl Engine {
             Err(cause) => ItemOutcome::Failed(cause.reason()),
         };
         let action = Action::ArchiveAuditEvents;
-        let mut event = CallEvent::new(&asked.principal, action, &asked.reason, asked.at);
-        let verdict = event.verdict(Verdict::Permit(&asked.permit), None, None, None);
+        let mut event = CallEvent::new(&caller.principal, action, reason, *at);
+        let verdict = event.verdict(Verdict::Permit(permit), None, None, None);
         event.item(verdict, Item { partition: None, row: None, key_version: 0, outcome });
         let receipt = self.inner.journal.record(event).await?;
         done.map_err(|cause| Refusal::recorded(cause, &receipt))
     }
 
-    async fn archive(&self, asked: &Asked) -> Result<Archiving, RefusalCause> {
-        let ArchiveRequest { log, before, validate_only } = &asked.request;
+    async fn archive(
+        &self,
+        asked: &Asked,
+        request: &ArchiveRequest,
+    ) -> Result<Archiving, RefusalCause> {
+        let ArchiveRequest { log, before, validate_only } = request;
         self.check_log(log)?;
-        let to = self.inner.retaining.settings.archive.as_ref();
-        let to = to.ok_or(RefusalCause::ArchiveNotConfigured)?.place();
+        let what = self.archivable(*before)?;
         if *before > asked.at {
             let what = "the time before which records move is not over yet";
             return Err(Malformed::new(MalformedReason::QueryInvalid, what).into());
         }
-        let what = Archivable { before: *before, most: self.settled_elsewhere(), to };
-        let journal = self.inner.journal.clone();
-        let _place = self.inner.queries.enter()?;
-        if *validate_only {
-            let read = tokio::task::spawn_blocking(move || journal.would_archive(&what)).await;
-            let archived = read.map_err(|_| RefusalCause::Internal("an archiving was cut off"))?;
-            return Ok(Archiving { archived: archived.map_err(cause)?, receipt: None });
+        let waits = self.inner.keys.log_needs_approval(Action::ArchiveAuditEvents);
+        if !*validate_only && !waits {
+            return self.move_away(asked, &what, self.alone()?).await;
         }
-        let by = (&asked.permit, &asked.reason);
-        let (archived, receipt) =
-            journal.archive(&what, by, asked.at, |_| {}).await.map_err(cause)?;
+        let archived = self.would_archive(what).await?;
+        // With nothing to move there is nothing to agree to.
+        if !*validate_only && archived.segments > 0 {
+            let what = OfLog {
+                subject: LogSubject::Segments,
+                end: *before,
+                is_open: false,
+                records: archived.end.saturating_sub(archived.first),
+                parts: archived.segments,
+            };
+            self.inner.keys.request_of_log(&asked.permit, &asked.reason, what).await?;
+        }
+        Ok(Archiving { archived, receipt: None })
+    }
+
+    fn archivable(&self, before: Timestamp) -> Result<Archivable, RefusalCause> {
+        let to = self.inner.retaining.settings.archive.as_ref();
+        let to = to.ok_or(RefusalCause::ArchiveNotConfigured)?.place();
+        Ok(Archivable { before, most: self.settled_elsewhere(), to })
+    }
+
+    async fn would_archive(&self, what: Archivable) -> Result<Archived, RefusalCause> {
+        let (journal, _place) = (self.inner.journal.clone(), self.inner.queries.enter()?);
+        let read = tokio::task::spawn_blocking(move || journal.would_archive(&what)).await;
+        let archived = read.map_err(|_| RefusalCause::Internal("an archiving was cut off"))?;
+        archived.map_err(cause)
+    }
+
+    async fn move_away(
+        &self,
+        asked: &Asked,
+        what: &Archivable,
+        alone: Alone,
+    ) -> Result<Archiving, RefusalCause> {
+        let (journal, by) = (&self.inner.journal, (&asked.permit, &asked.reason));
+        let done = journal.archive_held(alone.held, what, by, asked.at, |_| {}).await;
+        let (archived, receipt) = done.map_err(cause)?;
         Ok(Archiving { archived, receipt })
     }
 

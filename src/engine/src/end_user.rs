@@ -1,7 +1,7 @@
 //! The end user behind a call: whether the token that the caller shows holds.
 
 use fieldseal_audit::{ItemOutcome, Verdict};
-use fieldseal_identity::{Claims, Refused};
+use fieldseal_identity::{Attempt, Claims, Refused};
 use fieldseal_model::{AccessReason, Action, EndUser, Malformed, MalformedReason};
 
 use crate::call::{Caller, Stated};
@@ -52,6 +52,14 @@ impl Engine {
                 Err(self.not_shown(caller, action, refused, &reason, stated).await)
             }
         }
+    }
+
+    /// The issuers whose keys are to be fetched now. Who gets one ends it; calls go on meanwhile with the keys
+    /// before.
+    #[must_use]
+    pub fn issuers_due(&self) -> Vec<Attempt> {
+        let (policy, now) = (self.inner.policy.newest(), self.inner.clock.now());
+        policy.issuers().remotes().filter_map(|remote| remote.begin(now)).collect()
     }
 
     fn named(&self, claims: &Claims) -> EndUser {

@@ -56,7 +56,7 @@ pub use export::{
 };
 pub use fieldseal_store::{CopyError, CopyTarget, Health as StoreHealth};
 pub use observe::{AuditPage, AuditQuery, Measures, Status};
-pub use outside::{AnchorError, AnchorState, AnchorTarget};
+pub use outside::{AnchorError, AnchorService, AnchorState, AnchorTarget, HttpAnchor};
 pub use policy::PolicyReload;
 pub use prove::{ConsistencyProof, InclusionProof};
 pub use receipts::{SHRED_RECEIPT, ShredReceipt, commitment};

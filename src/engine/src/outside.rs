@@ -2,6 +2,7 @@
 //! from time to time, and compared at every start. Only so is found that the end of a log was cut off, or
 //! that somebody with its signing key wrote it anew.
 
+use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -37,7 +38,47 @@ pub enum AnchorTarget {
     /// the newest one, or nothing if there is none yet. Its path is the first word, its first arguments are
     /// the others; it has 10 seconds.
     Command(Vec<String>),
+    /// An address.
+    Http(HttpAnchor),
 }
+
+/// An address that keeps the newest checkpoint. How it is reached is for whoever knows the wire.
+#[derive(Clone)]
+pub struct HttpAnchor {
+    /// The address, which names the place.
+    pub url: String,
+    /// How it is reached.
+    pub service: Arc<dyn AnchorService>,
+}
+
+/// Asks an address. It may block for as long as a request takes.
+pub trait AnchorService: Send + Sync {
+    /// What was posted last; `None` if nothing was.
+    ///
+    /// # Errors
+    /// Why nobody can say that.
+    fn get(&self) -> Result<Option<String>, String>;
+
+    /// Has it keep a newer one.
+    ///
+    /// # Errors
+    /// Why it is not known to be kept.
+    fn put(&self, line: &str) -> Result<(), String>;
+}
+
+impl fmt::Debug for HttpAnchor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpAnchor").field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+impl PartialEq for HttpAnchor {
+    fn eq(&self, other: &Self) -> bool {
+        self.url == other.url
+    }
+}
+
+impl Eq for HttpAnchor {}
 
 /// Why a log is not started.
 #[derive(Debug, thiserror::Error)]
@@ -110,7 +151,7 @@ impl AnchorError {
 /// How posting to a place goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AnchorState {
-    /// `file` or `command`.
+    /// `file`, `command` or `http`.
     pub kind: &'static str,
     /// How many records the newest posted checkpoint covers; `None` if there is none.
     pub posted: Option<u64>,
@@ -146,6 +187,7 @@ impl AnchorTarget {
         match self {
             Self::File(_) => "file",
             Self::Command(_) => "command",
+            Self::Http(_) => "http",
         }
     }
 
@@ -155,6 +197,7 @@ impl AnchorTarget {
             Self::Command(words) => {
                 format!("{} (audit.anchor_command)", words.first().map_or("", String::as_str))
             }
+            Self::Http(at) => format!("{} (audit.anchor_url)", at.url),
         }
     }
 
@@ -171,6 +214,13 @@ impl AnchorTarget {
             Self::Command(words) => {
                 let answer = program(words).answer(&["get"], &[], MOST).map_err(told)?;
                 String::from_utf8(answer.to_vec()).map_err(|_| "it answers with no text")?
+            }
+            Self::Http(at) => {
+                let service = Arc::clone(&at.service);
+                match within_deadline(&Arc::default(), move || service.get())?? {
+                    Some(text) => text,
+                    None => return Ok(None),
+                }
             }
         };
         Ok((!text.trim().is_empty()).then_some(text))
@@ -220,6 +270,10 @@ impl AnchorTarget {
             Self::Command(words) => {
                 program(words).answer(&["put"], line.as_bytes(), MOST).map(drop).map_err(told)
             }
+            Self::Http(at) => {
+                let (service, line) = (Arc::clone(&at.service), line.to_owned());
+                within_deadline(at_work, move || service.put(&line))?
+            }
         }
     }
 }
@@ -233,7 +287,7 @@ fn program(words: &[String]) -> Program {
     }
 }
 
-/// What a file does, on a thread of its own: a volume that hangs holds up nothing for ever. One that is
+/// What a file or an address does, on a thread of its own: a volume that hangs holds up nothing for ever. One that is
 /// still `at_work` when its time is over may end later, and nothing else is begun until then.
 fn within_deadline<T: Send + 'static>(
     at_work: &Arc<AtomicBool>,

@@ -147,6 +147,8 @@ impl Engine {
             Ok(policy) => policy,
             Err(errors) => return Err(self.not_reloaded(&by, previous, &errors).await),
         };
+        // Keys that were fetched go on counting, and are fetched again beside the calls.
+        policy.issuers().adopt(active.newest().issuers());
         let digest = policy.digest();
         let event = self.reload_event(&by, previous, Ok(digest));
         let receipt = self.inner.journal.record_system(event).await?;

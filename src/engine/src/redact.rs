@@ -3,11 +3,12 @@
 use fieldseal_audit::{
     CallEvent, Item, ItemOutcome, JournalError, Receipt, Redactable, Redacted, Verdict,
 };
+use fieldseal_keys::OfLog;
 use fieldseal_model::{
-    AccessReason, Action, Malformed, MalformedReason, Partition, Principal, Row, Table, Timestamp,
+    AccessReason, Action, Malformed, MalformedReason, Partition, Row, Table, Timestamp,
 };
-use fieldseal_policy::Permit;
 
+use crate::approvals::{Alone, Asked, redactable, waiting};
 use crate::call::Caller;
 use crate::engine::Engine;
 use crate::refusal::{Refusal, RefusalCause};
@@ -47,21 +48,13 @@ pub struct Redaction {
     pub receipt: Option<Receipt>,
 }
 
-/// A redaction on its way.
-struct Asked {
-    principal: Principal,
-    permit: Permit,
-    reason: AccessReason,
-    at: Timestamp,
-    validate_only: bool,
-}
-
 impl Engine {
     /// Erases personal detail of the audit log, once a record names what goes. Neither that record nor
     /// any other about the call names whose it is. It goes on when its caller goes away.
     ///
     /// # Errors
-    /// Denied, another instance's log, a time that is not over, nothing of the kind, another redaction
+    /// Denied, another instance's log, a time that is not over, nothing of the kind, that a second principal
+    /// must approve it (`APPROVAL_REQUIRED`; nothing was erased, and the request waits), another redaction
     /// that runs, or a log that does not verify or cannot be written: nothing is erased then.
     /// `RedactionUnfinished` once it is on record: the next start goes on.
     pub async fn redact_audit(
@@ -77,11 +70,10 @@ impl Engine {
             Err(denial) => return Err(self.denied(caller, action, None, reason, &denial).await),
         };
         let asked = Asked {
-            principal: caller.principal.clone(),
+            caller: caller.clone(),
             permit,
             reason: reason.clone(),
             at: self.inner.clock.now(),
-            validate_only: request.validate_only,
         };
         let engine = self.clone();
         let ended = tokio::spawn(async move { engine.redact_now(&asked, request).await }).await;
@@ -94,15 +86,40 @@ impl Engine {
         request: RedactionRequest,
     ) -> Result<Redaction, Refusal> {
         let done = self.redact(asked, request).await;
+        self.redacted(asked, done).await
+    }
+
+    /// What a second principal agreed to, once the request is used up.
+    pub(crate) async fn redact_agreed(
+        &self,
+        asked: &Asked,
+        what: &Redactable,
+        alone: Alone,
+    ) -> Result<Redaction, Refusal> {
+        let done = self.erase(asked, what, alone).await;
+        self.redacted(asked, done).await
+    }
+
+    async fn redacted(
+        &self,
+        asked: &Asked,
+        done: Result<Redaction, RefusalCause>,
+    ) -> Result<Redaction, Refusal> {
+        let Asked { caller, permit, reason, at } = asked;
+        // One that waits has a record of its own.
+        let done = match done {
+            Err(RefusalCause::Key(error)) => return self.waits(asked, error).await,
+            done => done,
+        };
         let outcome = match &done {
             // It has records of its own.
-            Ok(done) if !asked.validate_only => return Ok(done.clone()),
+            Ok(done) if done.receipt.is_some() => return Ok(done.clone()),
             Ok(_) => ItemOutcome::Ok,
             Err(cause) => ItemOutcome::Failed(cause.reason()),
         };
         let action = Action::RedactAuditEvents;
-        let mut event = CallEvent::new(&asked.principal, action, &asked.reason, asked.at);
-        let verdict = event.verdict(Verdict::Permit(&asked.permit), None, None, None);
+        let mut event = CallEvent::new(&caller.principal, action, reason, *at);
+        let verdict = event.verdict(Verdict::Permit(permit), None, None, None);
         event.item(verdict, Item { partition: None, row: None, key_version: 0, outcome });
         let receipt = self.inner.journal.record(event).await?;
         done.map_err(|cause| Refusal::recorded(cause, &receipt))
@@ -115,19 +132,41 @@ impl Engine {
     ) -> Result<Redaction, RefusalCause> {
         self.check_log(&request.log)?;
         let what = self.redactable(&request, asked.at)?;
-        let journal = self.inner.journal.clone();
-        let place = self.inner.queries.enter()?;
-        if asked.validate_only {
-            let read = tokio::task::spawn_blocking(move || {
-                let _place = place;
-                journal.would_redact(&what)
-            });
-            let redacted = read.await.map_err(|_| RefusalCause::Internal("a query was cut off"))?;
-            return Ok(Redaction { redacted: redacted.map_err(cause)?, receipt: None });
+        if request.validate_only {
+            return Ok(Redaction { redacted: self.would_redact(what).await?, receipt: None });
         }
-        let by = (&asked.permit, &asked.reason);
-        let (redacted, receipt) =
-            journal.redact(&what, by, asked.at, |_| {}).await.map_err(cause)?;
+        if self.inner.keys.log_needs_approval(Action::RedactAuditEvents) {
+            let waiting = waiting(&what, asked.at);
+            let waiting = waiting.ok_or(RefusalCause::Internal("no caller asks for that"))?;
+            let would = self.would_redact(redactable(&waiting).unwrap_or(what)).await?;
+            if would.records == 0 {
+                return Err(RefusalCause::NothingToRedact);
+            }
+            let waiting = OfLog { records: would.records, parts: would.items, ..waiting };
+            self.inner.keys.request_of_log(&asked.permit, &asked.reason, waiting).await?;
+        }
+        self.erase(asked, &what, self.alone()?).await
+    }
+
+    async fn would_redact(&self, what: Redactable) -> Result<Redacted, RefusalCause> {
+        let (journal, place) = (self.inner.journal.clone(), self.inner.queries.enter()?);
+        let read = tokio::task::spawn_blocking(move || {
+            let _place = place;
+            journal.would_redact(&what)
+        });
+        let redacted = read.await.map_err(|_| RefusalCause::Internal("a query was cut off"))?;
+        redacted.map_err(cause)
+    }
+
+    async fn erase(
+        &self,
+        asked: &Asked,
+        what: &Redactable,
+        alone: Alone,
+    ) -> Result<Redaction, RefusalCause> {
+        let (journal, by) = (&self.inner.journal, (&asked.permit, &asked.reason));
+        let done = journal.redact_held(alone.held, what, by, asked.at, |_| {}).await;
+        let (redacted, receipt) = done.map_err(cause)?;
         match receipt {
             None => Err(RefusalCause::NothingToRedact),
             receipt => Ok(Redaction { redacted, receipt }),

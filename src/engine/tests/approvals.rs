@@ -24,8 +24,13 @@ use kit::{Place, caller, change, events, open, reason, seal, why};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const FIRST: VersionNumber = VersionNumber::FIRST;
-const BOTH: Approving =
-    Approving { destroy: true, shred: true, lifetime: Duration::from_secs(24 * 3600) };
+const BOTH: Approving = Approving {
+    destroy: true,
+    shred: true,
+    redact: false,
+    archive: false,
+    lifetime: Duration::from_secs(24 * 3600),
+};
 
 async fn started() -> (Place, Engine) {
     let (place, engine) = Place::with_key_and(|settings| settings.keys.approving = BOTH).await;

@@ -5,7 +5,7 @@
 //! iss = "https://login.example.com"
 //! audience = ["fieldseal"]
 //! algorithms = ["ES256"]
-//! keys = "login.jwks.json"
+//! keys = "login.jwks.json"   # or jwks_url, with jwks_ca
 //! ```
 
 use std::collections::HashMap;
@@ -18,6 +18,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use crate::jwks::{self, PublicKey};
+use crate::remote::Remote;
 use crate::secret;
 
 /// The file's name in a policy's directory.
@@ -65,6 +66,8 @@ pub(crate) struct Issuer {
 pub(crate) enum Keys {
     /// Signatures under public keys, with the algorithms that are taken.
     Public(Vec<PublicKey>),
+    /// The same, fetched from an address.
+    Remote(Arc<Remote>),
     /// Atlassian Connect: HS256 under a secret that the issuer and this installation share, and each
     /// token bound to one request.
     Connect(DecodingKey),
@@ -86,6 +89,8 @@ struct Entry {
     #[serde(default)]
     algorithms: Vec<String>,
     keys: Option<String>,
+    jwks_url: Option<String>,
+    jwks_ca: Option<PathBuf>,
     connect_secret_file: Option<PathBuf>,
 }
 
@@ -131,13 +136,35 @@ impl Issuers {
         self.0.contains_key(name)
     }
 
+    /// Those whose keys are fetched.
+    pub fn remotes(&self) -> impl Iterator<Item = &Arc<Remote>> {
+        self.0.values().filter_map(|issuer| match &issuer.keys {
+            Keys::Remote(remote) => Some(remote),
+            Keys::Public(_) | Keys::Connect(_) => None,
+        })
+    }
+
+    /// Goes on with the keys that the issuers of an earlier policy fetched, where nothing else changed.
+    pub fn adopt(&self, before: &Self) {
+        for remote in self.remotes() {
+            if let Some(Issuer { keys: Keys::Remote(earlier), .. }) = before.of(remote.issuer()) {
+                remote.adopt(earlier);
+            }
+        }
+    }
+
+    /// Changes whenever keys that were fetched do: what was checked under others is checked again.
+    pub(crate) fn revision(&self) -> u64 {
+        self.remotes().map(|remote| remote.revision()).sum()
+    }
+
     pub(crate) fn of(&self, name: &str) -> Option<&Issuer> {
         self.0.get(name)
     }
 }
 
 fn issuer(entry: Entry, beside: &[File<'_>], directory: &Path) -> Result<Issuer, String> {
-    let Entry { iss, audience, algorithms, keys, connect_secret_file } = entry;
+    let Entry { iss, audience, algorithms, keys, jwks_url, jwks_ca, connect_secret_file } = entry;
     if !is_word(&iss) {
         return Err(format!("iss is 1 to {} bytes without control characters", EndUser::MAX_BYTES));
     }
@@ -147,41 +174,57 @@ fn issuer(entry: Entry, beside: &[File<'_>], directory: &Path) -> Result<Issuer,
             EndUser::MAX_BYTES
         ));
     }
-    let keys = match (keys, connect_secret_file) {
-        (Some(keys), None) => Keys::Public(public(&keys, &algorithms, &audience, beside)?),
-        (None, Some(file)) if algorithms.is_empty() => {
+    if jwks_ca.is_some() && jwks_url.is_none() {
+        return Err("jwks_ca is for an https jwks_url".to_owned());
+    }
+    let keys = match (keys, jwks_url, connect_secret_file) {
+        (Some(keys), None, None) => {
+            let algorithms = taken(&algorithms, &audience)?;
+            Keys::Public(public(&keys, &algorithms, beside)?)
+        }
+        (None, Some(url), None) => {
+            let (algorithms, ca) = (taken(&algorithms, &audience)?, jwks_ca);
+            let ca = ca.map(|ca| directory.join(ca));
+            Keys::Remote(Arc::new(Remote::new(&iss, url, ca, algorithms)?))
+        }
+        (None, None, Some(file)) if algorithms.is_empty() => {
             let secret = secret::read(&directory.join(file))?;
             let key = DecodingKey::from_secret(&secret);
             Keys::Connect(key.map_err(|_| "the secret cannot be used".to_owned())?)
         }
-        (None, Some(_)) => {
+        (None, None, Some(_)) => {
             return Err(
                 "with connect_secret_file the algorithm is HS256; leave algorithms away".into()
             );
         }
-        _ => return Err("an issuer has either keys or connect_secret_file".to_owned()),
+        _ => {
+            return Err("an issuer has either keys or connect_secret_file, or jwks_url".to_owned());
+        }
     };
     Ok(Issuer { name: iss.into(), audience, keys })
 }
 
-fn public(
-    name: &str,
-    algorithms: &[String],
-    audience: &[String],
-    beside: &[File<'_>],
-) -> Result<Vec<PublicKey>, String> {
+/// The algorithms of an issuer with public keys.
+fn taken(algorithms: &[String], audience: &[String]) -> Result<Vec<Algorithm>, String> {
     if audience.is_empty() {
         return Err("an issuer with keys has an audience: what its tokens name as aud".to_owned());
     }
     let named = |word: &String| ALGORITHMS.iter().find(|(name, _)| name == word).map(|(_, a)| *a);
     let algorithms: Option<Vec<_>> = algorithms.iter().map(named).collect();
     let algorithms = algorithms.filter(|list| !list.is_empty());
-    let algorithms = algorithms.ok_or("algorithms are one or more of RS256, ES256 and EdDSA")?;
+    algorithms.ok_or_else(|| "algorithms are one or more of RS256, ES256 and EdDSA".to_owned())
+}
+
+fn public(
+    name: &str,
+    algorithms: &[Algorithm],
+    beside: &[File<'_>],
+) -> Result<Vec<PublicKey>, String> {
     let file = beside.iter().find(|file| file.name == name && name.ends_with(JWKS_SUFFIX));
     let file = file.ok_or_else(|| {
         format!("keys is the name of a file beside this one that ends with {JWKS_SUFFIX}")
     })?;
-    jwks::parse(file.text, &algorithms).map_err(|what| format!("{name}: {what}"))
+    jwks::parse(file.text, algorithms).map_err(|what| format!("{name}: {what}"))
 }
 
 /// Whether a text can be an issuer, an audience or a subject.

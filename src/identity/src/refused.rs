@@ -12,6 +12,16 @@ pub enum Refused {
     /// Another caller showed it first.
     #[error("another caller has shown this end user's token; each caller shows tokens of its own")]
     Bound,
+    /// It names a key that is not known yet; the issuer's are fetched again.
+    #[error(
+        "the issuer's keys are fetched again, because the end user's token names a new one; try again in a moment"
+    )]
+    KeysPending,
+    /// The issuer's keys could not be fetched, or not for too long.
+    #[error(
+        "the keys of the end user's issuer could not be fetched for too long; its tokens are taken again once they are"
+    )]
+    KeysUnavailable,
     /// As many tokens are remembered as can be.
     #[error("too many tokens of end users are in use; try again in a moment")]
     Full,
@@ -52,6 +62,8 @@ impl Refused {
             Self::Invalid(_) => "END_USER_TOKEN_INVALID",
             Self::Expired => "END_USER_TOKEN_EXPIRED",
             Self::Bound => "END_USER_TOKEN_BOUND",
+            Self::KeysPending => "END_USER_KEYS_PENDING",
+            Self::KeysUnavailable => "END_USER_KEYS_UNAVAILABLE",
             Self::Full => "END_USER_TOKENS_FULL",
         }
     }

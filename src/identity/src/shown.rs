@@ -38,9 +38,9 @@ struct Tokens {
 struct Entry {
     principal: Principal,
     claims: Arc<Claims>,
-    /// Of the signature that was checked, and which policy's keys were asked.
+    /// Of the signature that was checked, and which policy's keys were asked, as which they were then.
     signature: [u8; 32],
-    generation: u64,
+    generation: (u64, u64),
 }
 
 impl Tokens {
@@ -86,9 +86,11 @@ impl Shown {
         let parts = Parts::cut(token).map_err(|flaw| alone(flaw.into()))?;
         let id: TokenId = Sha256::digest(parts.signed).into();
         let signature: [u8; 32] = Sha256::digest(parts.signature).into();
+        // Before the keys are asked: what is checked while they change is checked again.
+        let generation = (generation, issuers.revision());
         let claims = match self.known(&id, &signature, generation) {
             Some(claims) => claims,
-            None => Arc::new(issuers.vouch(parts).map_err(|flaw| alone(flaw.into()))?),
+            None => Arc::new(issuers.vouch(parts, now).map_err(alone)?),
         };
         claims.hold(now, query_hash).map_err(alone)?;
         let entry = Entry {
@@ -105,7 +107,12 @@ impl Shown {
     }
 
     /// What was found out about a token before.
-    fn known(&self, id: &TokenId, signature: &[u8; 32], generation: u64) -> Option<Arc<Claims>> {
+    fn known(
+        &self,
+        id: &TokenId,
+        signature: &[u8; 32],
+        generation: (u64, u64),
+    ) -> Option<Arc<Claims>> {
         let tokens = self.tokens.lock();
         let entry = tokens.by_id.get(id)?;
         let same = entry.signature == *signature && entry.generation == generation;

@@ -13,7 +13,9 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, IgnoredAny};
 
 use crate::issuers::{Issuer, Issuers, Keys, is_word};
+use crate::jwks::PublicKey;
 use crate::refused::{Flaw, Refused};
+use crate::remote::Known;
 
 /// Most bytes of a token. They are counted before anything of it is read.
 pub const MAX_TOKEN_BYTES: usize = 8192;
@@ -119,25 +121,26 @@ impl Issuers {
     ///
     /// # Errors
     /// The first flaw that is found.
-    pub(crate) fn vouch(&self, parts: Parts<'_>) -> Result<Claims, Flaw> {
+    pub(crate) fn vouch(&self, parts: Parts<'_>, now: Timestamp) -> Result<Claims, Refused> {
         let Parts { signed, signature, header, body } = parts;
         if header.crit.is_some() {
-            return Err(Flaw::Form);
+            return Err(Flaw::Form.into());
         }
         let issuer = self.of(body.iss.as_deref().ok_or(Flaw::Claims)?).ok_or(Flaw::Issuer)?;
-        let (algorithm, key) = issuer.key(&header)?;
-        let holds = jsonwebtoken::crypto::verify(signature, signed.as_bytes(), key, algorithm);
+        let holds = issuer.with_key(&header, now, |algorithm, key| {
+            jsonwebtoken::crypto::verify(signature, signed.as_bytes(), key, algorithm)
+        })?;
         if !holds.unwrap_or(false) {
-            return Err(Flaw::Signature);
+            return Err(Flaw::Signature.into());
         }
         if !issuer.is_meant(body.aud.as_ref()) {
-            return Err(Flaw::Audience);
+            return Err(Flaw::Audience.into());
         }
         let subject = body.sub.filter(|subject| is_word(subject)).ok_or(Flaw::Claims)?;
         let Seconds(issued_at) = body.iat.ok_or(Flaw::Claims)?;
         let Seconds(expires_at) = body.exp.ok_or(Flaw::Claims)?;
         if !(1..=MAX_LIFETIME_SECONDS).contains(&(expires_at - issued_at)) {
-            return Err(Flaw::Lifetime);
+            return Err(Flaw::Lifetime.into());
         }
         Ok(Claims {
             issuer: Arc::clone(&issuer.name),
@@ -153,19 +156,31 @@ impl Issuers {
 }
 
 impl Issuer {
-    /// The key that a header asks for, if it is the issuer's and its algorithm is taken.
-    fn key(&self, header: &Header) -> Result<(Algorithm, &DecodingKey), Flaw> {
+    /// Uses the key that a header asks for, if it is the issuer's and its algorithm is taken.
+    fn with_key<T>(
+        &self,
+        header: &Header,
+        now: Timestamp,
+        verify: impl FnOnce(Algorithm, &DecodingKey) -> T,
+    ) -> Result<T, Refused> {
         match &self.keys {
-            Keys::Connect(key) if header.alg == "HS256" => Ok((Algorithm::HS256, key)),
-            Keys::Connect(_) => Err(Flaw::Algorithm),
+            Keys::Connect(key) if header.alg == "HS256" => Ok(verify(Algorithm::HS256, key)),
+            Keys::Connect(_) => Err(Flaw::Algorithm.into()),
             Keys::Public(keys) => {
-                let fits = |alg: Algorithm| header.alg == format!("{alg:?}");
-                let mut of = keys.iter().filter(|key| fits(key.algorithm)).peekable();
-                of.peek().ok_or(Flaw::Algorithm)?;
-                let mut named = of.filter(|key| header.kid.is_none() || key.id == header.kid);
-                match (named.next(), named.next()) {
-                    (Some(key), None) => Ok((key.algorithm, &key.key)),
-                    _ => Err(Flaw::Key),
+                let key = named(keys, header)?;
+                Ok(verify(key.algorithm, &key.key))
+            }
+            Keys::Remote(remote) => {
+                let Known::Keys(keys) = remote.known(now) else {
+                    return Err(Refused::KeysUnavailable);
+                };
+                match named(&keys, header) {
+                    Ok(key) => Ok(verify(key.algorithm, &key.key)),
+                    // A key that the token names may be newer than those that were fetched.
+                    Err(Flaw::Key) if header.kid.is_some() && remote.ask(now) => {
+                        Err(Refused::KeysPending)
+                    }
+                    Err(flaw) => Err(flaw.into()),
                 }
             }
         }
@@ -179,6 +194,18 @@ impl Issuer {
             Some(Audience::Many(words)) => words.iter().any(named),
             None => false,
         }
+    }
+}
+
+/// The key that a header asks for.
+fn named<'a>(keys: &'a [PublicKey], header: &Header) -> Result<&'a PublicKey, Flaw> {
+    let fits = |alg: Algorithm| header.alg == format!("{alg:?}");
+    let mut of = keys.iter().filter(|key| fits(key.algorithm)).peekable();
+    of.peek().ok_or(Flaw::Algorithm)?;
+    let mut named = of.filter(|key| header.kid.is_none() || key.id == header.kid);
+    match (named.next(), named.next()) {
+        (Some(key), None) => Ok(key),
+        _ => Err(Flaw::Key),
     }
 }
 

@@ -2,9 +2,10 @@
 //!
 //! Where the configuration asks for it, a destruction or a shred that was checked in every way waits
 //! here instead of happening. Somebody else approves it: the change, its record in the log, and that
-//! the request is used up are one transaction.
+//! the request is used up are one transaction. A change of the log itself waits too (`of_log`).
 
 mod ending;
+mod of_log;
 mod record;
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use fieldseal_store::{Path, Txn};
 use prost::Message;
 
 use self::ending::{Room, removing, room};
+pub use self::of_log::{LogSubject, OfLog};
 use self::record::{APPROVED, ApprovalRecord, EXPIRED, Moment, PENDING, REJECTED};
 use crate::change::KeyChange;
 use crate::error::KeyError;
@@ -47,13 +49,18 @@ pub struct Approving {
     pub destroy: bool,
     /// Shredding a partition.
     pub shred: bool,
+    /// Redacting the audit log.
+    pub redact: bool,
+    /// Archiving the audit log.
+    pub archive: bool,
     /// How long a request waits.
     pub lifetime: Duration,
 }
 
 impl Default for Approving {
     fn default() -> Self {
-        Self { destroy: false, shred: false, lifetime: Duration::from_secs(24 * 3600) }
+        let lifetime = Duration::from_secs(24 * 3600);
+        Self { destroy: false, shred: false, redact: false, archive: false, lifetime }
     }
 }
 
@@ -94,8 +101,8 @@ pub struct Approval {
     pub state: ApprovalState,
     /// What is asked for.
     pub action: Action,
-    /// The key.
-    pub key: KeyName,
+    /// The key; `None` of a change of the audit log.
+    pub key: Option<KeyName>,
     /// The key version, of a destruction.
     pub version: Option<VersionNumber>,
     /// How many data keys are lost with it, as its requester stated.
@@ -106,6 +113,8 @@ pub struct Approval {
     pub partition_token: Option<[u8; 16]>,
     /// The window of a shred; `None` for what is configured.
     pub window: Option<Duration>,
+    /// What of the audit log it is about.
+    pub log: Option<OfLog>,
     /// Who asked.
     pub requester: Principal,
     /// Why.
@@ -128,13 +137,14 @@ pub struct Decided {
 
 /// What is asked for, once it was checked.
 pub(crate) struct Wanted<'a> {
-    key: &'a KeyName,
+    key: Option<&'a KeyName>,
     version: u32,
     data_keys_lost: u64,
     partition: Option<&'a Partition>,
     window: Option<Duration>,
     /// The revision of what it is about.
     bound_to: u64,
+    log: Option<OfLog>,
 }
 
 impl<'a> Wanted<'a> {
@@ -145,13 +155,18 @@ impl<'a> Wanted<'a> {
         bound_to: u64,
     ) -> Self {
         let (version, partition, window) = (version.get(), None, None);
-        Self { key, version, data_keys_lost, partition, window, bound_to }
+        Self { key: Some(key), version, data_keys_lost, partition, window, bound_to, log: None }
     }
 
     pub(crate) fn shred(change: &'a PartitionChange, bound_to: u64) -> Self {
         let PartitionChange { key, partition, window, .. } = change;
-        let (partition, window) = (Some(partition), *window);
-        Self { key, version: 0, data_keys_lost: 0, partition, window, bound_to }
+        let (key, partition, window) = (Some(key), Some(partition), *window);
+        Self { key, version: 0, data_keys_lost: 0, partition, window, bound_to, log: None }
+    }
+
+    fn of_log(log: OfLog) -> Self {
+        let (key, partition, window, log) = (None, None, None, Some(log));
+        Self { key, version: 0, data_keys_lost: 0, partition, window, bound_to: 0, log }
     }
 }
 
@@ -227,8 +242,9 @@ impl Keys {
         self.inner.approval(id).await?.record.view(&self.inner.moment().await?, &self.inner.tokens)
     }
 
-    /// Does what was asked for. `gate` permits approving at all, `permit` what was asked for; both are
-    /// of the one who approves. `etag` is that of the request as it was seen.
+    /// Does what was asked for; of a change of the audit log only uses its request up, so that whoever holds
+    /// the log may do it. `gate` permits approving at all, `permit` what was asked for; both are of the one
+    /// who approves. `etag` is that of the request as it was seen.
     ///
     /// # Errors
     /// `NotPermitted`, `ApprovalNotFound`, `ApprovalClosed`, `ApprovalOwn`, `ApprovalAltered`,
@@ -281,7 +297,7 @@ impl Keys {
         let rejected = Approved { path: found.path, revision: found.revision, record };
         let approval = rejected.record.view(&now, &self.inner.tokens)?;
         let by = ChangedBy::Caller(gate, reason);
-        let event = ChangeEvent::new(by, now.at, Kind::ApprovalRejected, Some(&seen.key));
+        let event = ChangeEvent::new(by, now.at, Kind::ApprovalRejected, seen.key.as_ref());
         let event = Approved::note(Some(&rejected), Inner::about(event, &seen));
         let ledger = self.inner.ledger.clone();
         let work = async move {
@@ -315,8 +331,11 @@ impl Keys {
         reason: &AccessReason,
         approved: Approved,
     ) -> Result<Option<Receipt>, KeyError> {
+        if seen.log.is_some() {
+            return self.grant(permit, seen, reason, approved).await.map(Some);
+        }
         let (request_id, validate_only) = (None, false);
-        let (key, reason) = (seen.key.clone(), reason.clone());
+        let (key, reason) = (seen.key.clone().ok_or(KeyError::Corrupt(WHAT))?, reason.clone());
         match (seen.action, seen.version, &seen.partition) {
             (Action::ScheduleDestroyKeyVersion, Some(number), None) => {
                 let what = StateChange::ScheduleDestroy { data_keys_lost: seen.data_keys_lost };
@@ -358,11 +377,11 @@ impl Inner {
         let lifetime = self.settings.approving.lifetime;
         let due = now.seen.saturating_add(lifetime).as_nanos();
         let window = wanted.window.map(|w| u64::try_from(w.as_nanos()).unwrap_or(u64::MAX));
-        let record = ApprovalRecord {
+        let mut record = ApprovalRecord {
             id: id.to_vec(),
             requester: permit.principal().as_str().to_owned(),
             action: permit.action().code().into(),
-            key: wanted.key.as_str().to_owned(),
+            key: wanted.key.map_or("", KeyName::as_str).to_owned(),
             version: wanted.version,
             partition: wanted.partition.map_or("", Partition::as_str).to_owned(),
             window_nanos: window,
@@ -376,14 +395,18 @@ impl Inner {
             decider: String::new(),
             incarnation: now.incarnation.to_vec(),
             due: u64::try_from(due).unwrap_or(u64::MAX),
+            ..ApprovalRecord::default()
         };
+        if let Some(log) = &wanted.log {
+            log.write(&mut record);
+        }
         let all = self.all_approvals().await?;
         let over = match room(&all, &record, &now)? {
             Room::Waits(other) => return waits(other, None),
             Room::For(over) => over,
         };
         let by = ChangedBy::Caller(permit, reason);
-        let event = ChangeEvent::new(by, now.at, Kind::ApprovalRequested, Some(wanted.key));
+        let event = ChangeEvent::new(by, now.at, Kind::ApprovalRequested, wanted.key);
         let event = Self::about(event, &record.view(&now, &self.tokens)?).note(&record.note());
         let path = self.store.path(APPROVAL, &[&id]);
         let fill = |txn: Txn| {
@@ -398,9 +421,11 @@ impl Inner {
     /// What a request is about, on its record.
     fn about(event: ChangeEvent, approval: &Approval) -> ChangeEvent {
         let event = event.partition(approval.partition_token);
-        match approval.version {
-            Some(version) => event.version(version.get()).count(approval.data_keys_lost),
-            None => event,
+        match (approval.version, approval.log) {
+            (Some(version), _) => event.version(version.get()).count(approval.data_keys_lost),
+            // Whose detail is to go, no record says.
+            (None, Some(log)) => event.count(log.records),
+            (None, None) => event,
         }
     }
 

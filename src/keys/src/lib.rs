@@ -45,7 +45,9 @@ mod version_state;
 mod view;
 
 pub use anchor::{Mismatch, Relation};
-pub use approvals::{Approval, ApprovalState, Approving, Decided, PENDING_OF_ONE};
+pub use approvals::{
+    Approval, ApprovalState, Approving, Decided, LogSubject, OfLog, PENDING_OF_ONE,
+};
 pub use backups::{Incarnation, KnownBackup};
 pub use census::{RotationStatus, Totals, Verdict, VersionStatus};
 pub use change::{Changed, KeyChange, NewKey};

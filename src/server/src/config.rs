@@ -32,6 +32,7 @@ use fieldseal_engine::Upkeep;
 use fieldseal_keys::Approving;
 use fieldseal_model::PrincipalKind;
 
+pub use anchors::AnchorAddress;
 pub use backup::BackupSettings;
 pub use environment::Environment;
 pub use error::{ConfigError, ConfigErrors, Origin};
@@ -170,6 +171,8 @@ pub struct AuditSettings {
     pub checkpoint_every: Duration,
     /// Where it is posted to as often.
     pub anchors: Vec<AnchorTarget>,
+    /// The same, an address.
+    pub anchor: AnchorAddress,
     /// Where it is handed on to.
     pub export: ExportSettings,
     /// The id of the group that may read it; `None`: the sidecar's user alone.
@@ -301,6 +304,7 @@ impl Config {
         });
         let unreachable: Vec<_> = unreachable.collect();
         [
+            conflict(["audit.anchor_ca", "audit.anchor_url"], self.audit.anchor.conflict()),
             conflict(["audit.export_otlp_ca", "audit.export_otlp"], authority),
             conflict(["store.copy", "store.copy_command"], copies),
             conflict(["audit.archive_directory", "audit.archive_command"], archives),
@@ -341,6 +345,7 @@ impl Config {
                 instance: String::new(),
                 checkpoint_every: Duration::ZERO,
                 anchors: Vec::new(),
+                anchor: AnchorAddress::default(),
                 export: ExportSettings::default(),
                 group: None,
                 retention: Retention::default(),

@@ -6,12 +6,15 @@
 //! limits; every connection asks the certificate verifier; no secret reaches a log line.
 
 mod address_file;
+mod anchors;
 mod backups;
 mod calls;
 pub mod config;
 mod exports;
 mod failure;
 mod health;
+pub mod https;
+pub mod issuer_keys;
 mod listening;
 pub mod probes;
 mod refusal;

@@ -27,6 +27,7 @@ use crate::config::{Backend, Config};
 use crate::exports::{self, Exports};
 use crate::failure::ServeError;
 use crate::health::{Readiness, with_health, with_reflection};
+use crate::issuer_keys;
 use crate::listening::{BACKLOG, bind, unheard};
 use crate::probes::{Observer, Probing, Serving};
 use crate::root::open_patiently;
@@ -66,7 +67,7 @@ pub fn engine_settings(config: &Config) -> fieldseal_engine::Settings {
         },
         copy: config.copy.clone(),
         backup: backup_settings(config),
-        anchors: config.audit.anchors.clone(),
+        anchors: config.audit.anchors.iter().cloned().chain(config.audit.anchor.target()).collect(),
         refusal_window: config.audit.refusal_window,
         exports: config.audit.export.targets(&config.state.audit()),
         retention: config.audit.retention.clone(),
@@ -148,6 +149,8 @@ pub async fn run(
              takes that takes the copy too"
         );
     }
+    // Without them a start goes on: only calls that show an end user need them.
+    issuer_keys::fetch_due(&engine, issuer_keys::DEADLINE).await;
     let exports = Exports::start(&engine, config.audit.reserve_bytes, collector);
     let watchers = (&readiness, observer);
     let served = serve(&config, (socket, tls), &engine, installation, watchers, stop, reload).await;
@@ -256,6 +259,7 @@ async fn serve(
             () = backups::watch_risk(engine) => {}
             () = retain(engine) => {}
             () = post(engine, config.audit.checkpoint_every) => {}
+            () = issuer_keys::keep(engine) => {}
         }
         upkeep.abort();
         observer.stopping();

@@ -2,8 +2,8 @@
 
 use fieldseal_api::v1;
 use fieldseal_engine::Engine;
-use fieldseal_keys::{Approval, ApprovalState, Decided};
-use fieldseal_model::{Action, Malformed, MalformedReason, hex};
+use fieldseal_keys::{Approval, ApprovalState, Decided, LogSubject};
+use fieldseal_model::{Action, KeyName, Malformed, MalformedReason, hex};
 use tonic::{Request, Response, Status};
 
 use crate::caller::caller;
@@ -97,8 +97,16 @@ fn wire_approval(approval: &Approval) -> v1::Approval {
         ApprovalState::Rejected => v1::ApprovalState::Rejected,
         ApprovalState::Expired => v1::ApprovalState::Expired,
     };
-    let key = approval.key.resource();
+    let key = approval.key.as_ref().map(KeyName::resource).unwrap_or_default();
     let version = approval.version.map(|number| format!("{key}/versions/{number}"));
+    let log = approval.log.as_ref();
+    let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+    let of_log = |subject: fn(&LogSubject) -> Option<&[u8; 16]>| {
+        log.and_then(|log| subject(&log.subject))
+            .map(|token| hex::encode(token))
+            .unwrap_or_default()
+    };
+    let is_archiving = log.is_some_and(|log| log.subject == LogSubject::Segments);
     let principal = |who: &fieldseal_model::Principal| who.as_str().to_owned();
     v1::Approval {
         name: format!("approvals/{}", approval.id),
@@ -109,9 +117,13 @@ fn wire_approval(approval: &Approval) -> v1::Approval {
         key,
         data_keys_lost: approval.data_keys_lost,
         partition: approval.partition.as_ref().map_or("", |p| p.as_str()).to_owned(),
-        partition_token: approval
-            .partition_token
-            .map_or_else(String::new, |token| hex::encode(&token)),
+        partition_token: match approval.partition_token {
+            Some(token) => hex::encode(&token),
+            None => of_log(|subject| match subject {
+                LogSubject::Partition(token) => Some(token),
+                _ => None,
+            }),
+        },
         window: approval.window.and_then(|window| window.try_into().ok()),
         requester: principal(&approval.requester),
         purpose: approval.reason.purpose.as_str().to_owned(),
@@ -119,5 +131,17 @@ fn wire_approval(approval: &Approval) -> v1::Approval {
         create_time: Some(wire_time(approval.created_at)),
         expire_time: Some(wire_time(approval.expires_at)),
         decider: approval.decider.as_ref().map(principal).unwrap_or_default(),
+        end_time: log.map(|log| wire_time(log.end)),
+        event_count: log.map_or(0, |log| number(log.records)),
+        item_count: log.filter(|_| !is_archiving).map_or(0, |log| number(log.parts)),
+        segment_count: log.filter(|_| is_archiving).map_or(0, |log| number(log.parts)),
+        row_token: of_log(|subject| match subject {
+            LogSubject::Row(token) => Some(token),
+            _ => None,
+        }),
+        end_user_token: of_log(|subject| match subject {
+            LogSubject::EndUser(token) => Some(token),
+            _ => None,
+        }),
     }
 }

@@ -96,6 +96,8 @@ pub const ANSWERS: &[Answer] = &[
     Answer::new("LIMIT_REACHED", Code::ResourceExhausted),
     Answer::new("AUDIT_BUSY", Code::ResourceExhausted).retry(),
     Answer::new("END_USER_TOKENS_FULL", Code::ResourceExhausted).retry(),
+    Answer::new("END_USER_KEYS_PENDING", Code::Unavailable).retry(),
+    Answer::new("END_USER_KEYS_UNAVAILABLE", Code::Unavailable).retry(),
     Answer::new("QUERY_BUSY", Code::ResourceExhausted).retry(),
     Answer::new("TAIL_BUSY", Code::ResourceExhausted).retry(),
     Answer::new("SUMMARY_TOO_LARGE", Code::ResourceExhausted),

@@ -347,7 +347,9 @@ pub mod encryption_service_client {
     /// RESOURCE_EXHAUSTED   a queue is full: try again (AUDIT_BUSY, STORE_BUSY, END_USER_TOKENS_FULL); or there is no space for
     /// another data key (STORE_FULL); or as many as there can be (LIMIT_REACHED)
     /// UNAVAILABLE          nothing was opened and nothing changed: the audit log or the store does not
-    /// work (AUDIT_UNAVAILABLE, STORE_UNAVAILABLE), or the process ends (STOPPING)
+    /// work (AUDIT_UNAVAILABLE, STORE_UNAVAILABLE), or the process ends (STOPPING);
+    /// or the keys of the end user's issuer are fetched again (END_USER_KEYS_PENDING), or
+    /// could not be fetched (END_USER_KEYS_UNAVAILABLE)
     /// UNKNOWN              a new data key may have been made or not, and nothing was encrypted: try again
     /// (CHANGE_INDETERMINATE, CHANGE_UNACKNOWLEDGED)
     /// DATA_LOSS            the store is damaged (STORE_CORRUPT)
@@ -628,7 +630,9 @@ pub mod encryption_service_server {
     /// RESOURCE_EXHAUSTED   a queue is full: try again (AUDIT_BUSY, STORE_BUSY, END_USER_TOKENS_FULL); or there is no space for
     /// another data key (STORE_FULL); or as many as there can be (LIMIT_REACHED)
     /// UNAVAILABLE          nothing was opened and nothing changed: the audit log or the store does not
-    /// work (AUDIT_UNAVAILABLE, STORE_UNAVAILABLE), or the process ends (STOPPING)
+    /// work (AUDIT_UNAVAILABLE, STORE_UNAVAILABLE), or the process ends (STOPPING);
+    /// or the keys of the end user's issuer are fetched again (END_USER_KEYS_PENDING), or
+    /// could not be fetched (END_USER_KEYS_UNAVAILABLE)
     /// UNKNOWN              a new data key may have been made or not, and nothing was encrypted: try again
     /// (CHANGE_INDETERMINATE, CHANGE_UNACKNOWLEDGED)
     /// DATA_LOSS            the store is damaged (STORE_CORRUPT)
@@ -5004,10 +5008,11 @@ pub struct Approval {
     /// What became of it.
     #[prost(enumeration = "ApprovalState", tag = "3")]
     pub state: i32,
-    /// The call that asked for it: `ScheduleDestroyKeyVersion` or `ShredPartition`.
+    /// The call that asked for it: `ScheduleDestroyKeyVersion`, `ShredPartition`, `RedactAuditEvents` or
+    /// `ArchiveAuditEvents`.
     #[prost(string, tag = "4")]
     pub action: ::prost::alloc::string::String,
-    /// `keys/{key}`.
+    /// `keys/{key}`; empty of a change of the audit log.
     #[prost(string, tag = "5")]
     pub key: ::prost::alloc::string::String,
     /// `keys/{key}/versions/{n}`, of a destruction.
@@ -5041,9 +5046,28 @@ pub struct Approval {
     /// Who approved or rejected it.
     #[prost(string, tag = "15")]
     pub decider: ::prost::alloc::string::String,
-    /// The token of the partition, as audit events have it; empty for the default partition.
+    /// The token of the partition, as audit events have it; empty for the default partition. Of a redaction that
+    /// is about a partition too: no request about the audit log has a name.
     #[prost(string, tag = "16")]
     pub partition_token: ::prost::alloc::string::String,
+    /// Of a change of the audit log: only of calls that began before.
+    #[prost(message, optional, tag = "17")]
+    pub end_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Of a change of the audit log: how many events it was about when it was asked for.
+    #[prost(int64, tag = "18")]
+    pub event_count: i64,
+    /// Of a redaction: how many of their fields.
+    #[prost(int64, tag = "19")]
+    pub item_count: i64,
+    /// Of an archiving: how many segments.
+    #[prost(int64, tag = "20")]
+    pub segment_count: i64,
+    /// Of a redaction that is about a row: its token.
+    #[prost(string, tag = "21")]
+    pub row_token: ::prost::alloc::string::String,
+    /// Of a redaction that is about an end user: the token.
+    #[prost(string, tag = "22")]
+    pub end_user_token: ::prost::alloc::string::String,
 }
 /// Request of SystemService.ListApprovals.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -5088,7 +5112,7 @@ pub struct ApproveChangeResponse {
     /// It is approved, and done.
     #[prost(message, optional, tag = "1")]
     pub approval: ::core::option::Option<Approval>,
-    /// The record of the change.
+    /// The record of the change; if nothing was left to change in the audit log, that it was approved.
     #[prost(message, optional, tag = "2")]
     pub receipt: ::core::option::Option<AuditReceipt>,
 }
@@ -5804,7 +5828,8 @@ pub mod system_service_client {
         }
         /// Does what somebody else asked for. Policy must allow the caller ApproveChange and the change
         /// itself, and its requester the change still. The record of the change names both: it is the
-        /// approver's, and its note has the requester. It goes on when its caller goes away.
+        /// approver's, and its note has the requester. It goes on when its caller goes away. A request about the
+        /// audit log is used up, on record, before the log changes: if that fails, it is asked for anew.
         pub async fn approve_change(
             &mut self,
             request: impl tonic::IntoRequest<super::ApproveChangeRequest>,
@@ -5916,7 +5941,8 @@ pub mod system_service_server {
         >;
         /// Does what somebody else asked for. Policy must allow the caller ApproveChange and the change
         /// itself, and its requester the change still. The record of the change names both: it is the
-        /// approver's, and its note has the requester. It goes on when its caller goes away.
+        /// approver's, and its note has the requester. It goes on when its caller goes away. A request about the
+        /// audit log is used up, on record, before the log changes: if that fails, it is asked for anew.
         async fn approve_change(
             &self,
             request: tonic::Request<super::ApproveChangeRequest>,

@@ -1,7 +1,17 @@
 //! What is asked of an event, and whom a question of the log is about.
 
-use super::CallEvent;
+use super::{CallEvent, SystemEvent};
 use crate::record::Outcome;
+use crate::wire;
+
+impl SystemEvent {
+    /// Notes the request that a second principal agreed to, and who made it; nothing if nobody was asked.
+    #[must_use]
+    pub(crate) fn agreed(mut self, note: &str) -> Self {
+        wire::bytes(&mut self.public, 13, note.as_bytes());
+        self
+    }
+}
 
 impl CallEvent {
     /// Notes the token of the end user that a question is about, in place of one behind the call.

@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use fieldseal_model::Timestamp;
 
 use super::leisure::reading;
-use super::redact::{blocking, is_under_way};
+use super::redact::{Held, blocking, is_under_way};
 use super::{Journal, Shared};
 use crate::archive::{self, Archivable, Archive, ArchiveStep, Archived};
 use crate::checkpoint;
@@ -54,9 +54,23 @@ impl Journal {
         at: Timestamp,
         step: impl Fn(ArchiveStep) + Send + Sync + 'static,
     ) -> Result<(Archived, Option<Receipt>), JournalError> {
+        let held = self.hold()?;
+        self.archive_held(held, what, by, at, step).await
+    }
+
+    /// [`Self::archive`] once nothing else runs.
+    ///
+    /// # Errors
+    /// As of `archive`.
+    pub async fn archive_held<'a>(
+        &self,
+        held: Held,
+        what: &Archivable,
+        by: impl Into<ChangedBy<'a>>,
+        at: Timestamp,
+        step: impl Fn(ArchiveStep) + Send + Sync + 'static,
+    ) -> Result<(Archived, Option<Receipt>), JournalError> {
         let shared = Arc::clone(&self.shared);
-        let running = Arc::clone(&shared.redacting).try_lock_owned();
-        let _running = running.map_err(|_| JournalError::RedactionRuns)?;
         if is_under_way(&shared.settings.directory) {
             let what = "nothing is archived before that";
             return Err(JournalError::RedactionUnfinished(what.into()));
@@ -69,7 +83,7 @@ impl Journal {
         for part in copied.chunks(MAX_SEGMENTS) {
             let part: Vec<_> = part.iter().map(|(_, segment)| segment.clone()).collect();
             let event = SystemEvent::segments_archived(at, by, &part);
-            receipt = Some(self.record_system(event).await?);
+            receipt = Some(self.record_system(event.agreed(&held.agreed)).await?);
             archived.said_by += 1;
         }
         if receipt.is_some() {

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fieldseal_model::Timestamp;
+use tokio::sync::OwnedMutexGuard;
 
 use super::leisure::reading;
 use super::settle::create;
@@ -24,6 +25,20 @@ use crate::segment::{self, Segment};
 
 /// Says that a redaction is under way.
 const UNDER_WAY: &str = "redacting";
+
+/// That no other redaction or archiving begins, for as long as it is kept.
+pub struct Held {
+    _alone: OwnedMutexGuard<()>,
+    pub(super) agreed: String,
+}
+
+impl Held {
+    /// Notes, for the records of what is done with it, the request that a second principal agreed to.
+    #[must_use]
+    pub fn agreed(self, note: String) -> Self {
+        Self { agreed: note, ..self }
+    }
+}
 
 impl Journal {
     /// What a redaction would erase. It reads the whole log: blocks for as long as that takes.
@@ -51,10 +66,35 @@ impl Journal {
         at: Timestamp,
         step: impl Fn(Step) + Send + Sync + 'static,
     ) -> Result<(Redacted, Option<Receipt>), JournalError> {
+        let held = self.hold()?;
+        self.redact_held(held, what, by, at, step).await
+    }
+
+    /// Keeps every other redaction and archiving from beginning.
+    ///
+    /// # Errors
+    /// `RedactionRuns` if one has not ended.
+    pub fn hold(&self) -> Result<Held, JournalError> {
+        let alone = Arc::clone(&self.shared.redacting).try_lock_owned();
+        let alone = alone.map_err(|_| JournalError::RedactionRuns)?;
+        Ok(Held { _alone: alone, agreed: String::new() })
+    }
+
+    /// [`Self::redact`] once nothing else runs.
+    ///
+    /// # Errors
+    /// As of `redact`.
+    pub async fn redact_held<'a>(
+        &self,
+        held: Held,
+        what: &Redactable,
+        by: impl Into<ChangedBy<'a>>,
+        at: Timestamp,
+        step: impl Fn(Step) + Send + Sync + 'static,
+    ) -> Result<(Redacted, Option<Receipt>), JournalError> {
         let shared = Arc::clone(&self.shared);
-        let running = Arc::clone(&shared.redacting).try_lock_owned();
-        let _running = running.map_err(|_| JournalError::RedactionRuns)?;
-        let (what, step, by) = (*what, Arc::new(step), by.into());
+        let (what, step, agreed) = (*what, Arc::new(step), held.agreed.as_str());
+        let by = by.into();
         // Segments of an earlier one that did not end are written anew as well.
         let is_under_way = is_under_way(&shared.settings.directory);
         let begun = reading(by, move || shared.begin_redaction(&what)).await?;
@@ -69,7 +109,7 @@ impl Journal {
         step(Step::Noted);
         let mut receipt = None;
         for entries in wanted.entries() {
-            let named = self.name(by, at, &entries).await;
+            let named = self.name(by, at, (&entries, agreed)).await;
             // From the first record on what it names counts as erased.
             let is_begun = redacted.said_by > 0;
             receipt = Some(named.map_err(|e| if is_begun { unfinished(&e) } else { e })?);
@@ -87,9 +127,10 @@ impl Journal {
         &self,
         by: ChangedBy<'_>,
         at: Timestamp,
-        entries: &[Redaction],
+        (entries, agreed): (&[Redaction], &str),
     ) -> Result<Receipt, JournalError> {
-        self.record_system(SystemEvent::details_redacted(at, by, entries)).await
+        let event = SystemEvent::details_redacted(at, by, entries);
+        self.record_system(event.agreed(agreed)).await
     }
 
     /// When the log's oldest segment that is here was begun: none of its records is older.

@@ -26,8 +26,8 @@ pub(crate) struct ApproveArguments {
     /// The etag of what was looked at [default: what is shown before the question]
     #[arg(long)]
     pub etag: Option<String>,
-    /// The key's name, for scripts: nobody is asked
-    #[arg(long, value_name = "KEY")]
+    /// The key's name, of a change of the audit log the request's id, for scripts: nobody is asked
+    #[arg(long, value_name = "NAME")]
     pub confirm: Option<String>,
     #[command(flatten)]
     pub reason: ReasonArguments,

@@ -207,7 +207,8 @@ fn anchor(error: &AnchorError) -> Finding {
         AnchorError::Foreign { .. } => (
             Exit::Conflict,
             vec![
-                "name a place of this installation's own in audit.anchor_file or audit.anchor_command",
+                "name a place of this installation's own in audit.anchor_file, audit.anchor_command or \
+                 audit.anchor_url",
             ],
         ),
         _ => (

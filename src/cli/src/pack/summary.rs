@@ -94,14 +94,16 @@ impl Summary<'_> {
     }
 
     fn head(&self) -> String {
-        let until = self.times.until.map_or_else(|| "the end of the log".to_owned(), moment);
+        let until = self.times.until.map(moment);
+        let until =
+            until.map_or_else(|| "the end of the log".to_owned(), |at| format!("before {at}"));
         let (first, last) = (self.records.start, self.records.end.saturating_sub(1));
         let span = self.facts.times.map(|(first, last)| (moment(first), moment(last)));
         let (begin, end) = span.unwrap_or_default();
         format!(
             "<header>\n<p class=\"kind\">Audit evidence</p>\n<h1>Who read which encrypted fields</h1>\n\
              <p class=\"lead name\">{}</p>\n</header>\n\
-             <dl class=\"scope\">\n<dt>Asked for</dt><dd>from {} until before {} (UTC)</dd>\n\
+             <dl class=\"scope\">\n<dt>Asked for</dt><dd>from {} until {} (UTC)</dd>\n\
              <dt>Found</dt><dd>{} in that time, the first at {begin}, the last at {end}</dd>\n\
              <dt>Records</dt><dd>{} to {} of a log of {}, with none left out between them</dd>\n\
              <dt>Root of the log</dt><dd class=\"name\">{}</dd>\n</dl>\n{}{}",
@@ -134,8 +136,9 @@ impl Summary<'_> {
         };
         format!(
             "<div class=\"{class}\">\n<p><b>The whole log verified when this archive was made.</b> \
-             {told}</p>\n<p>Do not believe that; check it, with a public key that came to you another \
-             way:</p>\n<pre><code>python3 -I verify.py --public-key log.pub</code></pre>\n\
+             {told}</p>\n<p>Do not believe that; check it, with a program and a public key that came to \
+             you another way:</p>\n<pre><code>python3 -I /path/to/verify.py --public-key \
+             /path/to/log.pub .</code></pre>\n\
              <p>It prints the figures below from the proved records. If they differ, this page was \
              altered.</p>\n</div>\n"
         )

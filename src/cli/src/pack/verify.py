@@ -67,6 +67,7 @@ KINDS = {
     61: "APPROVAL_REJECTED",
     62: "APPROVAL_EXPIRED",
     63: "APPROVALS_REMOVED",
+    70: "APPROVAL_GRANTED",
 }
 ACTIONS = {
     1: "Encrypt",
@@ -268,6 +269,16 @@ def read_checkpoint(text, origin, key, key_hash):
     message = (body + "\n").encode()
     demand(any(is_signed(key, message, data[4:]) for data in good), "this key did not sign the checkpoint")
     return size, root
+
+
+def as_note(text):
+    """A checkpoint that was kept, as a signed note: it is one, or the line of `audit anchor`."""
+    if "\n\n" in text:
+        return text
+    words = text.split()
+    if len(words) != 4:
+        raise Unusable("what was kept is neither a signed note nor a line of origin, size, root and signature")
+    return "%s\n%s\n%s\n\n\u2014 %s %s\n" % (*words[:3], words[0], words[3])
 
 
 # Messages, records and details.
@@ -670,7 +681,7 @@ class Archive:
 def check_kept(text, signer, size, root):
     """A checkpoint that was kept elsewhere; what it says about the archive's."""
     try:
-        kept_size, kept_root = read_checkpoint(text, *signer)
+        kept_size, kept_root = read_checkpoint(as_note(text), *signer)
     except Wrong as error:
         raise Wrong("of the checkpoint that was kept: %s" % error) from None
     demand(size >= kept_size, "the archive is of %d records, and %d were signed when the checkpoint that was "
@@ -704,7 +715,10 @@ def read_text(path):
     if path is None:
         return None
     with open(path, encoding="utf-8") as file:
-        return file.read()
+        try:
+            return file.read()
+        except UnicodeDecodeError:
+            raise Unusable("%s is no text" % path) from None
 
 
 def say(line):
@@ -745,8 +759,8 @@ def report(archive, origin, size, root, kept):
     say("log        %s" % origin)
     say("records    %d to %d of %d" % (archive.first, archive.end - 1, size))
     say("root       %s  (compare it with a checkpoint of %d records)" % (root.hex(), size))
-    until = "the end" if archive.until is None else instant(archive.until)
-    say("asked for  from %s until before %s" % (instant(archive.since), until))
+    until = "to the end" if archive.until is None else "until before %s" % instant(archive.until)
+    say("asked for  from %s %s" % (instant(archive.since), until))
     for name, value in archive.figures.items():
         say("           %s %s" % ("{:>12,}".format(value), name.replace("_", " ")))
     for line in archive.told():

@@ -29,12 +29,13 @@ pub(super) fn run(arguments: &WhoCanArguments, output: &Output) -> Result<(), Fa
         let lines = rows.map(|row| row.map(|cell| csv_cell(&cell)).join(","));
         let lines: Vec<String> = std::iter::once(COLUMNS.join(",")).chain(lines).collect();
         output::bytes(format!("{}\n", lines.join("\n")).as_bytes())?;
-        remark.iter().for_each(|remark| note(remark));
-        return Ok(());
+    } else {
+        output.show(|| answer_json(&policy, &grants, remark), || text(&grants))?;
     }
-    output.show(|| answer_json(&policy, &grants, remark), || text(&grants))?;
     if !output.is_json() {
         remark.iter().for_each(|remark| note(remark));
+        let digest = hex::encode(&policy.digest());
+        note(&format!("these files are policy {digest}; fieldseal status names the one in force"));
     }
     Ok(())
 }

@@ -98,7 +98,7 @@ impl Inner {
         let record = ApprovalRecord { state: EXPIRED, ..found.record.clone() };
         let seen = record.view(&now, &self.tokens)?;
         let by = ChangedBy::Itself(Action::RejectChange, "expired");
-        let event = ChangeEvent::new(by, now.at, Kind::ApprovalExpired, Some(&seen.key));
+        let event = ChangeEvent::new(by, now.at, Kind::ApprovalExpired, seen.key.as_ref());
         let expired = Approved { path: found.path.clone(), revision: found.revision, record };
         let event = Approved::note(Some(&expired), Self::about(event, &seen));
         settled(self.ledger.commit(event, |txn| Approved::fill(Some(&expired), txn)).await)

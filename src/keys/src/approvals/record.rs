@@ -9,7 +9,7 @@ use fieldseal_model::{
 };
 use prost::Message;
 
-use super::{Approval, ApprovalState, ID_BYTES, WHAT};
+use super::{Approval, ApprovalState, ID_BYTES, OfLog, WHAT};
 use crate::error::KeyError;
 use crate::request::digest;
 
@@ -54,6 +54,25 @@ pub(crate) struct ApprovalRecord {
     /// Until when it waits, on the installation's own clock, in nanoseconds.
     #[prost(uint64, tag = "17")]
     pub(super) due: u64,
+    /// Of a change of the audit log, whom it is about: 1 a partition, 2 a row, 3 an end user, 4 everybody,
+    /// 5 segments.
+    #[prost(uint32, tag = "18")]
+    pub(super) log_subject: u32,
+    /// Its token.
+    #[prost(bytes = "vec", tag = "19")]
+    pub(super) log_token: Vec<u8>,
+    /// Of calls before.
+    #[prost(sfixed64, tag = "20")]
+    pub(super) log_end: i64,
+    /// Whether that is the moment of the request itself.
+    #[prost(bool, tag = "21")]
+    pub(super) log_end_is_open: bool,
+    /// How many records it was about then.
+    #[prost(uint64, tag = "22")]
+    pub(super) log_records: u64,
+    /// How many of their fields, or how many segments.
+    #[prost(uint64, tag = "23")]
+    pub(super) log_parts: u64,
 }
 
 /// When a request is looked at.
@@ -94,6 +113,10 @@ impl ApprovalRecord {
             created_at: 0,
             expires_at: 0,
             due: 0,
+            // What is counted anew each time.
+            log_end: if record.log_end_is_open { 0 } else { record.log_end },
+            log_records: 0,
+            log_parts: 0,
             ..record.clone()
         };
         bare(self) == bare(other)
@@ -140,6 +163,8 @@ impl ApprovalRecord {
             }
             _ => None,
         };
+        let log = OfLog::read(self)?;
+        let key = log.is_none().then(|| KeyName::parse(&self.key));
         let named = partition.as_ref().filter(|p| p.class() == PartitionClass::Named);
         Ok(Approval {
             partition_token: named.map(|partition| tokens.partition(partition)),
@@ -147,7 +172,8 @@ impl ApprovalRecord {
             etag: self.etag(),
             state: self.state(now)?,
             action: action.ok_or(KeyError::Corrupt(WHAT))?,
-            key: KeyName::parse(&self.key).map_err(corrupt)?,
+            key: key.transpose().map_err(corrupt)?,
+            log,
             version: VersionNumber::new(self.version),
             data_keys_lost: self.data_keys_lost,
             partition,

@@ -7,14 +7,17 @@ use super::setting::{Kind, Setting};
 pub(super) const REQUIRE: Setting = Setting {
     name: "keys.require_approval",
     meaning: "What a second principal must approve before it happens: the destruction of a key version \
-        (destroy), the shredding of a partition (shred). It is set here and not with a key, so that \
-        no caller can take it back.",
+        (destroy), the shredding of a partition (shred), and of the audit log that detail is erased (redact) \
+        or segments are archived (archive). It is set here and not with a key, so that no caller can take \
+        it back.",
     kind: Kind::Texts {
-        takes: "an array of destroy and shred, or [] for nothing",
-        is: |text| matches!(text, "destroy" | "shred"),
+        takes: "an array of destroy, shred, redact and archive, or [] for nothing",
+        is: |text| matches!(text, "destroy" | "shred" | "redact" | "archive"),
         set: |config, words| {
-            config.approving.destroy = words.iter().any(|word| word == "destroy");
-            config.approving.shred = words.iter().any(|word| word == "shred");
+            let has = |what: &str| words.iter().any(|word| word == what);
+            let approving = &mut config.approving;
+            (approving.destroy, approving.shred) = (has("destroy"), has("shred"));
+            (approving.redact, approving.archive) = (has("redact"), has("archive"));
         },
     },
 };

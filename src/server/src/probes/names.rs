@@ -79,7 +79,7 @@ metrics! {
     BACKUP_FAILED = Gauge "fieldseal_backup_failed" []
         "1 while the last attempt to make a backup is one that failed";
     ANCHOR_BEHIND = Gauge "fieldseal_audit_anchor_behind_records" ["place"]
-        "Records of the audit log behind the newest checkpoint that was posted: to the file, or to the command";
+        "Records of the audit log behind the newest checkpoint that was posted: to the file, the command, or the address";
     ANCHOR_FAILED = Gauge "fieldseal_audit_anchor_failed" ["place"]
         "1 while the last attempt to post a checkpoint is one that failed";
     EXPORT_BEHIND = Gauge "fieldseal_audit_export_behind_records" ["target"]

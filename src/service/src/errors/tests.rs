@@ -122,6 +122,7 @@ fn causes() -> Vec<RefusalCause> {
     ];
     let flaws = Flaw::ALL.iter().map(|flaw| Refused::Invalid(*flaw));
     let refused = flaws.chain([Refused::Expired, Refused::Bound, Refused::Full]);
+    let refused = refused.chain([Refused::KeysPending, Refused::KeysUnavailable]);
     causes.extend(refused.map(RefusalCause::from));
     causes.extend(backups.into_iter().map(RefusalCause::from));
     causes.extend(malformed.map(RefusalCause::from));
@@ -310,6 +311,8 @@ fn waiting_is_advised_only_where_it_helps() {
             "QUERY_BUSY",
             "TAIL_BUSY",
             "END_USER_TOKENS_FULL",
+            "END_USER_KEYS_PENDING",
+            "END_USER_KEYS_UNAVAILABLE",
             "STORE_BUSY",
             "AUDIT_UNAVAILABLE",
             "STORE_COPY_UNAVAILABLE",

@@ -6,6 +6,7 @@ mod floors;
 mod frozen;
 mod functions;
 mod proofs;
+mod records;
 mod text;
 mod threats;
 
