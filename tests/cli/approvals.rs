@@ -7,8 +7,10 @@ use crate::policy::write;
 use crate::process::{ended, refused, text};
 
 const SHRED: [&str; 7] =
-    ["key", "shred", "customer-pii", "--partition", "ada", "--confirm", "customer-pii"];
+    ["key", "shred", "customer-pii", "--partition", PERSON, "--confirm", "customer-pii"];
 const ALL: &str = "[\"destroy\", \"shred\", \"redact\", \"archive\"]";
+/// Nothing that hexadecimal digits could spell.
+const PERSON: &str = "tenant-ada";
 const SECRET: &str = "ada@example.com";
 
 /// Where the auditor is an operator and redacts too, and every kind of change waits.
@@ -52,9 +54,9 @@ impl Installation {
 #[test]
 fn a_shred_waits_is_refused_to_its_requester_and_done_by_another_after_a_restart() {
     let mut at = installation();
-    let seal = place("encrypt", &["--row", "1", "--partition", "ada"]);
+    let seal = place("encrypt", &["--row", "1", "--partition", PERSON]);
     let sealed = at.ok("app", &seal, SECRET.as_bytes());
-    let open = place("decrypt", &["--row", "1", "--partition", "ada"]);
+    let open = place("decrypt", &["--row", "1", "--partition", PERSON]);
     let nothing = at.ok("auditor", &["approval", "list"], b"");
     assert_eq!(text(&nothing), "nothing waits for a second principal\n");
     let id = at.waits(&SHRED);
@@ -79,11 +81,11 @@ fn a_shred_waits_is_refused_to_its_requester_and_done_by_another_after_a_restart
     // The list names no person; what is approved is shown in full.
     let listed = text(&at.ok("auditor", &["approval", "list"], b""));
     assert!(
-        listed.contains(&id) && listed.contains("pending") && !listed.contains("ada"),
+        listed.contains(&id) && listed.contains("pending") && !listed.contains(PERSON),
         "{listed}"
     );
     let shown = at.json("auditor", &["approval", "show", &id]);
-    assert_eq!((&shown["partition"], &shown["state"]), (&"ada".into(), &"pending".into()));
+    assert_eq!((&shown["partition"], &shown["state"]), (&PERSON.into(), &"pending".into()));
     assert_eq!(shown["requester"], "spiffe://dev.local/ops");
     assert_eq!(at.approve("auditor", &id, &["--etag", "00"]), refused(6, "APPROVAL_ALTERED"));
     let unconfirmed = at.run("auditor", &["approval", "approve", &id], b"");
@@ -209,7 +211,7 @@ fn the_commands_of_the_guide_work() {
     }
     let (block, _) = section.split_once("\n```").unwrap();
     for (hours, line) in block.lines().enumerate() {
-        at.ok("app", &place("encrypt", &["--row", "1", "--partition", "ada"]), b"x");
+        at.ok("app", &place("encrypt", &["--row", "1", "--partition", PERSON]), b"x");
         let hours = (24 + hours).to_string();
         let id = at.waits(&[&SHRED[..], &["--window-hours", &hours]].concat());
         let etag = at.json("auditor", &["approval", "show", &id])["etag"].to_string();
@@ -218,7 +220,7 @@ fn the_commands_of_the_guide_work() {
         assert_eq!(words[..2], ["fieldseal", "approval"], "{line}");
         assert!(!at.ok("auditor", &words[1..], b"").is_empty(), "{line}");
         if line.contains(" approve ") {
-            at.ok("ops", &["key", "unshred", "customer-pii", "--partition", "ada"], b"");
+            at.ok("ops", &["key", "unshred", "customer-pii", "--partition", PERSON], b"");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Backups with the real binary: made while serving, put back after the disk is gone, and refused
 //! where anything of them is not as it was.
 
+mod archived;
 mod copy;
 mod refused;
 mod runbook;

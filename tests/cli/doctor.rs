@@ -291,3 +291,43 @@ fn a_store_that_is_gone_comes_back_from_its_copy_without_a_loss() {
     assert_eq!(i.stop(), 0);
     assert!(doctor(&i, &[]).status.success());
 }
+
+#[test]
+fn a_redaction_that_is_not_finished_is_told_until_it_is() {
+    let mut i = Installation::with_key();
+    let sealed = i.ok("app", &place("encrypt", &["--partition", "alice"]), b"x");
+    i.ok("app", &place("decrypt", &["--partition", "alice"]), &sealed);
+    let is_told = |i: &Installation| {
+        let table = text(&i.ok("ops", &["status"], b""));
+        let told = i.json("ops", &["status"])["audit_redaction_unfinished"].as_bool().unwrap();
+        assert_eq!(table.contains("redaction  "), told, "{table}");
+        told
+    };
+    let verified = |i: &Installation| {
+        let mut command = i.verify_command(&i.log());
+        command.args(["--output", "json"]);
+        json(&command.output().unwrap())["named_still_there"].as_u64().unwrap()
+    };
+    assert!(!is_told(&i));
+    // The old segment cannot have its second name.
+    let in_its_way = i.log().join("segment-00000000000000000000.redacted");
+    std::fs::create_dir(&in_its_way).unwrap();
+    let redact = ["audit", "redact", "--partition", "alice", "--confirm", "alice"];
+    let refused_so = refused(5, "REDACTION_UNFINISHED");
+    assert_eq!(ended(&i.run("ops", &redact, b"")), refused_so);
+    assert!(is_told(&i));
+    assert_eq!(i.stop(), 0);
+    // Every record that was named.
+    assert_eq!(verified(&i), 2);
+    let shown = text(&i.verify_command(&i.log()).output().unwrap().stdout);
+    assert!(shown.contains("named, still there  2 records: "), "{shown}");
+    let seen = doctor(&i, &[]);
+    let told = (seen.status.code(), reasons(&json(&seen)).contains(&"REDACTION_UNFINISHED"));
+    assert_eq!(told, (Some(0), true));
+    std::fs::remove_dir(&in_its_way).unwrap();
+    i.serve();
+    assert!(!is_told(&i));
+    assert_eq!(i.stop(), 0);
+    assert_eq!(verified(&i), 0);
+    assert!(!reasons(&json(&doctor(&i, &[]))).contains(&"REDACTION_UNFINISHED"));
+}

@@ -112,6 +112,8 @@ impl Installation {
         let probes = lines.wait(|line| event("probes", line));
         self.probes = probes["address"].as_str().unwrap().to_owned();
         self.address = lines.wait(ready);
+        // What it does beside its start may have had a line before that.
+        lines.again();
         self.sidecar = Some((running, lines));
     }
 

@@ -14,6 +14,7 @@ mod approvals;
 mod archiving;
 mod auditing;
 mod backup;
+mod certificates;
 mod config;
 mod crash;
 mod csv;

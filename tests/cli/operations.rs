@@ -123,9 +123,14 @@ fn every_exit_code_is_explained_to_operators() {
         codes.split(|c: char| !c.is_ascii_digit()).filter(|number| !number.is_empty()).collect();
     assert!(numbers.len() >= 11, "{numbers:?}");
     let document = file("docs/operations.md");
-    for number in numbers {
+    for number in &numbers {
         assert!(document.contains(&format!("\n| {number} |")), "{number}");
     }
+    let (_, table) = document.split_once("## Exit codes").unwrap();
+    let table = table.split("\n## ").next().unwrap();
+    let explained = table.lines().filter_map(|line| line.strip_prefix("| ")?.split(' ').next());
+    let explained = explained.filter(|code| code.parse::<u8>().is_ok());
+    assert_eq!(numbers, explained.collect::<Vec<_>>(), "in the help as well");
 }
 
 #[test]

@@ -165,6 +165,14 @@ fn an_archive_has_what_an_auditor_needs_and_nothing_that_runs() {
     }
     assert_eq!(page.matches("</style>").count(), 1);
     assert!(page.contains("<svg viewBox") && page.contains("No inventory of keys"));
+    // With what it started: the settings by name, the server's certificate and the callers' authority.
+    for told in
+        ["audit.refusal_window_seconds</td><td class=\"name\">60<", ">server<", ">client_ca<"]
+    {
+        assert!(page.contains(told), "{told}");
+    }
+    let of_app = csv.lines().filter(|line| line.contains(",spiffe://dev.local/app,"));
+    assert!(of_app.map(|line| line.split(',').nth(5).unwrap()).all(|shown| shown.len() == 32));
     assert!(of("README.txt").contains("cd fieldseal-evidence-0-"));
     // Without -I Python would run what lies beside the program.
     let command = "python3 -I verify.py --public-key ";

@@ -104,6 +104,8 @@ impl Drop for Running {
 pub(crate) struct Lines {
     coming: Receiver<String>,
     heard: Vec<String>,
+    /// Of what was heard, the first line that nobody who waited has looked at.
+    next: usize,
 }
 
 impl Lines {
@@ -115,23 +117,30 @@ impl Lines {
                 let _ = sender.send(line);
             }
         });
-        Self { coming, heard: Vec::new() }
+        Self { coming, heard: Vec::new(), next: 0 }
     }
 
-    /// Waits for a line that says something.
+    /// Waits for a line that says something, behind the one that was waited for before.
     pub(crate) fn wait<T>(&mut self, says: impl Fn(&str) -> Option<T>) -> T {
         let given_up = Instant::now() + PATIENCE;
         loop {
+            while self.next < self.heard.len() {
+                self.next += 1;
+                if let Some(said) = says(&self.heard[self.next - 1]) {
+                    return said;
+                }
+            }
             let left = given_up.saturating_duration_since(Instant::now());
             let Ok(line) = self.coming.recv_timeout(left) else {
                 panic!("the line did not come:\n{}", self.heard.join("\n"));
             };
-            let said = says(&line);
             self.heard.push(line);
-            if let Some(said) = said {
-                return said;
-            }
         }
+    }
+
+    /// What was passed over may be waited for again.
+    pub(crate) fn again(&mut self) {
+        self.next = 0;
     }
 
     /// Looks again and again, while the process lives, until there is something to see.

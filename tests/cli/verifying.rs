@@ -182,7 +182,7 @@ fn tiles_are_written_once_and_only_of_a_log_that_goes_on() {
     let checkpoint = fs::read_to_string(to.join("checkpoint")).unwrap();
     assert_eq!(second["checkpoint"], checkpoint);
     assert_eq!(written(&log)["files_written"], 0, "nothing is new");
-    assert_eq!(reason(&grown.before), refused(7, "AUDIT_LOG_TAMPERED"), "it was cut off");
+    assert_eq!(reason(&grown.before), refused(12, "AUDIT_RECORDS_MISSING"), "it was cut off");
     assert_eq!(fs::read_to_string(to.join("checkpoint")).unwrap(), checkpoint);
     let width = second["records"].as_u64().unwrap();
     fs::write(to.join(format!("tile/entries/000.p/{width}")), "altered").unwrap();

@@ -20,17 +20,18 @@ FEWEST = 40
 
 
 def judged(command, log, key, beside):
-    """Exit code and ranges; what is wrong is said in words of each one's own."""
+    """Exit code, ranges, and how much is there that was to be erased; what is wrong is said in words of each one's own."""
     given = ["--log", log, "--public-key", key]
     if beside == "checkpoint":
         given += ["--checkpoint", log.parent / "checkpoint"]
     if beside == "archive":
         given += ["--archive", log.with_name(f"{log.name}.archive")]
     done = subprocess.run([*command, *given], capture_output=True, text=True, check=False)
-    ranges = json.loads(done.stdout)["ranges"] if done.stdout else []
+    found = json.loads(done.stdout) if done.stdout else {}
+    ranges = found.get("ranges", [])
     for one in ranges:
         one.pop("what")
-    return done.returncode, ranges
+    return done.returncode, ranges, found.get("named_still_there")
 
 
 def main():
@@ -49,7 +50,7 @@ def main():
         log = given.cases / name
         key = (log if key == "log" else given.cases) / "log.pub"
         said = {who: judged(by, log, key, beside) for who, by in verifiers.items()}
-        for who, (exit_code, ranges) in said.items():
+        for who, (exit_code, ranges, _) in said.items():
             found = [one for one in ranges if one["verdict"] == verdict][:1]
             found = [str(found[0][part]) for part in ("first", "file", "offset")] if found else []
             expected = [part for part in place if part != "-"]

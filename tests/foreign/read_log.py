@@ -64,6 +64,15 @@ LABEL = {
     1: ("name", str),
     2: ("value", str),
 }
+PROCESS_SETTING = {
+    1: ("name", str),
+    2: ("value", str),
+}
+PROCESS_CERTIFICATE = {
+    1: ("usage", str),
+    2: ("sha256", bytes),
+    3: ("not_after", "sfixed64"),
+}
 KEY_SETTINGS = {
     3: ("rotation_period_seconds", int),
     4: ("destroy_window_seconds", int),
@@ -103,6 +112,10 @@ RECORD = {
     31: ("first_time", "sfixed64"),
     45: ("redactions", [REDACTION]),
     46: ("archived", [ARCHIVED_SEGMENT]),
+    80: ("certificate", bytes),
+    81: ("settings_digest", bytes),
+    82: ("settings_told", [PROCESS_SETTING]),
+    83: ("certificates", [PROCESS_CERTIFICATE]),
 }
 DETAIL_HEAD = {
     1: ("ticket", str),
@@ -433,6 +446,12 @@ class Redactions:
         return absent != "all" and all(any(n in items for items in named) for n in absent)
 
 
+    def linger(self, index, detail):
+        """Whether something is there of a record's detail that is named."""
+        there = [n for n, item in enumerate(detail["items"]) if item is not None]
+        return self.allow(index, "all") or any(self.allow(index, [n]) for n in there)
+
+
 def parse_frame(data):
     """Head, signature, leaves and details of a frame that is `data`, whatever its checksum says."""
     lengths = frame_lengths(data[:16])
@@ -523,6 +542,8 @@ class Log:
         self.good, self.signed = Tree(), None
         self.segments = self.signatures = self.details = 0
         self.ranges = []
+        # How many records have detail that was to be erased.
+        self.lingering = 0
 
     def verify(self, signature, message):
         try:
@@ -733,6 +754,8 @@ class Log:
             if record is not None:
                 self.said.add(index, record)
                 self.archived.add(index, record)
+            if self.known and content is not None and wrong.get(index, ("OK",))[0] != "TAMPERED":
+                self.lingering += self.known.linger(index, content)
             if self.show and record is not None and wrong.get(index, ("OK",))[0] != "TAMPERED":
                 self.show(index, leaf, record, content)
 
@@ -787,6 +810,7 @@ class Log:
             "segments": self.segments,
             "root": self.good.root().hex(),
             "checkpoint": checkpoint,
+            "named_still_there": self.lingering,
             "ranges": self.ranges,
         }
 
@@ -833,8 +857,8 @@ def main():
         log = Log(public_key, show if given.records else None, checkpoint)
         log.read(given.log, given.archive)
         log.said.close()
-        if not all(log.said.allow(*one) for one in log.absent):
-            # Something is not there that no record names. Now it can be said which.
+        if log.absent or log.said.records or log.said.items:
+            # Now it can be said what is not there that no record names, and what is there still.
             log = Log(public_key, None, checkpoint, log.said)
             log.read(given.log, given.archive)
     except (Foreign, Malformed, OSError, UnicodeDecodeError, NotThere) as error:

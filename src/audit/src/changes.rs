@@ -71,7 +71,8 @@ struct Facts {
 /// `size` records, `None` if it never had so many. Verify the log before.
 ///
 /// # Errors
-/// If a file cannot be read, or a record is none.
+/// `Archived` if it is not known what it was with `size` records, because older ones are archived; a file
+/// that cannot be read, or a record that is none.
 pub fn changes(
     directory: &Path,
     key: &LogKey,
@@ -84,8 +85,7 @@ pub fn changes(
         let segment = Segment::open(&path, &key.key)?;
         if tree.size() == 0 && first > 0 {
             if size > 0 && size < first {
-                let what = "older records are archived: copy their segments back beside it";
-                return Err(JournalError::corrupt(&path, 0, what));
+                return Err(JournalError::Archived(first));
             }
             tree = segment.frontier()?;
             root = root.or_else(|| (tree.size() == size).then(|| tree.root()));

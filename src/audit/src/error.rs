@@ -79,6 +79,9 @@ pub enum JournalError {
     /// It is on record what is erased, and not all of it is.
     #[error("a redaction is on record and not finished: {0}")]
     RedactionUnfinished(Arc<str>),
+    /// What is asked needs records that are in the archive.
+    #[error("the records before {0} are archived: copy their segments back beside the log's")]
+    Archived(u64),
     /// The operating system said no.
     #[error("cannot {what} {}: {error}", .file.display())]
     Io {
@@ -128,7 +131,7 @@ pub enum QueryError {
     #[error("the summary has too many groups or partitions")]
     TooLarge,
     /// A tree or a record of it that the log does not have.
-    #[error("the log has {0} records; a proof is about records that it has")]
+    #[error("the log has {0} records; proofs and counts are about records that it has")]
     BeyondLog(u64),
     /// A tree that was never signed.
     #[error(

@@ -5,6 +5,7 @@ mod archived;
 mod by;
 mod redacted;
 mod refused;
+mod started;
 mod waiting;
 
 use fieldseal_crypto::random;
@@ -20,6 +21,8 @@ use crate::record::{DetailHead, Encoded, Kind, Outcome, SALT_BYTES, decision, fi
 use crate::wire;
 pub use by::ChangedBy;
 pub(crate) use refused::Refused;
+use started::write_caller;
+pub use started::{Started, StartedCertificate};
 
 pub(crate) use waiting::Waiting;
 
@@ -97,7 +100,7 @@ impl CallEvent {
     ) -> Self {
         let mut public = Vec::with_capacity(256);
         wire::number(&mut public, 1, Kind::Call.code().into());
-        wire::bytes(&mut public, 3, principal.as_str().as_bytes());
+        write_caller(&mut public, principal);
         wire::number(&mut public, 4, action.code().into());
         wire::bytes(&mut public, 6, reason.purpose.as_str().as_bytes());
         let ticket = reason.ticket.as_str().to_owned();
@@ -284,7 +287,7 @@ impl SystemEvent {
         // The same action whoever asked, so that one query finds every reload.
         wire::number(public, 4, Action::ReloadPolicy.code().into());
         if let Some((permit, reason)) = by {
-            wire::bytes(public, 3, permit.principal().as_str().as_bytes());
+            write_caller(public, permit.principal());
             wire::bytes(public, 6, reason.purpose.as_str().as_bytes());
             write_verdict(public, Verdict::Permit(permit), None, None, None);
             event.ticket = reason.ticket.as_str().to_owned();
@@ -310,7 +313,7 @@ impl SystemEvent {
         let outcome = if ended.is_ok() { Outcome::Ok } else { Outcome::Failed };
         let mut event = Self::of(kind, outcome, at);
         let public = &mut event.public;
-        wire::bytes(public, 3, permit.principal().as_str().as_bytes());
+        write_caller(public, permit.principal());
         wire::number(public, 4, permit.action().code().into());
         write_verdict(public, Verdict::Permit(permit), None, None, None);
         let (Ok(note) | Err(note)) = ended;

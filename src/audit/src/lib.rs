@@ -35,7 +35,8 @@ pub use changes::{Change, changes};
 pub use checkpoint::Checkpoint;
 pub use error::{Health, JournalError, QueryError};
 pub use event::{
-    CallEvent, ChangeEvent, ChangedBy, Item, ItemOutcome, SystemEvent, Verdict, VerdictIndex,
+    CallEvent, ChangeEvent, ChangedBy, Item, ItemOutcome, Started, StartedCertificate, SystemEvent,
+    Verdict, VerdictIndex,
 };
 pub use index::Indexed;
 pub use journal::{
@@ -44,7 +45,8 @@ pub use journal::{
 };
 pub use proofs::{Receipt, Recorded, Withheld};
 pub use query::{
-    Counts, Event, EventItem, Follower, GroupKey, Grouping, Page, PageLimit, Query, Reader, Summary,
+    Beginning, Counts, Event, EventItem, Follower, GroupKey, Grouping, Page, PageLimit, Query,
+    Reader, Summary,
 };
 pub use record::{Kind, LastChange, Outcome};
 pub use redaction::{Aged, RecordClass, Redactable, Redacted, Step};

@@ -1,6 +1,8 @@
 //! Finding records again, in the files themselves. An index says which ones are worth a look.
 
+mod beginning;
 mod counted;
+mod erased;
 mod event;
 mod follow;
 mod proof;
@@ -17,7 +19,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use fieldseal_crypto::sha256;
 use fieldseal_crypto::signing::LogPublicKey;
-use fieldseal_model::{Action, Timestamp};
+use fieldseal_model::{Action, CertificateId, Timestamp};
 use parking_lot::RwLock;
 use prost::Message as _;
 
@@ -25,7 +27,9 @@ use crate::error::{JournalError, QueryError};
 use crate::index::Indexes;
 use crate::record::Outcome;
 use crate::segment::{self, Segment};
+pub use beginning::Beginning;
 use counted::Counter;
+use erased::Erased;
 pub use event::{Event, EventItem};
 pub use follow::Follower;
 use search::Search;
@@ -64,10 +68,14 @@ pub struct Query {
     pub tickets: Vec<String>,
     /// The end user's token.
     pub end_user: Option<[u8; 16]>,
+    /// The certificate that the caller showed.
+    pub certificate: Option<CertificateId>,
     /// Only what is about keys, policy, the process and the log itself, not about values.
     pub administration_only: bool,
     /// Leave out what the process notes for itself while it serves encrypts and decrypts.
     pub omit_housekeeping: bool,
+    /// Leave out who read the log itself, but for those who were refused.
+    pub omit_log_reads: bool,
     /// The oldest first instead of the newest.
     pub oldest_first: bool,
     /// Judge each item by itself, and leave out those that do not match.
@@ -75,6 +83,8 @@ pub struct Query {
     /// Leave out the items of calls that have more than one. They are not even read then, unless a
     /// filter needs them.
     pub omit_batch_items: bool,
+    /// Only what was erased, and could be what is looked for by all that is left of it.
+    pub erased_only: bool,
 }
 
 /// Where a page ends. It has at least one event, if there is one.
@@ -102,6 +112,8 @@ pub struct Page {
     pub next: Option<String>,
     /// All pages show the log as it was when it had so many records.
     pub tree_size: u64,
+    /// What is older is archived, and in no page.
+    pub begins: Beginning,
 }
 
 /// Reads a log that may be written to meanwhile. Blocks: call it where that is allowed.
@@ -115,6 +127,8 @@ pub struct Reader {
     files: Arc<RwLock<()>>,
     /// Before this record the log may be in an archive.
     archived: Arc<AtomicU64>,
+    /// Where that archive is.
+    archive: Option<PathBuf>,
 }
 
 /// Counts the records of a segment before a place; the next one begins with the third. `None` if it has to
@@ -144,7 +158,15 @@ impl Reader {
         origin: Arc<str>,
         (indexes, files, archived): (Arc<Indexes>, Arc<RwLock<()>>, Arc<AtomicU64>),
     ) -> Self {
-        Self { directory, key, log, origin, indexes: Some(indexes), files, archived }
+        let indexes = Some(indexes);
+        Self { directory, key, log, origin, indexes, files, archived, archive: None }
+    }
+
+    /// Proves what is archived from the segments of this archive, as far as it can be read. Nothing else is
+    /// answered from it.
+    #[must_use]
+    pub fn with_archive(self, archive: Option<PathBuf>) -> Self {
+        Self { archive, ..self }
     }
 
     /// Looks at every record, whatever an index says. The answers are the same, and later.
@@ -205,7 +227,8 @@ impl Reader {
             let token = Token { position: search.position, ..token.clone() };
             URL_SAFE_NO_PAD.encode(token.encode_to_vec())
         });
-        Ok(Page { events: search.events, next, tree_size: token.tree_size })
+        let begins = self.begins()?;
+        Ok(Page { events: search.events, next, tree_size: token.tree_size, begins })
     }
 
     /// Counts what matches of the first `tree_size` records of the log; `limit` is in groups. It
@@ -235,6 +258,7 @@ impl Reader {
         };
         let unreadable = |e: JournalError| QueryError::Unreadable(e.to_string().into());
         let tallies = RefCell::new(Tallies::new(groupings, limit, token.after.clone()));
+        let mut erased = Erased::new(&query, abandoned);
         let trouble = RefCell::new(None);
         let goes_on = |counted: &dyn Fn() -> Result<(), QueryError>| {
             let is_abandoned = abandoned.load(Ordering::Relaxed);
@@ -249,8 +273,11 @@ impl Reader {
         let is_known = counted::is_known(&query, groupings);
         let mut count = |segment: &Segment, known, next| {
             let mut counter = Counter::new(&query, groupings);
-            let indexes = self.indexes.as_ref().filter(|_| is_known)?;
-            indexes.rows(segment, known, next, &mut counter)?;
+            let indexes = self.indexes.as_ref().filter(|_| is_known);
+            if indexes.and_then(|i| i.rows(segment, known, next, &mut counter)).is_none() {
+                // It is read, for it may have records whose detail was erased.
+                return erased.count(self, segment, known, next);
+            }
             let counter = RefCell::new(Some(counter));
             Some(goes_on(&|| match counter.take() {
                 Some(counter) => counter.finish(&mut tallies.borrow_mut()),
@@ -261,20 +288,14 @@ impl Reader {
         if let Some(trouble) = trouble.take() {
             return Err(trouble);
         }
+        let erased = erased.finish().map_err(unreadable)?;
         let (summary, last) = tallies.into_inner().finish();
         let next = last.map(|last| {
             let token = Token { after: Some(last), ..token.clone() };
             URL_SAFE_NO_PAD.encode(token.encode_to_vec())
         });
-        let log_start = self.begins(token.tree_size)?;
-        Ok(Summary { next, tree_size: token.tree_size, log_start, ..summary })
-    }
-
-    /// When the first record was made.
-    fn begins(&self, tree_size: u64) -> Result<Option<Timestamp>, QueryError> {
-        let first = Query { oldest_first: true, omit_batch_items: true, ..Query::default() };
-        let page = self.query(&first, 1, tree_size, "")?;
-        Ok(page.events.first().map(|event| event.time))
+        let begins = self.begins()?;
+        Ok(Summary { next, tree_size: token.tree_size, begins, erased, ..summary })
     }
 
     /// Where the log begins whose first segment begins with this record: there, if what was before is

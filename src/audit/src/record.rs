@@ -212,6 +212,41 @@ pub(crate) struct Record {
     /// Of segments that are archived: which.
     #[prost(message, repeated, tag = "46")]
     pub archived: Vec<ArchivedSegment>,
+    /// The beginning of the SHA-256 of the certificate that the caller showed.
+    #[prost(bytes = "vec", tag = "80")]
+    pub certificate: Vec<u8>,
+    /// Of a start: SHA-256 over all settings.
+    #[prost(bytes = "vec", tag = "81")]
+    pub settings_digest: Vec<u8>,
+    /// Of a start: some of them.
+    #[prost(message, repeated, tag = "82")]
+    pub settings_told: Vec<ProcessSetting>,
+    /// Of a start: the certificates of the process.
+    #[prost(message, repeated, tag = "83")]
+    pub certificates: Vec<ProcessCertificate>,
+}
+
+/// A setting of the process.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct ProcessSetting {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(string, tag = "2")]
+    pub value: String,
+}
+
+/// A certificate of the process.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct ProcessCertificate {
+    /// `server` or `client_ca`.
+    #[prost(string, tag = "1")]
+    pub usage: String,
+    /// Over its DER form.
+    #[prost(bytes = "vec", tag = "2")]
+    pub sha256: Vec<u8>,
+    /// Seconds since 1970.
+    #[prost(sfixed64, tag = "3")]
+    pub not_after: i64,
 }
 
 /// A segment that is archived.

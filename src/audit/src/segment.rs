@@ -10,28 +10,34 @@
 //! A header's signature covers its head; a frame's is that of the checkpoint over everything up to
 //! and with the frame. The CRC finds torn writes; the tree finds everything else.
 
+mod frame;
+mod window;
+
 use std::fs::File;
 use std::io;
-use std::ops::Range;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-use fieldseal_crypto::pae;
 use fieldseal_crypto::signing::LogPublicKey;
+use fieldseal_crypto::{pae, sha256};
 use prost::Message as _;
 
 use crate::error::JournalError;
 use crate::merkle::{Frontier, Hash};
 use crate::record::LastChange;
 
+pub(crate) use frame::{At, FRAME_MAGIC, Frame, FrameHead, encode_frame};
+use frame::{Look, check_end, checked, finish, frame_bytes, look, parse, skipped};
+pub(crate) use window::Window;
+
 const SEGMENT_MAGIC: &[u8; 8] = b"FSLOGSEG";
-pub(crate) const FRAME_MAGIC: &[u8; 4] = b"FSFR";
 const SIGNATURE_BYTES: usize = 64;
 /// Bytes of a frame before its head.
 const FRAME_PREFIX: usize = 16;
-/// The longest header, and the longest parts of a frame, that a reader believes in.
+/// Bytes with which every frame's head and signature begin and end.
+const SKIP_BYTES: usize = 256;
+/// The longest header that a reader believes in, of a segment or of a frame.
 const MAX_HEADER: usize = 64 * 1024;
-const MAX_PART: usize = 1 << 30;
 /// Bytes that a search for frames reads at a time: a multiple of 8.
 const SCAN_BYTES: u64 = 64 * 1024;
 pub(crate) const FORMAT: u32 = 1;
@@ -64,21 +70,16 @@ pub(crate) struct SegmentHead {
     /// The record that tells of `revision`.
     #[prost(uint64, tag = "9")]
     pub changed: u64,
+    /// What was signed in the segment before ([`chained`], from zeroes on, over its frames); empty if the
+    /// process that ended it had not begun it.
+    #[prost(bytes = "vec", tag = "10")]
+    pub checkpoints: Vec<u8>,
 }
 
-/// What stands at the beginning of a frame.
-#[derive(Clone, PartialEq, prost::Message)]
-pub(crate) struct FrameHead {
-    #[prost(uint64, tag = "1")]
-    pub first: u64,
-    #[prost(uint32, tag = "2")]
-    pub count: u32,
-    /// The root of the tree with the frame's records.
-    #[prost(bytes = "vec", tag = "3")]
-    pub root: Vec<u8>,
-    /// Up to this byte of the file everything was on disk before the frame was written.
-    #[prost(uint64, tag = "4")]
-    pub synced: u64,
+/// The hash over the checkpoints of a segment's frames, with the next one: so many records, the root over
+/// them, and its signature.
+pub(crate) fn chained(before: &Hash, size: u64, root: &[u8], signature: &[u8; 64]) -> Hash {
+    sha256(&[before, &size.to_le_bytes(), root, signature])
 }
 
 /// `segment-{first}.log`, so that names sort as the records do.
@@ -125,13 +126,6 @@ pub(crate) fn encode_header(head: &SegmentHead, sign: impl Fn(&[u8]) -> [u8; 64]
     out
 }
 
-/// Ends a header or frame that begins at `start`: its CRC, and zeroes up to a multiple of 8.
-fn finish(out: &mut Vec<u8>, start: usize) {
-    let crc = crc32fast::hash(out.get(start..).unwrap_or_default());
-    out.extend_from_slice(&crc.to_le_bytes());
-    out.resize(out.len().next_multiple_of(8), 0);
-}
-
 pub(crate) fn le32(length: usize) -> [u8; 4] {
     u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes()
 }
@@ -144,34 +138,6 @@ pub(crate) struct Segment {
     pub head: SegmentHead,
     /// Where the first frame begins.
     pub start: u64,
-}
-
-/// A frame, whole and with a CRC that fits.
-pub(crate) struct Frame {
-    pub head: FrameHead,
-    pub signature: [u8; 64],
-    pub offset: u64,
-    pub end: u64,
-    bytes: Vec<u8>,
-    /// Where among the bytes they stand.
-    leaves: Range<usize>,
-    details: Range<usize>,
-}
-
-/// What stands at a place of a segment.
-pub(crate) enum At {
-    Frame(Box<Frame>),
-    /// Zeroes, or the end of the file.
-    Nothing,
-    /// Neither; what is wrong.
-    Bad(&'static str),
-}
-
-/// The bytes at a place, with the lengths of head, leaves and details; or why there are none.
-enum Whole {
-    Bytes(Vec<u8>, [usize; 3]),
-    Nothing,
-    Bad(&'static str),
 }
 
 /// A header whose checksum fits. Nobody has looked yet who signed it.
@@ -245,6 +211,13 @@ impl Segment {
         read(&self.file, &self.path, 0, self.start)
     }
 
+    /// True while its name still leads to this file.
+    pub(crate) fn is_in_place(&self) -> bool {
+        let identity = |found: std::fs::Metadata| (found.dev(), found.ino());
+        let (own, named) = (self.file.metadata(), self.path.metadata());
+        own.ok().zip(named.ok()).is_some_and(|(own, named)| identity(own) == identity(named))
+    }
+
     /// The tree before the segment's first record.
     pub(crate) fn frontier(&self) -> Result<Frontier, JournalError> {
         let peaks: Option<Vec<Hash>> =
@@ -255,70 +228,44 @@ impl Segment {
 
     /// What stands at a place.
     pub(crate) fn at(&self, offset: u64) -> Result<At, JournalError> {
-        let (bytes, lengths) = match self.whole(offset)? {
-            Whole::Bytes(bytes, lengths) => (bytes, lengths),
-            Whole::Nothing => return Ok(At::Nothing),
-            Whole::Bad(what) => return Ok(At::Bad(what)),
-        };
-        if let Err(what) = check_end(&bytes, body_bytes(lengths)) {
-            return Ok(At::Bad(what));
-        }
-        Ok(match self.parse(bytes, offset, lengths) {
-            Some(frame) => At::Frame(Box::new(frame)),
-            None => At::Bad("a frame's head is none"),
+        Ok(match self.look(offset)? {
+            Look::Frame(lengths) => checked(self.bytes(offset, lengths)?, offset, lengths),
+            Look::Nothing => At::Nothing,
+            Look::Bad(what) => At::Bad(what),
         })
+    }
+
+    /// The same, from a window that is moved there if need be.
+    pub(crate) fn at_in<'w>(
+        &self,
+        window: &'w mut Window,
+        offset: u64,
+    ) -> Result<At<&'w [u8]>, JournalError> {
+        let prefix = window.read(self, offset, FRAME_PREFIX)?;
+        let lengths = match look(prefix, self.len.saturating_sub(offset)) {
+            Look::Frame(lengths) => lengths,
+            Look::Nothing => return Ok(At::Nothing),
+            Look::Bad(what) => return Ok(At::Bad(what)),
+        };
+        Ok(checked(window.read(self, offset, frame_bytes(lengths))?, offset, lengths))
     }
 
     /// What stands at a place if it has the form of a frame, whatever its checksum says.
     pub(crate) fn damaged(&self, offset: u64) -> Result<Option<Frame>, JournalError> {
-        Ok(match self.whole(offset)? {
-            Whole::Bytes(bytes, lengths) => self.parse(bytes, offset, lengths),
-            Whole::Nothing | Whole::Bad(_) => None,
+        Ok(match self.look(offset)? {
+            Look::Frame(lengths) => parse(self.bytes(offset, lengths)?, offset, lengths),
+            Look::Nothing | Look::Bad(_) => None,
         })
     }
 
-    /// The bytes of a frame, as long as it says that it is.
-    fn whole(&self, offset: u64) -> Result<Whole, JournalError> {
+    fn look(&self, offset: u64) -> Result<Look, JournalError> {
         let left = self.len.saturating_sub(offset);
         let prefix = read(&self.file, &self.path, offset, left.min(FRAME_PREFIX as u64))?;
-        if prefix.iter().all(|b| *b == 0) {
-            return Ok(Whole::Nothing);
-        }
-        let lengths = (u32_at(&prefix, 4), u32_at(&prefix, 8), u32_at(&prefix, 12));
-        let (Some(head), Some(leaves), Some(details)) = lengths else {
-            return Ok(Whole::Bad("a frame is cut off"));
-        };
-        if !prefix.starts_with(FRAME_MAGIC) {
-            return Ok(Whole::Bad("no frame begins where one should"));
-        }
-        let (head, leaves, details) = (head as usize, leaves as usize, details as usize);
-        if head > MAX_HEADER || leaves > MAX_PART || details > MAX_PART {
-            return Ok(Whole::Bad("a frame's lengths are impossible"));
-        }
-        let lengths = [head, leaves, details];
-        let whole = (body_bytes(lengths) + 4).next_multiple_of(8);
-        if whole as u64 > left {
-            return Ok(Whole::Bad("a frame is cut off"));
-        }
-        Ok(Whole::Bytes(read(&self.file, &self.path, offset, whole as u64)?, lengths))
+        Ok(look(&prefix, left))
     }
 
-    fn parse(&self, bytes: Vec<u8>, offset: u64, lengths: [usize; 3]) -> Option<Frame> {
-        let [head, leaves, details] = lengths;
-        let (_, rest) = bytes.split_at_checked(FRAME_PREFIX)?;
-        let (head_bytes, rest) = rest.split_at_checked(head)?;
-        let (signature, rest) = rest.split_first_chunk::<64>()?;
-        rest.get(..leaves + details)?;
-        let first = FRAME_PREFIX + head + SIGNATURE_BYTES;
-        Some(Frame {
-            head: FrameHead::decode(head_bytes).ok()?,
-            signature: *signature,
-            offset,
-            end: offset + bytes.len() as u64,
-            leaves: first..first + leaves,
-            details: first + leaves..first + leaves + details,
-            bytes,
-        })
+    fn bytes(&self, offset: u64, lengths: [usize; 3]) -> Result<Vec<u8>, JournalError> {
+        read(&self.file, &self.path, offset, frame_bytes(lengths) as u64)
     }
 
     /// The first byte from `offset` on that is not zero.
@@ -357,95 +304,18 @@ impl Segment {
     /// Where the next frame would begin, without reading this one's records.
     pub(crate) fn skip(&self, offset: u64) -> Result<Option<(FrameHead, u64)>, JournalError> {
         let left = self.len.saturating_sub(offset);
-        let look = read(&self.file, &self.path, offset, left.min(256))?;
-        let lengths = (u32_at(&look, 4), u32_at(&look, 8), u32_at(&look, 12));
-        let (true, (Some(head), Some(leaves), Some(details))) =
-            (look.starts_with(FRAME_MAGIC), lengths)
-        else {
-            return Ok(None);
-        };
-        let (head, leaves, details) = (head as usize, leaves as usize, details as usize);
-        let Some(bytes) = look.get(FRAME_PREFIX..FRAME_PREFIX.saturating_add(head)) else {
-            return Ok(None);
-        };
-        let body = FRAME_PREFIX + head + SIGNATURE_BYTES + leaves + details + 4;
-        let end = offset.saturating_add(body.next_multiple_of(8) as u64);
-        Ok(FrameHead::decode(bytes).ok().map(|head| (head, end)))
-    }
-}
-
-impl Frame {
-    /// The leaves; `None` in the place of one that is cut off.
-    pub(crate) fn leaves(&self) -> impl Iterator<Item = Option<&[u8]>> {
-        parts(self.leaf_bytes())
+        let bytes = read(&self.file, &self.path, offset, left.min(SKIP_BYTES as u64))?;
+        Ok(skipped(&bytes, offset).map(|(head, _, end)| (head, end)))
     }
 
-    /// The details, one for each leaf.
-    pub(crate) fn details(&self) -> impl Iterator<Item = Option<&[u8]>> {
-        parts(self.bytes.get(self.details.clone()).unwrap_or_default())
+    /// The same and the frame's signature, from a window.
+    pub(crate) fn skip_in(
+        &self,
+        window: &mut Window,
+        offset: u64,
+    ) -> Result<Option<(FrameHead, [u8; 64], u64)>, JournalError> {
+        Ok(skipped(window.read(self, offset, SKIP_BYTES)?, offset))
     }
-
-    fn leaf_bytes(&self) -> &[u8] {
-        self.bytes.get(self.leaves.clone()).unwrap_or_default()
-    }
-
-    /// The frame at another place of a file, with other details: what is signed stays as it is.
-    pub(crate) fn moved(&self, offset: u64, details: &[u8]) -> Vec<u8> {
-        let head = FrameHead { synced: offset, ..self.head.clone() };
-        let mut out = Vec::new();
-        encode_frame(&mut out, &head, &self.signature, self.leaf_bytes(), details);
-        out
-    }
-}
-
-/// Writes a frame in the place of what is in the buffer.
-pub(crate) fn encode_frame(
-    out: &mut Vec<u8>,
-    head: &FrameHead,
-    signature: &[u8; 64],
-    leaves: &[u8],
-    details: &[u8],
-) {
-    let head = head.encode_to_vec();
-    out.clear();
-    out.extend_from_slice(FRAME_MAGIC);
-    for part in [head.len(), leaves.len(), details.len()] {
-        out.extend_from_slice(&le32(part));
-    }
-    for part in [head.as_slice(), signature, leaves, details] {
-        out.extend_from_slice(part);
-    }
-    finish(out, 0);
-}
-
-fn parts(mut rest: &[u8]) -> impl Iterator<Item = Option<&[u8]>> {
-    std::iter::from_fn(move || {
-        if rest.is_empty() {
-            return None;
-        }
-        let part = rest
-            .split_first_chunk::<4>()
-            .and_then(|(len, after)| after.split_at_checked(u32::from_le_bytes(*len) as usize));
-        rest = part.map_or(&[], |(_, after)| after);
-        Some(part.map(|(part, _)| part))
-    })
-}
-
-/// The bytes of a frame that its checksum covers.
-fn body_bytes([head, leaves, details]: [usize; 3]) -> usize {
-    FRAME_PREFIX + head + SIGNATURE_BYTES + leaves + details
-}
-
-fn check_end(bytes: &[u8], body: usize) -> Result<(), &'static str> {
-    let (covered, end) = bytes.split_at_checked(body).ok_or("it is cut off")?;
-    let (crc, padding) = end.split_first_chunk::<4>().ok_or("it is cut off")?;
-    if crc32fast::hash(covered) != u32::from_le_bytes(*crc) {
-        return Err("its checksum does not fit");
-    }
-    if padding.iter().any(|b| *b != 0) {
-        return Err("its padding is not zero");
-    }
-    Ok(())
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
@@ -457,4 +327,9 @@ fn read(file: &File, path: &Path, offset: u64, len: u64) -> Result<Vec<u8>, Jour
     let mut bytes = vec![0; len];
     file.read_exact_at(&mut bytes, offset).map_err(|e| JournalError::io("read", path, &e))?;
     Ok(bytes)
+}
+
+fn read_into(segment: &Segment, offset: u64, bytes: &mut [u8]) -> Result<(), JournalError> {
+    let read = segment.file.read_exact_at(bytes, offset);
+    read.map_err(|e| JournalError::io("read", &segment.path, &e))
 }

@@ -1,10 +1,12 @@
 //! Verifying a log with nothing but its files and its public key.
 
+mod certified;
 mod entry;
 mod evidence;
 mod export;
 mod known;
 mod leaves;
+mod lingering;
 mod receipt;
 mod report;
 mod resume;
@@ -54,6 +56,9 @@ pub struct Verified {
     pub segments: u64,
     /// How many frames are signed and as they were then.
     pub checkpoints: u64,
+    /// Of how many of them the header of the next segment says so: their signatures were not verified one by
+    /// one.
+    pub by_header: u64,
     /// How many details were compared with their commitments.
     pub details: u64,
     /// The root over them.
@@ -104,6 +109,18 @@ pub enum VerifyError {
         /// The first record that is not proved any more.
         record: u64,
         /// What is wrong.
+        what: &'static str,
+    },
+    /// Records that were signed are not there.
+    #[error("{}, byte {offset}, record {record}: {what}", .file.display())]
+    Missing {
+        /// The segment that does not follow, or that ends too early.
+        file: PathBuf,
+        /// Where that is seen.
+        offset: u64,
+        /// The first record that is not there.
+        record: u64,
+        /// What is missing.
         what: &'static str,
     },
     /// Bytes after the last whole frame.
@@ -184,6 +201,7 @@ impl VerifyError {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Tampered { .. } => "AUDIT_LOG_TAMPERED",
+            Self::Missing { .. } => "AUDIT_RECORDS_MISSING",
             Self::Foreign { .. } => "AUDIT_LOG_FOREIGN",
             Self::Torn { .. } => "AUDIT_LOG_TORN",
             Self::PublicKey => "PUBLIC_KEY_INVALID",
@@ -369,6 +387,7 @@ fn read_segments(
         records: found.tree.size(),
         segments: segments.len() as u64,
         checkpoints: found.checkpoints,
+        by_header: found.by_header,
         details: found.details,
         root: found.tree.root(),
         closed_records: journal::closed_at(files.directory),
@@ -382,6 +401,7 @@ fn read_segments(
         last_change: found.last_change,
         ranges: ranges.into_vec(),
         resumed_from: 0,
+        lingering: lingering::lingering(segments, key, &said)?,
         is_compared: !found.is_beyond,
         state: None,
     };

@@ -157,10 +157,11 @@ async fn the_oldest_segments_move_and_everything_else_goes_on() {
         let (leaf, proof) = reader.inclusion(index, 161, 161).unwrap();
         assert_eq!(verify::check(&leaf, &proof, &key).unwrap(), Some(161));
     }
-    let (leaf, proof) = verify::prove(log.path(), &key, 150, |_| {}).unwrap().unwrap();
+    let own = Files::of(log.path());
+    let (leaf, proof) = verify::prove(own, &key, 150, |_| {}).unwrap().unwrap();
     assert_eq!(verify::check(&leaf, &proof, &key).unwrap(), Some(161));
     assert!(matches!(
-        verify::prove(log.path(), &key, 5, |_| {}),
+        verify::prove(own, &key, 5, |_| {}),
         Err(verify::VerifyError::Archived(first)) if first == firsts[2]
     ));
     // What was signed before is in the tree of now.
@@ -421,4 +422,79 @@ async fn what_was_erased_since_an_archiving_was_cut_off_is_erased_in_the_archive
     assert!(!has_row(&copied));
     let found = judge(log.path(), &[place(&log)]);
     assert_eq!((found.verdict(), found.ranges[1].first), (Verdict::Redacted, 3));
+}
+
+/// What is proved of each record and each size that is archived; nothing if all of it is refused.
+fn proved(log: &Log, journal: &Journal, end: u64) -> Vec<u64> {
+    let (reader, key) = (journal.reader().with_archive(Some(place(log))), log.key());
+    let size = journal.checkpoint().tree_size;
+    let refused = Err(QueryError::Archived(end));
+    let inclusion = |index: u64| match reader.inclusion(index, size, size) {
+        Ok((leaf, proof)) => {
+            assert_eq!(verify::check(&leaf, &proof, &key).unwrap(), Some(size));
+            Ok(())
+        }
+        Err(error) => Err(error),
+    };
+    let consistency = |old: u64| reader.consistency(old, size, size).map(|_| ());
+    let mut proved = Vec::new();
+    for index in 0..end {
+        let (found, old) = (inclusion(index), consistency(index.max(1)));
+        assert!(found == Ok(()) || found == refused, "{index}: {found:?}");
+        assert!(old == Ok(()) || old == refused, "{index}: {old:?}");
+        if found == Ok(()) && old == Ok(()) {
+            proved.push(index);
+        }
+    }
+    proved
+}
+
+#[tokio::test]
+async fn what_is_archived_is_proved_from_the_archive_as_long_as_it_leads_to_what_was_signed() {
+    let (log, journal, firsts) = filled().await;
+    let then = journal.checkpoint();
+    archive(&journal, &up_to(&log, firsts[2])).await.unwrap();
+    calls(&journal, 10).await;
+    let end = firsts[2];
+    assert_eq!(proved(&log, &journal, end), (0..end).collect::<Vec<_>>());
+    // A tree of then, and one that ends in the archive.
+    let reader = journal.reader().with_archive(Some(place(&log)));
+    let (leaf, proof) = reader.inclusion(3, 160, 171).unwrap();
+    assert_eq!(verify::check(&leaf, &proof, &log.key()).unwrap(), Some(160));
+    reader.inclusion(3, firsts[1], 171).unwrap();
+    let old = verify::remembered(&then.note, &log.key()).unwrap();
+    let found = reader.consistency(firsts[1] - 1, 160, 171).unwrap();
+    assert_eq!(verify::remembered(&found.checkpoint, &log.key()).unwrap(), old);
+    // Offline too.
+    let archives = [place(&log)];
+    let both = Files { directory: log.path(), archives: &archives };
+    let (leaf, proof) = verify::prove(both, &log.key(), 5, |_| {}).unwrap().unwrap();
+    assert_eq!(verify::check(&leaf, &proof, &log.key()).unwrap(), Some(171));
+
+    // Without the archive, without one of its segments, with one that was altered or is another log's.
+    let second = place(&log).join(format!("segment-{:020}.log", firsts[1]));
+    let good = fs::read(&second).unwrap();
+    let aside = place(&log).with_extension("aside");
+    fs::rename(place(&log), &aside).unwrap();
+    assert!(proved(&log, &journal, end).is_empty());
+    fs::rename(&aside, place(&log)).unwrap();
+    fs::remove_file(&second).unwrap();
+    assert!(proved(&log, &journal, end).iter().all(|index| *index < firsts[1]));
+    assert_eq!(reader.inclusion(3, end - 1, 171).unwrap_err(), QueryError::Archived(end));
+    let (other, others, _) = filled().await;
+    stop(&others).await;
+    for bad in [fs::read(&other.segments()[1]).unwrap(), good[..good.len() / 2].to_vec()] {
+        fs::write(&second, &bad).unwrap();
+        assert!(!proved(&log, &journal, end).contains(&firsts[1]), "{}", bad.len());
+    }
+    let mut bad = good.clone();
+    let place_of_it = bad.windows(3).rposition(|bytes| bytes == b"T-1").unwrap();
+    // A detail proves nothing; the leaves before it do.
+    bad[place_of_it] ^= 1;
+    let leaf = bad.windows(4).position(|bytes| bytes == b"FSFR").unwrap() + 200;
+    bad[leaf] ^= 1;
+    fs::write(&second, &bad).unwrap();
+    assert!(proved(&log, &journal, end).len() < end as usize);
+    fs::write(&second, &good).unwrap();
+    assert_eq!(proved(&log, &journal, end).len(), end as usize);
 }

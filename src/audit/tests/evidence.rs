@@ -53,7 +53,8 @@ async fn a_log_that_is_not_whole_gives_nothing() {
     let whole = std::fs::read(&segments[1]).unwrap();
     std::fs::remove_file(&segments[1]).unwrap();
     let refused = verify::evidence(Files::of(log.path()), &log.key(), &times, |_| {}).map(|_| ());
-    assert!(matches!(refused, Err(VerifyError::Tampered { .. })), "{refused:?}");
+    assert!(matches!(refused, Err(VerifyError::Missing { .. })), "{refused:?}");
+    assert_eq!(refused.unwrap_err().reason(), "AUDIT_RECORDS_MISSING");
     let mut altered = whole.clone();
     let frame = altered.windows(4).position(|four| four == b"FSFR").unwrap();
     altered[frame + 150] ^= 1;

@@ -18,8 +18,8 @@ use fieldseal_audit::{
     QueryError, Reader, Settings, Summary, Verdict,
 };
 use fieldseal_model::{
-    AccessReason, Action, Column, KeyName, PartitionClass, Principal, Purpose, Table, Ticket,
-    Timestamp,
+    AccessReason, Action, CertificateId, Column, KeyName, PartitionClass, Principal, Purpose,
+    Table, Ticket, Timestamp,
 };
 use fieldseal_policy::{Policy, Request};
 use futures_util::future::join_all;
@@ -54,6 +54,10 @@ fn call() -> impl Strategy<Value = Call> {
         .prop_map(|(who, batch, reason, minute, items)| Call { who, batch, reason, minute, items })
 }
 
+fn certificate(seed: u8) -> CertificateId {
+    CertificateId::of(&[seed; 32])
+}
+
 fn token(seed: u8) -> [u8; 16] {
     let mut token = [seed; 16];
     token[3] = seed.wrapping_mul(37);
@@ -66,6 +70,10 @@ fn at(minute: i64) -> Timestamp {
 
 fn event(policy: &Policy, call: &Call) -> CallEvent {
     let who = Principal::parse(WHO[call.who]).unwrap();
+    let who = match call.minute % 3 {
+        0 => who,
+        n => who.with_certificate(certificate(n as u8)),
+    };
     let action = if call.batch { Action::BatchDecrypt } else { Action::Decrypt };
     let (purpose, ticket) = REASONS[call.reason];
     let reason = AccessReason {
@@ -141,9 +149,11 @@ fn query() -> impl Strategy<Value = Query> {
         maybe(texts(&COLUMNS)),
         some([Outcome::Ok, Outcome::Denied, Outcome::Failed, Outcome::Partial]),
     );
-    let reason = (some(texts(&["", "support", "fraud"])), some(texts(&["T-1", "T-2", "T-3"])));
+    let certificate = prop::option::weighted(0.2, (1..4_u8).prop_map(certificate));
+    let (purposes, tickets) = (texts(&["", "support", "fraud"]), texts(&["T-1", "T-2", "T-3"]));
+    let reason = (some(purposes), some(tickets), certificate);
     (what, reason, time(), time(), partition, row, any::<bool>()).prop_map(
-        |(what, (purposes, tickets), start, end, partition, row, oldest_first)| {
+        |(what, (purposes, tickets, certificate), start, end, partition, row, oldest_first)| {
             let (principals, actions, keys, table, column, outcomes) = what;
             Query {
                 start,
@@ -158,6 +168,7 @@ fn query() -> impl Strategy<Value = Query> {
                 outcomes,
                 purposes,
                 tickets,
+                certificate,
                 oldest_first,
                 ..Query::default()
             }
@@ -180,7 +191,7 @@ fn pages(reader: &Reader, query: &Query, size: u64) -> Vec<Page> {
 }
 
 /// What accesses can be grouped by.
-const BY: [Grouping; 11] = [
+const BY: [Grouping; 12] = [
     Grouping::Hour,
     Grouping::Principal,
     Grouping::Action,
@@ -192,6 +203,7 @@ const BY: [Grouping; 11] = [
     Grouping::Rule,
     Grouping::Partition,
     Grouping::Row,
+    Grouping::Cause,
 ];
 
 fn groupings() -> impl Strategy<Value = Vec<Grouping>> {

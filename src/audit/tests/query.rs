@@ -165,7 +165,7 @@ async fn a_summary_goes_through_every_segment_or_says_that_it_cannot() {
     assert_eq!((summary.groups.len(), summary.next.as_deref()), (1, None));
     let counts = summary.groups[0].1;
     assert_eq!((counts.events, counts.fields, summary.total), (rows, rows, counts));
-    assert!(summary.log_start.is_some());
+    assert!(summary.begins.time.is_some());
 
     assert_eq!(summarize("", true), Err(QueryError::Abandoned));
     assert_eq!(summarize("x", false), Err(QueryError::PageToken));

@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use fieldseal_audit::{
-    Grouping, Journal, JournalError, Kind, Query, Redactable, Redacted, Settings, Step, verify,
+    Grouping, Journal, JournalError, Kind, Outcome, Query, Redactable, Redacted, Settings, Step,
+    verify,
 };
 use fieldseal_model::{Action, Timestamp};
 use kit::{Log, of_partitions, policy, reason, redactor, stop};
@@ -166,6 +167,17 @@ async fn questions_show_what_is_public_and_say_what_was_erased() {
         let total = counted.total;
         counts.push(counted);
         assert_eq!((total.events, total.partitions), (100, 1));
+        // How much could have been about somebody, and is not known any more.
+        let erased =
+            |query: &Query| reader.summarize(query, &by, 10, 101, "", &going).unwrap().erased;
+        assert_eq!(erased(&fields), 40);
+        assert_eq!(erased(&of(Some([BOB; 16]))), 40);
+        let other = Some("orders".to_owned());
+        assert_eq!(erased(&Query { table: other, ..Query::default() }), 0);
+        let end = Some(Timestamp::from_unix_nanos(1));
+        assert_eq!(erased(&Query { end, ..Query::default() }), 0);
+        assert_eq!(erased(&Query { outcomes: vec![Outcome::Denied], ..Query::default() }), 0);
+        assert_eq!(erased(&Query { keys: vec!["other".to_owned()], ..Query::default() }), 0);
     }
     assert_eq!(counts[0], counts[1]);
 }
@@ -317,10 +329,17 @@ async fn one_that_could_not_go_on_is_finished_by_the_next_one() {
     assert!(matches!(ended, JournalError::RedactionUnfinished(_)), "{ended}");
     assert!(holds(log.path(), ALICE));
     assert_eq!(verdict(log.path()).0, "REDACTED");
+    assert!(journal.has_unfinished_redaction());
+    assert!(Journal::left_redaction_unfinished(log.path()));
+    let lingering = || verify::report(log.path(), &log.key(), None, |_| {}).unwrap().lingering;
+    let gone: u64 = verdict(log.path()).1.iter().map(|(first, end)| end - first).sum();
+    // Of 24 records some are erased.
+    assert_eq!((lingering(), gone > 0), (24 - gone, true));
     log.space.0.store(u64::MAX, std::sync::atomic::Ordering::SeqCst);
     // Of somebody who is not in the log at all.
     assert_eq!(redact(&journal, &partition(0xcc)).await.unwrap(), Redacted::default());
     assert!(!holds(log.path(), ALICE));
+    assert_eq!((journal.has_unfinished_redaction(), lingering()), (false, 0));
 }
 
 #[tokio::test]
@@ -429,4 +448,92 @@ async fn whoever_follows_the_log_or_proves_a_record_sees_nothing_of_a_segment_th
     assert!(before.iter().all(|event| !event.redacted));
     assert!(after.iter().any(|event| event.redacted));
     assert_eq!(journal.reader().inclusion(50, 100, 101).unwrap().0, proof);
+}
+
+/// Looks for free space, and at whether the writer is held meanwhile: then nobody could write.
+struct Looking {
+    journal: Mutex<Option<Journal>>,
+    open: PathBuf,
+    held: Mutex<Vec<bool>>,
+}
+
+impl fieldseal_audit::FreeSpace for Looking {
+    fn free_bytes(&self, _: &Path) -> std::io::Result<u64> {
+        let is_segment = |path: PathBuf| path.extension().is_some_and(|e| e == "log");
+        let directory = self.open.parent().unwrap();
+        let segments = fs::read_dir(directory)?.filter(|e| is_segment(e.as_ref().unwrap().path()));
+        let is_open = segments.count() == 1;
+        // Whoever gets the writer sees that the file is not there.
+        if let Some(journal) = self.journal.lock().unwrap().as_ref().filter(|_| is_open) {
+            let aside = self.open.with_extension("aside");
+            fs::rename(&self.open, &aside)?;
+            let is_held = journal.look() != fieldseal_audit::Health::Missing;
+            self.held.lock().unwrap().push(is_held);
+            fs::rename(&aside, &self.open)?;
+        }
+        Ok(u64::MAX)
+    }
+}
+
+#[tokio::test]
+async fn nobody_who_writes_waits_until_the_next_segment_is_made() {
+    let log = Log::new(1024 * 1024);
+    let looking = Arc::new(Looking {
+        journal: Mutex::new(None),
+        open: log.path().join("segment-00000000000000000000.log"),
+        held: Mutex::default(),
+    });
+    let clock = Arc::new(fieldseal_model::ManualClock::at(Timestamp::from_unix_nanos(5)));
+    let left = log.path().join("rolled.tmp");
+    fs::write(&left, [0; 100]).unwrap();
+    let space: Arc<dyn fieldseal_audit::FreeSpace> = looking.clone();
+    let settings = log.settings.clone();
+    let (journal, _) = Journal::open_with(settings, kit::identity(7), clock, space).unwrap();
+    assert!(!left.exists(), "what a kill left behind");
+    calls(&journal, 20).await;
+    *looking.journal.lock().unwrap() = Some(journal.clone());
+    assert_eq!(redact(&journal, &partition(ALICE)).await.unwrap().records, 8);
+    *looking.journal.lock().unwrap() = None;
+    let held = std::mem::take(&mut *looking.held.lock().unwrap());
+    assert_eq!(held, [false, false]);
+    assert_eq!(log.segments().len(), 2);
+    assert!(!holds(log.path(), ALICE));
+}
+
+#[tokio::test]
+async fn the_open_segment_has_to_have_room_before_anything_is_on_record() {
+    let log = Log::new(1024 * 1024);
+    let journal = log.open();
+    calls(&journal, 20).await;
+    // Enough for the next segment, and not for this one beside it.
+    log.space.0.store(1024 * 1024 + 100, std::sync::atomic::Ordering::SeqCst);
+    let refused = redact(&journal, &partition(ALICE)).await.unwrap_err();
+    assert_eq!(refused, JournalError::Unavailable);
+    assert_eq!((journal.checkpoint().tree_size, log.segments().len()), (20, 1));
+    log.space.0.store(u64::MAX, std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(redact(&journal, &partition(ALICE)).await.unwrap().records, 8);
+}
+
+#[tokio::test]
+async fn what_a_killed_redaction_left_is_overwritten_before_it_is_removed() {
+    let log = Log::new(SEGMENT);
+    let journal = log.open();
+    calls(&journal, 60).await;
+    fs::write(log.path().join("redacting"), "").unwrap();
+    let first = &log.segments()[0];
+    let peeks = ["redact.tmp", "segment-00000000000000000000.redacted"].map(|name| {
+        let (left, peek) = (log.path().join(name), log.path().with_file_name(name));
+        fs::copy(first, &left).unwrap();
+        // Another name of the same bytes.
+        fs::hard_link(&left, &peek).unwrap();
+        (left, peek)
+    });
+    journal.finish_redaction();
+    for (left, peek) in peeks {
+        assert!(!left.exists(), "{}", left.display());
+        let bytes = fs::read(&peek).unwrap();
+        assert!(!bytes.is_empty() && bytes.iter().all(|byte| *byte == 0), "{}", peek.display());
+    }
+    assert!(!log.path().join("redacting").exists());
+    assert_eq!(verdict(log.path()).0, "OK");
 }

@@ -20,7 +20,9 @@ use fieldseal_audit::{
     CallEvent, Event, GroupKey, Grouping, Item, ItemOutcome, Journal, JournalError, Outcome, Query,
     Verdict, Withheld,
 };
-use fieldseal_model::{Action, Clock as _, Column, ManualClock, Principal, Timestamp};
+use fieldseal_model::{
+    Action, CertificateId, Clock as _, Column, ManualClock, Principal, Timestamp,
+};
 use fieldseal_policy::Policy;
 use kit::{Log, commit, decide, field, identity, policy, reason};
 
@@ -31,13 +33,15 @@ const NOBODY: &str = "spiffe://test/nobody";
 #[derive(Debug, Clone)]
 struct Asked {
     who: String,
+    certificate: Option<u8>,
     column: &'static str,
     rows: Vec<u8>,
     ticket: &'static str,
 }
 
 fn asked(rows: &[u8]) -> Asked {
-    Asked { who: NOBODY.to_owned(), column: "email", rows: rows.to_vec(), ticket: "T-1" }
+    let (who, rows) = (NOBODY.to_owned(), rows.to_vec());
+    Asked { who, certificate: None, column: "email", rows, ticket: "T-1" }
 }
 
 impl Asked {
@@ -53,7 +57,10 @@ impl Asked {
         let denial = decide(policy, &self.who, self.action()).expect_err("it is refused");
         let (key, table, _) = field();
         let column = Column::parse(self.column).unwrap();
-        let who = Principal::parse(&self.who).unwrap();
+        let mut who = Principal::parse(&self.who).unwrap();
+        if let Some(certificate) = self.certificate {
+            who = who.with_certificate(CertificateId::of(&[certificate; 32]));
+        }
         let mut event = CallEvent::new(&who, self.action(), &reason(self.ticket), at);
         let verdict = Verdict::Denial(&denial);
         let verdict = event.verdict(verdict, Some(&key), Some(&table), Some(&column));
@@ -145,6 +152,8 @@ async fn whatever_tells_two_refusals_apart_is_on_record() {
         asked(&[1]),
         asked(&[1]).by("spiffe://test/somebody"),
         Asked { column: "iban", ..asked(&[1]) },
+        Asked { certificate: Some(1), ..asked(&[1]) },
+        Asked { certificate: Some(2), ..asked(&[1]) },
         Asked { ticket: "T-2", ..asked(&[1]) },
         asked(&[1, 2]),
         asked(&[2, 1]),
@@ -162,6 +171,10 @@ async fn whatever_tells_two_refusals_apart_is_on_record() {
     let last = events.last().unwrap();
     let rows: Vec<_> = last.items.iter().map(|item| (item.row[0], item.calls)).collect();
     assert_eq!((last.calls, rows), (6, vec![(1, 5), (9, 1)]));
+    let certificate = Some(CertificateId::of(&[2; 32]));
+    let of_certificate = counted.found(Query { certificate, ..Query::default() });
+    assert_eq!(of_certificate.iter().map(|event| event.index).collect::<Vec<_>>(), [4]);
+    assert_eq!((&of_certificate[0].certificate, &last.certificate), (&vec![2; 16], &vec![]));
     let of_row = counted.found(Query { row: Some([9; 16]), ..Query::default() });
     assert_eq!(of_row.iter().map(|event| event.index).collect::<Vec<_>>(), [last.index]);
 }
@@ -310,7 +323,7 @@ async fn the_counts_of_a_flood_of_many_callers_are_exact_in_every_question() {
             0 => vec![row % 3, row % 2, 5, 5],
             _ => vec![row],
         };
-        let call = Asked { who, column, rows, ticket: "T-1" };
+        let call = Asked { who, certificate: None, column, rows, ticket: "T-1" };
         counted.refuse(&call).await.unwrap();
         calls.push(call);
         if next(&mut random).is_multiple_of(50) {

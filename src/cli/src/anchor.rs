@@ -3,12 +3,12 @@
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use fieldseal_api::v1;
-use fieldseal_audit::verify::{self, Inclusion, LogKey};
+use fieldseal_audit::verify::{self, Files, Inclusion, LogKey};
 use fieldseal_model::hex;
 use serde_json::{Value, json};
 
@@ -70,7 +70,7 @@ pub(crate) async fn check(
         return Err(wrong(&what));
     }
     let (proof, size) = match (&arguments.log, &arguments.proof) {
-        (Some(log), _) => from_log(&receipt, log, &key)?,
+        (Some(log), _) => from_log(&receipt, log, &arguments.archive, &key)?,
         (None, Some(proof)) => from_proof(&receipt, proof, &key)?,
         (None, None) => from_sidecar(&receipt, &key).await?,
     };
@@ -95,10 +95,16 @@ pub(crate) async fn check(
     output.show(json, shown)
 }
 
-/// Looks for the record in the log itself.
-fn from_log(receipt: &Receipt, log: &Path, key: &LogKey) -> Result<(Inclusion, u64), Failure> {
+/// Looks for the record in the log itself, and in its archives.
+fn from_log(
+    receipt: &Receipt,
+    log: &Path,
+    archives: &[PathBuf],
+    key: &LogKey,
+) -> Result<(Inclusion, u64), Failure> {
     let bar = verifying::progress();
-    let proved = verify::prove(log, key, receipt.index, |at| bar.set_position(at));
+    let files = Files { directory: log, archives };
+    let proved = verify::prove(files, key, receipt.index, |at| bar.set_position(at));
     bar.finish_and_clear();
     let Some((found, proof)) = proved.map_err(|e| verifying::failure(&e))? else {
         return Err(missing(receipt));

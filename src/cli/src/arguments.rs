@@ -4,6 +4,7 @@ mod approval;
 mod archive;
 mod audit;
 mod backup;
+mod certificate;
 pub(crate) mod config;
 pub(crate) mod dev;
 mod doctor;
@@ -68,7 +69,8 @@ pub(crate) use root::{
 /// Exit codes, shown at the end of the help.
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 internal, 2 usage, 3 not found, 4 denied, \
     5 unavailable, 6 conflict, 7 decryption failed or tampering found, 8 store full, \
-    9 store corrupt, 12 records of the audit log are missing, 13 its end is not proved, \
+    9 store corrupt, 10 detail of the audit log was redacted, 11 records of it are archived, \
+    12 records of it are missing, 13 its end is not proved, 14 `policy test` found another answer, \
     130 interrupted, or nobody read the output to its end.\n\n\
     Client commands read FIELDSEAL_CLIENT_ENDPOINT, FIELDSEAL_CLIENT_CA, FIELDSEAL_CLIENT_CERT \
     and FIELDSEAL_CLIENT_KEY. Without any argument FIELDSEAL_DEV=1 stands for `dev`.";
@@ -92,7 +94,7 @@ pub(crate) enum OutputForm {
     Table,
     /// One JSON document
     Json,
-    /// Comma-separated values with a header line: the questions of `audit`
+    /// Comma-separated values with a header line: `audit list` and the questions of `audit`
     Csv,
 }
 

@@ -1,20 +1,18 @@
-//! `audit list`: who read what. (`audit verify` has a file of its own.)
+//! Events, one a line: `audit list`, `tail` and `export`.
 
 pub(crate) mod export;
+mod list;
 pub(crate) mod tail;
 
 use fieldseal_api::v1;
-use fieldseal_client::AuditClient;
 use fieldseal_model::hex;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use crate::arguments::{AuditListArguments, FilterArguments, Outcome};
-use crate::connection::{self, failure};
-use crate::failure::Failure;
+use crate::arguments::{FilterArguments, Outcome};
 use crate::keys::number;
-use crate::output::{Output, Table, counted, note, shortened};
-use crate::pages::Pages;
-use crate::times;
+use crate::output::{Table, shortened};
+use crate::questions::Zone;
+pub(crate) use list::{query, run as list};
 
 /// Events on a page; the sidecar gives no more at a time.
 const PAGE: u32 = 1000;
@@ -26,85 +24,6 @@ const NOTE_COLUMNS: usize = 72;
 /// What a line of an event says.
 const HEADER: [&str; 10] =
     ["TIME", "EVENT", "WHO", "WHAT", "KEY", "FIELD", "ROW TOKEN", "WHY", "RULE", "OUTCOME"];
-
-/// Events of the log, whether there are more that match, and how many match in all (-1: not
-/// counted).
-pub(crate) struct Listed {
-    pub(crate) events: Vec<v1::AuditEvent>,
-    pub(crate) more: bool,
-    pub(crate) total: i64,
-}
-
-/// Runs `audit list`.
-pub(crate) async fn list(arguments: AuditListArguments, output: &Output) -> Result<(), Failure> {
-    let mut client = connection::connect().await?.audit();
-    let listed = query(&mut client, &arguments).await?;
-    output.show(
-        || {
-            json!({
-                "audit_events": listed.events.iter().map(event_json).collect::<Vec<_>>(),
-                "more": listed.more,
-                "total_size": listed.total,
-            })
-        },
-        || {
-            let shown = counted(listed.events.len() as u64, "event");
-            format!("{}{shown}", table(&listed.events, arguments.items).text())
-        },
-    )?;
-    if listed.more {
-        note("more match; raise --limit or narrow the query");
-    }
-    Ok(())
-}
-
-/// Asks for events, page by page up to the limit, and for one more to know whether there is one.
-pub(crate) async fn query(
-    client: &mut AuditClient,
-    arguments: &AuditListArguments,
-) -> Result<Listed, Failure> {
-    let query = wire_query(arguments)?;
-    let order = if arguments.oldest_first { "event_time" } else { "event_time desc" };
-    let limit = usize::try_from(arguments.limit).unwrap_or(usize::MAX);
-    let mut listed = Listed { events: Vec::new(), more: false, total: -1 };
-    let mut pages = Pages::default();
-    let mut next = Some(String::new());
-    while let Some(page_token) = next {
-        let wanted = limit.saturating_add(1).saturating_sub(listed.events.len());
-        let page_size = u32::try_from(wanted).unwrap_or(PAGE).min(PAGE);
-        let request = v1::QueryAuditEventsRequest {
-            parent: String::new(),
-            query: Some(query.clone()),
-            page_size: i32::try_from(page_size).unwrap_or(i32::MAX),
-            page_token,
-            order_by: order.to_owned(),
-            include_items: arguments.items,
-            matching_items_only: false,
-            reason: None,
-        };
-        let page = client.query_audit_events(request).await.map_err(|s| failure(&s))?.into_inner();
-        listed.total = page.total_size;
-        listed.events.extend(page.audit_events);
-        if listed.events.len() > limit {
-            listed.events.truncate(limit);
-            listed.more = true;
-            break;
-        }
-        next = pages.next(page.next_page_token)?;
-    }
-    Ok(listed)
-}
-
-fn wire_query(arguments: &AuditListArguments) -> Result<v1::AuditEventQuery, Failure> {
-    let time = |text: &Option<String>| text.as_deref().map(times::parse).transpose();
-    Ok(v1::AuditEventQuery {
-        start_time: time(&arguments.since)?,
-        end_time: time(&arguments.until)?,
-        purposes: arguments.purpose.clone(),
-        tickets: arguments.ticket.clone(),
-        ..narrowed(&arguments.filter)
-    })
-}
 
 /// A query that is narrowed so.
 fn narrowed(filter: &FilterArguments) -> v1::AuditEventQuery {
@@ -125,27 +44,30 @@ fn narrowed(filter: &FilterArguments) -> v1::AuditEventQuery {
         outcomes: filter.outcome.iter().map(|o| outcome(o).into()).collect(),
         end_user_issuer: filter.end_user.first().cloned().unwrap_or_default(),
         end_user_subject: filter.end_user.get(1).cloned().unwrap_or_default(),
+        certificate: filter.certificate.wire(),
         ..Default::default()
     }
 }
 
 /// Events, one a line; with `items` every item of a batch has a line of its own.
-pub(crate) fn table(events: &[v1::AuditEvent], items: bool) -> Table {
+pub(crate) fn table(events: &[v1::AuditEvent], items: bool, zone: Zone) -> Table {
     let mut table = Table::new(&HEADER);
-    events.iter().flat_map(|event| lines(event, items)).for_each(|line| table.row(line));
+    let lines = events.iter().flat_map(|event| lines(event, items, zone));
+    lines.for_each(|line| table.row(line));
     table
 }
 
 /// The lines of an event: one, or one for each item.
-fn lines(event: &v1::AuditEvent, items: bool) -> Vec<[String; 10]> {
+fn lines(event: &v1::AuditEvent, items: bool, zone: Zone) -> Vec<[String; 10]> {
     if items && !event.items.is_empty() {
-        return event.items.iter().map(|item| line(event, std::slice::from_ref(item))).collect();
+        let alone = event.items.iter().map(std::slice::from_ref);
+        return alone.map(|item| line(event, item, zone)).collect();
     }
-    vec![line(event, &event.items)]
+    vec![line(event, &event.items, zone)]
 }
 
 /// A line for these items together: what all have, and where they differ each once.
-fn line(event: &v1::AuditEvent, items: &[v1::AuditEventItem]) -> [String; 10] {
+fn line(event: &v1::AuditEvent, items: &[v1::AuditEventItem], zone: Zone) -> [String; 10] {
     let what = match event.action.as_str() {
         _ if !matches!(event.kind.as_str(), "" | "CALL") => event.kind.clone(),
         "" => event.kind.clone(),
@@ -161,7 +83,7 @@ fn line(event: &v1::AuditEvent, items: &[v1::AuditEventItem]) -> [String; 10] {
         rule => rule,
     };
     [
-        times::shown(event.event_time.as_ref()),
+        event.event_time.as_ref().map(|at| zone.show(at)).unwrap_or_default(),
         event.name.rsplit('/').next().unwrap_or_default().to_owned(),
         event.principal.clone(),
         what,
@@ -189,6 +111,8 @@ fn each_once(items: &[v1::AuditEventItem], say: fn(&v1::AuditEventItem) -> Strin
 fn field(item: &v1::AuditEventItem) -> String {
     match (item.table.as_str(), item.column.as_str()) {
         ("", "") => String::new(),
+        // A question can be about a table as a whole.
+        (table, "") => table.to_owned(),
         (table, column) => format!("{table}.{column}"),
     }
 }
@@ -248,7 +172,7 @@ pub(crate) fn outcome(outcome: v1::AuditOutcome) -> String {
     name.strip_prefix("AUDIT_OUTCOME_").unwrap_or(name).to_owned()
 }
 
-fn event_json(event: &v1::AuditEvent) -> Value {
+fn event_json(event: &v1::AuditEvent, zone: Zone) -> Value {
     let leaf = hex::encode(&event.leaf_hash);
     let item = |item: &v1::AuditEventItem| {
         json!({
@@ -260,16 +184,32 @@ fn event_json(event: &v1::AuditEvent) -> Value {
             "redacted": item.redacted,
         })
     };
+    let settings = event.key_settings.iter().map(|set| (set.name.clone(), json!(set.value)));
     json!({
-        "name": event.name, "event_time": times::json(event.event_time.as_ref()),
+        "name": event.name, "event_time": zone.json(event.event_time.as_ref()),
         "kind": event.kind, "principal": event.principal, "action": event.action,
         "end_user_token": event.end_user_token,
-        "call_count": event.call_count, "first_time": times::json(event.first_time.as_ref()),
+        "call_count": event.call_count, "first_time": zone.json(event.first_time.as_ref()),
         "outcome": outcome(event.outcome()), "purpose": event.purpose, "ticket": event.ticket,
         "policy_rule": event.policy_rule, "item_count": event.item_count,
         "items": event.items.iter().map(item).collect::<Vec<_>>(),
-        "leaf_hash": leaf, "note": event.note, "policy_digest": event.policy_digest,
+        "leaf_hash": leaf, "note": event.note,
+        "key_settings": settings.collect::<serde_json::Map<_, _>>(), "policy_digest": event.policy_digest,
         "previous_policy_digest": event.previous_policy_digest, "redacted": event.redacted,
+        "certificate": event.certificate, "settings_digest": event.settings_digest,
+        "settings": event.settings.iter().map(setting).collect::<Map<_, _>>(),
+        "certificates": event.certificates.iter().map(certificate).collect::<Vec<_>>(),
+    })
+}
+
+fn setting(setting: &v1::ProcessSetting) -> (String, Value) {
+    (setting.name.clone(), json!(setting.value))
+}
+
+fn certificate(certificate: &v1::ProcessCertificate) -> Value {
+    json!({
+        "usage": certificate.usage, "fingerprint": certificate.fingerprint,
+        "expires": times::day(certificate.expire_time.unwrap_or_default().seconds),
     })
 }
 
@@ -304,7 +244,7 @@ mod tests {
 
     #[test]
     fn a_line_says_who_what_why_by_which_rule_and_how_it_ended() {
-        let text = table(&[decrypt()], false).text();
+        let text = table(&[decrypt()], false, Zone::Utc).text();
         let line = text.lines().nth(1).unwrap_or_default();
         for part in [
             "7      dns:app  Decrypt  pii/2  users.email  0123456789ab  support CASE-1  app-decrypt",
@@ -324,15 +264,20 @@ mod tests {
         batch.items[1].error_reason.clear();
         batch.item_count = 2;
         batch.outcome = v1::AuditOutcome::Partial.into();
-        let one = table(std::slice::from_ref(&batch), false).text();
+        let one = table(std::slice::from_ref(&batch), false, Zone::Utc).text();
         assert_eq!(one.lines().count(), 2);
         assert!(one.contains("Decrypt ×2") && one.contains("PARTIAL"), "{one}");
         assert!(!one.contains("0123456789ab"), "a token of one item is not the batch's: {one}");
         batch.items[1].column = "phone".into();
         batch.items[1].key_version = "keys/pii/versions/1".into();
-        let both = table(std::slice::from_ref(&batch), false).text();
+        let both = table(std::slice::from_ref(&batch), false, Zone::Utc).text();
         assert!(both.contains("pii/2,pii/1  users.email,users.phone"), "{both}");
-        let each = table(&[batch], true).text();
+        let each = table(&[batch], true, Zone::Utc).text();
         assert_eq!(each.lines().count(), 3);
+        // What is about a table as a whole.
+        let mut table_only = decrypt();
+        table_only.items[0].column.clear();
+        let shown = table(&[table_only], false, Zone::Utc).text();
+        assert!(shown.contains("  users  ") && !shown.contains("users."), "{shown}");
     }
 }

@@ -286,7 +286,8 @@ fn failure(error: &BackupError) -> Failure {
         | BackupError::NotEmpty(_)
         | BackupError::Living(_)
         | BackupError::Foreign { .. }
-        | BackupError::LogOther(_) => Exit::Conflict,
+        | BackupError::LogOther(_)
+        | BackupError::LogArchived(_) => Exit::Conflict,
         BackupError::Overrun | BackupError::LogBehind => Exit::Unavailable,
         BackupError::Io { error, path, doing } => {
             return Failure::io(&format!("cannot {doing}"), path, error);

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use fieldseal_model::hex;
 use fieldseal_server::config::{Config, Effective, Environment, Origin, Value};
 use serde_json::{Value as Json, json};
 
@@ -30,6 +31,7 @@ fn load(file: &Path) -> Result<(Config, Vec<Effective>), Failure> {
 
 fn check(file: &Path, output: &Output) -> Result<(), Failure> {
     let (config, effective) = load(file)?;
+    let digest = hex::encode(&config.told.digest);
     let stated = |of: fn(&Origin) -> bool| effective.iter().filter(|e| of(&e.origin)).count();
     let in_file = stated(|origin| matches!(origin, Origin::File { .. }));
     let in_environment = stated(|origin| matches!(origin, Origin::Variable(_)));
@@ -38,7 +40,7 @@ fn check(file: &Path, output: &Output) -> Result<(), Failure> {
         || {
             json!({
                 "config": file, "good": true, "file": in_file, "environment": in_environment,
-                "warnings": warnings,
+                "settings_digest": digest, "warnings": warnings,
             })
         },
         || {
@@ -48,6 +50,7 @@ fn check(file: &Path, output: &Output) -> Result<(), Failure> {
                 counted(in_file as u64, "setting"),
                 in_environment
             );
+            let good = format!("{good}\nsettings digest  {digest}");
             warnings.iter().fold(good, |text, warning| format!("{text}\nwarning  {warning}"))
         },
     )
@@ -63,12 +66,16 @@ fn warnings(config: &Config) -> Vec<&'static str> {
 }
 
 fn show(file: &Path, origin: bool, output: &Output) -> Result<(), Failure> {
-    let (_, effective) = load(file)?;
+    let (config, effective) = load(file)?;
+    let digest = hex::encode(&config.told.digest);
     output.show(
-        || json!({ "settings": effective.iter().map(as_json).collect::<Vec<_>>() }),
+        || {
+            let settings = effective.iter().map(as_json).collect::<Vec<_>>();
+            json!({ "settings": settings, "settings_digest": digest })
+        },
         || {
             let mut table = Table::bare();
-            for Effective { setting, value, origin: stated } in &effective {
+            for Effective { setting, value, origin: stated, .. } in &effective {
                 let mut row = vec![setting.name.to_owned(), value.to_toml()];
                 if origin {
                     row.push(stated.to_string());
@@ -80,7 +87,7 @@ fn show(file: &Path, origin: bool, output: &Output) -> Result<(), Failure> {
     )
 }
 
-fn as_json(Effective { setting, value, origin }: &Effective) -> Json {
+fn as_json(Effective { setting, value, origin, .. }: &Effective) -> Json {
     let value = match value {
         Value::Address(address) | Value::OptionalAddress(Some(address)) => json!(address),
         Value::Path(path) | Value::OptionalPath(Some(path)) => json!(path.to_string_lossy()),

@@ -260,7 +260,9 @@ fn advice_for(reason: &str) -> Option<&'static str> {
         "STORE_CORRUPT" => "keep the files as they are; the sidecar's log lines say where",
         "ARCHIVE_NOT_CONFIGURED" => "set audit.archive_directory and start the sidecar again",
         "ARCHIVE_UNAVAILABLE" => "see the sidecar's log lines, and archive again: it goes on",
-        "RECORDS_ARCHIVED" => "ask the archive: its directory is a log by itself (--log DIR)",
+        "RECORDS_ARCHIVED" => {
+            "make the archive readable for the sidecar, or ask it itself (--log DIR)"
+        }
         "REDACTION_RUNNING" => "wait until it is done; `fieldseal audit changes` shows its record",
         "REDACTION_UNFINISHED" => {
             "see the sidecar's log lines, and redact again: it goes on, and names what no record names yet"

@@ -12,6 +12,7 @@ mod approvals;
 mod arguments;
 mod audit;
 mod backup;
+mod beginning;
 mod certificates;
 mod config;
 mod confirm;
@@ -49,7 +50,7 @@ use std::time::Duration;
 use clap::Parser as _;
 use tokio::runtime::Runtime;
 
-use arguments::{Arguments, AuditCommand, Command, OutputForm, PolicyCommand};
+use arguments::{Arguments, Command, OutputForm, PolicyCommand};
 use failure::{Exit, Failure};
 use output::Output;
 
@@ -112,20 +113,17 @@ fn usage(error: &clap::Error) -> ExitCode {
 
 async fn run(command: Command, output: &Output) -> Result<(), Failure> {
     let in_rows = match &command {
-        Command::Audit(question) => !matches!(
-            question,
-            AuditCommand::List(_)
-                | AuditCommand::Verify(_)
-                | AuditCommand::Redact(_)
-                | AuditCommand::Archive(_)
-        ),
+        Command::Audit(question) => question.has_csv(),
         Command::Policy(question) => matches!(question, PolicyCommand::WhoCan(_)),
         _ => false,
     };
     if output.is_csv() && !in_rows {
         let what = "this command has no CSV form";
         return Err(Failure::usage("OUTPUT_FORM_UNSUPPORTED", what)
-            .advise("the questions of `audit` have one, `audit subject` for example"));
+            .advise(
+                "`audit list`, `subject`, `principal`, `field`, `breach`, `volume`, `denials` and `changes` have \
+                 one, and `policy who-can`",
+            ));
     }
     match command {
         Command::Quickstart(arguments) => quickstart::run(arguments, output).await,

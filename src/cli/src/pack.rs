@@ -84,13 +84,12 @@ fn empty() -> Failure {
 
 fn times(arguments: &AuditPackArguments) -> Result<Times, Failure> {
     let zone = Zone::new(arguments.local);
-    let read = |text: &str| -> Result<Timestamp, Failure> {
-        let at = zone.parse(text)?;
+    let moment = |at: prost_types::Timestamp| {
         let nanos = at.seconds.saturating_mul(1_000_000_000).saturating_add(at.nanos.into());
-        Ok(Timestamp::from_unix_nanos(nanos))
+        Timestamp::from_unix_nanos(nanos)
     };
-    let since = read(&arguments.since)?;
-    let until = arguments.until.as_deref().map(read).transpose()?;
+    let since = moment(zone.since(&arguments.since)?);
+    let until = arguments.until.as_deref().map(|text| zone.until(text)).transpose()?.map(moment);
     if until.is_some_and(|until| until <= since) {
         return Err(Failure::usage("QUERY_INVALID", "the time ends before it begins"));
     }

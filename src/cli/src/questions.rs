@@ -7,8 +7,11 @@ mod asked;
 mod breach;
 mod counts;
 mod events;
+mod names;
+mod noted;
 mod redact;
 mod report;
+mod started;
 mod zone;
 
 pub(crate) use report::safe as csv_cell;
@@ -17,7 +20,7 @@ use crate::arguments::AuditCommand;
 use crate::failure::Failure;
 use crate::output::Output;
 
-pub(crate) use report::safe;
+pub(crate) use report::{redaction, safe};
 pub(crate) use zone::Zone;
 
 /// Calls that yield a plaintext.

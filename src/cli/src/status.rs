@@ -8,6 +8,9 @@ use crate::failure::{Exit, Failure};
 use crate::output::{Output, Table, grouped, visible};
 use crate::times;
 
+const UNFINISHED: &str = "not finished: what it names may still be there; see the log lines, then redact again or \
+                          start again";
+
 /// Runs `status`. A sidecar that cannot serve ends the command as unavailable, after it is shown.
 pub(crate) async fn run(output: &Output) -> Result<(), Failure> {
     let mut client = connection::connect().await?.system();
@@ -37,6 +40,9 @@ fn table(status: &v1::GetStatusResponse) -> String {
     table.row(["audit log", health(status.audit_health())]);
     table.row(["log", &status.log_origin]);
     table.row(["records", &grouped(unsigned(status.log_tree_size))]);
+    if status.audit_redaction_unfinished {
+        table.row(["redaction", UNFINISHED]);
+    }
     for anchor in &status.anchors {
         table.row([&format!("anchor ({})", anchor.kind), &anchored(anchor)]);
     }
@@ -147,6 +153,7 @@ fn status_json(status: &v1::GetStatusResponse) -> serde_json::Value {
         "health_detail": status.health_detail,
         "log_origin": status.log_origin,
         "log_tree_size": status.log_tree_size,
+        "audit_redaction_unfinished": status.audit_redaction_unfinished,
         "keys": status.keys,
         "data_keys_cached": status.data_keys_cached,
         "data_keys_cached_limit": status.data_keys_cached_limit,

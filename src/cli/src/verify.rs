@@ -15,7 +15,7 @@ use serde_json::json;
 
 use crate::arguments::AuditVerifyArguments;
 use crate::failure::{Exit, Failure};
-use crate::output::{Output, Table, grouped, note};
+use crate::output::{Output, Table, counted, grouped, note};
 
 /// The most bytes that a public key or a checkpoint is believed to have.
 const MOST_BYTES: u64 = 64 * 1024;
@@ -155,6 +155,7 @@ pub(crate) fn failure(error: &VerifyError) -> Failure {
         | VerifyError::Foreign { .. }
         | VerifyError::CheckpointForeign { .. }
         | VerifyError::StateForeign { .. } => Exit::Tampered,
+        VerifyError::Missing { .. } => Exit::Missing,
         VerifyError::Torn { .. } => Exit::UnprovenTail,
         VerifyError::PublicKey | VerifyError::Checkpoint | VerifyError::State => Exit::Usage,
         VerifyError::Unreadable(JournalError::NotInitialized(_)) => Exit::NotFound,
@@ -199,6 +200,12 @@ fn text(found: &Report, remembered: Option<&Remembered>) -> String {
     table.row(["details", &grouped(verified.details)]);
     table.row(["files", &grouped(verified.segments)]);
     table.row(["root", &hex::encode(&verified.root)]);
+    if found.lingering > 0 {
+        let records = counted(found.lingering, "record");
+        let what =
+            format!("{records}: detail that was to be erased; the redaction is not finished");
+        table.row(["named, still there", &what]);
+    }
     if found.verdict() <= Verdict::Archived
         && let Some(remembered) = remembered
     {
@@ -251,9 +258,10 @@ fn json(found: &Report) -> serde_json::Value {
     let mut shown = json!({
         "verdict": found.verdict().as_str(),
         "origin": verified.origin, "records": verified.records,
-        "signatures": verified.checkpoints, "details": verified.details,
+        "signatures": verified.checkpoints, "signatures_by_header": verified.by_header,
+        "details": verified.details,
         "resumed_from": found.resumed_from, "segments": verified.segments, "root": hex::encode(&verified.root),
-        "checkpoint": verified.checkpoint_note,
+        "checkpoint": verified.checkpoint_note, "named_still_there": found.lingering,
         "ranges": found.ranges.iter().map(range).collect::<Vec<_>>(),
     });
     if let Some(shown) = shown.as_object_mut().filter(|_| !found.is_compared) {
@@ -280,6 +288,12 @@ mod tests {
         }
         let none = failure(&VerifyError::Unreadable(JournalError::NotInitialized(file)));
         assert_eq!((none.exit(), none.reason()), (Exit::NotFound, "LOG_NOT_FOUND"));
+        let gone = std::path::PathBuf::from("/log");
+        let gone = VerifyError::Missing { file: gone, offset: 0, record: 7, what: "gone" };
+        assert_eq!(
+            (failure(&gone).exit(), gone.reason()),
+            (Exit::Missing, "AUDIT_RECORDS_MISSING")
+        );
         assert!(!none.to_string().contains("init"), "an auditor makes no installation: {none}");
     }
 

@@ -2,7 +2,7 @@
 
 use zeroize::Zeroizing;
 
-use crate::short::{MAX_BYTES, Short, ShortHmac};
+use crate::short::{Short, ShortHmac};
 
 /// The label of the encryption key.
 const KEY_LABEL: &[u8; 4] = b"fs1k";
@@ -15,7 +15,7 @@ pub(crate) const COMMITMENT_BYTES: usize = 32;
 
 /// Label, salt, context and counter. An info that did not fit would bind nothing.
 const INFO_BYTES: usize = 4 + SALT_BYTES + 32 + 1;
-const _: () = assert!(INFO_BYTES <= MAX_BYTES, "the info must fit");
+const _: () = assert!(INFO_BYTES <= Short::<2>::MAX_BYTES, "the info must fit");
 
 /// A pseudorandom key that is ready to expand: HMAC's two key blocks are hashed once.
 ///

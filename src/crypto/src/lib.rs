@@ -37,14 +37,28 @@ use short::Short;
 /// between them matter.
 #[must_use]
 pub fn sha256(parts: &[&[u8]]) -> [u8; 32] {
-    if let Some(message) = Short::of(parts) {
-        return message.hash();
+    let len = parts.iter().fold(0_usize, |len, part| len.saturating_add(part.len()));
+    if len <= Short::<2>::MAX_BYTES {
+        return short::<2>(parts);
+    }
+    if len <= Short::<4>::MAX_BYTES {
+        return short::<4>(parts);
     }
     let mut hash = Sha256::new();
     for part in parts {
         hash.update(part);
     }
     hash.finalize().into()
+}
+
+/// The same of parts that fit so many blocks together.
+fn short<const BLOCKS: usize>(parts: &[&[u8]]) -> [u8; 32] {
+    let mut message = Short::<BLOCKS>::new();
+    for part in parts {
+        // They fit.
+        let _ = message.push(part);
+    }
+    message.hash()
 }
 
 /// SHA-256 over everything that is left to read.

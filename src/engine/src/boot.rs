@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use fieldseal_audit::{Checkpoint, Identity, Journal, JournalError, OpenReport, SystemEvent};
+use fieldseal_audit::{
+    Checkpoint, Identity, Journal, JournalError, OpenReport, Started, SystemEvent,
+};
 use fieldseal_crypto::ServiceKeyKind;
 use fieldseal_crypto::record::{AnchorKey, PathKey, StorageKey};
 use fieldseal_crypto::signing::LogSigningKey;
@@ -68,6 +70,8 @@ pub struct Settings {
     pub exports: Vec<ExportTarget>,
     /// What becomes of the log as it grows old.
     pub retention: Retention,
+    /// What the record of the start says of settings and certificates.
+    pub started: Started,
 }
 
 impl Settings {
@@ -229,7 +233,8 @@ impl Installation {
             "" => env!("CARGO_PKG_VERSION").to_owned(),
             recipient => format!("{}, recoverable by {recipient}", env!("CARGO_PKG_VERSION")),
         };
-        journal.record_system(SystemEvent::start(clock.now(), &version, policy_digest)).await?;
+        let start = SystemEvent::start(clock.now(), &version, policy_digest);
+        journal.record_system(start.with(&self.settings.started)).await?;
         let ledger = match purpose {
             For::Serving | For::Restoring => {
                 Ledger::start(store.clone(), journal.clone(), entries).await?

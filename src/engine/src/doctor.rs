@@ -7,8 +7,8 @@ mod unfinished;
 use std::path::Path;
 use std::sync::Arc;
 
-use fieldseal_audit::LastChange;
 use fieldseal_audit::verify::{self, Change, Examined, LogKey, Remembered, VerifyError};
+use fieldseal_audit::{Journal, LastChange};
 use fieldseal_keys::anchor::{self, Mismatch};
 use fieldseal_keys::keyring::Keyring;
 use fieldseal_keys::{ScrubReport, scrub};
@@ -58,6 +58,8 @@ pub struct Diagnosis {
     pub copy: Option<Result<CopyFound, CopyError>>,
     /// It is on the volume of the store: both are lost together.
     pub copy_shares_volume: bool,
+    /// A redaction of the log began and did not end.
+    pub redaction_unfinished: bool,
     /// The backups, the oldest first, each with its signature and its hash checked.
     pub backups: Vec<Result<Manifest, BackupError>>,
 }
@@ -85,7 +87,7 @@ pub async fn examine(
     };
     let log_directory = &settings.audit.directory;
     if log_directory.exists() {
-        fieldseal_audit::Journal::check_unused(log_directory)?;
+        Journal::check_unused(log_directory)?;
     }
     let secrets = || Installation::secrets_of(keyring);
     let mut changes = Vec::new();
@@ -135,6 +137,7 @@ pub async fn examine(
         generations,
         copy,
         copy_shares_volume: settings.copy_shares_volume(),
+        redaction_unfinished: Journal::left_redaction_unfinished(log_directory),
         backups,
     })
 }

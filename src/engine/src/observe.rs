@@ -9,7 +9,8 @@ use fieldseal_audit::{
     Reader, Statistics, Verdict, VerdictIndex,
 };
 use fieldseal_model::{
-    AccessReason, Action, Column, KeyName, KeyVersion, Partition, Principal, Row, Table, Timestamp,
+    AccessReason, Action, CertificateId, Column, KeyName, KeyVersion, Partition, Principal, Row,
+    Table, Timestamp,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
@@ -55,10 +56,14 @@ pub struct AuditQuery {
     pub tickets: Vec<String>,
     /// Issuer and subject of an end user; they are turned into their token here.
     pub end_user: Option<(String, String)>,
+    /// Which certificate the caller showed.
+    pub certificate: Option<CertificateId>,
     /// Only what is about keys, policy, the process and the log itself, not about values.
     pub administration_only: bool,
     /// Leave out what the sidecar notes for itself while it serves encrypts and decrypts.
     pub omit_housekeeping: bool,
+    /// Leave out who read the log itself, but for those who were refused.
+    pub omit_log_reads: bool,
     /// The oldest first instead of the newest.
     pub oldest_first: bool,
     /// Judge each item by itself, and leave out those that do not match.
@@ -158,6 +163,8 @@ pub struct Status {
     pub exports: Vec<ExportState>,
     /// What becomes of the log by itself as it grows old.
     pub retention: Vec<RetentionState>,
+    /// A redaction of the log began that did not end, and none runs.
+    pub redaction_unfinished: bool,
 }
 
 /// What a monitor may know, without a principal, a key or a place.
@@ -299,7 +306,8 @@ impl Engine {
         read: impl FnOnce(&Reader, &Query, u64) -> Result<T, QueryError> + Send + 'static,
     ) -> Result<T, RefusalCause> {
         let place = self.inner.queries.enter()?;
-        let reader = self.inner.journal.reader();
+        let reader =
+            self.inner.journal.reader().with_archive(self.inner.retaining.archive_directory());
         let found = tokio::task::spawn_blocking(move || {
             // The thread reads on when its caller goes away, so it holds the place.
             let _place = place;
@@ -362,6 +370,7 @@ impl Engine {
             anchors: self.anchor_states(),
             exports: self.export_states(),
             retention: self.retention_states(),
+            redaction_unfinished: inner.journal.has_unfinished_redaction(),
         })
     }
 
@@ -455,10 +464,13 @@ fn words(query: AuditQuery, partition: Option<Option<[u8; 16]>>, row: Option<[u8
         purposes: query.purposes,
         tickets: query.tickets,
         end_user: None,
+        certificate: query.certificate,
         administration_only: query.administration_only,
         omit_housekeeping: query.omit_housekeeping,
+        omit_log_reads: query.omit_log_reads,
         oldest_first: query.oldest_first,
         matching_items_only: query.matching_items_only,
         omit_batch_items: query.omit_batch_items,
+        erased_only: false,
     }
 }

@@ -62,8 +62,8 @@ pub enum RefusalCause {
     /// As many queries of the audit log run as there may be.
     #[error("too many queries of the audit log run at the same time; try again in a moment")]
     QueryBusy,
-    /// A proof is asked of records that the log does not have.
-    #[error("the log has {0} records; a proof is about records that it has")]
+    /// A proof or a count is asked of records that the log does not have.
+    #[error("the log has {0} records; proofs and counts are about records that it has")]
     TreeBeyondLog(u64),
     /// A proof is asked of a tree that was never signed.
     #[error(
@@ -72,7 +72,9 @@ pub enum RefusalCause {
     )]
     CheckpointNotFound,
     /// As many follow the audit log as may.
-    #[error("as many as may are following the audit log; try again when one of them has ended")]
+    #[error(
+        "as many callers follow the audit log as may at the same time; try again when one of them has ended"
+    )]
     TailBusy,
     /// A summary would hold too much.
     #[error(
@@ -95,7 +97,10 @@ pub enum RefusalCause {
     #[error("no archive is configured (audit.archive_directory, audit.archive_command)")]
     ArchiveNotConfigured,
     /// What is asked needs records that are in the archive.
-    #[error("the records before {0} are archived; the archive proves them, and is a log by itself")]
+    #[error(
+        "the records before {0} are archived, and the archive is not there, lacks some, or does not lead to \
+         what was signed; it is a log by itself"
+    )]
     Archived(u64),
     /// The archive cannot be written, or holds something else.
     #[error(

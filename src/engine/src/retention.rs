@@ -140,6 +140,14 @@ impl Retaining {
         Self { settings, ran: Default::default(), turn: tokio::sync::Mutex::default() }
     }
 
+    /// The directory that archived segments are in, if it is one.
+    pub(crate) fn archive_directory(&self) -> Option<PathBuf> {
+        match &self.settings.archive {
+            Some(ArchiveTarget::Directory(path)) => Some(path.clone()),
+            _ => None,
+        }
+    }
+
     fn ran(&self, job: RetentionJob) -> &Mutex<Ran> {
         let [redact, shredded, archive] = &self.ran;
         match job {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use fieldseal_audit::{Checkpoint, Grouping, Query, Reader, Summary};
+use fieldseal_audit::{Checkpoint, Grouping, Query, QueryError, Reader, Summary};
 use fieldseal_model::{AccessReason, Action};
 
 use crate::call::Caller;
@@ -22,13 +22,15 @@ pub struct AccessQuestion {
     pub limit: usize,
     /// Empty for the first page.
     pub page_token: String,
+    /// Count the log as it was when it had so many records; `None`: as it is now.
+    pub tree_size: Option<u64>,
 }
 
 /// A page of groups.
 pub struct AccessPage {
     /// The groups and the total.
     pub summary: Summary,
-    /// The snapshot that all pages count; on the first page only.
+    /// The snapshot that all pages count; on the first page only, and not of a size that was asked for.
     pub checkpoint: Option<Checkpoint>,
     /// Whether the groups are those of hours.
     pub by_hour: bool,
@@ -48,24 +50,28 @@ impl Engine {
     /// leaves. If it is dropped before, it stops reading soon.
     ///
     /// # Errors
-    /// As [`Engine::query_audit`]; a summary that would be too large.
+    /// As [`Engine::query_audit`]; a summary that would be too large; more records than the log has.
     pub async fn summarize_access(
         &self,
         caller: &Caller,
         question: AccessQuestion,
         reason: &AccessReason,
     ) -> Result<AccessPage, Refusal> {
-        let AccessQuestion { query, group_by, limit, page_token } = question;
-        let first = page_token.is_empty();
+        let AccessQuestion { query, group_by, limit, page_token, tree_size } = question;
+        let is_snapshot = page_token.is_empty() && tree_size.is_none();
         let by_hour = group_by.contains(&Grouping::Hour);
         let waiting = Waiting(Arc::default());
         let abandoned = Arc::clone(&waiting.0);
-        let read = move |reader: &Reader, query: &Query, size| {
+        let read = move |reader: &Reader, query: &Query, known| {
+            let size = tree_size.unwrap_or(known);
+            if size > known {
+                return Err(QueryError::BeyondLog(known));
+            }
             reader.summarize(query, &group_by, limit, size, &page_token, &abandoned)
         };
         let action = Action::SummarizeAccess;
         let (summary, checkpoint) = self.read_log(caller, action, query, reason, read).await?;
         drop(waiting);
-        Ok(AccessPage { summary, checkpoint: first.then_some(checkpoint), by_hour })
+        Ok(AccessPage { summary, checkpoint: is_snapshot.then_some(checkpoint), by_hour })
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fieldseal_audit::{Event, Follower, PageLimit};
+use fieldseal_audit::{Beginning, Event, Follower, PageLimit};
 use fieldseal_model::{AccessReason, Action, Malformed, MalformedReason};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, sleep_until};
@@ -39,6 +39,7 @@ pub struct AuditTail {
     /// How many records the log had at the last look.
     size: u64,
     limit: PageLimit,
+    begins: Beginning,
     grown: watch::Receiver<u64>,
     next_look: Instant,
     _place: OwnedSemaphorePermit,
@@ -75,8 +76,13 @@ impl Engine {
             places.try_acquire_owned().map_err(|_| RefusalCause::TailBusy)
         });
         let follower = journal.follow(reading.words(query), position);
+        let reader = journal.reader();
+        let begins = tokio::task::spawn_blocking(move || reader.begins());
+        let begins = begins.await.map_err(|_| RefusalCause::Internal("a tail was cut off"))?;
+        let place = place.and_then(|place| Ok((place, begins?)));
+        let (place, begins) = self.record_reading(reading, place).await?;
         Ok(AuditTail {
-            _place: self.record_reading(reading, place).await?,
+            _place: place,
             engine: self.clone(),
             caller: caller.clone(),
             reason: reason.clone(),
@@ -84,6 +90,7 @@ impl Engine {
             position,
             size,
             limit,
+            begins,
             grown,
             next_look: Instant::now(),
         })
@@ -95,6 +102,12 @@ impl AuditTail {
     #[must_use]
     pub fn log(&self) -> &str {
         self.engine.inner.journal.log()
+    }
+
+    /// Where the log began that was at hand when this was opened.
+    #[must_use]
+    pub const fn begins(&self) -> Beginning {
+        self.begins
     }
 
     /// Every record before this one was looked at.

@@ -65,7 +65,7 @@ pub use replay::{Replay, Replayed};
 pub use rewrap::{LeftBehind, RewrapJob, RewrapStarted, RewrapState};
 pub use scrub::{Class, Damage, ScrubReport, scrub};
 pub use sealing::{Sealer, SealingKey};
-pub use settings::{CallRules, SettingsChange, SettingsChanged};
+pub use settings::{CallRules, SettingsChange, SettingsChanged, settings_told};
 pub use shredding::{PartitionChange, PartitionChanged, PartitionStep};
 pub use usage::Day;
 pub use version_state::{StateChange, VersionChanged};

@@ -190,3 +190,37 @@ fn checked(record: &KeyRecord) -> Result<KeySettings, Malformed> {
     settings.set_labels(Labels::parse(pairs)?);
     Ok(settings)
 }
+
+/// The settings with these names, separated by commas, of what a record of their change has: each with its
+/// value, for people. Nothing of a record that was written by another version.
+#[must_use]
+pub fn settings_told(recorded: &[u8], names: &str) -> Vec<(String, String)> {
+    let Some(record) = KeyRecord::decode(recorded).ok().filter(|_| !recorded.is_empty()) else {
+        return Vec::new();
+    };
+    let which = Setting::ALL.into_iter();
+    let which = which.filter(|setting| names.split(',').any(|name| name == setting.as_str()));
+    which.map(|setting| (setting.as_str().to_owned(), value(setting, &record))).collect()
+}
+
+fn value(setting: Setting, record: &KeyRecord) -> String {
+    let suites = || record.suites.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+    let labels = || {
+        let labels = record.labels.iter();
+        labels.map(|label| format!("{}={}", label.name, label.value)).collect::<Vec<_>>().join(",")
+    };
+    match setting {
+        Setting::RotationPeriod => format!("{}s", record.rotation_period_seconds),
+        Setting::DataKeyLifetime => format!("{}s", record.data_key_lifetime_seconds),
+        Setting::SealLimit => record.seal_limit.to_string(),
+        Setting::Suites => suites(),
+        Setting::LogEncrypts => record.log_encrypts.to_string(),
+        Setting::RowRequired => record.row_required.to_string(),
+        Setting::PartitionRequired => record.partition_required.to_string(),
+        Setting::PurposeRequired => record.purpose_required.to_string(),
+        Setting::EndUserRequired => record.end_user_required.to_string(),
+        Setting::AllowedPurposes => record.allowed_purposes.join(","),
+        Setting::TicketPatterns => record.ticket_patterns.join(","),
+        Setting::Labels => labels(),
+    }
+}

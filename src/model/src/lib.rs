@@ -7,6 +7,7 @@
 
 mod action;
 mod allowed;
+mod certificate;
 mod clock;
 mod context;
 pub mod hex;
@@ -20,6 +21,7 @@ mod version;
 
 pub use action::{Action, ActionKind};
 pub use allowed::{AllowedPurposes, MAX_ALLOWED, MAX_ALLOWED_BYTES, TicketPatterns};
+pub use certificate::CertificateId;
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use context::{Context, ExtraContext, Field, MAX_CONTEXT_BYTES, MAX_EXTRA_PAIRS};
 pub use malformed::{Malformed, MalformedReason};

@@ -1,8 +1,11 @@
 //! Who calls.
 
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use crate::certificate::CertificateId;
 use crate::malformed::{Malformed, MalformedReason};
 use crate::name::has_control;
 
@@ -33,10 +36,12 @@ impl PrincipalKind {
 }
 
 /// A caller, typed by where its name comes from: `spiffe://domain/path`, `dns:app.internal`,
-/// `cn:app`, `local:1000`. At most 512 bytes.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// `cn:app`, `local:1000`. At most 512 bytes. Over the network it also says which certificate it showed:
+/// for the record only. Two are equal if their names are, whatever their certificates.
+#[derive(Debug, Clone)]
 pub struct Principal {
     text: Arc<str>,
+    certificate: Option<CertificateId>,
 }
 
 impl Principal {
@@ -61,7 +66,7 @@ impl Principal {
             PrincipalKind::Spiffe => name.to_owned(),
             _ => format!("{}:{name}", kind.prefix()),
         };
-        Ok(Self { text: Arc::from(text) })
+        Ok(Self { text: Arc::from(text), certificate: None })
     }
 
     /// Parses the typed form, as it stands in policies and in the log.
@@ -88,6 +93,46 @@ impl Principal {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
+    }
+
+    /// The same caller, who showed this certificate.
+    #[must_use]
+    pub fn with_certificate(self, certificate: CertificateId) -> Self {
+        Self { certificate: Some(certificate), ..self }
+    }
+
+    /// The certificate that it showed; `None` for local users, and where a name alone is known.
+    #[must_use]
+    pub const fn certificate(&self) -> Option<&CertificateId> {
+        self.certificate.as_ref()
+    }
+}
+
+// INVARIANT: whoever counts, caches or compares callers goes by name. A second certificate of the same
+// name is the same caller.
+impl PartialEq for Principal {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for Principal {}
+
+impl Hash for Principal {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.text.hash(state);
+    }
+}
+
+impl PartialOrd for Principal {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Principal {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.text.cmp(&other.text)
     }
 }
 
@@ -131,6 +176,21 @@ fn is_dns_name(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_second_certificate_of_the_same_name_is_the_same_caller() {
+        let hash = |principal: &Principal| {
+            use std::hash::BuildHasher as _;
+            std::hash::BuildHasherDefault::<std::hash::DefaultHasher>::default().hash_one(principal)
+        };
+        let plain = Principal::parse("dns:a").unwrap();
+        let [one, other] =
+            [1, 2].map(|n| plain.clone().with_certificate(CertificateId::of(&[n; 32])));
+        assert_eq!((&one, &plain), (&other, &one));
+        assert_eq!((hash(&one), one.cmp(&other)), (hash(&plain), Ordering::Equal));
+        assert_ne!(one.certificate(), other.certificate());
+        assert_eq!((plain.certificate(), one.to_string()), (None, "dns:a".to_owned()));
+    }
 
     #[test]
     fn principals_keep_their_type() {

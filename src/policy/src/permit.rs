@@ -13,7 +13,7 @@ use crate::request::Asked;
 /// by [`crate::Policy::decide`]; whoever holds one need not ask again, and whoever acts on a key
 /// must hold one. Cheap to clone.
 #[derive(Clone)]
-pub struct Permit(Arc<Granted>);
+pub struct Permit(Arc<Granted>, Principal);
 
 struct Granted {
     asked: Asked,
@@ -23,7 +23,7 @@ struct Granted {
 
 /// Proof that policy refused. Made only by [`crate::Policy::decide`]. Cheap to clone.
 #[derive(Clone)]
-pub struct Denial(Arc<Refused>);
+pub struct Denial(Arc<Refused>, Principal);
 
 struct Refused {
     asked: Asked,
@@ -57,10 +57,15 @@ impl DenialCause {
 
 macro_rules! what_was_asked {
     () => {
-        /// Who asked.
+        /// Who asked, with the certificate that was shown this time.
         #[must_use]
         pub fn principal(&self) -> &Principal {
-            &self.0.asked.principal
+            &self.1
+        }
+
+        /// The same decision for the same caller who asks again, maybe with another certificate.
+        pub(crate) fn asked_by(self, principal: &Principal) -> Self {
+            Self(self.0, principal.clone())
         }
 
         /// For which action.
@@ -103,7 +108,8 @@ macro_rules! what_was_asked {
 
 impl Permit {
     pub(crate) fn new(asked: Asked, rule: Arc<str>, generation: u64) -> Self {
-        Self(Arc::new(Granted { asked, rule, generation }))
+        let principal = asked.principal.clone();
+        Self(Arc::new(Granted { asked, rule, generation }), principal)
     }
 
     what_was_asked!();
@@ -161,7 +167,8 @@ impl Denial {
         rule: Option<Arc<str>>,
         generation: u64,
     ) -> Self {
-        Self(Arc::new(Refused { asked, cause, rule, generation }))
+        let principal = asked.principal.clone();
+        Self(Arc::new(Refused { asked, cause, rule, generation }), principal)
     }
 
     what_was_asked!();

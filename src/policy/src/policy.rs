@@ -131,7 +131,9 @@ impl Policy {
     /// The denial, with its cause.
     pub fn decide(&self, request: &Request<'_>) -> Result<Permit, Denial> {
         if let Some(decision) = self.decisions.get(request) {
-            return decision;
+            // INVARIANT: what was decided holds for the caller's name; a record says which certificate.
+            let by = request.principal;
+            return decision.map(|it| it.asked_by(by)).map_err(|it| it.asked_by(by));
         }
         let decision = self.evaluate(request);
         self.decisions.insert(Asked::new(request), decision.clone());

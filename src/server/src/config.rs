@@ -16,6 +16,7 @@ mod setting;
 mod table;
 #[cfg(test)]
 mod tests;
+mod told;
 mod upkeep;
 mod watching;
 
@@ -41,6 +42,7 @@ pub use reader::Effective;
 pub use root::{ROOT_VARIABLE, RootSettings};
 pub use setting::{Setting, Value};
 pub use table::{OTHER_VARIABLES, OtherVariable, SETTINGS};
+pub use told::Told;
 pub use watching::{DEFAULT_PROBES, ProbeSettings};
 
 use crate::calls::CallLimits;
@@ -94,6 +96,8 @@ pub struct Config {
     pub message_bytes: usize,
     /// `[limits]`: the most items in a batch.
     pub batch_items: usize,
+    /// What the audit log is told of all this.
+    pub told: Told,
 }
 
 /// `[server]`.
@@ -252,6 +256,7 @@ impl Config {
         for Effective { setting, value, .. } in &effective {
             setting.apply(&mut config, value);
         }
+        config.told = Told::of(&effective);
         let directory = file.parent().unwrap_or(Path::new(""));
         let conflicts = root::conflicts(&config, directory, &effective, &errors);
         errors.extend(config.conflicts(&effective, &errors));
@@ -319,7 +324,7 @@ impl Config {
         .collect()
     }
 
-    /// Where the settings are put. Every field of it has a setting in the table.
+    /// Where the settings are put. Every field of it but the last has a setting in the table.
     fn unset() -> Self {
         Self {
             server: ServerSettings {
@@ -362,6 +367,7 @@ impl Config {
             calls: CallLimits::default(),
             message_bytes: 0,
             batch_items: 0,
+            told: Told::default(),
         }
     }
 }

@@ -9,7 +9,7 @@ use fieldseal_api::v1::audit_service_server::AuditServiceServer;
 use fieldseal_api::v1::encryption_service_server::EncryptionServiceServer;
 use fieldseal_api::v1::key_service_server::KeyServiceServer;
 use fieldseal_api::v1::system_service_server::SystemServiceServer;
-use fieldseal_audit::{Health, Journal, JournalError};
+use fieldseal_audit::{Health, Journal, JournalError, Started};
 use fieldseal_engine::backup::Recipients;
 use fieldseal_engine::{Engine, Installation, StoreBackend, StoreHealth, Upkeep};
 use fieldseal_keys::keyring::{Keyring, KeyringError};
@@ -71,6 +71,11 @@ pub fn engine_settings(config: &Config) -> fieldseal_engine::Settings {
         refusal_window: config.audit.refusal_window,
         exports: config.audit.export.targets(&config.state.audit()),
         retention: config.audit.retention.clone(),
+        started: Started {
+            settings_digest: config.told.digest.to_vec(),
+            settings: config.told.settings.clone(),
+            certificates: Vec::new(),
+        },
     }
 }
 
@@ -117,6 +122,7 @@ pub async fn run(
         &config.tls.client_ca,
         config.tls.principal,
     )?)?;
+    tls.say();
     tls.warn_if_not_valid();
     let collector = exports::collector(&config.audit.export)?;
     let readiness = Readiness::new();
@@ -140,8 +146,9 @@ pub async fn run(
              until the sidecar is stopped and `fieldseal root rotate` ends it"
         );
     }
-    let engine = self::installation(&config, keyring);
-    let engine = engine.start(Arc::new(SystemClock)).await?;
+    let mut settings = engine_settings(&config);
+    settings.started.certificates = tls.started();
+    let engine = Installation::new(settings, keyring).start(Arc::new(SystemClock)).await?;
     if engine.copy_shares_volume() {
         tracing::warn!(
             event = "store_copy_shares_volume",

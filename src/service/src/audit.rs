@@ -9,11 +9,11 @@ mod tail;
 use bytes::Bytes;
 use fieldseal_api::v1;
 use fieldseal_api::v1::audit_service_server::AuditService;
-use fieldseal_audit::{Checkpoint, Event, EventItem, Outcome, PageLimit};
+use fieldseal_audit::{Checkpoint, Event, EventItem, Outcome, PageLimit, StartedCertificate};
 use fieldseal_engine::{AuditPage, AuditQuery, Engine};
 use fieldseal_model::{
-    Action, Column, KeyName, KeyVersion, Malformed, MalformedReason, Partition, Principal, Row,
-    Table, Timestamp, hex,
+    Action, CertificateId, Column, KeyName, KeyVersion, Malformed, MalformedReason, Partition,
+    Principal, Row, Table, Timestamp, hex,
 };
 use prost::Message as _;
 use tonic::{Request, Response, Status};
@@ -67,6 +67,9 @@ impl AuditService for AuditHandler {
             next_page_token: page.next.unwrap_or_default(),
             total_size: -1,
             checkpoints: checkpoint.as_ref().map(wire_checkpoint).into_iter().collect(),
+            tree_size: wire_index(page.tree_size),
+            log_first_index: wire_index(page.begins.index),
+            log_start_time: page.begins.time.map(wire_time),
         };
         // A page has at least one event, and one batch may be longer than a message.
         if reply.encoded_len() > self.limits.message_bytes {
@@ -186,7 +189,11 @@ fn query(wire: v1::AuditEventQuery, log: String, order_by: &str) -> Result<Audit
         return Err(invalid("row needs table: the row's token depends on it"));
     }
     let actions = wire.actions.iter().map(|name| {
-        Action::from_name(name).ok_or_else(|| invalid("actions are names of calls: `Decrypt`"))
+        let unknown = || {
+            let name: String = name.chars().take(64).collect();
+            invalid(&format!("{name:?} is the name of no call; `Decrypt` is one"))
+        };
+        Action::from_name(name).ok_or_else(unknown)
     });
     let outcomes = wire.outcomes.iter().map(|code| {
         outcome(*code)
@@ -204,6 +211,7 @@ fn query(wire: v1::AuditEventQuery, log: String, order_by: &str) -> Result<Audit
         }
         user => Some(user),
     };
+    let certificate = named(&wire.certificate, |text| CertificateId::parse(text).map_err(invalid))?;
     let versions = wire.key_versions.iter().map(|version| KeyVersion::parse_resource(version));
     Ok(AuditQuery {
         log,
@@ -225,8 +233,10 @@ fn query(wire: v1::AuditEventQuery, log: String, order_by: &str) -> Result<Audit
         purposes: wire.purposes,
         tickets: wire.tickets,
         end_user,
+        certificate,
         administration_only: wire.administration_only,
         omit_housekeeping: wire.omit_housekeeping,
+        omit_log_reads: wire.omit_log_reads,
         oldest_first,
         matching_items_only: false,
         omit_batch_items: false,
@@ -277,6 +287,8 @@ fn wire_outcome(outcome: Option<Outcome>) -> i32 {
 
 pub(crate) fn wire_event(log: &str, event: Event) -> v1::AuditEvent {
     let items = event.items.into_iter().map(wire_item);
+    let settings = fieldseal_keys::settings_told(&event.settings, &event.note).into_iter();
+    let settings = settings.map(|(name, value)| v1::AuditSetting { name, value });
     v1::AuditEvent {
         name: format!("logs/{log}/events/{}", event.index),
         event_time: Some(wire_time(event.time)),
@@ -291,6 +303,7 @@ pub(crate) fn wire_event(log: &str, event: Event) -> v1::AuditEvent {
         items: items.collect(),
         kind: event.kind.map_or("UNKNOWN", fieldseal_audit::Kind::as_str).to_owned(),
         leaf_hash: Bytes::copy_from_slice(&event.leaf_hash),
+        key_settings: settings.collect(),
         note: event.note,
         policy_digest: hex::encode(&event.policy_digest),
         previous_policy_digest: hex::encode(&event.previous_policy_digest),
@@ -298,6 +311,23 @@ pub(crate) fn wire_event(log: &str, event: Event) -> v1::AuditEvent {
         call_count: i64::try_from(event.calls).unwrap_or(i64::MAX),
         first_time: (event.calls > 1).then(|| wire_time(event.first)),
         redacted: event.redacted,
+        certificate: hex::encode(&event.certificate),
+        settings_digest: hex::encode(&event.started.settings_digest),
+        settings: event.started.settings.into_iter().map(wire_setting).collect(),
+        certificates: event.started.certificates.into_iter().map(wire_certificate).collect(),
+    }
+}
+
+fn wire_setting((name, value): (String, String)) -> v1::ProcessSetting {
+    v1::ProcessSetting { name, value }
+}
+
+fn wire_certificate(certificate: StartedCertificate) -> v1::ProcessCertificate {
+    let seconds = certificate.not_after;
+    v1::ProcessCertificate {
+        usage: certificate.usage,
+        fingerprint: hex::encode(&certificate.sha256),
+        expire_time: Some(prost_types::Timestamp { seconds, nanos: 0 }),
     }
 }
 
@@ -322,6 +352,10 @@ fn wire_item(item: EventItem) -> v1::AuditEventItem {
         call_count: i64::try_from(item.calls).unwrap_or(i64::MAX),
         redacted: item.redacted,
     }
+}
+
+fn wire_index(index: u64) -> i64 {
+    i64::try_from(index).unwrap_or(i64::MAX)
 }
 
 fn wire_checkpoint(checkpoint: &Checkpoint) -> v1::AuditCheckpoint {

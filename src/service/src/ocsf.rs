@@ -132,6 +132,21 @@ fn unmapped(event: &v1::AuditEvent) -> Value {
         "items": event.items.iter().map(item).collect::<Vec<_>>(), "note": event.note,
         "policy_digest": event.policy_digest,
         "previous_policy_digest": event.previous_policy_digest, "data_keys": event.data_keys,
+        "certificate": event.certificate, "settings_digest": event.settings_digest,
+        "settings": event.settings.iter().map(setting).collect::<Map<_, _>>(),
+        "certificates": event.certificates.iter().map(certificate).collect::<Vec<_>>(),
+    })
+}
+
+fn setting(setting: &v1::ProcessSetting) -> (String, Value) {
+    (setting.name.clone(), json!(setting.value))
+}
+
+fn certificate(certificate: &v1::ProcessCertificate) -> Value {
+    let expires = certificate.expire_time.unwrap_or_default();
+    json!({
+        "usage": certificate.usage, "fingerprint": certificate.fingerprint,
+        "expire_time": millis(expires),
     })
 }
 

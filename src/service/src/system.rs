@@ -84,6 +84,7 @@ impl SystemService for SystemHandler {
             anchors: found.anchors.into_iter().map(wire_anchor).collect(),
             exports: found.exports.into_iter().map(wire_export).collect(),
             retention: found.retention.into_iter().map(wire_retention).collect(),
+            audit_redaction_unfinished: found.redaction_unfinished,
         }))
     }
 

@@ -243,6 +243,25 @@ async fn a_refused_token_is_on_record_as_a_denied_call() {
         assert_eq!((item.key.as_str(), item.column.as_str()), ("keys/pii", "email"));
         assert_eq!((event.purpose.as_str(), event.end_user_token.as_str()), ("support", ""));
     }
+    // They are counted by why they were refused: no rule decided any of them.
+    let query = v1::AuditEventQuery { outcomes: vec![denied], ..Default::default() };
+    let request = v1::SummarizeAccessRequest {
+        query: Some(query),
+        group_by: [v1::AccessGrouping::Rule, v1::AccessGrouping::Cause].map(i32::from).to_vec(),
+        ..Default::default()
+    };
+    let counted = wire.audit.summarize_access(of("auditor", request)).await.unwrap();
+    let counted = counted.into_inner().access_groups.into_iter();
+    let counted: Vec<_> = counted.map(|g| (g.policy_rule, g.error_reason, g.event_count)).collect();
+    let expected = [
+        "EXPIRED",
+        "INVALID: audience",
+        "INVALID: form",
+        "INVALID: lifetime",
+        "INVALID: signature",
+    ];
+    let expected = expected.map(|why| (String::new(), format!("END_USER_TOKEN_{why}"), 1));
+    assert_eq!(counted, expected);
     // Every call about values takes one, and refuses alike.
     let bad = &cases[1].0;
     let request = v1::EncryptRequest { reason: why(bad), ..wire.encrypt_request() };

@@ -81,10 +81,14 @@ async fn what_cannot_be_asked_is_refused_by_its_reason() {
         (by(&[2, 2]), "QUERY_INVALID"),
         (v1::SummarizeAccessRequest { page_size: -1, ..by(&[]) }, "PAGE_INVALID"),
         (v1::SummarizeAccessRequest { page_token: "x".into(), ..by(&[]) }, "PAGE_INVALID"),
+        (v1::SummarizeAccessRequest { tree_size: -1, ..by(&[]) }, "QUERY_INVALID"),
     ] {
         let expected = (Code::InvalidArgument, reason.to_owned());
         assert_eq!(refused(ask(&engine, "auditor", bad.clone()).await), expected, "{bad:?}");
     }
+    let beyond = v1::SummarizeAccessRequest { tree_size: 1_000_000, ..by(&[]) };
+    let beyond = refused(ask(&engine, "auditor", beyond).await);
+    assert_eq!(beyond, (Code::OutOfRange, "TREE_BEYOND_LOG".to_owned()));
     let foreign = v1::SummarizeAccessRequest { parent: "logs/other".into(), ..by(&[]) };
     let (code, reason) = refused(ask(&engine, "auditor", foreign.clone()).await);
     assert_eq!((code, reason.as_str()), (Code::NotFound, "LOG_NOT_FOUND"));
@@ -131,7 +135,14 @@ async fn accesses_are_counted_in_pages_and_the_question_is_on_record() {
     let second = ask(&engine, "auditor", page(first.next_page_token.clone())).await.unwrap();
     assert_eq!(first.access_groups[..], all.access_groups[..1]);
     assert_eq!(second.access_groups[..], all.access_groups[1..]);
-    assert_eq!((second.total, second.next_page_token.as_str()), (Some(total), ""));
+    assert_eq!((second.total, second.next_page_token.as_str()), (Some(total.clone()), ""));
+    // Another question can be about the same records.
+    let then = v1::SummarizeAccessRequest { tree_size: first.tree_size, ..request(decrypts()) };
+    let then = ask(&engine, "auditor", then).await.unwrap();
+    assert_eq!(
+        (then.total, then.tree_size, then.checkpoints.len()),
+        (Some(total), all.tree_size + 1, 0)
+    );
     // The token of one question is none of another.
     let other = v1::SummarizeAccessRequest { group_by: vec![1], ..page(first.next_page_token) };
     assert_eq!(refused(ask(&engine, "auditor", other).await).1, "PAGE_INVALID");
@@ -142,6 +153,6 @@ async fn accesses_are_counted_in_pages_and_the_question_is_on_record() {
     assert_eq!((of_bob.access_groups.len(), of_bob.total.unwrap().field_count), (0, 2));
     let query = AuditQuery { actions: vec![Action::SummarizeAccess], ..AuditQuery::default() };
     let records = events(&engine, query).await;
-    assert_eq!(records.len(), 5);
+    assert_eq!(records.len(), 6);
     assert_eq!(records[0].items[0].partition.len(), 16, "the token of what was asked about");
 }

@@ -3530,6 +3530,13 @@ pub struct AuditEventQuery {
     pub end_user_issuer: ::prost::alloc::string::String,
     #[prost(string, tag = "17")]
     pub end_user_subject: ::prost::alloc::string::String,
+    /// Leave out who read the log itself: queries, counts, tails and proofs, but for those that were refused.
+    #[prost(bool, tag = "18")]
+    pub omit_log_reads: bool,
+    /// The certificate that the caller showed: the SHA-256 of its DER form in hexadecimal, all 64 digits or the
+    /// first 32, with or without colons between the bytes. Records have the first 32.
+    #[prost(string, tag = "80")]
+    pub certificate: ::prost::alloc::string::String,
 }
 /// Response of AuditService.QueryAuditEvents.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -3546,6 +3553,15 @@ pub struct QueryAuditEventsResponse {
     /// The snapshot that all pages share, one a log.
     #[prost(message, repeated, tag = "4")]
     pub checkpoints: ::prost::alloc::vec::Vec<AuditCheckpoint>,
+    /// The first record that is at hand: 0, or older ones are archived and in no answer.
+    #[prost(int64, tag = "5")]
+    pub log_first_index: i64,
+    /// When that one was made.
+    #[prost(message, optional, tag = "6")]
+    pub log_start_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// All pages show the log as it was when it had so many records.
+    #[prost(int64, tag = "7")]
+    pub tree_size: i64,
 }
 /// Request of AuditService.TailAuditEvents.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -3579,6 +3595,12 @@ pub struct TailAuditEventsResponse {
     /// Every record before this one was looked at: the start_index to go on with.
     #[prost(int64, tag = "2")]
     pub next_index: i64,
+    /// The first record that was at hand when the stream began: 0, or older ones are archived and in no answer.
+    #[prost(int64, tag = "3")]
+    pub log_first_index: i64,
+    /// When that one was made.
+    #[prost(message, optional, tag = "4")]
+    pub log_start_time: ::core::option::Option<::prost_types::Timestamp>,
 }
 /// Request of AuditService.SummarizeAccess.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -3601,12 +3623,16 @@ pub struct SummarizeAccessRequest {
     /// Why.
     #[prost(message, optional, tag = "6")]
     pub reason: ::core::option::Option<AccessReason>,
+    /// Count the log as it was when it had so many records, as the answer to another question showed it. 0: as
+    /// it is now, or as the page before showed it. More than it has are refused.
+    #[prost(int64, tag = "7")]
+    pub tree_size: i64,
 }
 /// Response of AuditService.SummarizeAccess.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SummarizeAccessResponse {
     /// Groups, ordered by what they have in common: hour, principal, action, key, version, table, column,
-    /// outcome, rule, partition, row.
+    /// outcome, rule, partition, row, cause.
     #[prost(message, repeated, tag = "1")]
     pub access_groups: ::prost::alloc::vec::Vec<AccessGroup>,
     /// Empty on the last page.
@@ -3618,12 +3644,22 @@ pub struct SummarizeAccessResponse {
     /// Everything that matches, on every page.
     #[prost(message, optional, tag = "4")]
     pub total: ::core::option::Option<AccessGroup>,
-    /// When the log begins: what happened before is not in it.
+    /// When the first record was made that is at hand: what happened before is not counted.
     #[prost(message, optional, tag = "5")]
     pub log_start_time: ::core::option::Option<::prost_types::Timestamp>,
-    /// The snapshot that all pages share, one a log; on the first page only.
+    /// The snapshot that all pages share, one a log; on the first page only, and not with `tree_size`.
     #[prost(message, repeated, tag = "6")]
     pub checkpoints: ::prost::alloc::vec::Vec<AuditCheckpoint>,
+    /// The first record that is at hand: 0, or older ones are archived and in no answer.
+    #[prost(int64, tag = "7")]
+    pub log_first_index: i64,
+    /// All pages count the log as it was when it had so many records.
+    #[prost(int64, tag = "8")]
+    pub tree_size: i64,
+    /// Of how many events detail was erased that could have matched, by everything that is left of them. What of
+    /// it did match is not known any more: the counts are lower bounds then.
+    #[prost(int64, tag = "9")]
+    pub redacted_event_count: i64,
 }
 /// Accesses that have something in common. What they are not grouped by is empty.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -3676,6 +3712,9 @@ pub struct AccessGroup {
     /// When the last call began.
     #[prost(message, optional, tag = "16")]
     pub last_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Why they were refused or failed, as in AuditEventItem.
+    #[prost(string, tag = "17")]
+    pub error_reason: ::prost::alloc::string::String,
 }
 /// Request of AuditService.RedactAuditEvents. It names a partition, or a table and a row, or neither.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -3816,6 +3855,9 @@ pub struct AuditEvent {
     /// many are lost.
     #[prost(int64, tag = "18")]
     pub data_keys: i64,
+    /// KEY_UPDATED: the settings that were set, with their values from then on.
+    #[prost(message, repeated, tag = "19")]
+    pub key_settings: ::prost::alloc::vec::Vec<AuditSetting>,
     /// How many calls it stands for: 1, or of refusals that are alike and were counted their number. Each of
     /// them was refused, and nothing was opened or changed.
     #[prost(int64, tag = "40")]
@@ -3826,6 +3868,52 @@ pub struct AuditEvent {
     /// The ticket and all detail of the items were erased. The items are what the record says in public.
     #[prost(bool, tag = "45")]
     pub redacted: bool,
+    /// The certificate that the caller showed: the first 32 digits of the SHA-256 of its DER form, in
+    /// hexadecimal; empty if there was none.
+    #[prost(string, tag = "80")]
+    pub certificate: ::prost::alloc::string::String,
+    /// START: SHA-256 over all settings, 64 digits of hexadecimal; `fieldseal config check` prints the same.
+    #[prost(string, tag = "81")]
+    pub settings_digest: ::prost::alloc::string::String,
+    /// START: settings that matter to an auditor.
+    #[prost(message, repeated, tag = "82")]
+    pub settings: ::prost::alloc::vec::Vec<ProcessSetting>,
+    /// START: the server's own certificate and the authorities of its callers.
+    #[prost(message, repeated, tag = "83")]
+    pub certificates: ::prost::alloc::vec::Vec<ProcessCertificate>,
+}
+/// A setting that the sidecar was started with.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ProcessSetting {
+    /// `section.key`.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// A number, words with commas between them, or `set` and `not set` of a path, an address or a program.
+    #[prost(string, tag = "2")]
+    pub value: ::prost::alloc::string::String,
+}
+/// A certificate that the sidecar was started with.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ProcessCertificate {
+    /// `server`: its own; `client_ca`: of an authority of its callers.
+    #[prost(string, tag = "1")]
+    pub usage: ::prost::alloc::string::String,
+    /// SHA-256 of its DER form, 64 digits of hexadecimal.
+    #[prost(string, tag = "2")]
+    pub fingerprint: ::prost::alloc::string::String,
+    /// When it expires.
+    #[prost(message, optional, tag = "3")]
+    pub expire_time: ::core::option::Option<::prost_types::Timestamp>,
+}
+/// A setting that was set, and to what.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuditSetting {
+    /// As in an update mask, for example `row_required`.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Seconds with `s`, a number, `true` or `false`, or what a list has with commas between; empty for none.
+    #[prost(string, tag = "2")]
+    pub value: ::prost::alloc::string::String,
 }
 /// One field of a call.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -4016,6 +4104,8 @@ pub enum AccessGrouping {
     Partition = 10,
     /// The row, by its token.
     Row = 11,
+    /// Why it was refused or failed.
+    Cause = 12,
 }
 impl AccessGrouping {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -4036,6 +4126,7 @@ impl AccessGrouping {
             Self::Rule => "ACCESS_GROUPING_RULE",
             Self::Partition => "ACCESS_GROUPING_PARTITION",
             Self::Row => "ACCESS_GROUPING_ROW",
+            Self::Cause => "ACCESS_GROUPING_CAUSE",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -4053,6 +4144,7 @@ impl AccessGrouping {
             "ACCESS_GROUPING_RULE" => Some(Self::Rule),
             "ACCESS_GROUPING_PARTITION" => Some(Self::Partition),
             "ACCESS_GROUPING_ROW" => Some(Self::Row),
+            "ACCESS_GROUPING_CAUSE" => Some(Self::Cause),
             _ => None,
         }
     }
@@ -5299,6 +5391,10 @@ pub struct GetStatusResponse {
     /// What becomes of the audit log by itself as it grows old.
     #[prost(message, repeated, tag = "66")]
     pub retention: ::prost::alloc::vec::Vec<RetentionStatus>,
+    /// A redaction of the audit log began and did not end: what its records name may still be there. The next
+    /// redaction, or the next start, goes on with it. False while one runs.
+    #[prost(bool, tag = "50")]
+    pub audit_redaction_unfinished: bool,
 }
 /// How something that the sidecar does to the audit log by itself as it grows old goes.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

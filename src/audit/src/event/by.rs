@@ -3,7 +3,7 @@
 use fieldseal_model::{AccessReason, Action, KeyName};
 use fieldseal_policy::Permit;
 
-use super::{Verdict, write_verdict};
+use super::{Verdict, write_caller, write_verdict};
 use crate::wire;
 
 /// Who made a change, and why it was allowed.
@@ -27,7 +27,7 @@ impl ChangedBy<'_> {
     pub(super) fn write(self, public: &mut Vec<u8>, key: Option<&KeyName>) -> String {
         match self {
             Self::Caller(permit, reason) => {
-                wire::bytes(public, 3, permit.principal().as_str().as_bytes());
+                write_caller(public, permit.principal());
                 wire::number(public, 4, permit.action().code().into());
                 wire::bytes(public, 6, reason.purpose.as_str().as_bytes());
                 let verdict = Verdict::Permit(permit);

@@ -19,6 +19,7 @@ use super::record::Shape;
 use super::rows::{Kind, Row, Written};
 use super::{Source, TIMED};
 use crate::journal::create_new;
+use crate::redaction::erase;
 use crate::segment::{Segment, le32};
 use crate::statement;
 use crate::verify::LogKey;
@@ -29,7 +30,7 @@ const PREFIX: u64 = 12;
 const SIGNATURE_BYTES: u64 = 64;
 /// The longest head that a reader believes in.
 const MAX_HEAD: u32 = 256 << 20;
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 /// What the log's key signs it as.
 const LABEL: &str = "audit-index";
 
@@ -104,16 +105,27 @@ pub(super) fn write(
         return Err(io::ErrorKind::StorageFull.into());
     }
     make_directory(directory)?;
-    let (path, temporary) = (directory.join(name(first)), directory.join(temporary(first)));
+    let temporary = directory.join(temporary(first));
     remove(&temporary)?;
     let mut file = create_new(&temporary)?;
     for part in [MAGIC.as_slice(), &le32(head.len()), &head, &signature, &parts.blocks] {
         file.write_all(part)?;
     }
     file.sync_all()?;
-    std::fs::rename(&temporary, &path)?;
-    File::open(directory)?.sync_all()?;
     Ok(bytes)
+}
+
+/// Puts what was written in its place, or erases it if it is of a segment that is not here any more: it
+/// tells what was erased from that.
+pub(super) fn place(directory: &Path, first: u64, is_current: bool) -> io::Result<bool> {
+    let temporary = directory.join(temporary(first));
+    if is_current {
+        std::fs::rename(&temporary, directory.join(name(first)))?;
+    } else {
+        erase(&temporary)?;
+    }
+    File::open(directory)?.sync_all()?;
+    Ok(is_current)
 }
 
 fn temporary(first: u64) -> String {

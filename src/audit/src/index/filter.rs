@@ -3,7 +3,7 @@
 use fieldseal_model::Action;
 
 use super::bits::Bits;
-use super::record::{Shape, Text, text_term, token_term};
+use super::record::{Shape, Text, erased_term, text_term, token_term};
 use super::{Source, TIMED};
 use crate::query::Query;
 use crate::record::Outcome;
@@ -47,6 +47,9 @@ fn out_of_time(query: &Query, source: &dyn Source, bits: &mut Bits) {
 
 /// The terms that a record must have: of each list at least one.
 fn terms(query: &Query) -> Vec<Vec<u32>> {
+    if query.erased_only {
+        return vec![vec![erased_term()]];
+    }
     let mut all = Vec::new();
     all.extend(query.row.and_then(|row| token_term(&row)).map(|term| vec![term]));
     all.extend(query.end_user.and_then(|user| token_term(&user)).map(|term| vec![term]));
@@ -71,6 +74,10 @@ fn fits(query: &Query, shape: &Shape) -> bool {
         || !(principals.is_empty() || principals.contains(&record.principal))
     {
         return false;
+    }
+    if query.erased_only {
+        // Of what was erased a shape knows nothing.
+        return true;
     }
     let is_wanted = |code| Outcome::from_code(code).is_some_and(|o| outcomes.contains(&o));
     let ended = outcomes.is_empty() || is_wanted(record.outcome);

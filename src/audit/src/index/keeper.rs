@@ -88,6 +88,8 @@ pub(crate) fn lower_priority() {
     }
 }
 
+/// Records that are read at a time, and the rest of their frame.
+const PIECE: u64 = 1024;
 /// An index takes less than this part of its segment.
 const INDEX_OF_SEGMENT: u64 = 4;
 
@@ -147,34 +149,46 @@ impl Maker {
         goes_on: &mut dyn FnMut() -> bool,
     ) -> Result<Option<u64>, JournalError> {
         let indexes = directory(&self.settings.directory);
-        let files = Arc::clone(&self.files);
-        let _reading = files.read();
-        let built = match Segment::open(path, &self.key.key) {
-            Ok(segment) if Sealed::open(&indexes, &segment, next, &self.key).is_some() => {
+        let opened = {
+            let _reading = self.files.read();
+            Segment::open(path, &self.key.key).map(|segment| {
+                let is_made = Sealed::open(&indexes, &segment, next, &self.key).is_some();
+                (segment, is_made)
+            })
+        };
+        let segment = match opened {
+            Ok((_, true)) => return Ok(None),
+            Ok((segment, false)) => segment,
+            // It was archived meanwhile.
+            Err(_) if !path.exists() => return Ok(None),
+            Err(JournalError::Corrupt { .. }) => {
+                self.damaged.insert(first);
                 return Ok(None);
             }
-            Ok(segment) => {
-                self.check_space(&segment, &indexes)?;
-                self.build(&segment, first, next, goes_on)?
-            }
-            Err(JournalError::Corrupt { .. }) => None,
             Err(error) => return Err(error),
         };
+        self.check_space(&segment, &indexes)?;
+        let built = self.build(&segment, first, next, goes_on)?;
         let Some(builder) = built else {
-            if goes_on() {
+            if goes_on() && segment.is_in_place() {
                 self.damaged.insert(first);
             }
             return Ok(None);
         };
         let has_space = |bytes| self.has_space(bytes);
+        let failed =
+            |e: std::io::Error| JournalError::io("write", &indexes.join(file::name(first)), &e);
         let written = file::write(&indexes, builder, self.key.origin(), &self.signing, &has_space);
+        let bytes = written.map_err(failed)?;
+        let _reading = self.files.read();
+        let is_placed = file::place(&indexes, first, segment.is_in_place()).map_err(failed)?;
+        let group = self.settings.group;
         let path = indexes.join(file::name(first));
-        let written = written.and_then(|bytes| {
-            access::directory(&indexes, self.settings.group)?;
-            access::file(&path, self.settings.group)?;
-            Ok(bytes)
-        });
-        written.map(Some).map_err(|e| JournalError::io("write", &path, &e))
+        access::directory(&indexes, group).map_err(failed)?;
+        if is_placed {
+            access::file(&path, group).map_err(failed)?;
+        }
+        Ok(Some(bytes).filter(|_| is_placed))
     }
 
     /// The log's next segment goes first.
@@ -201,8 +215,17 @@ impl Maker {
     ) -> Result<Option<Builder>, JournalError> {
         let own = segment.head.first == first && segment.head.origin == self.key.origin();
         let Some(mut builder) = Builder::new(segment).filter(|_| own) else { return Ok(None) };
-        let read = builder.read(segment, next, &self.key, goes_on)?;
-        Ok(read.filter(|()| builder.next() == next).map(|()| builder))
+        while builder.next() < next {
+            // Whoever replaces or removes a segment waits for a piece, and not for a thread without priority
+            // to come to its end.
+            let _reading = self.files.read();
+            let until = next.min(builder.next().saturating_add(PIECE));
+            if !segment.is_in_place() || builder.read(segment, until, &self.key, goes_on)?.is_none()
+            {
+                return Ok(None);
+            }
+        }
+        Ok(Some(builder).filter(|builder| builder.next() == next))
     }
 
     /// Removes what a crash left behind, and indexes of segments that are not here.
@@ -222,5 +245,73 @@ impl Maker {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU64;
+
+    use fieldseal_crypto::ServiceKey;
+    use fieldseal_model::{InstallationId, ManualClock, Timestamp};
+
+    use super::*;
+    use crate::event::SystemEvent;
+    use crate::journal::{Identity, Journal, StatVfs};
+
+    fn signing() -> LogSigningKey {
+        LogSigningKey::new(ServiceKey::from_bytes(&mut [7; 32]))
+    }
+
+    #[tokio::test]
+    async fn whoever_replaces_a_segment_waits_for_a_piece_of_it_and_not_for_its_index() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("audit");
+        let settings =
+            Settings { directory: log, segment_bytes: 300 * 1024, reserve_bytes: 0, group: None };
+        let identity = || Identity {
+            installation: InstallationId::new([0xab; 16]),
+            instance: "main".to_owned(),
+            signing: signing(),
+        };
+        Journal::create(&settings, &identity()).unwrap();
+        let clock = Arc::new(ManualClock::at(Timestamp::default()));
+        let (journal, _) = Journal::open(settings.clone(), identity(), clock).unwrap();
+        let key = journal.public_key();
+        while segment::list(&settings.directory).unwrap().len() < 2 {
+            journal.record_system(SystemEvent::stop(Timestamp::default())).await.unwrap();
+        }
+        journal.close().await.unwrap();
+        drop(journal);
+        std::fs::remove_dir_all(directory(&settings.directory)).unwrap_or_default();
+
+        let files = Arc::new(RwLock::new(()));
+        let key_of_it = Arc::new(signing());
+        let mut maker = Maker::new(settings, key, key_of_it, Arc::new(StatVfs), Arc::clone(&files));
+        let (frames, entered) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(u64::MAX)));
+        let mut replacing = None;
+        let made = maker.make(&mut || {
+            // The first time it is asked before anything is read.
+            if frames.fetch_add(1, Ordering::SeqCst) == 1 {
+                let (files, entered, frames) =
+                    (Arc::clone(&files), Arc::clone(&entered), Arc::clone(&frames));
+                replacing = Some(std::thread::spawn({
+                    let files = Arc::clone(&files);
+                    move || {
+                        let _alone = files.write();
+                        entered.store(frames.load(Ordering::SeqCst), Ordering::SeqCst);
+                    }
+                }));
+                while !files.is_locked_exclusive() {
+                    std::thread::yield_now();
+                }
+            }
+            true
+        });
+        replacing.unwrap().join().unwrap();
+        assert_eq!(made.unwrap().segments, 1);
+        let (entered, frames) = (entered.load(Ordering::SeqCst), frames.load(Ordering::SeqCst));
+        assert!(frames > PIECE + 100, "{frames}");
+        assert!(entered <= PIECE + 3, "{entered} of {frames}");
     }
 }

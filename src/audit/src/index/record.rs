@@ -38,6 +38,12 @@ impl Shape {
 pub(super) enum Text {
     Purpose = 1,
     Ticket = 2,
+    Erased = 3,
+}
+
+/// The term of a record of which detail was erased.
+pub(super) fn erased_term() -> u32 {
+    text_term(Text::Erased, &[])
 }
 
 /// The term of a text: a number that others may have as well.
@@ -59,7 +65,7 @@ pub(super) struct Scan {
     pub(super) time: i64,
     /// `varint count | (varint verdict | varint outcome)* | public fields`.
     pub(super) shape: Vec<u8>,
-    /// The terms of its rows, partitions, end user, purpose and ticket.
+    /// The terms of its rows, partitions, end user, purpose and ticket, and that of what was erased.
     pub(super) terms: Vec<u32>,
     /// Its items, in their order.
     pub(super) rows: Vec<Item>,
@@ -100,6 +106,7 @@ impl Scan {
         if detail.is_empty() {
             if commitment.iter().any(|b| *b != 0) {
                 self.is_whole = false;
+                self.terms.push(erased_term());
                 // It was erased: as a query sees it, an item of each verdict.
                 self.items.extend((0..verdicts).map(|verdict| (verdict, 0)));
             }
@@ -154,6 +161,7 @@ impl Scan {
     /// The root over the items, and how many there are.
     fn items(&mut self, mut rest: &[u8]) -> Option<(Hash, u64)> {
         let mut tree = Frontier::default();
+        let mut is_erased = false;
         while !rest.is_empty() {
             let (salt, after) = rest.split_at_checked(SALT_BYTES)?;
             rest = after;
@@ -162,6 +170,7 @@ impl Scan {
                 tree.append(*hash);
                 rest = after;
                 self.is_whole = false;
+                is_erased = true;
                 continue;
             }
             let item = cut(&mut rest)?;
@@ -172,6 +181,7 @@ impl Scan {
             tree.append(sha256(&[&self.one]));
             self.item(item)?;
         }
+        self.terms.extend(is_erased.then(erased_term));
         Some((tree.root(), tree.size()))
     }
 

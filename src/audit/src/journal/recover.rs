@@ -25,7 +25,7 @@ use crate::checkpoint;
 use crate::error::{Health, JournalError};
 use crate::event::SystemEvent;
 use crate::index::{Indexes, Keeper, Maker};
-use crate::merkle::Frontier;
+use crate::merkle::{Frontier, Hash};
 use crate::record::{COMMITMENT_BYTES, LastChange, Record};
 use crate::segment::{self, At, FORMAT, Frame, Segment, SegmentHead};
 use crate::verify::LogKey;
@@ -85,7 +85,7 @@ impl Journal {
         let origin = identity.origin();
         write_public_key(directory, &origin, &identity.signing.public())?;
         share(settings)?;
-        let spare = space::zeroed(settings, &StatVfs, settings.segment_bytes)?;
+        let spare = space::zeroed(settings, &StatVfs, (space::SPARE, settings.segment_bytes))?;
         let head =
             SegmentHead { format: FORMAT, origin, revision, anchor, ..SegmentHead::default() };
         writer::begin(&lock, settings, &spare, &head, |message| identity.signing.sign(message))?;
@@ -154,6 +154,8 @@ impl Journal {
         let writer = Writer {
             segment: open,
             frontier: end.frontier,
+            // Of frames that another process wrote only the last one's signature was verified.
+            checkpoints: end.signature.is_none().then(Hash::default),
             newest: end.newest,
             spare: None,
             buffer: Vec::new(),

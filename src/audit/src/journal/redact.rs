@@ -145,6 +145,19 @@ impl Journal {
         Ok(Some(Timestamp::from_unix_nanos(head.time)))
     }
 
+    /// Whether a redaction began that did not end, and none runs.
+    #[must_use]
+    pub fn has_unfinished_redaction(&self) -> bool {
+        let shared = &self.shared;
+        shared.redacting.try_lock().is_ok() && is_under_way(&shared.settings.directory)
+    }
+
+    /// Whether a redaction of the log in this directory, which nobody writes, began and did not end.
+    #[must_use]
+    pub fn left_redaction_unfinished(directory: &Path) -> bool {
+        is_under_way(directory)
+    }
+
     /// Finishes what a process that was killed had begun, if it had. Call it once nothing speaks against
     /// the log any more: it blocks, and what it erases is gone.
     pub fn finish_redaction(&self) {
@@ -209,18 +222,22 @@ impl Shared {
             return Ok(found);
         }
         let directory = &self.settings.directory;
+        let is_wanted = |first: u64| found.wanted.meets(&(first..u64::MAX));
+        let (first, mut longest) = {
+            let writer = self.writer.lock();
+            (writer.segment.first, writer.segment.end)
+        };
+        // One after the other is written anew, the open one too; and the next one is begun.
+        let begun = if is_wanted(first) { self.settings.segment_bytes } else { 0 };
+        longest = if is_wanted(first) { longest } else { 0 };
         for (path, _) in self.closed(&found.wanted)? {
             let len = path.metadata().map_err(|e| JournalError::io("read", &path, &e))?.len();
-            if !self.has_space(room(len)) {
-                return Err(JournalError::Unavailable);
-            }
+            longest = longest.max(len);
         }
-        {
-            let mut writer = self.writer.lock();
-            if found.wanted.meets(&(writer.segment.first..u64::MAX)) {
-                writer.roll(self)?;
-            }
+        if !self.has_space(room(longest).saturating_add(begun)) {
+            return Err(JournalError::Unavailable);
         }
+        self.roll(&is_wanted)?;
         note(directory)
             .and_then(|()| probe(directory))
             .map_err(|e| JournalError::io("prepare a redaction in", directory, &e))?;

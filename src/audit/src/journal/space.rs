@@ -20,6 +20,9 @@ use crate::error::{Health, JournalError};
 const RETRY: Duration = Duration::from_millis(250);
 /// What zeroing writes at a time.
 const CHUNK: usize = 1024 * 1024;
+/// The next segment's file, made beforehand; and that of one that is begun before its time.
+pub(super) const SPARE: &str = "spare.tmp";
+const ROLLED: &str = "rolled.tmp";
 /// Syncs that the statistics look back on.
 const REMEMBERED: usize = 1024;
 
@@ -89,6 +92,8 @@ impl Lock {
         let written = file.set_len(0).and_then(|()| file.rewind());
         let written = written.and_then(|()| writeln!(file, "{}", std::process::id()));
         written.map_err(|e| failed(&e))?;
+        // Zeroes that a process that was killed left behind.
+        let _unless_gone = std::fs::remove_file(directory.join(ROLLED));
         let directory = File::open(directory).map_err(|e| failed(&e))?;
         Ok(Self { _file: file, directory })
     }
@@ -104,7 +109,7 @@ pub(super) fn prepare(shared: &Shared) -> io::Result<JoinHandle<Result<PathBuf, 
     let (settings, space) = (shared.settings.clone(), Arc::clone(&shared.space));
     std::thread::Builder::new()
         .name("audit-segment".to_owned())
-        .spawn(move || zeroed(&settings, &*space, settings.segment_bytes))
+        .spawn(move || zeroed(&settings, &*space, (SPARE, settings.segment_bytes)))
 }
 
 /// Makes a zeroed file that is on disk: what is written into it later needs no new space, and its
@@ -112,9 +117,9 @@ pub(super) fn prepare(shared: &Shared) -> io::Result<JoinHandle<Result<PathBuf, 
 pub(super) fn zeroed(
     settings: &Settings,
     space: &dyn FreeSpace,
-    bytes: u64,
+    (name, bytes): (&str, u64),
 ) -> Result<PathBuf, JournalError> {
-    let path = settings.directory.join("spare.tmp");
+    let path = settings.directory.join(name);
     match std::fs::remove_file(&path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => {
             return Err(JournalError::io("remove", &path, &e));
@@ -165,6 +170,27 @@ pub(crate) fn has_space(
 }
 
 impl Shared {
+    /// Begins a new segment if it is wanted of the open one, whose first record `is_wanted` hears. Its file
+    /// is made before anybody has to wait for the writer.
+    pub(super) fn roll(&self, is_wanted: &dyn Fn(u64) -> bool) -> Result<(), JournalError> {
+        {
+            let mut writer = self.writer.lock();
+            let is_ready = writer.spare.as_ref().is_some_and(JoinHandle::is_finished);
+            if !is_wanted(writer.segment.first) {
+                return Ok(());
+            }
+            if is_ready || writer.segment.first == writer.frontier.size() {
+                return writer.roll(self, None);
+            }
+        }
+        let next = zeroed(&self.settings, &*self.space, (ROLLED, self.settings.segment_bytes))?;
+        let mut writer = self.writer.lock();
+        if is_wanted(writer.segment.first) && writer.segment.first < writer.frontier.size() {
+            return writer.roll(self, Some(next));
+        }
+        std::fs::remove_file(&next).map_err(|e| JournalError::io("remove", &next, &e))
+    }
+
     pub(super) fn set_health(&self, health: Health) {
         let changed = self.health.send_if_modified(|now| {
             let changed = *now != health;

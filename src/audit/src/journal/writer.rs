@@ -16,7 +16,7 @@ use super::space::{self, Lock};
 use super::{Settings, Shared};
 use crate::checkpoint;
 use crate::error::{Health, JournalError};
-use crate::merkle::Frontier;
+use crate::merkle::{Frontier, Hash};
 use crate::record::LastChange;
 use crate::segment::{self, FORMAT, FrameHead, SegmentHead};
 
@@ -56,6 +56,8 @@ impl OpenSegment {
 pub(super) struct Writer {
     pub segment: OpenSegment,
     pub frontier: Frontier,
+    /// The hash over what was signed in the open segment, if this process began it.
+    pub checkpoints: Option<Hash>,
     /// The newest change in the log.
     pub newest: Option<LastChange>,
     /// The zeroed file of the next segment, being made.
@@ -98,6 +100,8 @@ impl Writer {
         }
         self.frontier = frontier;
         let tree_size = self.frontier.size();
+        let chained = |hash| segment::chained(&hash, tree_size, &root, &signature);
+        self.checkpoints = self.checkpoints.map(chained);
         *shared.published.write() = super::Published { tree_size, root, signature };
         shared.grown.send_replace(tree_size);
         shared.set_health(Health::Ok);
@@ -164,11 +168,16 @@ impl Writer {
         if self.segment.end.saturating_add(frame) <= self.segment.len {
             return Ok(());
         }
-        self.next_segment(shared, frame)
+        self.next_segment(shared, frame, None)
     }
 
-    /// Begins a new segment if this one has records: nothing is written into it any more.
-    pub(super) fn roll(&mut self, shared: &Shared) -> Result<(), JournalError> {
+    /// Begins a new segment, in this zeroed file if there is one, if this one has records: nothing is written
+    /// into it any more.
+    pub(super) fn roll(
+        &mut self,
+        shared: &Shared,
+        made: Option<PathBuf>,
+    ) -> Result<(), JournalError> {
         if let Some(why) = &self.broken {
             return Err(JournalError::Broken(Arc::clone(why)));
         }
@@ -179,11 +188,16 @@ impl Writer {
         if self.segment.first == self.frontier.size() {
             return Ok(());
         }
-        self.next_segment(shared, 0)
+        self.next_segment(shared, 0, made)
     }
 
-    fn next_segment(&mut self, shared: &Shared, frame: u64) -> Result<(), JournalError> {
-        let begun = self.begin_segment(shared, frame);
+    fn next_segment(
+        &mut self,
+        shared: &Shared,
+        frame: u64,
+        made: Option<PathBuf>,
+    ) -> Result<(), JournalError> {
+        let begun = self.begin_segment(shared, frame, made);
         begun.map_err(|error| match error {
             JournalError::Unavailable => {
                 shared.set_health(Health::NoSpace);
@@ -193,12 +207,20 @@ impl Writer {
         })
     }
 
-    fn begin_segment(&mut self, shared: &Shared, frame: u64) -> Result<(), JournalError> {
+    fn begin_segment(
+        &mut self,
+        shared: &Shared,
+        frame: u64,
+        made: Option<PathBuf>,
+    ) -> Result<(), JournalError> {
         let settings = &shared.settings;
         let wanted = settings.segment_bytes.max(frame.saturating_add(8 * 1024));
-        let spare = match self.spare.take().map(JoinHandle::join) {
-            Some(Ok(Ok(spare))) if wanted == settings.segment_bytes => spare,
-            _ => space::zeroed(settings, &*shared.space, wanted)?,
+        let spare = match (made, &mut self.spare) {
+            (Some(made), _) => made,
+            (None, spare) => match spare.take().map(JoinHandle::join) {
+                Some(Ok(Ok(spare))) if wanted == settings.segment_bytes => spare,
+                _ => space::zeroed(settings, &*shared.space, (space::SPARE, wanted))?,
+            },
         };
         let head = SegmentHead {
             format: FORMAT,
@@ -210,10 +232,12 @@ impl Writer {
             previous: self.segment.first,
             anchor: self.newest.map_or_else(Vec::new, |newest| newest.anchor.to_vec()),
             changed: self.newest.map_or(0, |newest| newest.index),
+            checkpoints: self.checkpoints.map_or_else(Vec::new, |hash| hash.to_vec()),
         };
         let sign = |message: &[u8]| shared.signing.sign(message);
         let next = begin(&self.lock, settings, &spare, &head, sign)?;
         let old = std::mem::replace(&mut self.segment, next);
+        self.checkpoints = Some(Hash::default());
         // The zeroes after the last frame are not needed any more. If this fails they just stay.
         if let Err(error) = old.file.set_len(old.end) {
             tracing::warn!(%error, "cannot shorten a full segment of the audit log");

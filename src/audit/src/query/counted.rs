@@ -10,15 +10,19 @@ use crate::index::{Count, Kind, Row, Shape};
 use crate::record::{Outcome, RecordVerdict};
 
 /// Whether an index knows what this is about. It knows no row, no whole token of a partition, and not
-/// which purpose, ticket or end user belongs to which record.
+/// which purpose, ticket, end user or certificate belongs to which record. Why something was refused stands in
+/// its verdict; why it failed, it does not know.
 pub(super) fn is_known(query: &Query, groupings: &[Grouping]) -> bool {
-    let Query { purposes, tickets, end_user, partition, row, .. } = query;
+    let is_refused = query.outcomes == [Outcome::Denied];
+    let Query { purposes, tickets, end_user, certificate, partition, row, .. } = query;
     purposes.is_empty()
         && tickets.is_empty()
         && end_user.is_none()
+        && certificate.is_none()
         && partition.is_none()
         && row.is_none()
         && !groupings.iter().any(|by| matches!(by, Grouping::Partition | Grouping::Row))
+        && (is_refused || !groupings.contains(&Grouping::Cause))
 }
 
 /// What is counted of one segment. Nothing of it counts before all of it was read.
@@ -85,6 +89,7 @@ impl<'a> Counter<'a> {
             rule: &rule,
             partition: &[],
             row: &[],
+            cause: &of.cause,
         };
         Some(Counted {
             key: GroupKey::of(&subject, self.groupings),

@@ -6,6 +6,7 @@ use fieldseal_model::{Action, ActionKind, Timestamp};
 use prost::Message as _;
 
 use super::Query;
+use crate::event::Started;
 use crate::merkle::{self, Hash};
 use crate::record::{
     COMMITMENT_BYTES, DetailHead, DetailParts, Kind, Outcome, Record, RecordItem, RecordVerdict,
@@ -22,6 +23,8 @@ pub struct Event {
     pub time: Timestamp,
     /// Who called; empty for the process itself.
     pub principal: String,
+    /// The certificate that the caller showed: the beginning of its SHA-256; empty if there was none.
+    pub certificate: Vec<u8>,
     /// What was called; `None` for the process itself.
     pub action: Option<Action>,
     /// How it ended.
@@ -42,6 +45,10 @@ pub struct Event {
     pub policy_digest: Vec<u8>,
     /// Of a reload: that of the one before, 32 bytes.
     pub previous_policy_digest: Vec<u8>,
+    /// Of a change of a key's settings: all of them afterwards, as the floor above wrote them.
+    pub settings: Vec<u8>,
+    /// Of a start: what the process was started with.
+    pub started: Started,
     /// Of a change: how many data keys it was about, where it was about data keys.
     pub data_keys: u64,
     /// How many calls it stands for: of refusals that were counted more than one.
@@ -93,7 +100,11 @@ impl Event {
         // Digests are shown in hexadecimal.
         let own = own
             + 2 * self.end_user.len()
-            + 2 * (self.policy_digest.len() + self.previous_policy_digest.len());
+            + 2 * (self.policy_digest.len() + self.previous_policy_digest.len())
+            + 2 * self.certificate.len()
+            + self.started.bytes()
+            // Each setting has a name, and those that are off take no bytes here.
+            + if self.settings.is_empty() { 0 } else { SETTINGS_BYTES + 4 * self.settings.len() };
         EVENT_BYTES + own + self.items.iter().map(EventItem::bytes).sum::<usize>()
     }
 }
@@ -101,6 +112,8 @@ impl Event {
 /// What an event and an item take beside their texts: names of fixed length, tags, lengths.
 const EVENT_BYTES: usize = 256;
 const ITEM_BYTES: usize = 64;
+/// What the names of all settings of a key take, and values of fixed length.
+const SETTINGS_BYTES: usize = 1024;
 
 impl EventItem {
     fn bytes(&self) -> usize {
@@ -124,13 +137,13 @@ pub(super) fn find(query: &Query, index: u64, leaf: &[u8], detail: &[u8]) -> Opt
     let head = parts.as_ref().map(|parts| DetailHead::decode(parts.head)).transpose().ok()?;
     let head = head.unwrap_or_default();
     let redacted = parts.is_none() && leaf.iter().rev().take(COMMITMENT_BYTES).any(|b| *b != 0);
-    if !call_fits(query, &record, &head) {
+    if !call_fits(query, &record, &head, redacted && query.erased_only) {
         return Some(None);
     }
     let each = query.matching_items_only;
     let ended = query.outcomes.is_empty() || !each && is_one_of(&query.outcomes, record.outcome);
     let shown = record.item_count <= 1 || !query.omit_batch_items;
-    let filters = filters_items(query);
+    let filters = query.erased_only || filters_items(query);
     let items = if shown || filters || !ended {
         read_items(&record, &head, parts.as_ref(), redacted)?
     } else {
@@ -138,6 +151,9 @@ pub(super) fn find(query: &Query, index: u64, leaf: &[u8], detail: &[u8]) -> Opt
     };
     let of = |item: &Read| record.verdicts.get(item.message.verdict as usize);
     let fits = |item: &Read| {
+        if query.erased_only {
+            return item.redacted && record.item_count > 0 && could_fit(query, item, &record);
+        }
         (ended || is_one_of(&query.outcomes, item.outcome(&record)))
             && item_fits(query, item, of(item), item.version(&record))
     };
@@ -170,9 +186,12 @@ pub(super) fn find(query: &Query, index: u64, leaf: &[u8], detail: &[u8]) -> Opt
         items,
         redacted,
         leaf_hash: merkle::leaf_hash(leaf),
+        started: Started::of(&record),
+        certificate: record.certificate,
         principal: record.principal,
         purpose: record.purpose,
         note: record.note,
+        settings: record.settings,
         policy_digest: record.policy_digest,
         previous_policy_digest: record.previous_policy_digest,
     }))
@@ -282,8 +301,8 @@ fn is_one_of(wanted: &[Outcome], code: u32) -> bool {
     Outcome::from_code(code).is_some_and(|outcome| wanted.contains(&outcome))
 }
 
-/// Whether the call as a whole is one that is looked for.
-fn call_fits(query: &Query, record: &Record, head: &DetailHead) -> bool {
+/// Whether the call as a whole is one that is looked for; or could be, if its detail was `erased`.
+fn call_fits(query: &Query, record: &Record, head: &DetailHead, erased: bool) -> bool {
     let any =
         |wanted: &[String], found: &str| wanted.is_empty() || wanted.iter().any(|w| w == found);
     let time = Timestamp::from_unix_nanos(record.time);
@@ -291,8 +310,9 @@ fn call_fits(query: &Query, record: &Record, head: &DetailHead) -> bool {
         && query.end.is_none_or(|end| time < end)
         && record_fits(query, record)
         && any(&query.purposes, &record.purpose)
-        && any(&query.tickets, &head.ticket)
-        && query.end_user.is_none_or(|token| token[..] == head.end_user)
+        && (erased || any(&query.tickets, &head.ticket))
+        && (erased || query.end_user.is_none_or(|token| token[..] == head.end_user))
+        && query.certificate.is_none_or(|one| one.as_bytes()[..] == record.certificate)
 }
 
 /// Whether who called what is what is looked for.
@@ -302,6 +322,7 @@ pub(super) fn record_fits(query: &Query, record: &Record) -> bool {
     (actions.is_empty() || called())
         && (!query.administration_only || is_administration(record))
         && !(query.omit_housekeeping && is_housekeeping(record))
+        && !(query.omit_log_reads && reads_the_log(record))
         && (principals.is_empty() || principals.contains(&record.principal))
 }
 
@@ -310,6 +331,21 @@ fn is_administration(record: &Record) -> bool {
     let about_values = |a: Action| matches!(a.kind(), ActionKind::Encrypt | ActionKind::Decrypt);
     let is_call = Kind::from_code(record.kind) == Some(Kind::Call);
     !(is_housekeeping(record) || is_call && action(record).is_some_and(about_values))
+}
+
+/// Whether somebody read the log itself, and was not refused.
+fn reads_the_log(record: &Record) -> bool {
+    let is_read = |action| {
+        matches!(
+            action,
+            Action::QueryAuditEvents
+                | Action::SummarizeAccess
+                | Action::TailAuditEvents
+                | Action::GetInclusionProof
+                | Action::GetConsistencyProof
+        )
+    };
+    record.outcome != Outcome::Denied.code() && action(record).is_some_and(is_read)
 }
 
 /// Whether the process noted it for itself while it served encrypts and decrypts.
@@ -327,6 +363,24 @@ pub(super) fn filters_items(query: &Query) -> bool {
         || query.column.is_some()
         || query.partition.is_some()
         || query.row.is_some()
+}
+
+/// Whether an item that was erased could be one that is looked for: nobody knows its partition, its row and
+/// the key version that was reached.
+fn could_fit(query: &Query, item: &Read, record: &Record) -> bool {
+    let Query { keys, key_versions, table, column, outcomes, .. } = query;
+    let outcome = item.outcome(record);
+    let ended = outcomes.is_empty() || outcome == 0 || is_one_of(outcomes, outcome);
+    let about = |of: &RecordVerdict| {
+        (keys.is_empty() || keys.contains(&of.key))
+            && (key_versions.is_empty() || key_versions.iter().any(|(key, _)| *key == of.key))
+            && table.as_ref().is_none_or(|table| *table == of.table)
+            && column.as_ref().is_none_or(|column| *column == of.column)
+    };
+    // With several verdicts it had any of them.
+    let verdicts = &record.verdicts;
+    let own = verdicts.get(item.message.verdict as usize);
+    ended && own.map_or_else(|| verdicts.iter().any(about), about)
 }
 
 pub(super) fn item_fits(

@@ -1,6 +1,7 @@
 //! Proofs for callers who keep receipts and checkpoints, made while the log is written.
 
 use std::ops::Range;
+use std::path::PathBuf;
 
 use fieldseal_crypto::signing::LogPublicKey;
 
@@ -10,6 +11,7 @@ use crate::consistency::{self, Consistency};
 use crate::error::{JournalError, QueryError};
 use crate::inclusion::{self, Inclusion};
 use crate::merkle::Hash;
+use crate::segment;
 use crate::subtrees::Subtrees;
 
 impl Reader {
@@ -18,7 +20,8 @@ impl Reader {
     ///
     /// # Errors
     /// `BeyondLog` if the log has not so many records, or the tree not this one; `NoCheckpoint` if
-    /// nothing was signed at that size; `Unreadable` if what is read does not lead to what was signed.
+    /// nothing was signed at that size; `Unreadable` if what is read does not lead to what was signed;
+    /// `Archived` if the record is archived, and the archive does not lead there.
     pub fn inclusion(
         &self,
         index: u64,
@@ -28,15 +31,15 @@ impl Reader {
         if index >= size || size > known {
             return Err(QueryError::BeyondLog(known));
         }
-        let _reading = self.files.read();
-        self.not_archived(index)?;
-        let (mut trees, root, checkpoint) = self.signed(size)?;
-        let own = trees.root(index..index.saturating_add(1)).map_err(unreadable)?;
-        let path = path(&mut trees, inclusion::subtrees(index, size))?;
-        if inclusion::root_of_path(&own, index, size, &path) != Some(root) {
-            return Err(self.altered());
-        }
-        Ok((own, Inclusion { index, path, checkpoint }))
+        self.prove(index, |segments| {
+            let (mut trees, root, checkpoint) = self.signed(segments, size)?;
+            let own = trees.root(index..index.saturating_add(1)).map_err(unreadable)?;
+            let path = path(&mut trees, inclusion::subtrees(index, size))?;
+            if inclusion::root_of_path(&own, index, size, &path) != Some(root) {
+                return Err(self.altered());
+            }
+            Ok((own, Inclusion { index, path, checkpoint }))
+        })
     }
 
     /// The proof that the tree of the first `size` records begins with that of the first `old`, with
@@ -48,29 +51,53 @@ impl Reader {
         if old == 0 || old > size || size > known {
             return Err(QueryError::BeyondLog(known));
         }
-        let _reading = self.files.read();
-        self.not_archived(old)?;
-        let (mut trees, root, checkpoint) = self.signed(size)?;
-        let then = trees.root(0..old).map_err(unreadable)?;
-        let path = path(&mut trees, consistency::subtrees(old, size))?;
-        let (then, now) = (Remembered { size: old, root: then }, Remembered { size, root });
-        if !consistency::extends(&then, &now, &path) {
-            return Err(self.altered());
-        }
-        Ok(Consistency { path, checkpoint })
+        self.prove(old, |segments| {
+            let (mut trees, root, checkpoint) = self.signed(segments, size)?;
+            let then = trees.root(0..old).map_err(unreadable)?;
+            let path = path(&mut trees, consistency::subtrees(old, size))?;
+            let (then, now) = (Remembered { size: old, root: then }, Remembered { size, root });
+            if !consistency::extends(&then, &now, &path) {
+                return Err(self.altered());
+            }
+            Ok(Consistency { path, checkpoint })
+        })
     }
 
-    /// Refuses what only an archive can prove.
-    fn not_archived(&self, record: u64) -> Result<(), QueryError> {
-        let first = self.first()?;
-        if record < first { Err(QueryError::Archived(first)) } else { Ok(()) }
+    /// Makes a proof that needs this record and later ones, from the archive's segments too if it is
+    /// archived. What does not come to a proof then is for whoever has the archive to look at.
+    fn prove<T>(
+        &self,
+        record: u64,
+        made: impl Fn(Vec<(u64, PathBuf)>) -> Result<T, QueryError>,
+    ) -> Result<T, QueryError> {
+        let _reading = self.files.read();
+        let mut segments = segment::list(&self.directory).map_err(unreadable)?;
+        let first = segments.first().map_or(0, |(first, _)| self.beginning(*first));
+        if record >= first {
+            return made(segments);
+        }
+        let archived = self.archive.as_deref().and_then(|archive| segment::list(archive).ok());
+        let mut all = archived.ok_or(QueryError::Archived(first))?;
+        all.retain(|(at, _)| *at < first);
+        all.append(&mut segments);
+        made(all).map_err(|error| match error {
+            QueryError::NoCheckpoint => error,
+            _ => QueryError::Archived(first),
+        })
     }
 
     /// The tree of the first `size` records: its root and its signed note.
-    fn signed(&self, size: u64) -> Result<(Subtrees<'_>, Hash, String), QueryError> {
-        let mut trees = Subtrees::new(&self.directory, &self.key, size).map_err(unreadable)?;
-        let signed = trees.signed().map_err(unreadable)?;
-        let (root, signature) = signed.ok_or(QueryError::NoCheckpoint)?;
+    fn signed(
+        &self,
+        segments: Vec<(u64, PathBuf)>,
+        size: u64,
+    ) -> Result<(Subtrees<'_>, Hash, String), QueryError> {
+        let mut trees = Subtrees::of(segments, &self.key, size).map_err(unreadable)?;
+        let Some((root, signature)) = trees.signed().map_err(unreadable)? else {
+            // It is there, or nobody can say what was signed.
+            trees.whole(size.saturating_sub(1)).map_err(unreadable)?;
+            return Err(QueryError::NoCheckpoint);
+        };
         let note = signed_note(&self.origin, size, &root, &self.key, &signature);
         Ok((trees, root, note.ok_or_else(|| self.altered())?))
     }

@@ -89,11 +89,7 @@ impl<'a> Search<'a> {
 
     /// True if the page ends here.
     pub(super) fn is_over(&self) -> bool {
-        self.is_done()
-            || self.full
-            || self.stopped
-            || self.events.len() >= self.limit.events
-            || self.looked_at >= MAX_LOOKED_AT
+        self.is_done() || self.full || self.stopped || self.looked_at >= MAX_LOOKED_AT
     }
 
     /// Somebody else has gone on up to the record `known`.
@@ -191,7 +187,8 @@ impl<'a> Search<'a> {
         Ok(())
     }
 
-    /// Takes the event, unless the page is full: then the next page begins with it.
+    /// Takes the event, unless the page is full: then the next page begins with it. A full page goes on until
+    /// there is one, so that no page without events follows the last that has some.
     fn look_at(&mut self, index: u64, found: Option<Event>) {
         if let Some(each) = &mut self.each {
             self.stopped = !each(found);
@@ -200,7 +197,8 @@ impl<'a> Search<'a> {
         }
         if let Some(event) = found {
             let bytes = self.bytes.saturating_add(event.bytes());
-            if bytes > self.limit.bytes && !self.events.is_empty() {
+            let is_full = bytes > self.limit.bytes || self.events.len() >= self.limit.events;
+            if is_full && !self.events.is_empty() {
                 self.full = true;
                 return;
             }

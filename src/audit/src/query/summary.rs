@@ -8,6 +8,7 @@ use std::hash::BuildHasher as _;
 
 use fieldseal_model::{Action, Timestamp};
 
+use super::Beginning;
 use super::event::{Event, EventItem};
 use crate::error::QueryError;
 use crate::record::Outcome;
@@ -44,6 +45,8 @@ pub enum Grouping {
     Partition,
     /// The row's token.
     Row,
+    /// Why it was refused or failed.
+    Cause,
 }
 
 /// What the accesses of a group have in common; the rest is empty. Groups are in this order.
@@ -80,6 +83,9 @@ pub struct GroupKey {
     /// The token; empty if no row was stated.
     #[prost(bytes = "vec", tag = "11")]
     pub row: Vec<u8>,
+    /// The reason's name; empty if it was done.
+    #[prost(string, tag = "12")]
+    pub cause: String,
 }
 
 impl GroupKey {
@@ -113,6 +119,7 @@ impl GroupKey {
                 Grouping::Rule => subject.rule.clone_into(&mut key.rule),
                 Grouping::Partition => subject.partition.clone_into(&mut key.partition),
                 Grouping::Row => subject.row.clone_into(&mut key.row),
+                Grouping::Cause => subject.cause.clone_into(&mut key.cause),
             }
         }
         key
@@ -132,6 +139,7 @@ pub(super) struct Subject<'a> {
     pub(super) rule: &'a str,
     pub(super) partition: &'a [u8],
     pub(super) row: &'a [u8],
+    pub(super) cause: &'a str,
 }
 
 impl<'a> Subject<'a> {
@@ -148,6 +156,7 @@ impl<'a> Subject<'a> {
             rule: &item.rule,
             partition: &item.partition,
             row: &item.row,
+            cause: &item.cause,
         }
     }
 }
@@ -184,8 +193,10 @@ pub struct Summary {
     pub next: Option<String>,
     /// All pages count the log as it was when it had so many records.
     pub tree_size: u64,
-    /// When the log begins.
-    pub log_start: Option<Timestamp>,
+    /// What is older is archived, and not counted.
+    pub begins: Beginning,
+    /// Records whose detail was erased, and that could have been counted by all that is left of them.
+    pub erased: u64,
 }
 
 /// Counts what matches, and keeps the groups of one page: those that come first behind `after`.
@@ -314,6 +325,7 @@ impl<'a> Tallies<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::Started;
 
     const BY: &[Grouping] = &[Grouping::Principal, Grouping::Column];
 
@@ -328,6 +340,7 @@ mod tests {
             kind: None,
             time: Timestamp::from_unix_nanos(i64::try_from(index).unwrap() * HOUR_NANOS + 1),
             principal: principal.to_owned(),
+            certificate: Vec::new(),
             action: Some(Action::Decrypt),
             outcome: Some(Outcome::Ok),
             purpose: String::new(),
@@ -337,6 +350,8 @@ mod tests {
             note: String::new(),
             policy_digest: Vec::new(),
             previous_policy_digest: Vec::new(),
+            settings: Vec::new(),
+            started: Started::default(),
             data_keys: 0,
             calls: 1,
             first: Timestamp::from_unix_nanos(i64::try_from(index).unwrap() * HOUR_NANOS + 1),

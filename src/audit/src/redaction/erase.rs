@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 use crate::segment;
 
+/// A segment that is being written anew.
+pub(super) const NEW: &str = "redact.tmp";
 /// The end of the second name of a segment that is replaced.
 const OLD: &str = ".redacted";
 /// Bytes that are overwritten at a time.
@@ -23,6 +25,8 @@ pub(super) fn old_name(directory: &Path, first: u64) -> PathBuf {
 
 /// Erases what a process that was killed left behind.
 pub(crate) fn tidy(directory: &Path, segments: &[(u64, PathBuf)]) -> io::Result<()> {
+    // It has what stays, and perhaps what was named since.
+    erase_if_there(&directory.join(NEW))?;
     for (first, path) in segments {
         let old = old_name(directory, *first);
         let identity = |path: &Path| path.metadata().map(|m| (m.dev(), m.ino()));
@@ -41,6 +45,13 @@ pub(crate) fn tidy(directory: &Path, segments: &[(u64, PathBuf)]) -> io::Result<
 pub(crate) fn erase(path: &Path) -> io::Result<()> {
     overwrite(path)?;
     std::fs::remove_file(path)
+}
+
+pub(super) fn erase_if_there(path: &Path) -> io::Result<()> {
+    match erase(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
 }
 
 pub(super) fn overwrite(path: &Path) -> io::Result<()> {

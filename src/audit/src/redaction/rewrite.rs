@@ -16,10 +16,9 @@ use crate::segment::{At, Frame, Segment, le32};
 use crate::verify::LogKey;
 use crate::wire;
 
-use super::erase::{old_name, overwrite, sync_directory};
+use super::erase::{NEW, erase_if_there, old_name, overwrite, sync_directory};
 use super::{NO_DETAIL, Named, Standing, Step, standing};
 
-const NEW: &str = "redact.tmp";
 const PROBE: &str = "redact.probe";
 
 /// What rewriting a segment needs.
@@ -57,10 +56,10 @@ pub(crate) fn rewrite(with: &Rewriting<'_>, path: &Path, next: u64) -> Result<bo
     }
     let new = with.directory.join(NEW);
     let failed = |e: io::Error| JournalError::io("write anew", path, &e);
-    remove(&new).map_err(failed)?;
     let written = write(with, &segment, next, &new);
     if !matches!(written, Ok(true)) {
-        remove(&new).map_err(failed)?;
+        // What it has may have to be erased one day.
+        erase_if_there(&new).map_err(failed)?;
         return written;
     }
     (with.step)(Step::Written);
@@ -82,7 +81,7 @@ fn remove(path: &Path) -> io::Result<()> {
 /// If the file system does not do that.
 pub(crate) fn probe(directory: &Path) -> io::Result<()> {
     let (new, second) = (directory.join(NEW), directory.join(PROBE));
-    remove(&new)?;
+    erase_if_there(&new)?;
     remove(&second)?;
     drop(create_new(&new)?);
     std::fs::hard_link(&new, &second)?;

@@ -3,6 +3,7 @@
 use fieldseal_model::Timestamp;
 use prost::Message as _;
 
+use crate::event::Started;
 use crate::record::{COMMITMENT_BYTES, DetailHead, DetailParts, Record, RecordItem};
 
 /// What is there of a record's detail.
@@ -29,6 +30,8 @@ pub struct Entry {
     pub time: Timestamp,
     /// Who called; empty for the process itself.
     pub principal: String,
+    /// The certificate that the caller showed: the beginning of its SHA-256; empty if there was none.
+    pub certificate: Vec<u8>,
     /// The number of what was called; 0 for the process itself.
     pub action: u32,
     /// The number of its [`crate::Outcome`].
@@ -45,6 +48,8 @@ pub struct Entry {
     pub policy_digest: Vec<u8>,
     /// Of a reload: that of the one before.
     pub previous_policy_digest: Vec<u8>,
+    /// Of a start: what the process was started with.
+    pub started: Started,
     /// Of a change of data keys: how many.
     pub count: u64,
     /// What it is about: its items or, without any, its decisions. Empty for what is about no field.
@@ -99,6 +104,8 @@ pub(super) fn read(index: u64, leaf: &[u8], detail: &[u8]) -> Option<Entry> {
         fields: fields(&record, &head, items),
         action: record.action,
         outcome: record.outcome,
+        started: Started::of(&record),
+        certificate: record.certificate,
         principal: record.principal,
         purpose: record.purpose,
         ticket: head.ticket,

@@ -1,49 +1,84 @@
 //! Public parts of records that differ in nothing but their time: one of them was decoded.
 
-use std::collections::HashSet;
-
 use crate::record::{Kind, LastChange, Record};
+use crate::wire;
 
-/// Different ones that are remembered, at most.
-const MOST: usize = 4096;
+/// Different ones that are remembered, at most: a power of two. Two have the same place; of more than two
+/// the last two are remembered.
+const PLACES: usize = 2048;
 /// Longer ones are decoded each time.
 const LONGEST: usize = 4096;
-/// Where the time stands: behind the kind, a varint of one byte. Both are fields 1 and 2 of the message.
-const TIME: std::ops::Range<usize> = 3..11;
+/// The tag of the time, and the bytes behind it: field 2 of the message.
+const TIME: u8 = 0x11;
+const TIME_BYTES: usize = 8;
 
-/// Calls that change nothing and erase nothing, without their time.
+/// Calls that change nothing and erase nothing.
 #[derive(Default)]
 pub(super) struct Known {
-    calls: HashSet<Vec<u8>>,
-    one: Vec<u8>,
+    calls: Vec<[Box<[u8]>; 2]>,
+}
+
+/// A public part without its time.
+struct Timeless<'a> {
+    before: &'a [u8],
+    behind: &'a [u8],
 }
 
 impl Known {
     /// True if a public part like this one was decoded and is a call.
-    pub(super) fn is_call(&mut self, public: &[u8]) -> bool {
-        self.blank(public) && self.calls.contains(&self.one)
+    pub(super) fn is_call(&self, public: &[u8]) -> bool {
+        let Some(one) = Timeless::of(public) else { return false };
+        let place = self.calls.get(one.place());
+        let mut alike = place.into_iter().flatten().filter_map(|like| Timeless::of(like));
+        alike.any(|like| like.before == one.before && like.behind == one.behind)
     }
 
     /// Remembers one that was decoded.
     pub(super) fn remember(&mut self, public: &[u8], record: &Record) {
         let is_call = Kind::from_code(record.kind) == Some(Kind::Call);
-        if is_call && LastChange::of(record, 0).is_none() && self.blank(public) {
-            if self.calls.len() >= MOST {
-                self.calls.clear();
+        if !is_call || LastChange::of(record, 0).is_some() {
+            return;
+        }
+        let Some(one) = Timeless::of(public) else { return };
+        self.calls.resize_with(PLACES, Default::default);
+        if let Some([last, before]) = self.calls.get_mut(one.place()) {
+            *before = std::mem::replace(last, public.into());
+        }
+    }
+}
+
+impl<'a> Timeless<'a> {
+    /// `None` if it has none, or has fields in front of it that this program would not write there.
+    fn of(public: &'a [u8]) -> Option<Self> {
+        let mut rest = Some(public).filter(|public| public.len() <= LONGEST)?;
+        loop {
+            let (tag, after) = rest.split_first()?;
+            rest = after;
+            if *tag == TIME {
+                let before = public.get(..public.len().checked_sub(rest.len())?)?;
+                return Some(Self { before, behind: rest.get(TIME_BYTES..)? });
             }
-            self.calls.insert(self.one.clone());
+            // One byte of tag, for a number or for bytes.
+            let number = match *tag {
+                0..=0x7f if matches!(tag & 7, 0 | 2) => wire::read_varint(&mut rest)?,
+                _ => return None,
+            };
+            if tag & 7 == 2 {
+                rest = rest.get(usize::try_from(number).ok()?..)?;
+            }
         }
     }
 
-    /// Takes it without its time; false if it does not begin as this program writes it.
-    fn blank(&mut self, public: &[u8]) -> bool {
-        let begins = matches!(public, [0x08, 0..=0x7f, 0x11, ..]);
-        let rest = public.get(TIME.end..).filter(|_| begins && public.len() <= LONGEST);
-        let Some(rest) = rest else { return false };
-        self.one.clear();
-        self.one.extend_from_slice(public.get(..TIME.start).unwrap_or_default());
-        self.one.extend_from_slice(rest);
-        true
+    /// Where it is remembered. Nothing depends on it but how soon another one takes its place.
+    fn place(&self) -> usize {
+        const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
+        let mixed = |hash: u64, word: u64| (hash ^ word).wrapping_mul(ODD).rotate_left(29);
+        let of = |hash: u64, bytes: &[u8]| {
+            let (words, rest) = bytes.as_chunks::<8>();
+            let hash = words.iter().fold(hash, |hash, word| mixed(hash, u64::from_le_bytes(*word)));
+            rest.iter().fold(hash, |hash, byte| mixed(hash, (*byte).into()))
+        };
+        of(of(ODD, self.before), self.behind) as usize % PLACES
     }
 }
 
@@ -53,9 +88,14 @@ mod tests {
 
     use super::*;
 
+    /// As the writer does it: the time stands behind the purpose.
     fn call(time: i64, purpose: &str) -> Vec<u8> {
-        let purpose = purpose.to_owned();
-        Record { kind: Kind::Call.code(), time, purpose, ..Record::default() }.encode_to_vec()
+        let mut out = Vec::new();
+        wire::number(&mut out, 1, Kind::Call.code().into());
+        wire::bytes(&mut out, 6, purpose.as_bytes());
+        wire::fixed(&mut out, 2, time);
+        wire::number(&mut out, 5, 1);
+        out
     }
 
     #[test]
@@ -66,9 +106,16 @@ mod tests {
         known.remember(&first, &Record::decode(first.as_slice()).unwrap());
         assert!(known.is_call(&first));
         assert!(known.is_call(&call(-5, "support")));
-        for other in [call(-5, "fraud"), call(0, "support"), Vec::new(), first[..9].to_vec()] {
+        let cut = (0..first.len()).map(|len| first[..len].to_vec());
+        for other in cut.chain([call(-5, "fraud"), call(0, "support")]) {
             assert!(!known.is_call(&other), "{other:02x?}");
         }
+        // In the first bytes of a purpose this is no time.
+        let purpose = "support\u{11}12345678";
+        known.remember(&call(1, purpose), &Record::decode(&*call(1, purpose)).unwrap());
+        assert!(
+            known.is_call(&call(2, purpose)) && !known.is_call(&call(2, "support\u{11}12345679"))
+        );
         let mut change = Record::decode(first.as_slice()).unwrap();
         change.purpose = "other".to_owned();
         (change.revision, change.anchor) = (1, vec![3; 32]);

@@ -41,17 +41,18 @@ pub fn newest(directory: &FilePath, key: &LogKey) -> Result<Option<String>, Veri
 /// # Errors
 /// The first thing that is wrong, if the record cannot be proved.
 pub fn prove(
-    directory: &FilePath,
+    files: Files<'_>,
     key: &LogKey,
     index: u64,
     mut progress: impl FnMut(u64),
 ) -> Result<Option<(Hash, Inclusion)>, VerifyError> {
+    let directory = files.directory;
     let Some(checkpoint) = newest(directory, key)? else { return Ok(None) };
     let Remembered { size, root } = remembered(&checkpoint, key)?;
     if index >= size {
         return Ok(None);
     }
-    let all = segments(Files::of(directory), key)?;
+    let all = segments(files, key)?;
     if let Some((first, _)) = all.first().filter(|(first, _)| *first > 0) {
         let first = *first;
         return match index < first {

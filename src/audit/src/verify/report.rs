@@ -74,6 +74,8 @@ pub struct Report {
     /// The first record that was read: those before it were verified by an earlier run, and their
     /// files were not read again. 0 if everything was read.
     pub resumed_from: u64,
+    /// How many of the records that were read have detail that a record names as erased.
+    pub lingering: u64,
     /// False if a checkpoint was given that covers archived records only: nothing here can be compared
     /// with it.
     pub is_compared: bool,
@@ -118,10 +120,11 @@ fn first_wrong(ranges: &[Range]) -> Option<VerifyError> {
 
 impl Range {
     fn error(&self) -> VerifyError {
-        let (file, offset) = (self.file.clone(), self.offset);
+        let (file, offset, record, what) = (self.file.clone(), self.offset, self.first, self.what);
         match self.verdict {
             Verdict::UnprovenTail => VerifyError::Torn { file, offset },
-            _ => VerifyError::Tampered { file, offset, record: self.first, what: self.what },
+            Verdict::Missing => VerifyError::Missing { file, offset, record, what },
+            _ => VerifyError::Tampered { file, offset, record, what },
         }
     }
 }
@@ -132,14 +135,18 @@ pub(super) struct Ranges(Vec<Range>);
 
 impl Ranges {
     pub(super) fn push(&mut self, range: Range) {
-        if let Some(last) = self.0.last_mut()
-            && last.verdict == range.verdict
-            && last.end == Some(range.first)
-        {
-            last.end = range.end;
-            return;
+        if !self.goes_on(range.verdict, range.first, range.end) {
+            self.0.push(range);
         }
-        self.0.push(range);
+    }
+
+    /// True if the last range has the same verdict and ends where this one begins: it ends behind it now.
+    pub(super) fn goes_on(&mut self, verdict: Verdict, first: u64, end: Option<u64>) -> bool {
+        match self.0.last_mut() {
+            Some(last) if last.verdict == verdict && last.end == Some(first) => last.end = end,
+            _ => return false,
+        }
+        true
     }
 
     pub(super) fn last_mut(&mut self) -> Option<&mut Range> {

@@ -11,8 +11,9 @@ use crate::error::JournalError;
 use crate::merkle::{self, Frontier, Hash};
 use crate::record::{LastChange, Record};
 use crate::redaction::{NO_DETAIL, Named};
-use crate::segment::{self, At, Frame, Segment};
+use crate::segment::{self, At, Frame, Segment, Window};
 
+use super::certified;
 use super::known::Known;
 use super::leaves::Leaves;
 use super::report::{Range, Ranges, Verdict};
@@ -20,6 +21,8 @@ use super::{Change, LogKey, REPORT_EVERY, VerifyError};
 
 const MISSING: &str = "records are missing";
 const NOT_ZERO: &str = "bytes where zeroes should be";
+/// Bytes of a segment that are read at a time.
+const READ: usize = 256 * 1024;
 
 /// Sees the place, the bytes and the hash of a leaf.
 type SeeLeaf<'a> = &'a mut dyn FnMut(u64, &[u8], &Hash);
@@ -47,6 +50,9 @@ pub(super) struct Walk<'a> {
     is_cut: bool,
     /// The segment before: its number, its file, and where its frames end.
     before: Option<(u64, PathBuf, u64)>,
+    /// Where the last frame of this segment begins, if the header of the next one says of all frames that they
+    /// were signed: only the last one's signature is verified by itself.
+    certified: Option<u64>,
     /// Of the first segment that is read: where to go on in it, if what is before was verified once.
     from: Option<u64>,
     /// The root at the size that is remembered.
@@ -72,6 +78,8 @@ pub(super) struct Found {
     pub(super) at: Option<(u64, u64)>,
     pub(super) last_change: Option<LastChange>,
     pub(super) checkpoints: u64,
+    /// Of those, the ones whose signatures were not verified by themselves.
+    pub(super) by_header: u64,
     pub(super) details: u64,
     /// What records say was erased, and what is not there.
     pub(super) said: Named,
@@ -102,6 +110,7 @@ impl<'a> Walk<'a> {
             is_proved: true,
             is_cut: false,
             before: None,
+            certified: None,
             from: None,
             root_then: None,
             found: Found::default(),
@@ -127,7 +136,7 @@ impl<'a> Walk<'a> {
     /// Reads the segments that there are, in their order.
     pub(super) fn read(&mut self, segments: &[(u64, PathBuf)]) -> Result<(), VerifyError> {
         for (at, (number, path)) in segments.iter().enumerate() {
-            let is_last = at + 1 == segments.len();
+            let next = segments.get(at + 1);
             let from = self.from.take();
             let opened = match Segment::open(path, &self.key.key) {
                 Ok(segment) if from.is_some() => Ok(segment),
@@ -138,7 +147,10 @@ impl<'a> Walk<'a> {
             let end = match opened {
                 Ok(segment) => {
                     let from = from.unwrap_or(segment.start);
-                    self.frames(&segment, from, is_last).map_err(VerifyError::Unreadable)?
+                    let certified = certified::last(&segment, next, self.key);
+                    self.certified = certified.map_err(VerifyError::Unreadable)?;
+                    let ended = self.frames(&segment, from, next.is_none());
+                    ended.map_err(VerifyError::Unreadable)?
                 }
                 Err(what) => {
                     self.cut(path, 0, what);
@@ -225,8 +237,17 @@ impl<'a> Walk<'a> {
         mut offset: u64,
         is_last: bool,
     ) -> Result<u64, JournalError> {
-        let mut synced = 0;
+        let (mut synced, mut window) = (0, Window::new(READ));
         let what = loop {
+            if let At::Frame(frame) = segment.at_in(&mut window, offset)? {
+                match self.frame(segment, &frame, None) {
+                    Some(end) => offset = end,
+                    None => return Ok(offset),
+                }
+                continue;
+            }
+            // Looked at once more: since it was read ahead it may have been written.
+            window.forget();
             let (frame, damage) = match segment.at(offset)? {
                 At::Frame(frame) => (frame, None),
                 At::Nothing => match segment.first_nonzero(offset)? {
@@ -240,16 +261,9 @@ impl<'a> Walk<'a> {
                     _ => break what,
                 },
             };
-            match self.leaves(&frame, damage) {
-                Ok(leaves) => self.judge(segment, &frame, leaves),
-                Err(what) => {
-                    self.cut(&segment.path, offset, what);
-                    return Ok(offset);
-                }
-            }
-            offset = frame.end;
-            if self.tree.size() % REPORT_EVERY < u64::from(frame.head.count) {
-                (self.progress)(self.tree.size());
+            match self.frame(segment, &frame, damage) {
+                Some(end) => offset = end,
+                None => return Ok(offset),
             }
         };
         if is_last && !was_synced(segment, offset, &mut synced)? {
@@ -262,10 +276,30 @@ impl<'a> Walk<'a> {
         Ok(offset)
     }
 
-    /// The leaves and details of a frame that stands where it should.
-    fn leaves(
+    /// Takes a frame, and says where it ends; `None` if the rest of its segment cannot be read.
+    fn frame<B: AsRef<[u8]>>(
         &mut self,
-        frame: &Frame,
+        segment: &Segment,
+        frame: &Frame<B>,
+        damage: Option<&'static str>,
+    ) -> Option<u64> {
+        match self.leaves(frame, damage) {
+            Ok(leaves) => self.judge(segment, frame, leaves),
+            Err(what) => {
+                self.cut(&segment.path, frame.offset, what);
+                return None;
+            }
+        }
+        if self.tree.size() % REPORT_EVERY < u64::from(frame.head.count) {
+            (self.progress)(self.tree.size());
+        }
+        Some(frame.end)
+    }
+
+    /// The leaves and details of a frame that stands where it should.
+    fn leaves<B: AsRef<[u8]>>(
+        &mut self,
+        frame: &Frame<B>,
         damage: Option<&'static str>,
     ) -> Result<Leaves, &'static str> {
         if frame.head.first != self.tree.size() {
@@ -317,15 +351,18 @@ impl<'a> Walk<'a> {
     }
 
     /// What is known of the records of a frame.
-    fn judge(&mut self, segment: &Segment, frame: &Frame, all: Leaves) {
+    fn judge<B: AsRef<[u8]>>(&mut self, segment: &Segment, frame: &Frame<B>, all: Leaves) {
         let (first, end) = (self.tree.size(), all.tree.size());
         let root = all.tree.root();
         let signed = self.signature(frame, &all.tree, &root);
         self.is_proved = signed.is_ok();
         self.tree = all.tree;
         let mut push = |verdict, first, end, what| {
-            let (file, offset) = (segment.path.clone(), frame.offset);
-            self.ranges.push(Range { verdict, first, end: Some(end), file, offset, what });
+            let (offset, end) = (frame.offset, Some(end));
+            if !self.ranges.goes_on(verdict, first, end) {
+                let file = segment.path.clone();
+                self.ranges.push(Range { verdict, first, end, file, offset, what });
+            }
         };
         if let Some(what) = all.damage.or(signed.err()) {
             push(Verdict::Tampered, first, end, what);
@@ -355,17 +392,30 @@ impl<'a> Walk<'a> {
             self.found.absent.add(&all.absent);
         }
         self.root_then = self.root_then.or(all.root_then);
-        self.found.tree = self.tree.clone();
+        self.found.tree.clone_from(&self.tree);
         self.found.signed = Some((end, root, frame.signature));
         self.found.at = Some((segment.head.first, frame.offset));
         self.found.checkpoints += 1;
+        self.found.by_header += u64::from(self.is_certified(frame));
         // Of a damaged frame nobody knows which of its details are right.
         self.found.details += if all.damage.is_none() { all.compared } else { 0 };
     }
 
-    fn signature(&self, frame: &Frame, tree: &Frontier, root: &Hash) -> Result<(), &'static str> {
+    fn is_certified<B>(&self, frame: &Frame<B>) -> bool {
+        self.certified.is_some_and(|last| frame.offset != last)
+    }
+
+    fn signature<B>(
+        &self,
+        frame: &Frame<B>,
+        tree: &Frontier,
+        root: &Hash,
+    ) -> Result<(), &'static str> {
         if frame.head.root != root {
             return Err("a frame's records are not those that were signed");
+        }
+        if self.is_certified(frame) {
+            return Ok(());
         }
         let body = checkpoint::body(&self.key.origin, tree.size(), root);
         let verified = self.key.key.verify(body.as_bytes(), &frame.signature);

@@ -1,5 +1,5 @@
 use fieldseal_policy::Denial;
 
 fn main() {
-    let _ = Denial(std::sync::Arc::new(()));
+    let _ = Denial(std::sync::Arc::new(()), ());
 }

@@ -1,5 +1,5 @@
 use fieldseal_policy::Permit;
 
 fn main() {
-    let _ = Permit(std::sync::Arc::new(()));
+    let _ = Permit(std::sync::Arc::new(()), ());
 }

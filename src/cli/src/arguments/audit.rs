@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::archive::AuditArchiveArguments;
+use super::certificate::CertificateArguments;
 use super::proof::{
     AuditAnchorArguments, AuditCheckCheckpointArguments, AuditCheckReceiptArguments,
     AuditPackArguments, AuditTilesArguments, AuditVerifyArguments,
 };
 use super::questions::{
     BreachQuestion, ChangesQuestion, DenialsQuestion, FieldQuestion, PrincipalQuestion,
-    SubjectQuestion, VolumeQuestion,
+    SubjectQuestion, VolumeQuestion, limit,
 };
 use super::redact::AuditRedactArguments;
 use super::{ReasonArguments, key_name};
@@ -26,13 +27,13 @@ pub(crate) enum AuditCommand {
     Principal(PrincipalQuestion),
     /// Show who reads a column, and who started to this week
     Field(FieldQuestion),
-    /// List what a caller or a key version read between two times: whom to notify
+    /// List what a caller, a certificate or a key version read between two times: whom to notify
     Breach(BreachQuestion),
     /// Count decrypts per hour, by caller and field
     Volume(VolumeQuestion),
-    /// Count what policy refused, by rule and caller
+    /// Count what was refused, by rule, cause and caller
     Denials(DenialsQuestion),
-    /// List changes of keys, policy and backups, starts and stops, and who read this log
+    /// List changes of keys, policy, settings, certificates and backups, and who read this log
     Changes(ChangesQuestion),
     /// Erase personal detail of one person or tenant, of one row, or of everything before a time
     Redact(AuditRedactArguments),
@@ -56,14 +57,34 @@ pub(crate) enum AuditCommand {
     Pack(Box<AuditPackArguments>),
 }
 
+impl AuditCommand {
+    /// True of those that answer in rows, and so in CSV too.
+    pub(crate) fn has_csv(&self) -> bool {
+        matches!(
+            self,
+            Self::List(_)
+                | Self::Subject(_)
+                | Self::Principal(_)
+                | Self::Field(_)
+                | Self::Breach(_)
+                | Self::Volume(_)
+                | Self::Denials(_)
+                | Self::Changes(_)
+        )
+    }
+}
+
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct AuditListArguments {
-    /// From this moment on (RFC 3339)
+    /// From this moment on: 2026-11-01, "2026-11-01 08:00", or RFC 3339
     #[arg(long, value_name = "TIME")]
     pub since: Option<String>,
-    /// Until before this moment (RFC 3339)
+    /// Until before this moment
     #[arg(long, value_name = "TIME")]
     pub until: Option<String>,
+    /// Read times without an offset as local time, and show all times so, instead of UTC
+    #[arg(long)]
+    pub local: bool,
     #[command(flatten)]
     pub filter: FilterArguments,
     /// The stated purpose (repeatable)
@@ -73,8 +94,11 @@ pub(crate) struct AuditListArguments {
     #[arg(long)]
     pub ticket: Vec<String>,
     /// Most events to list
-    #[arg(long, value_name = "N", default_value_t = 100)]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = limit)]
     pub limit: u32,
+    /// Go on where the output before this one ended
+    #[arg(long, value_name = "TOKEN", default_value = "")]
+    pub page_token: String,
     /// List the oldest first
     #[arg(long)]
     pub oldest_first: bool,
@@ -113,6 +137,8 @@ pub(crate) struct FilterArguments {
     /// The end user behind the call, in clear: who vouches (iss) and whom it names (sub)
     #[arg(long, num_args = 2, value_names = ["ISSUER", "SUBJECT"])]
     pub end_user: Vec<String>,
+    #[command(flatten)]
+    pub certificate: CertificateArguments,
 }
 
 /// What the events state, where `--purpose` and `--ticket` are why they are asked for.
@@ -129,9 +155,13 @@ pub(crate) struct WithArguments {
 /// Those of `audit tail`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct AuditTailArguments {
-    /// Begin with what is on record from this moment on (RFC 3339), instead of now
+    /// Begin with what is on record from this moment on: 2026-11-01, "2026-11-01 08:00", or RFC 3339; instead
+    /// of now
     #[arg(long, value_name = "TIME")]
     pub since: Option<String>,
+    /// Read a time without an offset as local time, and show all times so, instead of UTC
+    #[arg(long)]
+    pub local: bool,
     /// Begin with this record: a tail says at its end where to go on
     #[arg(long, value_name = "INDEX", conflicts_with = "since")]
     pub from: Option<u64>,
@@ -152,12 +182,16 @@ pub(crate) struct AuditTailArguments {
 /// Those of `audit export`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct AuditExportArguments {
-    /// From this moment on (RFC 3339)
+    /// From this moment on: 2026-11-01, "2026-11-01 08:00", or RFC 3339
     #[arg(long, value_name = "TIME")]
     pub since: Option<String>,
-    /// Until before this moment (RFC 3339)
+    /// Until before this moment
     #[arg(long, value_name = "TIME")]
     pub until: Option<String>,
+    /// Read times without an offset as local time instead of UTC; an export has its times in milliseconds
+    /// since 1970
+    #[arg(long)]
+    pub local: bool,
     #[command(flatten)]
     pub filter: FilterArguments,
     #[command(flatten)]

@@ -104,6 +104,9 @@ pub(crate) struct AuditCheckReceiptArguments {
     /// The log's directory; without it the running sidecar is asked
     #[arg(long, value_name = "DIR", conflicts_with = "proof")]
     pub log: Option<PathBuf>,
+    /// Where archived segments are (repeatable)
+    #[arg(long, value_name = "DIR", requires = "log")]
+    pub archive: Vec<PathBuf>,
     /// A proof that was made with --save-proof, instead of the log (C2SP tlog-proof)
     #[arg(long, value_name = "FILE")]
     pub proof: Option<PathBuf>,

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args};
 
+use super::certificate::CertificateArguments;
 use super::{ReasonArguments, key_name};
 
 /// What every question has: when, how much, and why.
@@ -18,6 +19,8 @@ pub(crate) struct AskArguments {
     /// Only what this end user was behind, in clear: who vouches (iss) and whom it names (sub)
     #[arg(long, num_args = 2, value_names = ["ISSUER", "SUBJECT"])]
     pub end_user: Vec<String>,
+    #[command(flatten)]
+    pub certificate: CertificateArguments,
     /// Read times without an offset as local time, and show all times so, instead of UTC
     #[arg(long)]
     pub local: bool,
@@ -68,7 +71,10 @@ pub(crate) struct FieldQuestion {
 }
 
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("leaked").required(true).multiple(true))]
+#[command(group = ArgGroup::new("leaked")
+    .required(true)
+    .multiple(true)
+    .args(["certificate", "certificate_file"]))]
 pub(crate) struct BreachQuestion {
     /// What this caller read
     #[arg(long, group = "leaked")]
@@ -107,11 +113,14 @@ pub(crate) struct DenialsQuestion {
 
 #[derive(Debug, Args)]
 pub(crate) struct ChangesQuestion {
+    /// Leave out who read this log, but for those who were refused
+    #[arg(long)]
+    pub without_reads: bool,
     #[command(flatten)]
     pub ask: AskArguments,
 }
 
-fn limit(text: &str) -> Result<u32, String> {
+pub(super) fn limit(text: &str) -> Result<u32, String> {
     text.parse().ok().filter(|limit| *limit > 0).ok_or("a limit is a number above 0".to_owned())
 }
 

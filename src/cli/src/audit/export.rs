@@ -10,18 +10,22 @@ use fieldseal_service::ocsf;
 
 use super::{PAGE, narrowed};
 use crate::arguments::AuditExportArguments;
+use crate::beginning::Beginning;
 use crate::connection::{self, failure};
 use crate::failure::Failure;
 use crate::output::{self, counted, note};
 use crate::pages::Pages;
-use crate::{times, values};
+use crate::questions::Zone;
+use crate::values;
 
 /// Runs `audit export`.
 pub(crate) async fn run(arguments: AuditExportArguments) -> Result<(), Failure> {
-    let time = |text: &Option<String>| text.as_deref().map(times::parse).transpose();
+    let zone = Zone::new(arguments.local);
+    let since = arguments.since.as_deref().map(|text| zone.since(text)).transpose()?;
+    let until = arguments.until.as_deref().map(|text| zone.until(text)).transpose()?;
     let query = v1::AuditEventQuery {
-        start_time: time(&arguments.since)?,
-        end_time: time(&arguments.until)?,
+        start_time: since,
+        end_time: until,
         purposes: arguments.with.with_purpose.clone(),
         tickets: arguments.with.with_ticket.clone(),
         ..narrowed(&arguments.filter)
@@ -39,8 +43,10 @@ pub(crate) async fn run(arguments: AuditExportArguments) -> Result<(), Failure> 
     let mut page = client.query_audit_events(request.clone()).await.map_err(|s| failure(&s))?;
     let mut target = Target::new(arguments.file)?;
     let (mut pages, mut events) = (Pages::default(), 0_u64);
+    let mut begins;
     loop {
         let found = page.into_inner();
+        begins = Beginning { index: found.log_first_index, time: found.log_start_time };
         events = events.saturating_add(found.audit_events.len() as u64);
         target.write(&found.audit_events)?;
         let Some(next) = pages.next(found.next_page_token)? else { break };
@@ -48,7 +54,11 @@ pub(crate) async fn run(arguments: AuditExportArguments) -> Result<(), Failure> 
         page = client.query_audit_events(request.clone()).await.map_err(|s| failure(&s))?;
     }
     target.end()?;
-    note(&format!("{} exported", counted(events, "event")));
+    let range = zone.range(since.as_ref(), until.as_ref());
+    note(&format!("{} exported; {range}", counted(events, "event")));
+    if begins.cuts(since.as_ref()) {
+        note(&begins.remark(|at| zone.show(at)));
+    }
     Ok(())
 }
 

@@ -7,11 +7,13 @@ use unicode_width::UnicodeWidthStr as _;
 
 use super::{HEADER, event_json, lines, narrowed};
 use crate::arguments::AuditTailArguments;
+use crate::beginning::Beginning;
 use crate::connection::{self, failure};
 use crate::failure::Failure;
 use crate::output::{self, Output, note, visible};
+use crate::questions::Zone;
 use crate::signals::StopSignals;
-use crate::{times, values};
+use crate::values;
 
 /// Runs `audit tail`: until a signal, until the sidecar stops, or for as many events as were asked
 /// for.
@@ -22,7 +24,8 @@ pub(crate) async fn run(arguments: AuditTailArguments, output: &Output) -> Resul
         ended = tail.follow(output) => ended,
         () = stop.received() => Ok(""),
     };
-    if let Some(next) = tail.request.start_index {
+    // What never came to a message has no place to go on from.
+    if let Some(next) = tail.request.start_index.filter(|_| tail.began || ended.is_ok()) {
         let why = ended.as_ref().copied().unwrap_or_default();
         note(&format!("{why}go on with --from {next}"));
     }
@@ -33,14 +36,20 @@ pub(crate) async fn run(arguments: AuditTailArguments, output: &Output) -> Resul
 struct Tail {
     request: v1::TailAuditEventsRequest,
     columns: Columns,
+    zone: Zone,
     items: bool,
     left: Option<u64>,
+    /// True once the sidecar has sent something.
+    began: bool,
+    /// The first record that was asked for, until it was said that it is archived.
+    from: Option<i64>,
 }
 
 impl Tail {
     fn new(arguments: &AuditTailArguments) -> Result<Self, Failure> {
+        let zone = Zone::new(arguments.local);
         let query = v1::AuditEventQuery {
-            start_time: arguments.since.as_deref().map(times::parse).transpose()?,
+            start_time: arguments.since.as_deref().map(|text| zone.since(text)).transpose()?,
             purposes: arguments.with.with_purpose.clone(),
             tickets: arguments.with.with_ticket.clone(),
             ..narrowed(&arguments.filter)
@@ -54,7 +63,10 @@ impl Tail {
             reason: Some(values::reason(&arguments.reason)),
         };
         let columns = Columns::default();
-        Ok(Self { request, columns, items: arguments.items, left: arguments.count })
+        let from =
+            request.start_index.or(request.query.as_ref().and_then(|q| q.start_time).map(|_| 0));
+        let (items, left) = (arguments.items, arguments.count);
+        Ok(Self { request, columns, zone, items, left, began: false, from })
     }
 
     /// Follows from one connection to the next; why it ended. A sidecar leaves each connection after
@@ -89,12 +101,16 @@ impl Tail {
         message: v1::TailAuditEventsResponse,
         output: &Output,
     ) -> Result<bool, Failure> {
+        self.began = true;
+        self.say_what_is_archived(&message);
         let mut text = String::new();
         for event in &message.audit_events {
             if output.is_json() {
-                text.push_str(&format!("{}\n", event_json(event)));
+                text.push_str(&format!("{}\n", event_json(event, self.zone)));
             } else {
-                lines(event, self.items).iter().for_each(|line| self.columns.add(line, &mut text));
+                lines(event, self.items, self.zone)
+                    .iter()
+                    .for_each(|line| self.columns.add(line, &mut text));
             }
             self.request.start_index = number(event).or(self.request.start_index);
             self.left = self.left.map(|left| left.saturating_sub(1));
@@ -108,6 +124,16 @@ impl Tail {
             self.request.start_index = Some(message.next_index);
         }
         Ok(over)
+    }
+
+    /// Says once that it does not begin where it was asked to.
+    fn say_what_is_archived(&mut self, message: &v1::TailAuditEventsResponse) {
+        let begins = Beginning { index: message.log_first_index, time: message.log_start_time };
+        let since = self.request.query.as_ref().and_then(|query| query.start_time);
+        let is_archived = self.from.take().is_some_and(|from| from < begins.index);
+        if is_archived && begins.cuts(since.as_ref()) {
+            note(&begins.remark(|at| self.zone.show(at)));
+        }
     }
 }
 

@@ -47,6 +47,7 @@ pub(super) fn findings(seen: &Seen<'_>) -> Vec<Finding> {
         None => all.extend(store(seen)),
     }
     all.extend(log(seen));
+    all.extend(seen.found.redaction_unfinished.then(redaction));
     all.extend(seen.found.anchors.iter().map(anchor));
     for (target, exported) in &seen.found.exports {
         all.extend(export(seen, target, exported));
@@ -101,6 +102,20 @@ fn unfinished(seen: &Seen<'_>) -> Option<Finding> {
             format!("finish it:  {}", seen.repair_command(Source::Rebuilt)),
         ],
     })
+}
+
+fn redaction() -> Finding {
+    Finding {
+        exit: None,
+        reason: "REDACTION_UNFINISHED",
+        what: "a redaction of the audit log began and did not end: what its records name may still be there, and \
+               `audit verify` counts it"
+            .to_owned(),
+        todo: vec![
+            "start the sidecar: it goes on with what records name".to_owned(),
+            "if whoever asked for it had no answer, ask again: fieldseal audit redact".to_owned(),
+        ],
+    }
 }
 
 fn copy(seen: &Seen<'_>) -> Option<Finding> {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fieldseal_audit::verify::{Detail, Entry, Field};
-use fieldseal_audit::{Kind, Outcome};
+use fieldseal_audit::{Kind, Outcome, Started};
 use fieldseal_model::{Action, ActionKind, Timestamp};
 use serde_json::{Value, json};
 
@@ -87,6 +87,13 @@ pub(super) struct InForce {
     pub(super) digest: Vec<u8>,
 }
 
+/// Settings and certificates that a start told of, other ones than the start before.
+pub(super) struct Configured {
+    pub(super) record: u64,
+    pub(super) time: Timestamp,
+    pub(super) started: Started,
+}
+
 #[derive(Default)]
 pub(super) struct Facts {
     /// Records between the times.
@@ -111,6 +118,8 @@ pub(super) struct Facts {
     pub(super) hours: BTreeMap<i64, (u64, u64)>,
     /// Of all records, between the times or not.
     pub(super) policies: Vec<InForce>,
+    /// The same; not of a process that serves nobody.
+    pub(super) configured: Vec<Configured>,
     /// When the first and the last of the records between the times happened.
     pub(super) times: Option<(Timestamp, Timestamp)>,
 }
@@ -125,6 +134,11 @@ impl Facts {
         if decides && is_new && !entry.policy_digest.is_empty() {
             let (record, time, digest) = (entry.index, entry.time, entry.policy_digest.clone());
             self.policies.push(InForce { record, time, kind: rows::kind(entry.kind), digest });
+        }
+        let is_other = self.configured.last().is_none_or(|last| last.started != entry.started);
+        if is_other && !entry.started.certificates.is_empty() {
+            let (record, time, started) = (entry.index, entry.time, entry.started.clone());
+            self.configured.push(Configured { record, time, started });
         }
         if !in_scope {
             return;

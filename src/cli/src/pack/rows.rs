@@ -11,8 +11,8 @@ use fieldseal_model::{Action, Timestamp, hex};
 use crate::questions::safe;
 
 /// The first line.
-pub(super) const HEADER: &str = "index,time,in_scope,kind,principal,action,outcome,purpose,ticket,end_user,item,key,key_version,\
-     table,column,row,partition,item_outcome,rule,cause,note,detail\n";
+pub(super) const HEADER: &str = "index,time,in_scope,kind,principal,certificate,action,outcome,purpose,ticket,end_user,item,key,\
+     key_version,table,column,row,partition,item_outcome,rule,cause,note,detail\n";
 
 /// The rows of a record.
 pub(super) fn rows(entry: &Entry, in_scope: bool) -> String {
@@ -30,6 +30,7 @@ fn row(entry: &Entry, field: &Field, in_scope: bool) -> String {
         if in_scope { "yes" } else { "no" }.to_owned(),
         kind(entry.kind),
         safe(&entry.principal),
+        hex::encode(&entry.certificate),
         action(entry.action),
         outcome(entry.outcome),
         safe(&entry.purpose),
@@ -90,6 +91,8 @@ fn detail(there: Detail) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use fieldseal_audit::Started;
+
     use super::*;
 
     fn entry() -> Entry {
@@ -98,6 +101,7 @@ mod tests {
             kind: 1,
             time: Timestamp::from_unix_nanos(1_700_000_000_000_000_001),
             principal: "dns:a".into(),
+            certificate: vec![0xcd; 2],
             action: 4,
             outcome: 4,
             purpose: "=1,\"x\"".into(),
@@ -106,6 +110,7 @@ mod tests {
             note: String::new(),
             policy_digest: vec![],
             previous_policy_digest: vec![],
+            started: Started::default(),
             count: 0,
             fields: vec![],
             detail: Detail::Gone,
@@ -117,7 +122,7 @@ mod tests {
         let bare = rows(&entry(), true);
         assert_eq!(
             bare,
-            "7,2023-11-14T22:13:20.000000001Z,yes,CALL,dns:a,BatchDecrypt,PARTIAL,\
+            "7,2023-11-14T22:13:20.000000001Z,yes,CALL,dns:a,cdcd,BatchDecrypt,PARTIAL,\
              \"'=1,\"\"x\"\"\",a\\nb,abab,,,,,,,,PARTIAL,,,,redacted\n"
         );
         assert_eq!(bare.matches(',').count() - 1, HEADER.matches(',').count(), "one is quoted");

@@ -74,6 +74,13 @@ impl Summary<'_> {
                  where the files are included, verify.py computes it from them.",
                 &tables::in_force(&facts.policies, self.policies),
             ),
+            section(
+                "Settings and certificates",
+                "With what the sidecar started, and later what was not as at the start before: the digest \
+                 of all settings, which fieldseal config check prints, those that are told by name, the \
+                 server's certificate, and the authorities of its callers.",
+                &tables::configured(&facts.configured),
+            ),
             self.keys(),
             WORDS.to_owned(),
         ];

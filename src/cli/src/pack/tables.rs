@@ -3,16 +3,20 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
+use fieldseal_audit::{Started, StartedCertificate};
 use fieldseal_model::{Timestamp, hex};
 
-use super::facts::{Access, Change, InForce, Place, Refusal, Span, Tally};
+use super::facts::{Access, Change, Configured, InForce, Place, Refusal, Span, Tally};
 use super::html::{Cell, table};
 use super::inventory::{self, Inventory};
 use super::policies::{self, Files};
 use crate::keys::{number, state};
+use crate::times;
 
 /// The most rows of a table; `records.csv` has everything.
 const MOST_ROWS: usize = 60;
+/// The most rows of the table of starts: one has some twenty.
+const MOST_STARTED: usize = 120;
 
 /// A moment to the second.
 pub(super) fn moment(at: Timestamp) -> String {
@@ -140,6 +144,44 @@ pub(super) fn in_force(policies: &[InForce], files: &[Files]) -> String {
     let more = policies.len().saturating_sub(shown.len()) as u64;
     let columns = ["#From record", "Time", "By", "Digest (SHA-256)", "Files"];
     table(&columns, &shown, more, "No record in this archive names a policy.")
+}
+
+/// Of the first start everything, of each other one what is not as before.
+pub(super) fn configured(starts: &[Configured]) -> String {
+    let before = std::iter::once(None).chain(starts.iter().map(Some));
+    let rows = starts.iter().zip(before).flat_map(|(start, before)| {
+        let row = |(what, value): (String, String)| {
+            let record = Cell::Number(start.record);
+            vec![record, Cell::word(moment(start.time)), Cell::Text(what), Cell::name(value)]
+        };
+        let said = differs(&start.started, before.map(|before| &before.started));
+        said.into_iter().map(row).collect::<Vec<_>>()
+    });
+    let mut rows: Vec<_> = rows.collect();
+    let more = rows.len().saturating_sub(MOST_STARTED) as u64;
+    rows.truncate(MOST_STARTED);
+    let columns = ["#From record", "Time", "What", "Value"];
+    table(&columns, &rows, more, "No start in this archive says with what.")
+        .replace("more in records.csv", "more in records.bin")
+}
+
+fn differs(now: &Started, before: Option<&Started>) -> Vec<(String, String)> {
+    let nothing = Started::default();
+    let before = before.unwrap_or(&nothing);
+    let certificate = |prefix: &str, one: &StartedCertificate| {
+        let value = format!("{} until {}", hex::encode(&one.sha256), times::day(one.not_after));
+        (format!("{prefix}{}", one.usage), value)
+    };
+    let mut said = Vec::new();
+    if now.settings_digest != before.settings_digest {
+        said.push(("all settings (SHA-256)".to_owned(), hex::encode(&now.settings_digest)));
+    }
+    said.extend(now.settings.iter().filter(|told| !before.settings.contains(told)).cloned());
+    let added = now.certificates.iter().filter(|one| !before.certificates.contains(one));
+    said.extend(added.map(|one| certificate("", one)));
+    let gone = before.certificates.iter().filter(|one| !now.certificates.contains(one));
+    said.extend(gone.map(|one| certificate("no more ", one)));
+    said
 }
 
 pub(super) fn keys(inventory: &Inventory) -> String {

@@ -126,8 +126,8 @@ READS = ("Decrypt", "BatchDecrypt", "Recover")
 # What the sidecar notes for itself: no change that anybody made.
 UNREMARKED = ("DATA_KEY_CREATED", "SEALS_RESERVED", "CLOCK_TICKED", "VERSION_USED", "START", "STOP")
 HEADER = (
-    "index,time,in_scope,kind,principal,action,outcome,purpose,ticket,end_user,item,key,key_version,"
-    "table,column,row,partition,item_outcome,rule,cause,note,detail\n"
+    "index,time,in_scope,kind,principal,certificate,action,outcome,purpose,ticket,end_user,item,key,"
+    "key_version,table,column,row,partition,item_outcome,rule,cause,note,detail\n"
 )
 # Protobuf (log.proto): number, name and form of each field that is read.
 REDACTION = {1: ("first", int), 2: ("count", int), 3: ("item", int), 4: ("item_count", int)}
@@ -136,6 +136,7 @@ RECORD = {
     1: ("kind", int), 2: ("time", "time"), 3: ("principal", str), 4: ("action", int),
     5: ("outcome", int), 6: ("purpose", str), 7: ("verdicts", [VERDICT]), 11: ("key_version", int),
     13: ("note", str), 14: ("policy_digest", bytes), 45: ("redactions", [REDACTION]),
+    80: ("certificate", bytes),
 }
 HEAD = {
     1: ("ticket", str), 2: ("items_root", bytes), 3: ("item_count", int), 4: ("partition", bytes),
@@ -413,7 +414,7 @@ class Record:
             version = str(field["key_version"] or "")
             yield ",".join([
                 str(self.index), instant(public["time"]), "yes" if in_scope else "no",
-                named(KINDS, public["kind"]), cell(public["principal"]),
+                named(KINDS, public["kind"]), cell(public["principal"]), public["certificate"].hex(),
                 named(ACTIONS, public["action"]) if public["action"] else "",
                 outcome(public["outcome"]), cell(public["purpose"]), cell(self.head["ticket"]),
                 self.head["end_user"].hex(), field["item"], cell(field["key"]), version,

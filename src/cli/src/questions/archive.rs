@@ -13,7 +13,7 @@ use crate::values;
 
 pub(super) async fn run(arguments: AuditArchiveArguments, output: &Output) -> Result<(), Failure> {
     let zone = Zone::new(arguments.local);
-    let before = zone.parse(&arguments.before)?;
+    let before = zone.before(&arguments.before)?;
     let validate_only = arguments.validate_only;
     let request = with_deadline(v1::ArchiveAuditEventsRequest {
         parent: String::new(),
@@ -38,7 +38,8 @@ pub(super) async fn run(arguments: AuditArchiveArguments, output: &Output) -> Re
     let text = || match (done.segment_count, validate_only) {
         (0, _) => {
             let before = zone.show(&before);
-            format!("no whole segment is older than {before} ({}); nothing was moved", zone.name())
+            let would = if validate_only { "would move" } else { "was moved" };
+            format!("no whole segment is older than {before} ({}); nothing {would}", zone.name())
         }
         (_, true) => format!("{amount} would move to the archive; nothing was changed"),
         (_, false) => format!("archived: {amount} are in the archive; {event} says so"),

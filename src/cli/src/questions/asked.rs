@@ -10,6 +10,7 @@ use tonic::Request;
 use super::report::Report;
 use super::zone::Zone;
 use crate::arguments::AskArguments;
+use crate::beginning::Beginning;
 use crate::connection::{self, failure};
 use crate::failure::Failure;
 use crate::pages::Pages;
@@ -28,9 +29,14 @@ pub(super) struct Asked {
     until: Option<Timestamp>,
     /// Who vouches for whom; empty for anyone.
     end_user: (String, String),
+    /// A fingerprint; empty for any.
+    certificate: String,
     reason: v1::AccessReason,
     limit: usize,
     page_token: String,
+    begins: Beginning,
+    /// How many records the log had that the first answer shows; 0 before it came.
+    tree_size: i64,
 }
 
 /// What was counted.
@@ -41,18 +47,20 @@ pub(super) struct Groups {
     /// How many groups there are in all.
     pub(super) count: i64,
     pub(super) total: v1::AccessGroup,
-    pub(super) log_start: Option<Timestamp>,
+    /// Events that could have matched before their detail was erased.
+    pub(super) redacted: i64,
 }
 
 impl Asked {
     pub(super) async fn new(ask: AskArguments) -> Result<Self, Failure> {
         let zone = Zone::new(ask.local);
-        let time = |text: &Option<String>| text.as_deref().map(|t| zone.parse(t)).transpose();
-        let (since, until) = (time(&ask.since)?, time(&ask.until)?);
+        let since = ask.since.as_deref().map(|text| zone.since(text)).transpose()?;
+        let until = ask.until.as_deref().map(|text| zone.until(text)).transpose()?;
         let mut end_user = ask.end_user.into_iter();
         let mut named = || end_user.next().unwrap_or_default();
         Ok(Self {
             end_user: (named(), named()),
+            certificate: ask.certificate.wire(),
             client: connection::connect().await?.audit(),
             zone,
             since,
@@ -60,6 +68,8 @@ impl Asked {
             reason: values::reason(&ask.reason),
             limit: usize::try_from(ask.limit).unwrap_or(usize::MAX),
             page_token: ask.page_token,
+            begins: Beginning::default(),
+            tree_size: 0,
         })
     }
 
@@ -70,6 +80,7 @@ impl Asked {
             end_time: self.until,
             end_user_issuer: self.end_user.0.clone(),
             end_user_subject: self.end_user.1.clone(),
+            certificate: self.certificate.clone(),
             omit_housekeeping: true,
             ..Default::default()
         }
@@ -80,9 +91,14 @@ impl Asked {
         self.until.unwrap_or_else(|| std::time::SystemTime::now().into())
     }
 
-    /// An empty report on this range.
+    /// Where the log begins that the last answer was taken from.
+    pub(super) fn begins(&self) -> &Beginning {
+        &self.begins
+    }
+
+    /// An empty report on this range, after the question was asked.
     pub(super) fn report(&self) -> Report {
-        Report::new(self.zone, self.since, self.until)
+        Report::new(self.zone, self.since, self.until).begins(&self.begins)
     }
 
     /// Groups from the page that was asked for, up to the limit.
@@ -95,7 +111,7 @@ impl Asked {
         self.count(query, by, token, limit).await
     }
 
-    /// Every group, whatever the limit.
+    /// Every group, whatever the limit, of the log as the first answer showed it.
     pub(super) async fn all_groups(
         &mut self,
         query: &v1::AuditEventQuery,
@@ -123,13 +139,16 @@ impl Asked {
                 page_size: i32::try_from(size).unwrap_or(i32::MAX),
                 page_token,
                 reason: Some(self.reason.clone()),
+                tree_size: self.tree_size,
             });
             let reply = self.client.summarize_access(request).await;
             let reply = reply.map_err(|s| failure(&s))?.into_inner();
             found.groups.extend(reply.access_groups);
             found.count = reply.total_size;
             found.total = reply.total.unwrap_or_default();
-            found.log_start = reply.log_start_time;
+            found.redacted = reply.redacted_event_count;
+            self.begins = Beginning { index: reply.log_first_index, time: reply.log_start_time };
+            self.tree_size = reply.tree_size;
             found.next.clone_from(&reply.next_page_token);
             next = pages.next(reply.next_page_token)?.filter(|_| found.groups.len() < limit);
         }
@@ -160,6 +179,8 @@ impl Asked {
             });
             let reply = self.client.query_audit_events(request).await;
             let reply = reply.map_err(|s| failure(&s))?.into_inner();
+            self.begins = Beginning { index: reply.log_first_index, time: reply.log_start_time };
+            self.tree_size = reply.tree_size;
             events.extend(reply.audit_events);
             last.clone_from(&reply.next_page_token);
             next = pages.next(reply.next_page_token)?.filter(|_| events.len() < self.limit);

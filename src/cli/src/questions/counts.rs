@@ -6,6 +6,7 @@ use fieldseal_api::v1::{self, AccessGrouping as By, AuditOutcome};
 use prost_types::Timestamp;
 
 use super::asked::{Asked, Groups};
+use super::names::Names;
 use super::report::{Cell, Report};
 use super::{READS, bare};
 use crate::arguments::{DenialsQuestion, FieldQuestion, PrincipalQuestion, VolumeQuestion};
@@ -18,10 +19,12 @@ const NEW_SECONDS: i64 = 7 * 24 * 3600;
 
 pub(super) async fn principal(question: PrincipalQuestion, output: &Output) -> Result<(), Failure> {
     let mut asked = Asked::new(question.ask).await?;
+    let names = Names { principal: Some(question.principal.clone()), ..Names::default() };
     let query = v1::AuditEventQuery { principals: vec![question.principal], ..asked.query() };
     let by = [By::Action, By::Key, By::Table, By::Column, By::Outcome];
     let found = asked.groups(&query, &by).await?;
     let ended = asked.all_groups(&query, &[By::Outcome]).await?.groups;
+    let unnamed = asked.unnamed(&found, names).await?;
     let of = |outcome: AuditOutcome| {
         let counted = ended.iter().filter(|group| group.outcome() == outcome);
         Cell::Number(counted.map(|group| group.event_count).sum())
@@ -46,8 +49,13 @@ pub(super) async fn principal(question: PrincipalQuestion, output: &Output) -> R
             "first_time",
             "last_time",
         ])
-        .rows(rows);
+        .rows(rows)
+        .redacted(
+            found.redacted,
+            "their partitions are not counted, and fields of batches may be without key and column",
+        );
     totals(report, &found)
+        .remarks(unnamed)
         .total("denied_count", of(AuditOutcome::Denied))
         .total("failed_count", of(AuditOutcome::Failed))
         .next(found.next)
@@ -57,6 +65,8 @@ pub(super) async fn principal(question: PrincipalQuestion, output: &Output) -> R
 pub(super) async fn field(question: FieldQuestion, output: &Output) -> Result<(), Failure> {
     let mut asked = Asked::new(question.ask).await?;
     let (table, column) = question.field;
+    let field = Some((table.clone(), column.clone()));
+    let names = Names { field, key: question.key.clone(), ..Names::default() };
     let query = v1::AuditEventQuery {
         table,
         column,
@@ -67,6 +77,7 @@ pub(super) async fn field(question: FieldQuestion, output: &Output) -> Result<()
     // Whoever reads it now may have read it before the range begins.
     let ever = v1::AuditEventQuery { start_time: None, ..query };
     let ever = asked.all_groups(&ever, &[By::Principal]).await?;
+    let unnamed = asked.unnamed(&found, names).await?;
     let week = Timestamp { seconds: asked.until().seconds - NEW_SECONDS, nanos: 0 };
     let first: HashMap<&str, Option<Timestamp>> =
         ever.groups.iter().map(|group| (group.principal.as_str(), group.first_time)).collect();
@@ -89,8 +100,12 @@ pub(super) async fn field(question: FieldQuestion, output: &Output) -> Result<()
             "last_time",
             "new",
         ])
-        .rows(rows);
-    let begins = ever.log_start.as_ref();
+        .rows(rows)
+        .redacted(
+            found.redacted,
+            "their partitions are not counted, and fields of batches may be missing",
+        );
+    let begins = asked.begins().time.as_ref();
     let reaches = begins.is_some_and(|begins| begins.seconds <= week.seconds);
     let new = format!("new: nothing was read before {}", asked.zone.show(&week));
     let reach = match begins {
@@ -100,16 +115,22 @@ pub(super) async fn field(question: FieldQuestion, output: &Output) -> Result<()
         ),
         _ => String::new(),
     };
-    totals(report, &found).remark(new + &reach).next(found.next).show(output)
+    totals(report, &found).remark(new + &reach).remarks(unnamed).next(found.next).show(output)
 }
 
 pub(super) async fn volume(question: VolumeQuestion, output: &Output) -> Result<(), Failure> {
     let mut asked = Asked::new(question.ask).await?;
+    let names = Names {
+        principal: question.principal.clone(),
+        field: question.field.clone(),
+        ..Names::default()
+    };
     let (table, column) = question.field.unwrap_or_default();
     let principals = question.principal.into_iter().collect();
     let query = v1::AuditEventQuery { table, column, principals, ..reads(asked.query()) };
     let by = [By::Hour, By::Principal, By::Table, By::Column];
     let found = asked.groups(&query, &by).await?;
+    let unnamed = asked.unnamed(&found, names).await?;
     let rows = found.groups.iter().map(|group| {
         vec![
             Cell::Time(group.hour),
@@ -119,21 +140,26 @@ pub(super) async fn volume(question: VolumeQuestion, output: &Output) -> Result<
         ]
     });
     let report = asked.report().columns(&["hour", "principal", "field", "field_count"]).rows(rows);
-    totals(report.drawn(3), &found).next(found.next).show(output)
+    let so = "fields of batches may be missing, or be without their column";
+    let report = report.redacted(found.redacted, so);
+    totals(report.drawn(3), &found).remarks(unnamed).next(found.next).show(output)
 }
 
 pub(super) async fn denials(question: DenialsQuestion, output: &Output) -> Result<(), Failure> {
     let mut asked = Asked::new(question.ask).await?;
+    let names = Names { principal: question.principal.clone(), ..Names::default() };
     let query = v1::AuditEventQuery {
         principals: question.principal.into_iter().collect(),
         outcomes: vec![AuditOutcome::Denied.into()],
         ..asked.query()
     };
-    let by = [By::Principal, By::Action, By::Key, By::Table, By::Column, By::Rule];
+    let by = [By::Principal, By::Action, By::Key, By::Table, By::Column, By::Rule, By::Cause];
     let found = asked.groups(&query, &by).await?;
+    let unnamed = asked.unnamed(&found, names).await?;
     let rows = found.groups.iter().map(|group| {
         let named = [
             &group.policy_rule,
+            &group.error_reason,
             &group.principal,
             &group.action,
             &bare(&group.key),
@@ -146,6 +172,7 @@ pub(super) async fn denials(question: DenialsQuestion, output: &Output) -> Resul
         .report()
         .columns(&[
             "rule",
+            "cause",
             "principal",
             "action",
             "key",
@@ -157,7 +184,11 @@ pub(super) async fn denials(question: DenialsQuestion, output: &Output) -> Resul
             "last_time",
         ])
         .rows(rows)
-        .remark("without a rule: no rule permitted it");
+        .remark(
+            "NO_RULE: no rule permitted it, and none forbade it by name; END_USER_…: the token of the \
+             end user was refused before policy was asked",
+        )
+        .remarks(unnamed);
     totals(report, &found).next(found.next).show(output)
 }
 
@@ -174,6 +205,7 @@ pub(super) fn reads(query: v1::AuditEventQuery) -> v1::AuditEventQuery {
 fn field_name(group: &v1::AccessGroup) -> String {
     match (group.table.as_str(), group.column.as_str()) {
         ("", "") => String::new(),
+        (table, "") => table.to_owned(),
         (table, column) => format!("{table}.{column}"),
     }
 }
@@ -191,8 +223,12 @@ pub(super) fn counts(group: &v1::AccessGroup) -> [Cell; 5] {
 
 /// What all pages come to.
 pub(super) fn totals(report: Report, found: &Groups) -> Report {
+    sums(report.total("row_count", Cell::Number(found.count)), &found.total)
+}
+
+/// What was counted without any grouping.
+pub(super) fn sums(report: Report, total: &v1::AccessGroup) -> Report {
     let names = ["field_count", "event_count", "partition_count", "first_time", "last_time"];
-    let cells = names.into_iter().zip(counts(&found.total));
-    let report = report.total("row_count", Cell::Number(found.count));
+    let cells = names.into_iter().zip(counts(total));
     cells.fold(report, |report, (name, cell)| report.total(name, cell))
 }

@@ -3,9 +3,9 @@
 use fieldseal_api::v1;
 
 use super::asked::Asked;
-use super::counts::totals;
+use super::counts::sums;
 use super::report::Cell;
-use super::{READS, WRITES, bare};
+use super::{READS, WRITES, bare, noted};
 use crate::arguments::{ChangesQuestion, SubjectQuestion};
 use crate::audit::{call_count, outcome};
 use crate::failure::Failure;
@@ -44,11 +44,12 @@ pub(super) async fn subject(question: SubjectQuestion, output: &Output) -> Resul
             "call_count",
         ])
         .rows(rows.collect::<Vec<_>>())
+        .redacted(found.redacted, "nobody knows whom they were about, and they are not listed")
         .remark(
             "encrypts are listed where the key records them, refused ones always; the name that \
              was asked for is in no record, only its token",
         );
-    totals(report, &found).next(next).show(output)
+    sums(report, &found.total).next(next).show(output)
 }
 
 fn access(event: &v1::AuditEvent, item: &v1::AuditEventItem) -> Vec<Cell> {
@@ -74,9 +75,15 @@ fn access(event: &v1::AuditEvent, item: &v1::AuditEventItem) -> Vec<Cell> {
 
 pub(super) async fn changes(question: ChangesQuestion, output: &Output) -> Result<(), Failure> {
     let mut asked = Asked::new(question.ask).await?;
-    let query = v1::AuditEventQuery { administration_only: true, ..asked.query() };
+    let query = v1::AuditEventQuery {
+        administration_only: true,
+        omit_log_reads: question.without_reads,
+        ..asked.query()
+    };
     let (events, next) = asked.events(&query).await?;
     let found = asked.all_groups(&query, &[]).await?;
+    let rows =
+        (1..).zip(&events).map(|(at, event)| change(event, events.get(at..).unwrap_or_default()));
     let report = asked
         .report()
         .columns(&[
@@ -93,11 +100,16 @@ pub(super) async fn changes(question: ChangesQuestion, output: &Output) -> Resul
             "note",
             "call_count",
         ])
-        .rows(events.iter().map(change).collect::<Vec<_>>());
-    totals(report, &found).next(next).show(output)
+        .rows(rows.collect::<Vec<_>>());
+    report
+        .total("event_count", Cell::Number(found.total.event_count))
+        .total("first_time", Cell::Time(found.total.first_time))
+        .total("last_time", Cell::Time(found.total.last_time))
+        .next(next)
+        .show(output)
 }
 
-fn change(event: &v1::AuditEvent) -> Vec<Cell> {
+fn change(event: &v1::AuditEvent, earlier: &[v1::AuditEvent]) -> Vec<Cell> {
     let text = |text: &str| Cell::Text(text.to_owned());
     let key = event.items.first().map(|item| match item.key_version.as_str() {
         "" => bare(&item.key),
@@ -114,7 +126,7 @@ fn change(event: &v1::AuditEvent) -> Vec<Cell> {
         text(&event.ticket),
         text(&event.policy_rule),
         text(&outcome(event.outcome())),
-        text(&event.note),
+        noted::note(event, earlier),
         Cell::Number(event.call_count),
     ]
 }

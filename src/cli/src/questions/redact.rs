@@ -14,7 +14,7 @@ use crate::{confirm, values};
 pub(super) async fn run(arguments: AuditRedactArguments, output: &Output) -> Result<(), Failure> {
     let zone = Zone::new(arguments.local);
     let end = arguments.before.as_deref().or(arguments.until.as_deref());
-    let end_time = end.map(|time| zone.parse(time)).transpose()?;
+    let end_time = end.map(|time| zone.before(time)).transpose()?;
     let request = |validate_only| {
         with_deadline(v1::RedactAuditEventsRequest {
             parent: String::new(),

@@ -4,8 +4,9 @@ use prost_types::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::zone::Zone;
+use crate::beginning::Beginning;
 use crate::failure::Failure;
-use crate::output::{self, Output, Table, grouped, note, visible};
+use crate::output::{self, Output, Table, counted, grouped, note, visible};
 
 /// Blocks from an eighth to a whole.
 const BLOCKS: [char; 8] = ['▏', '▎', '▍', '▌', '▋', '▊', '▉', '█'];
@@ -20,6 +21,11 @@ pub(super) enum Cell {
     Text(String),
     /// Shown shortened in a table.
     Token(String),
+    /// Text that a table shows in fewer words.
+    Long {
+        all: String,
+        shown: String,
+    },
     Number(i64),
     Time(Option<Timestamp>),
     Flag(bool),
@@ -28,7 +34,7 @@ pub(super) enum Cell {
 impl Cell {
     fn json(&self, zone: Zone) -> Value {
         match self {
-            Self::Text(text) | Self::Token(text) => json!(text),
+            Self::Text(text) | Self::Token(text) | Self::Long { all: text, .. } => json!(text),
             Self::Number(number) => json!(number),
             Self::Time(at) => json!(at.as_ref().map(|at| zone.show(at))),
             Self::Flag(flag) => json!(flag),
@@ -37,7 +43,7 @@ impl Cell {
 
     fn csv(&self, zone: Zone) -> String {
         match self {
-            Self::Text(text) | Self::Token(text) => safe(text),
+            Self::Text(text) | Self::Token(text) | Self::Long { all: text, .. } => safe(text),
             Self::Number(number) => number.to_string(),
             Self::Time(at) => at.as_ref().map(|at| zone.show(at)).unwrap_or_default(),
             Self::Flag(flag) => flag.to_string(),
@@ -51,6 +57,7 @@ impl Cell {
             Self::Number(number) => grouped(number.unsigned_abs()),
             Self::Flag(true) => header.to_owned(),
             Self::Flag(false) => String::new(),
+            Self::Long { shown, .. } => shown.clone(),
             Self::Text(_) | Self::Time(_) => self.text(zone),
         }
     }
@@ -73,6 +80,8 @@ pub(super) struct Report {
     rows: Vec<Vec<Cell>>,
     total: Vec<(&'static str, Cell)>,
     next: String,
+    begins: Beginning,
+    redacted: Option<i64>,
     remarks: Vec<String>,
     bar: Option<usize>,
 }
@@ -80,7 +89,25 @@ pub(super) struct Report {
 impl Report {
     pub(super) fn new(zone: Zone, since: Option<Timestamp>, until: Option<Timestamp>) -> Self {
         let (columns, rows, total, remarks) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { zone, since, until, columns, rows, total, next: String::new(), remarks, bar: None }
+        let (next, begins) = (String::new(), Beginning::default());
+        let (redacted, bar) = (None, None);
+        Self { zone, since, until, columns, rows, total, next, begins, redacted, remarks, bar }
+    }
+
+    /// Of how many events detail was erased that could belong to this answer, and what follows from that.
+    pub(super) fn redacted(mut self, events: i64, so: &str) -> Self {
+        self.remarks.extend(redaction(events, so));
+        self.redacted = Some(events);
+        self
+    }
+
+    /// Where the log begins that the answer is taken from.
+    pub(super) fn begins(mut self, begins: &Beginning) -> Self {
+        if begins.cuts(self.since.as_ref()) {
+            self.remarks.push(begins.remark(|at| self.zone.show(at)));
+        }
+        self.begins = begins.clone();
+        self
     }
 
     /// Names of the columns, as JSON and CSV have them; a table has them in upper case.
@@ -109,6 +136,11 @@ impl Report {
     /// What the reader must know to understand the answer.
     pub(super) fn remark(mut self, text: impl Into<String>) -> Self {
         self.remarks.push(text.into());
+        self
+    }
+
+    pub(super) fn remarks(mut self, texts: Vec<String>) -> Self {
+        self.remarks.extend(texts);
         self
     }
 
@@ -143,7 +175,7 @@ impl Report {
         let rows = self.rows.iter();
         let rows = rows.map(|row| named(&mut self.columns.iter().copied().zip(row)));
         let time = |at: &Option<Timestamp>| at.as_ref().map(|at| zone.show(at));
-        json!({
+        let mut shown = json!({
             "time_zone": zone.name(),
             "since": time(&self.since),
             "until": time(&self.until),
@@ -151,7 +183,12 @@ impl Report {
             "total": named(&mut self.total.iter().map(|(name, cell)| (*name, cell))),
             "next_page_token": self.next,
             "remarks": self.remarks,
-        })
+        });
+        if let Some(shown) = shown.as_object_mut() {
+            shown.extend(self.redacted.map(|n| ("redacted_event_count".to_owned(), n.into())));
+            shown.extend(self.begins.json(self.since.as_ref(), |at| zone.show(at)));
+        }
+        shown
     }
 
     fn csv(&self) -> String {
@@ -191,24 +228,22 @@ impl Report {
     /// The total, the range and the zone, in one line.
     fn summary(&self) -> String {
         let zone = self.zone;
-        let time = |at: &Option<Timestamp>, none: &str| {
-            at.as_ref().map_or_else(|| none.to_owned(), |at| zone.show(at))
-        };
-        let total = self
-            .total
-            .iter()
+        let said = self.total.iter().filter(|(_, cell)| !matches!(cell, Cell::Time(None)));
+        let total = said
             .map(|(name, cell)| format!("{} {}", name.replace('_', " "), cell.shown(zone, name)));
         format!(
-            "total: {}; since {}, until {}; times are {}",
+            "total: {}; {}",
             visible(&total.collect::<Vec<_>>().join(", ")),
-            time(&self.since, "the log begins"),
-            time(&self.until, "now"),
-            match zone {
-                Zone::Utc => zone.name().to_owned(),
-                Zone::Local => format!("{} with its offset from UTC", zone.name()),
-            },
+            zone.range(self.since.as_ref(), self.until.as_ref()),
         )
     }
+}
+
+/// What the reader of an answer must know from which detail was erased; nothing if none was.
+pub(crate) fn redaction(events: i64, so: &str) -> Option<String> {
+    let count = u64::try_from(events).ok().filter(|count| *count > 0)?;
+    let events = counted(count, "event");
+    Some(format!("the detail of {events} in this range is redacted, so {so}"))
 }
 
 /// A bar for a number, so long that the largest one fills its place.

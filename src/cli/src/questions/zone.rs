@@ -5,6 +5,7 @@ use chrono::{DateTime, Local, NaiveDate, NaiveDateTime, NaiveTime, SecondsFormat
 use prost_types::Timestamp;
 
 use crate::failure::Failure;
+use crate::times;
 
 /// In which times are read that have no offset, and in which all are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,8 +40,50 @@ impl Zone {
         }
     }
 
-    /// A date, a date and a time, or RFC 3339 with an offset.
-    pub(crate) fn parse(self, text: &str) -> Result<Timestamp, Failure> {
+    /// The same to the millisecond, for programs.
+    pub(crate) fn json(self, at: Option<&Timestamp>) -> Option<String> {
+        match self {
+            Self::Utc => times::json(at),
+            Self::Local => at.map(|at| {
+                let nanos = u32::try_from(at.nanos).unwrap_or(0);
+                let utc = DateTime::<Utc>::from_timestamp(at.seconds, nanos).unwrap_or_default();
+                utc.with_timezone(&Local).to_rfc3339_opts(SecondsFormat::Millis, false)
+            }),
+        }
+    }
+
+    /// A range, and in which zone its times are.
+    pub(crate) fn range(self, since: Option<&Timestamp>, until: Option<&Timestamp>) -> String {
+        let time = |at: Option<&Timestamp>, none: &str| {
+            at.map_or_else(|| none.to_owned(), |at| self.show(at))
+        };
+        let zone = match self {
+            Self::Utc => self.name().to_owned(),
+            Self::Local => format!("{} with its offset from UTC", self.name()),
+        };
+        let (since, until) = (time(since, "the log begins"), time(until, "now"));
+        format!("since {since}, until {until}; times are {zone}")
+    }
+
+    /// Where a range begins: a date, a date and a time, or RFC 3339 with an offset. Of an hour that comes
+    /// twice the first one, so that nothing is missed.
+    pub(crate) fn since(self, text: &str) -> Result<Timestamp, Failure> {
+        self.parse(text, Ord::min)
+    }
+
+    /// Where a range ends, written the same way. Of an hour that comes twice the second one.
+    pub(crate) fn until(self, text: &str) -> Result<Timestamp, Failure> {
+        self.parse(text, Ord::max)
+    }
+
+    /// Before which something goes for good, or elsewhere. Of an hour that comes twice the first one, so that
+    /// nothing goes too early.
+    pub(crate) fn before(self, text: &str) -> Result<Timestamp, Failure> {
+        self.parse(text, Ord::min)
+    }
+
+    /// `choose` takes one of two moments that clocks show alike.
+    fn parse(self, text: &str, choose: Choose) -> Result<Timestamp, Failure> {
         if let Ok(at) = DateTime::parse_from_rfc3339(text) {
             return Ok(moment(&at));
         }
@@ -50,9 +93,10 @@ impl Zone {
             Self::Local => Local.from_local_datetime(&naive),
         };
         match at {
-            // When clocks are put back an hour comes twice: the first one, so that nothing is
-            // missed at the beginning of a range.
-            LocalResult::Single(at) | LocalResult::Ambiguous(at, _) => Ok(moment(&at)),
+            LocalResult::Single(at) => Ok(moment(&at)),
+            // When clocks are put back an hour comes twice. Which of the two is named first depends on
+            // the platform.
+            LocalResult::Ambiguous(one, other) => Ok(moment(&choose(one, other))),
             LocalResult::None => Err(Failure::usage(
                 "TIME_INVALID",
                 format!("there was no {text:?} here: clocks were put forward"),
@@ -60,6 +104,9 @@ impl Zone {
         }
     }
 }
+
+/// One of two moments.
+type Choose = fn(DateTime<Local>, DateTime<Local>) -> DateTime<Local>;
 
 fn naive(text: &str) -> Option<NaiveDateTime> {
     let forms = ["%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"];
@@ -93,14 +140,14 @@ mod tests {
             ("2026-11-01T01:00:00+02:00", "2026-10-31T23:00:00Z"),
             ("2026-11-01T01:00:00.5Z", "2026-11-01T01:00:00Z"),
         ] {
-            let read = Zone::Utc.parse(text).unwrap();
+            let read = Zone::Utc.since(text).unwrap();
             assert_eq!(Zone::Utc.show(&read), expected, "{text}");
             // What is shown is read as the same moment in either zone.
             let whole = Timestamp { nanos: 0, ..read };
-            assert_eq!(Zone::Local.parse(&Zone::Local.show(&read)).unwrap(), whole, "{text}");
+            assert_eq!(Zone::Local.until(&Zone::Local.show(&read)).unwrap(), whole, "{text}");
         }
         for bad in ["", "yesterday", "2026-13-01", "2026-11-01 25:00", "1.11.2026"] {
-            assert_eq!(Zone::Utc.parse(bad).unwrap_err().reason(), "TIME_INVALID", "{bad}");
+            assert_eq!(Zone::Utc.since(bad).unwrap_err().reason(), "TIME_INVALID", "{bad}");
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::failure::{Exit, Failure};
 use crate::installation::Created;
 use crate::keys::number;
 use crate::output::{Table, counted, grouped, shortened};
+use crate::questions::Zone;
 use crate::values;
 
 const KEY: &str = "customer-pii";
@@ -229,7 +230,7 @@ impl Callers {
             ..AuditListArguments::default()
         };
         let listed = audit::query(&mut self.auditor.audit(), &arguments).await?;
-        let table = audit::table(&listed.events, true).text();
+        let table = audit::table(&listed.events, true, Zone::Utc).text();
         let lines: Vec<String> = table.lines().map(|line| format!("   {line}")).collect();
         Ok(format!("\n7  auditor lists the decrypts\n{}\n", lines.join("\n")))
     }

@@ -79,21 +79,23 @@ impl UsableCopy {
     }
 
     /// Whether it tells the history of the log, which has everything up to `recorded`: the newest sum
-    /// of the copy up to there is the log's too, and what is later waits in the copy for the log.
+    /// of the copy up to there is the log's too, and what is later waits in the copy for the log. What
+    /// the log has had since it had `size` records must be at hand.
     pub(super) fn belongs_to(
         &self,
         log: &Path,
         key: &LogKey,
         recorded: u64,
+        size: u64,
     ) -> Result<(), BackupError> {
         let shared = self.moments.range(1..=recorded).next_back();
         let mut is_in_log = shared.is_none();
-        let read = fieldseal_audit::changes(log, key, 0, |change| {
+        let read = fieldseal_audit::changes(log, key, size, |change| {
             is_in_log |= shared.is_some_and(|(revision, anchor)| {
                 change.revision == *revision && change.anchor.as_slice() == anchor.as_slice()
             });
         });
-        read.map_err(|e| BackupError::Boot(e.into()))?;
+        read?;
         let mut later = recorded.saturating_add(1)..=self.revision;
         match is_in_log && later.all(|revision| self.events.contains(&revision)) {
             true => Ok(()),

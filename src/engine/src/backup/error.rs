@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use fieldseal_audit::JournalError;
 use fieldseal_keys::KeyError;
 use fieldseal_keys::keyring::KeyringError;
 use fieldseal_store::StoreError;
@@ -75,6 +76,12 @@ pub enum BackupError {
     /// The log is not the one that was written when the backup was made.
     #[error("the audit log does not belong to this backup: {0}")]
     LogOther(String),
+    /// Records of the log that are needed are in its archive.
+    #[error(
+        "the records before {0} are archived, and this backup or copy needs some of them: copy the archive's \
+         segments beside the log's, and restore again"
+    )]
+    LogArchived(u64),
     /// The copy of the store cannot be used.
     #[error(transparent)]
     Copy(#[from] fieldseal_store::CopyError),
@@ -131,6 +138,7 @@ impl BackupError {
             Self::Living(_) => "RESTORE_LIVING",
             Self::WithoutLog => "RESTORE_WITHOUT_LOG",
             Self::LogOther(_) => "RESTORE_LOG_OTHER",
+            Self::LogArchived(_) => "RESTORE_LOG_ARCHIVED",
             Self::Copy(error) => error.reason(),
             Self::LogName(_) => "RESTORE_LOG_NAME",
             Self::LogBehind => "AUDIT_UNAVAILABLE",
@@ -161,6 +169,15 @@ impl From<StoreError> for BackupError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Compacted => Self::Overrun,
+            other => Self::Boot(other.into()),
+        }
+    }
+}
+
+impl From<JournalError> for BackupError {
+    fn from(error: JournalError) -> Self {
+        match error {
+            JournalError::Archived(first) => Self::LogArchived(first),
             other => Self::Boot(other.into()),
         }
     }

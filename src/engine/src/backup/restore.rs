@@ -190,7 +190,7 @@ fn fill(
     let mut import = Import::begin(&installation.store_settings(), secrets)?;
     let recorded = log.as_ref().map(|(_, recorded)| *recorded);
     if let (Some(copy), Some((key, recorded))) = (from.copy, &log) {
-        copy.belongs_to(directory, key, *recorded)?;
+        copy.belongs_to(directory, key, *recorded, manifest.log_size)?;
     }
     let copied = match from.copy {
         Some(copy) => {
@@ -302,7 +302,7 @@ fn replay(
             trouble = replay.apply(import, &change).err();
         }
     });
-    let root = root.map_err(|e| BackupError::Boot(e.into()))?;
+    let root = root?;
     if let Some(error) = trouble {
         return Err(error.into());
     }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use fieldseal_audit::PageLimit;
+use fieldseal_audit::{PageLimit, Started};
 use fieldseal_crypto::field::Header;
 use fieldseal_crypto::record::{AnchorKey, PathKey, StorageKey};
 use fieldseal_crypto::{ContentType, ServiceKeyKind};
@@ -84,6 +84,7 @@ impl Place {
             anchors: Vec::new(),
             exports: Vec::new(),
             retention: fieldseal_engine::Retention::default(),
+            started: Started::default(),
             refusal_window: Duration::ZERO,
         }
     }

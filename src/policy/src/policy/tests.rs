@@ -9,8 +9,8 @@ mod remembering;
 mod who_can;
 
 use fieldseal_model::{
-    AccessReason, Action, Column, EndUser, ExtraContext, Field, KeyName, Partition, PartitionClass,
-    Principal, Purpose, Table, Ticket,
+    AccessReason, Action, CertificateId, Column, EndUser, ExtraContext, Field, KeyName, Partition,
+    PartitionClass, Principal, Purpose, Table, Ticket,
 };
 
 use super::Policy;

@@ -21,6 +21,8 @@ pub struct Effective {
     pub setting: &'static Setting,
     /// Its value. Relative paths begin where the file is.
     pub value: Value,
+    /// The same with relative paths as they are stated.
+    pub as_stated: Value,
     /// Where that value was stated.
     pub origin: Origin,
 }
@@ -43,7 +45,7 @@ pub(super) fn effective(
     let holding = SETTINGS.iter().map(|setting| {
         let stated = in_environment.remove(setting.name).or(in_file.remove(setting.name));
         let (value, origin) = stated.unwrap_or((setting.default_value(), Origin::Default));
-        Effective { setting, value: value.below(directory), origin }
+        Effective { setting, as_stated: value.clone(), value: value.below(directory), origin }
     });
     Ok((holding.collect(), errors))
 }

@@ -227,7 +227,7 @@ pub(super) fn conflicts(
     let provider = config.root.provider();
     let chosen = effective.iter().find(|e| e.setting.name == PROVIDER.name).map(|e| &e.origin);
     let mut found = Vec::new();
-    for Effective { setting, value, origin } in effective {
+    for Effective { setting, value, origin, .. } in effective {
         let mut mistake = |message: String| {
             // What is not stated is missed where the provider was chosen.
             let place = chosen.filter(|_| *origin == Origin::Default).unwrap_or(origin);

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use fieldseal_model::Principal;
+use fieldseal_crypto::sha256;
+use fieldseal_model::{CertificateId, Principal};
 use fieldseal_service::Leaving;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -184,6 +185,7 @@ async fn begin<S: Answers>(
     let certificate = session.peer_certificates().and_then(|chain| chain.first());
     let certificate = certificate.ok_or(Refusal::Caller(IdentityError::Unreadable))?;
     let caller = principal(certificate, shared.tls.principal).map_err(Refusal::Caller)?;
+    let caller = caller.with_certificate(CertificateId::of(&sha256(&[certificate])));
     let seat = shared.census.seat(&caller).ok_or_else(|| {
         Refusal::PrincipalConnections(caller.clone(), shared.limits.connections_per_principal)
     })?;
@@ -198,7 +200,8 @@ async fn begin<S: Answers>(
 
 async fn serve<S: Answers>(shared: &Shared<S>, accepted: Accepted, peer: SocketAddr) {
     let Accepted { stream, principal, seat } = accepted;
-    tracing::debug!(event = "connection_opened", %peer, %principal);
+    let certificate = principal.certificate().map(tracing::field::display);
+    tracing::debug!(event = "connection_opened", %peer, %principal, certificate);
     let leaving = Leaving::default();
     let service = Identified {
         service: shared.service.clone(),

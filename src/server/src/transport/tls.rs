@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use fieldseal_model::PrincipalKind;
+use fieldseal_audit::StartedCertificate;
+use fieldseal_crypto::sha256;
+use fieldseal_model::{PrincipalKind, hex};
 use rustls::crypto::aws_lc_rs::{self, kx_group};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -118,15 +120,37 @@ fn times(certificate: &'static str, chain: &[CertificateDer<'static>]) -> Option
     Some(CertificateTimes { certificate, not_before, not_after })
 }
 
+/// A certificate as the record of the start names it.
+fn started(usage: &str, certificate: &CertificateDer<'static>) -> StartedCertificate {
+    let read = x509_parser::parse_x509_certificate(certificate);
+    let not_after = read.map_or(0, |(_, read)| read.validity().not_after.timestamp());
+    let sha256 = sha256(&[certificate]).to_vec();
+    StartedCertificate { usage: usage.to_owned(), sha256, not_after }
+}
+
 /// Checked TLS material, ready to serve. Cheap to clone.
 #[derive(Clone)]
 pub struct Tls {
     pub(super) config: Arc<ServerConfig>,
     pub(super) principal: PrincipalKind,
     times: Vec<CertificateTimes>,
+    started: Vec<StartedCertificate>,
 }
 
 impl Tls {
+    /// The server's own certificate and the authorities of its callers, for the record of the start.
+    pub(crate) fn started(&self) -> Vec<StartedCertificate> {
+        self.started.clone()
+    }
+
+    /// Says in log lines which certificates these are.
+    pub(crate) fn say(&self) {
+        for StartedCertificate { usage, sha256, not_after } in &self.started {
+            let sha256 = hex::encode(sha256);
+            tracing::info!(event = "certificate_loaded", certificate = usage, sha256, not_after);
+        }
+    }
+
     /// From when to when the server's chain and the client authorities are valid.
     pub(crate) fn times(&self) -> Vec<CertificateTimes> {
         self.times.clone()
@@ -171,6 +195,10 @@ impl Tls {
         let authorities = certificates("tls.client_ca", &settings.client_ca)?;
         let known = [times("server", &chain), times("client_ca", &authorities)];
         let times = known.into_iter().flatten().collect();
+        let own = chain.first().map(|own| started("server", own));
+        let started = own.into_iter();
+        let started = started.chain(authorities.iter().map(|one| self::started("client_ca", one)));
+        let started = started.collect();
         for authority in authorities {
             roots.add(authority).map_err(|e| unusable("tls.client_ca", &e))?;
         }
@@ -192,7 +220,7 @@ impl Tls {
         config.send_tls13_tickets = 0;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.max_early_data_size = 0;
-        Ok(Self { config: Arc::new(config), principal: settings.principal, times })
+        Ok(Self { config: Arc::new(config), principal: settings.principal, times, started })
     }
 }
 

@@ -5,7 +5,7 @@ use fieldseal_audit::{Counts, GroupKey, Grouping};
 use fieldseal_engine::{AccessPage, AccessQuestion};
 use fieldseal_model::{AccessReason, Action, Malformed, MalformedReason, Timestamp, hex};
 
-use super::{query, wire_checkpoint, wire_outcome};
+use super::{query, wire_checkpoint, wire_index, wire_outcome};
 use crate::keys::page_size;
 use crate::parse;
 use crate::wire_key::wire_time;
@@ -22,11 +22,15 @@ pub(super) fn question(
             Malformed::new(MalformedReason::QueryInvalid, what)
         })?);
     }
+    let size = u64::try_from(wire.tree_size).map_err(|_| {
+        Malformed::new(MalformedReason::QueryInvalid, "tree_size is a number of records")
+    })?;
     let question = AccessQuestion {
         query: query(wire.query.unwrap_or_default(), wire.parent, "")?,
         group_by,
         limit: page_size(wire.page_size)?,
         page_token: wire.page_token,
+        tree_size: Some(size).filter(|size| *size > 0),
     };
     Ok((question, parse::reason(wire.reason.as_ref())?))
 }
@@ -44,6 +48,7 @@ fn grouping(code: i32) -> Option<Grouping> {
         v1::AccessGrouping::Rule => Grouping::Rule,
         v1::AccessGrouping::Partition => Grouping::Partition,
         v1::AccessGrouping::Row => Grouping::Row,
+        v1::AccessGrouping::Cause => Grouping::Cause,
         v1::AccessGrouping::Unspecified => return None,
     })
 }
@@ -60,7 +65,10 @@ pub(super) fn reply(page: AccessPage) -> v1::SummarizeAccessResponse {
         next_page_token: summary.next.unwrap_or_default(),
         total_size: i64::try_from(summary.group_count).unwrap_or(i64::MAX),
         total: Some(group(GroupKey::default(), summary.total)),
-        log_start_time: summary.log_start.map(wire_time),
+        log_start_time: summary.begins.time.map(wire_time),
+        log_first_index: wire_index(summary.begins.index),
+        tree_size: wire_index(summary.tree_size),
+        redacted_event_count: wire_index(summary.erased),
         checkpoints: checkpoint.as_ref().map(wire_checkpoint).into_iter().collect(),
     }
 }
@@ -92,6 +100,7 @@ fn group(key: GroupKey, counts: Counts) -> v1::AccessGroup {
         table: key.table,
         column: key.column,
         policy_rule: key.rule,
+        error_reason: key.cause,
         field_count: number(counts.fields),
         event_count: number(counts.events),
         partition_count: number(counts.partitions),

@@ -9,10 +9,11 @@ use futures_util::stream;
 use prost::Message as _;
 use tonic::Status;
 
-use super::{query, too_large, wire_event};
+use super::{query, too_large, wire_event, wire_index};
 use crate::caller::Leaving;
 use crate::errors::status;
 use crate::parse;
+use crate::wire_key::wire_time;
 
 type Reply = Result<v1::TailAuditEventsResponse, Status>;
 
@@ -68,6 +69,11 @@ pub(super) fn stream(tail: AuditTail, leaving: Leaving, message_bytes: usize) ->
 }
 
 fn message(tail: &AuditTail, audit_events: Vec<v1::AuditEvent>) -> v1::TailAuditEventsResponse {
-    let next_index = i64::try_from(tail.position()).unwrap_or(i64::MAX);
-    v1::TailAuditEventsResponse { audit_events, next_index }
+    let begins = tail.begins();
+    v1::TailAuditEventsResponse {
+        audit_events,
+        next_index: wire_index(tail.position()),
+        log_first_index: wire_index(begins.index),
+        log_start_time: begins.time.map(wire_time),
+    }
 }

@@ -121,6 +121,27 @@ fn a_denial_is_remembered_with_its_cause() {
 }
 
 #[test]
+fn a_remembered_decision_is_of_whoever_asks_with_the_certificate_of_this_time() {
+    let policy = rules("@id(\"x\") permit (principal, action == Action::\"Decrypt\", resource);");
+    let (reason, key) = (AccessReason::default(), KeyName::parse("pii").unwrap());
+    let caller = |n| {
+        let certificate = CertificateId::of(&[n; 32]);
+        Principal::parse("dns:a").unwrap().with_certificate(certificate)
+    };
+    for n in [1, 2, 1] {
+        let caller = caller(n);
+        for action in [Action::Decrypt, Action::GetKey] {
+            let by = match policy.decide(&Request::key(&caller, action, &key, &reason)) {
+                Ok(permit) => permit.principal().clone(),
+                Err(denial) => denial.principal().clone(),
+            };
+            assert_eq!(by.certificate(), caller.certificate(), "{n} {action:?}");
+        }
+    }
+    assert_eq!(policy.decisions.len(), 2, "a certificate is no input of a decision");
+}
+
+#[test]
 fn another_policy_remembers_nothing_of_this_one() {
     let wish = Wish::new("dns:a", Action::Decrypt);
     let one = rules("@id(\"one\") permit (principal, action, resource);");
