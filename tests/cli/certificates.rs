@@ -82,55 +82,66 @@ fn what_is_no_certificate_is_refused() {
     assert_eq!(ended(&other), refused(4, "PERMISSION_DENIED"));
 }
 
-#[test]
-fn a_stolen_certificate_is_told_from_another_of_the_same_caller() {
-    let mut installation = with_two();
+/// Both certificates of one principal read a person each, twice and in turn, and are refused something.
+fn both_read() -> Installation {
+    let installation = with_two();
     let i = &installation;
-    let value = |command, of, row| {
-        let more = ["--row", row, "--partition", of];
-        place(command, &more).into_iter().map(str::to_owned).collect::<Vec<_>>()
-    };
-    let mut sealed = Vec::new();
-    for (of, row) in [("ada", "1"), ("bob", "2")] {
-        let arguments = value("encrypt", of, row);
-        let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
-        sealed.push(i.ok("app", &arguments, b"secret"));
-    }
-    // The same decision is remembered, and each record has the certificate of its own call.
+    let sealed = [("ada", "1"), ("bob", "2")].map(|(of, row)| {
+        i.ok("app", &place("encrypt", &["--row", row, "--partition", of]), b"secret")
+    });
     for (caller, at, of, row) in [
         ("app", 0, "ada", "1"),
         ("stolen", 1, "bob", "2"),
         ("app", 0, "ada", "1"),
         ("stolen", 1, "bob", "2"),
     ] {
-        let arguments = value("decrypt", of, row);
-        let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
-        i.ok(caller, &arguments, &sealed[at]);
+        i.ok(caller, &place("decrypt", &["--row", row, "--partition", of]), &sealed[at]);
     }
-    // Refusals are counted together only if the certificate is the same.
     for caller in ["app", "stolen", "stolen"] {
         let refusal = i.run(caller, &["key", "rotate", "customer-pii"], b"");
         assert_eq!(ended(&refusal), refused(4, "PERMISSION_DENIED"));
     }
+    installation
+}
+
+#[test]
+fn every_record_of_a_caller_has_the_certificate_of_its_own_call() {
+    let mut installation = both_read();
+    let i = &installation;
+    i.ok("ops", &["policy", "reload"], b"");
+    // The same decision is remembered, and each record has the certificate of its own call.
     let read = i.shown(&["--action", "Decrypt"]);
     let [stolen, ours] = [&read[0], &read[1]].map(|(_, certificate)| certificate.clone());
     assert!(stolen.len() == 32 && ours.len() == 32 && stolen != ours, "{read:?}");
     let expected = [&stolen, &ours, &stolen, &ours].map(|one| (APP.to_owned(), one.clone()));
     assert_eq!(read, expected);
     let denied = i.shown(&["--outcome", "denied"]);
-    assert_eq!(denied, [(APP.to_owned(), stolen.clone()), (APP.to_owned(), ours.clone())]);
+    assert_eq!(denied, [(APP.to_owned(), stolen.clone()), (APP.to_owned(), ours)]);
     let changed = i.shown(&["--action", "CreateKey"]);
     assert!(changed.len() == 1 && changed[0].0 == OPS && changed[0].1.len() == 32, "{changed:?}");
     assert_eq!(i.shown(&["--certificate", &stolen, "--action", "CreateKey"]), []);
-    i.ok("ops", &["policy", "reload"], b"");
     for (who, certificate) in i.shown(&["--limit", "1000"]) {
         assert_eq!(who.is_empty(), certificate.is_empty(), "{who} {certificate}");
     }
+    let exported = text(&i.ok("auditor", &["audit", "export", "--certificate", &stolen], b""));
+    let exported: Vec<Value> =
+        exported.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(exported.len(), 3);
+    assert!(exported.iter().all(|line| line["unmapped"]["certificate"] == stolen.as_str()));
+    assert_eq!(installation.stop(), 0);
+    let verified = installation.verify(&installation.log());
+    assert!(verified.status.success(), "{}", text(&verified.stderr));
+}
 
-    // By its file, by all of its fingerprint, by what records have of it.
+#[test]
+fn a_stolen_certificate_is_told_from_another_of_the_same_caller() {
+    let installation = both_read();
+    let i = &installation;
+    // By its file, by what records have of it, by all of its fingerprint.
     let (file, ours_file) = (i.pem("stolen"), i.pem("app"));
     let of_stolen = i.shown(&["--certificate-file", &file]);
     assert_eq!(of_stolen.len(), 3);
+    let stolen = of_stolen[0].1.clone();
     assert_eq!(of_stolen, i.shown(&["--certificate", &stolen]));
     let pairs: Vec<_> = (0..16).map(|at| stolen[2 * at..2 * at + 2].to_uppercase()).collect();
     let line = format!("sha256 Fingerprint={}{}", pairs.join(":"), ":00".repeat(16));
@@ -154,15 +165,6 @@ fn a_stolen_certificate_is_told_from_another_of_the_same_caller() {
     let unknown = breach(&["--certificate", &"00".repeat(32)]);
     assert_eq!(field_count(&unknown), 0);
     assert!(unknown["remarks"].to_string().contains("no call"), "{unknown}");
-
-    let exported = text(&i.ok("auditor", &["audit", "export", "--certificate", &stolen], b""));
-    let exported: Vec<Value> =
-        exported.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(exported.len(), 3);
-    assert!(exported.iter().all(|line| line["unmapped"]["certificate"] == stolen.as_str()));
-    assert_eq!(installation.stop(), 0);
-    let verified = installation.verify(&installation.log());
-    assert!(verified.status.success(), "{}", text(&verified.stderr));
 }
 
 /// The digest that `config check` prints.

@@ -12,6 +12,7 @@ use crate::arguments::{FilterArguments, Outcome};
 use crate::keys::number;
 use crate::output::{Table, shortened};
 use crate::questions::Zone;
+use crate::times;
 pub(crate) use list::{query, run as list};
 
 /// Events on a page; the sidecar gives no more at a time.

@@ -188,13 +188,6 @@ fn query(wire: v1::AuditEventQuery, log: String, order_by: &str) -> Result<Audit
     if wire.row.is_some() && wire.table.is_empty() {
         return Err(invalid("row needs table: the row's token depends on it"));
     }
-    let actions = wire.actions.iter().map(|name| {
-        let unknown = || {
-            let name: String = name.chars().take(64).collect();
-            invalid(&format!("{name:?} is the name of no call; `Decrypt` is one"))
-        };
-        Action::from_name(name).ok_or_else(unknown)
-    });
     let outcomes = wire.outcomes.iter().map(|code| {
         outcome(*code)
             .ok_or_else(|| invalid("outcomes are AUDIT_OUTCOME_OK, _DENIED, _FAILED and _PARTIAL"))
@@ -211,7 +204,6 @@ fn query(wire: v1::AuditEventQuery, log: String, order_by: &str) -> Result<Audit
         }
         user => Some(user),
     };
-    let certificate = named(&wire.certificate, |text| CertificateId::parse(text).map_err(invalid))?;
     let versions = wire.key_versions.iter().map(|version| KeyVersion::parse_resource(version));
     Ok(AuditQuery {
         log,
@@ -222,7 +214,7 @@ fn query(wire: v1::AuditEventQuery, log: String, order_by: &str) -> Result<Audit
             .iter()
             .map(|p| Principal::parse(p))
             .collect::<Result<_, _>>()?,
-        actions: actions.collect::<Result<_, _>>()?,
+        actions: wire.actions.iter().map(|name| action(name)).collect::<Result<_, _>>()?,
         keys: wire.keys.iter().map(|k| KeyName::parse_resource(k)).collect::<Result<_, _>>()?,
         key_versions: versions.collect::<Result<_, _>>()?,
         table: named(&wire.table, Table::parse)?,
@@ -233,7 +225,7 @@ fn query(wire: v1::AuditEventQuery, log: String, order_by: &str) -> Result<Audit
         purposes: wire.purposes,
         tickets: wire.tickets,
         end_user,
-        certificate,
+        certificate: named(&wire.certificate, certificate)?,
         administration_only: wire.administration_only,
         omit_housekeeping: wire.omit_housekeeping,
         omit_log_reads: wire.omit_log_reads,
@@ -241,6 +233,18 @@ fn query(wire: v1::AuditEventQuery, log: String, order_by: &str) -> Result<Audit
         matching_items_only: false,
         omit_batch_items: false,
     })
+}
+
+fn action(name: &str) -> Result<Action, Malformed> {
+    Action::from_name(name).ok_or_else(|| {
+        let name: String = name.chars().take(64).collect();
+        let what = format!("{name:?} is the name of no call; `Decrypt` is one");
+        Malformed::new(MalformedReason::QueryInvalid, what)
+    })
+}
+
+fn certificate(text: &str) -> Result<CertificateId, Malformed> {
+    CertificateId::parse(text).map_err(|what| Malformed::new(MalformedReason::QueryInvalid, what))
 }
 
 /// One event that is longer than a message.

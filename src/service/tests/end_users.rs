@@ -107,6 +107,19 @@ impl Wire {
         reply.into_inner().audit_events
     }
 
+    /// The rule and the cause of what was denied, and how many events they have.
+    async fn denials(&self) -> Vec<(String, String, i64)> {
+        let outcomes = vec![v1::AuditOutcome::Denied.into()];
+        let request = v1::SummarizeAccessRequest {
+            query: Some(v1::AuditEventQuery { outcomes, ..Default::default() }),
+            group_by: [v1::AccessGrouping::Rule, v1::AccessGrouping::Cause].map(i32::from).to_vec(),
+            ..Default::default()
+        };
+        let counted = self.audit.summarize_access(of("auditor", request)).await.unwrap();
+        let groups = counted.into_inner().access_groups.into_iter();
+        groups.map(|g| (g.policy_rule, g.error_reason, g.event_count)).collect()
+    }
+
     async fn last(&self, action: &str) -> v1::AuditEvent {
         let query = v1::AuditEventQuery { actions: vec![action.into()], ..Default::default() };
         self.newest(query).await.into_iter().next().unwrap()
@@ -244,15 +257,6 @@ async fn a_refused_token_is_on_record_as_a_denied_call() {
         assert_eq!((event.purpose.as_str(), event.end_user_token.as_str()), ("support", ""));
     }
     // They are counted by why they were refused: no rule decided any of them.
-    let query = v1::AuditEventQuery { outcomes: vec![denied], ..Default::default() };
-    let request = v1::SummarizeAccessRequest {
-        query: Some(query),
-        group_by: [v1::AccessGrouping::Rule, v1::AccessGrouping::Cause].map(i32::from).to_vec(),
-        ..Default::default()
-    };
-    let counted = wire.audit.summarize_access(of("auditor", request)).await.unwrap();
-    let counted = counted.into_inner().access_groups.into_iter();
-    let counted: Vec<_> = counted.map(|g| (g.policy_rule, g.error_reason, g.event_count)).collect();
     let expected = [
         "EXPIRED",
         "INVALID: audience",
@@ -261,7 +265,7 @@ async fn a_refused_token_is_on_record_as_a_denied_call() {
         "INVALID: signature",
     ];
     let expected = expected.map(|why| (String::new(), format!("END_USER_TOKEN_{why}"), 1));
-    assert_eq!(counted, expected);
+    assert_eq!(wire.denials().await, expected);
     // Every call about values takes one, and refuses alike.
     let bad = &cases[1].0;
     let request = v1::EncryptRequest { reason: why(bad), ..wire.encrypt_request() };

@@ -153,9 +153,8 @@ impl Journal {
         });
         let writer = Writer {
             segment: open,
+            checkpoints: end.checkpoints(),
             frontier: end.frontier,
-            // Of frames that another process wrote only the last one's signature was verified.
-            checkpoints: end.signature.is_none().then(Hash::default),
             newest: end.newest,
             spare: None,
             buffer: Vec::new(),
@@ -308,6 +307,14 @@ struct End {
     /// The newest change in the log.
     newest: Option<LastChange>,
     signature: Option<[u8; 64]>,
+}
+
+impl End {
+    /// The hash over the checkpoints of the segment, if it has no frame yet: of those that another process
+    /// wrote only the last one's signature was verified.
+    fn checkpoints(&self) -> Option<Hash> {
+        self.signature.is_none().then(Hash::default)
+    }
 }
 
 /// The indexes of the log, and the thread that makes them.

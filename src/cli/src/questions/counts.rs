@@ -188,6 +188,7 @@ pub(super) async fn denials(question: DenialsQuestion, output: &Output) -> Resul
             "NO_RULE: no rule permitted it, and none forbade it by name; END_USER_…: the token of the \
              end user was refused before policy was asked",
         )
+        .redacted(found.redacted, "their partitions are not counted")
         .remarks(unnamed);
     totals(report, &found).next(found.next).show(output)
 }

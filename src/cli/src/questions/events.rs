@@ -102,6 +102,7 @@ pub(super) async fn changes(question: ChangesQuestion, output: &Output) -> Resul
         ])
         .rows(rows.collect::<Vec<_>>());
     report
+        .redacted(found.redacted, "their tickets are not shown")
         .total("event_count", Cell::Number(found.total.event_count))
         .total("first_time", Cell::Time(found.total.first_time))
         .total("last_time", Cell::Time(found.total.last_time))

@@ -109,11 +109,14 @@ mod tests {
              audit.old 2 to -; new server c2 until 2027-01-15; \
              no more server c1 until 2027-01-15"
         );
-        let alone = note(&before, &[other.clone()]);
+        let alone = note(&before, std::slice::from_ref(&other));
         assert_eq!(alone, "0.1.0; settings aa; server c1 until 2027-01-15");
         // Nothing that is told changed, and something did.
         let untold = start("cc", &[("audit.a", "1"), ("audit.old", "2")], &["c1"]);
-        assert_eq!(note(&untold, &[before.clone()]), "0.1.0; settings changed: aa to cc");
+        assert_eq!(
+            note(&untold, std::slice::from_ref(&before)),
+            "0.1.0; settings changed: aa to cc"
+        );
         let restore = start("aa", &[("audit.a", "1"), ("audit.old", "2")], &[]);
         assert_eq!((note(&restore, &[before]), note(&other, &[])), ("0.1.0".into(), String::new()));
     }
