@@ -89,7 +89,7 @@ async fn a_person_s_fields_go_and_nothing_else() {
     journal.build_indexes().unwrap();
     let before = journal.checkpoint();
     let would = journal.would_redact(&partition(ALICE)).unwrap();
-    assert_eq!(would, Redacted { records: 40, items: 60, said_by: 0 });
+    assert_eq!(would, Redacted { records: 40, items: 60, said_by: 0, held: 0 });
     assert!(holds(log.path(), ALICE));
     assert_eq!(verdict(log.path()).0, "OK");
 
@@ -215,7 +215,7 @@ async fn more_than_one_record_names_what_does_not_fit_one() {
         journal.record(event).await.unwrap();
     }
     let done = redact(&journal, &partition(ALICE)).await.unwrap();
-    assert_eq!(done, Redacted { records: 550, items: 550, said_by: 2 });
+    assert_eq!(done, Redacted { records: 550, items: 550, said_by: 2, held: 0 });
     assert!(!holds(log.path(), ALICE));
     assert_eq!(verdict(log.path()).1.len(), 550);
 }
@@ -423,7 +423,7 @@ async fn an_end_user_goes_with_the_whole_detail_of_the_calls_behind_which_it_sta
     let early = Some(Timestamp::from_unix_nanos(1_600_000_000_000_000_000));
     assert_eq!(redact(&journal, &user(early)).await.unwrap(), Redacted::default());
     let done = redact(&journal, &user(None)).await.unwrap();
-    assert_eq!(done, Redacted { records: 5, items: 10, said_by: 1 });
+    assert_eq!(done, Redacted { records: 5, items: 10, said_by: 1, held: 0 });
     assert!(!holds(log.path(), 0xe1) && holds(log.path(), 0xe2) && holds(log.path(), ALICE));
     assert_eq!(verdict(log.path()).1, [(0, 1), (4, 5), (8, 9), (12, 13), (16, 17)]);
     let query = |end_user| Query { end_user: Some(end_user), ..Query::default() };
