@@ -8,16 +8,17 @@
 )]
 
 mod kit;
+#[path = "redaction/questions.rs"]
+mod questions;
+#[path = "redaction/room.rs"]
+mod room;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use fieldseal_audit::{
-    Grouping, Journal, JournalError, Kind, Outcome, Query, Redactable, Redacted, Settings, Step,
-    verify,
-};
-use fieldseal_model::{Action, Timestamp};
+use fieldseal_audit::{Journal, JournalError, Query, Redactable, Redacted, Settings, Step, verify};
+use fieldseal_model::Timestamp;
 use kit::{Log, of_partitions, policy, reason, redactor, stop};
 
 const SEGMENT: u64 = 16 * 1024;
@@ -113,73 +114,6 @@ async fn a_person_s_fields_go_and_nothing_else() {
     assert_eq!((found.records, found.unclean), (102, false));
     // A whole detail is gone with its ticket: those of calls of nobody else.
     assert_eq!(again.checkpoint().tree_size, 102);
-}
-
-#[tokio::test]
-async fn questions_show_what_is_public_and_say_what_was_erased() {
-    let log = Log::new(SEGMENT);
-    let journal = log.open();
-    calls(&journal, 100).await;
-    journal.build_indexes().unwrap();
-    redact(&journal, &partition(ALICE)).await.unwrap();
-    let mut counts = Vec::new();
-    for indexed in [false, true] {
-        if indexed {
-            journal.build_indexes().unwrap();
-        }
-        let ask = |query: &Query| {
-            let reader = journal.reader();
-            let reader = if indexed { reader } else { reader.without_index() };
-            reader.query(query, 1000, 101, "").unwrap().events
-        };
-        let table = || Some("users".to_owned());
-        let of = |token| Query { partition: Some(token), table: table(), ..Query::default() };
-        assert_eq!(ask(&of(Some([ALICE; 16]))), []);
-        assert_eq!(ask(&of(Some([BOB; 16]))).len(), 60);
-        // An erased one is not taken for one without a partition.
-        assert_eq!(ask(&of(None)).len(), 20);
-        let all = ask(&Query { oldest_first: true, ..Query::default() });
-        let (single, batch) = (&all[0], &all[2]);
-        assert!(single.redacted && single.ticket.is_empty() && single.items[0].redacted);
-        assert_eq!(
-            (single.items[0].table.as_str(), single.items[0].column.as_str()),
-            ("users", "email")
-        );
-        assert_eq!(single.purpose, "support");
-        assert!(single.items[0].row.is_empty() && single.items[0].partition.is_empty());
-        assert!(!batch.redacted && batch.ticket == "TICKET-7");
-        let erased: Vec<_> = batch.items.iter().map(|item| item.redacted).collect();
-        assert_eq!(erased, [true, false, true]);
-        assert_eq!(batch.items[1].partition, [BOB; 16]);
-        let fields = Query { table: table(), ..Query::default() };
-        assert_eq!(ask(&fields).len(), 100);
-        let said = ask(&Query { actions: vec![Action::RedactAuditEvents], ..Query::default() });
-        assert_eq!(said.len(), 1);
-        assert_eq!(said[0].kind, Some(Kind::DetailsRedacted));
-        assert_eq!((said[0].purpose.as_str(), said[0].ticket.as_str()), ("support", "DSAR-1"));
-        assert_eq!(said[0].rule, "privacy-redact");
-        // Counts are those of what is left, wherever they are taken from.
-        let reader = journal.reader();
-        let reader = if indexed { reader } else { reader.without_index() };
-        let going = std::sync::atomic::AtomicBool::new(false);
-        let by = [Grouping::Principal, Grouping::Column];
-        let counted = reader.summarize(&fields, &by, 10, 101, "", &going).unwrap();
-        let total = counted.total;
-        counts.push(counted);
-        assert_eq!((total.events, total.partitions), (100, 1));
-        // How much could have been about somebody, and is not known any more.
-        let erased =
-            |query: &Query| reader.summarize(query, &by, 10, 101, "", &going).unwrap().erased;
-        assert_eq!(erased(&fields), 40);
-        assert_eq!(erased(&of(Some([BOB; 16]))), 40);
-        let other = Some("orders".to_owned());
-        assert_eq!(erased(&Query { table: other, ..Query::default() }), 0);
-        let end = Some(Timestamp::from_unix_nanos(1));
-        assert_eq!(erased(&Query { end, ..Query::default() }), 0);
-        assert_eq!(erased(&Query { outcomes: vec![Outcome::Denied], ..Query::default() }), 0);
-        assert_eq!(erased(&Query { keys: vec!["other".to_owned()], ..Query::default() }), 0);
-    }
-    assert_eq!(counts[0], counts[1]);
 }
 
 #[tokio::test]
@@ -448,92 +382,4 @@ async fn whoever_follows_the_log_or_proves_a_record_sees_nothing_of_a_segment_th
     assert!(before.iter().all(|event| !event.redacted));
     assert!(after.iter().any(|event| event.redacted));
     assert_eq!(journal.reader().inclusion(50, 100, 101).unwrap().0, proof);
-}
-
-/// Looks for free space, and at whether the writer is held meanwhile: then nobody could write.
-struct Looking {
-    journal: Mutex<Option<Journal>>,
-    open: PathBuf,
-    held: Mutex<Vec<bool>>,
-}
-
-impl fieldseal_audit::FreeSpace for Looking {
-    fn free_bytes(&self, _: &Path) -> std::io::Result<u64> {
-        let is_segment = |path: PathBuf| path.extension().is_some_and(|e| e == "log");
-        let directory = self.open.parent().unwrap();
-        let segments = fs::read_dir(directory)?.filter(|e| is_segment(e.as_ref().unwrap().path()));
-        let is_open = segments.count() == 1;
-        // Whoever gets the writer sees that the file is not there.
-        if let Some(journal) = self.journal.lock().unwrap().as_ref().filter(|_| is_open) {
-            let aside = self.open.with_extension("aside");
-            fs::rename(&self.open, &aside)?;
-            let is_held = journal.look() != fieldseal_audit::Health::Missing;
-            self.held.lock().unwrap().push(is_held);
-            fs::rename(&aside, &self.open)?;
-        }
-        Ok(u64::MAX)
-    }
-}
-
-#[tokio::test]
-async fn nobody_who_writes_waits_until_the_next_segment_is_made() {
-    let log = Log::new(1024 * 1024);
-    let looking = Arc::new(Looking {
-        journal: Mutex::new(None),
-        open: log.path().join("segment-00000000000000000000.log"),
-        held: Mutex::default(),
-    });
-    let clock = Arc::new(fieldseal_model::ManualClock::at(Timestamp::from_unix_nanos(5)));
-    let left = log.path().join("rolled.tmp");
-    fs::write(&left, [0; 100]).unwrap();
-    let space: Arc<dyn fieldseal_audit::FreeSpace> = looking.clone();
-    let settings = log.settings.clone();
-    let (journal, _) = Journal::open_with(settings, kit::identity(7), clock, space).unwrap();
-    assert!(!left.exists(), "what a kill left behind");
-    calls(&journal, 20).await;
-    *looking.journal.lock().unwrap() = Some(journal.clone());
-    assert_eq!(redact(&journal, &partition(ALICE)).await.unwrap().records, 8);
-    *looking.journal.lock().unwrap() = None;
-    let held = std::mem::take(&mut *looking.held.lock().unwrap());
-    assert_eq!(held, [false, false]);
-    assert_eq!(log.segments().len(), 2);
-    assert!(!holds(log.path(), ALICE));
-}
-
-#[tokio::test]
-async fn the_open_segment_has_to_have_room_before_anything_is_on_record() {
-    let log = Log::new(1024 * 1024);
-    let journal = log.open();
-    calls(&journal, 20).await;
-    // Enough for the next segment, and not for this one beside it.
-    log.space.0.store(1024 * 1024 + 100, std::sync::atomic::Ordering::SeqCst);
-    let refused = redact(&journal, &partition(ALICE)).await.unwrap_err();
-    assert_eq!(refused, JournalError::Unavailable);
-    assert_eq!((journal.checkpoint().tree_size, log.segments().len()), (20, 1));
-    log.space.0.store(u64::MAX, std::sync::atomic::Ordering::SeqCst);
-    assert_eq!(redact(&journal, &partition(ALICE)).await.unwrap().records, 8);
-}
-
-#[tokio::test]
-async fn what_a_killed_redaction_left_is_overwritten_before_it_is_removed() {
-    let log = Log::new(SEGMENT);
-    let journal = log.open();
-    calls(&journal, 60).await;
-    fs::write(log.path().join("redacting"), "").unwrap();
-    let first = &log.segments()[0];
-    let peeks = ["redact.tmp", "segment-00000000000000000000.redacted"].map(|name| {
-        let (left, peek) = (log.path().join(name), log.path().with_file_name(name));
-        fs::copy(first, &left).unwrap();
-        // Another name of the same bytes.
-        fs::hard_link(&left, &peek).unwrap();
-        (left, peek)
-    });
-    journal.finish_redaction();
-    for (left, peek) in peeks {
-        assert!(!left.exists(), "{}", left.display());
-        let bytes = fs::read(&peek).unwrap();
-        assert!(!bytes.is_empty() && bytes.iter().all(|byte| *byte == 0), "{}", peek.display());
-    }
-    assert!(!log.path().join("redacting").exists());
-    assert_eq!(verdict(log.path()).0, "OK");
 }
