@@ -140,15 +140,14 @@ impl Journal {
             write_public_key(directory, &origin, &key)?;
         }
         let end = scan(last, &key)?;
-        let size = end.frontier.size();
+        let (size, root) = (end.frontier.size(), end.frontier.root());
         let settled = settle::settle(&lock, directory, last, (end.offset, size, end.torn))?;
         share(&settings)?;
         let open = OpenSegment::open(last.clone(), end.first, end.offset)
             .map_err(|e| JournalError::io("open", last, &e))?;
-        let root = end.frontier.root();
         let signature = end.signature.unwrap_or_else(|| {
             // Nothing was written into this segment yet: the checkpoint is signed anew.
-            let body = checkpoint::body(&origin, end.frontier.size(), &root);
+            let body = checkpoint::body(&origin, size, &root);
             identity.signing.sign(body.as_bytes())
         });
         let writer = Writer {

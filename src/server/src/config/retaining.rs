@@ -88,11 +88,11 @@ pub(super) const SHREDDED: Setting = Setting {
     },
 };
 
-/// A setting's name, and where it stands.
-type Class = (&'static str, fn(&KeptFor) -> Duration);
+/// The time of one class.
+type Of = fn(&KeptFor) -> Duration;
 
-/// The settings of a class.
-pub(super) const KEPT: [Class; 4] = [
+/// The setting of each class.
+pub(super) const KEPT: [(&str, Of); 4] = [
     (CALLS.name, |kept| kept.calls),
     (REFUSALS.name, |kept| kept.refusals),
     (QUESTIONS.name, |kept| kept.questions),
@@ -100,7 +100,7 @@ pub(super) const KEPT: [Class; 4] = [
 ];
 
 /// Why the personal detail of a class could not be erased in time: what is archived is not reached any more.
-pub(super) fn unreachable(config: &Config, of: fn(&KeptFor) -> Duration) -> Option<String> {
+pub(super) fn unreachable(config: &Config, of: Of) -> Option<String> {
     let Retention { archive, at_hand, kept, .. } = &config.audit.retention;
     let own = of(kept);
     if archive.is_none() || at_hand.is_zero() || own.is_zero() || own <= *at_hand {
