@@ -197,13 +197,6 @@ fn query(wire: v1::AuditEventQuery, log: String, order_by: &str) -> Result<Audit
     if start.zip(end).is_some_and(|(start, end)| end < start) {
         return Err(invalid("the range of time ends before it begins"));
     }
-    let end_user = match (wire.end_user_issuer, wire.end_user_subject) {
-        (issuer, subject) if issuer.is_empty() && subject.is_empty() => None,
-        (issuer, subject) if issuer.is_empty() || subject.is_empty() => {
-            return Err(invalid("an end user has both an issuer and a subject"));
-        }
-        user => Some(user),
-    };
     let versions = wire.key_versions.iter().map(|version| KeyVersion::parse_resource(version));
     Ok(AuditQuery {
         log,
@@ -224,7 +217,7 @@ fn query(wire: v1::AuditEventQuery, log: String, order_by: &str) -> Result<Audit
         outcomes: outcomes.collect::<Result<_, _>>()?,
         purposes: wire.purposes,
         tickets: wire.tickets,
-        end_user,
+        end_user: end_user(wire.end_user_issuer, wire.end_user_subject)?,
         certificate: named(&wire.certificate, certificate)?,
         administration_only: wire.administration_only,
         omit_housekeeping: wire.omit_housekeeping,
@@ -241,6 +234,18 @@ fn action(name: &str) -> Result<Action, Malformed> {
         let what = format!("{name:?} is the name of no call; `Decrypt` is one");
         Malformed::new(MalformedReason::QueryInvalid, what)
     })
+}
+
+/// Issuer and subject; `None` if neither is stated.
+fn end_user(issuer: String, subject: String) -> Result<Option<(String, String)>, Malformed> {
+    match (issuer.is_empty(), subject.is_empty()) {
+        (true, true) => Ok(None),
+        (false, false) => Ok(Some((issuer, subject))),
+        _ => {
+            let what = "an end user has both an issuer and a subject";
+            Err(Malformed::new(MalformedReason::QueryInvalid, what))
+        }
+    }
 }
 
 fn certificate(text: &str) -> Result<CertificateId, Malformed> {
