@@ -10,7 +10,7 @@
 mod kit;
 
 use fieldseal_audit::verify::{self, Detail, Files, Times, VerifyError};
-use fieldseal_audit::{CallEvent, Item, ItemOutcome, Verdict};
+use fieldseal_audit::{CallEvent, Item, ItemOutcome, Kind, SystemEvent, Verdict};
 use fieldseal_model::{Action, Timestamp};
 use kit::{APP, Log, decide, field, policy, reason};
 
@@ -20,7 +20,7 @@ fn at(number: u64) -> Timestamp {
     Timestamp::from_unix_nanos(1_000 + number as i64 * 10)
 }
 
-/// A log of several segments. Record n is of the moment n, but the one in the middle of the first ten,
+/// A log of several segments, which begins with a start. Record n is of the moment n, but the one in the middle of the first ten,
 /// which began much earlier.
 async fn written() -> Log {
     let log = Log::new(4096);
@@ -28,7 +28,8 @@ async fn written() -> Log {
     let denial = decide(&policy, "spiffe://test/stranger", Action::Decrypt).unwrap_err();
     let (key, table, column) = field();
     let who = fieldseal_model::Principal::parse(APP).unwrap();
-    for number in 0..COUNT {
+    journal.record_system(SystemEvent::start(at(0), "1", [7; 32])).await.unwrap();
+    for number in 1..COUNT {
         let time = at(if number == 5 { 0 } else { number });
         let mut event = CallEvent::new(&who, Action::Decrypt, &reason("T-1"), time);
         let verdict = Verdict::Denial(&denial);
@@ -90,19 +91,55 @@ async fn every_range_has_its_records_their_edges_and_what_proves_them() {
         let evidence =
             verify::evidence(Files::of(log.path()), &key, &times, |_| {}).unwrap().unwrap();
         assert_eq!((&evidence.records, evidence.between), (&records, between), "{times:?}");
-        assert_eq!((evidence.policy, evidence.verified.records), (None, COUNT));
+        let policy = Some(0).filter(|_| records.start > 0);
+        assert_eq!((evidence.policy, evidence.verified.records), (policy, COUNT));
         let mut seen = Vec::new();
         let proof = evidence.read(|proved| {
-            assert_eq!(proved.entry.detail, Detail::Whole);
+            let none = proved.entry.index == 0;
+            let detail = if none { Detail::None } else { Detail::Whole };
+            assert_eq!(proved.entry.detail, detail);
+            seen.push(proved.entry.index);
+            if proved.entry.index == 0 {
+                return Ok(());
+            }
             let row = u8::try_from(proved.entry.index).unwrap();
             assert_eq!(
                 (proved.entry.fields.len(), &proved.entry.fields[0].row),
                 (1, &vec![row; 16])
             );
-            seen.push(proved.entry.index);
             Ok::<_, VerifyError>(())
         });
-        assert_eq!(seen, records.clone().collect::<Vec<_>>());
+        assert_eq!(seen, policy.into_iter().chain(records.clone()).collect::<Vec<_>>());
         assert_eq!(proof.unwrap().is_empty(), records == (0..COUNT), "{times:?}");
+    }
+}
+
+#[tokio::test]
+async fn before_its_first_start_a_log_is_shown_from_its_beginning() {
+    let log = Log::new(4096);
+    let (journal, policy) = (log.open(), policy());
+    let permit = kit::redactor(&policy);
+    for number in 0..12 {
+        let done = |kind| SystemEvent::offline(at(number), kind, &permit, Ok("done"), 0);
+        let event = match number {
+            6 => SystemEvent::start(at(6), "1", [7; 32]),
+            _ => done(Kind::RootDrilled),
+        };
+        journal.record_system(event).await.unwrap();
+    }
+    journal.close().await.unwrap();
+    let key = log.key();
+    for (since, records, policy) in [
+        (0, 0..12, None),
+        (3, 0..12, None),
+        (6, 0..12, None),
+        // The start is the edge.
+        (7, 6..12, None),
+        (8, 7..12, Some(6)),
+    ] {
+        let times = Times { since: at(since), until: None };
+        let found = verify::evidence(Files::of(log.path()), &key, &times, |_| {}).unwrap().unwrap();
+        assert_eq!((found.records, found.policy), (records, policy), "{since}");
+        assert_eq!(found.between, 12 - since);
     }
 }

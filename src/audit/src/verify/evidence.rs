@@ -54,12 +54,13 @@ pub struct Evidence<'a> {
     /// The log as it was verified.
     pub verified: Verified,
     /// From the first record between the times to the last one, and one more on each side where there
-    /// is one. Calls are recorded when they end, so that some of them may have begun before or after.
+    /// is one. Calls are recorded when they end, so that some of them may have begun before or after. From
+    /// the log's first record on if none before the range says which policy decides.
     pub records: Range<u64>,
     /// How many of them are between the times.
     pub between: u64,
     /// The last record before them that says which policy decides; `None` if the first of them does, or
-    /// if there is none.
+    /// if they begin with the log.
     pub policy: Option<u64>,
     /// The records behind them that say that details of these were redacted.
     pub redactions: Vec<u64>,
@@ -134,7 +135,9 @@ pub fn evidence<'a>(
     }
     let verified = report.verified;
     let Some((first, last)) = found.range else { return Ok(None) };
-    let start = first.saturating_sub(1);
+    // Before its first start a log has what was done offline. That no record before the range says which policy
+    // decides is shown by showing all of them.
+    let start = found.policy.map_or(0, |_| first.saturating_sub(1));
     let end = last.saturating_add(2).min(verified.records);
     let policy = found.policy.filter(|at| *at < start);
     let redactions = found.redactions_of(&(start..end), policy);
