@@ -3,6 +3,7 @@
 
 mod archived;
 mod copy;
+mod drilled;
 mod refused;
 mod runbook;
 mod schedule;

@@ -2,6 +2,7 @@
 
 mod about;
 mod archived;
+mod by;
 mod redacted;
 mod refused;
 mod started;
@@ -18,6 +19,7 @@ use crate::error::JournalError;
 use crate::merkle;
 use crate::record::{DetailHead, Encoded, Kind, Outcome, SALT_BYTES, decision, fill_salts};
 use crate::wire;
+pub use by::ChangedBy;
 pub(crate) use refused::Refused;
 use started::write_caller;
 pub use started::{Started, StartedCertificate};
@@ -343,16 +345,6 @@ impl SystemEvent {
     }
 }
 
-/// Who made a change, and why it was allowed.
-#[derive(Clone, Copy)]
-pub enum ChangedBy<'a> {
-    /// A caller with this permit, for this reason.
-    Caller(&'a Permit, &'a AccessReason),
-    /// The process itself, as the action that a caller would have asked for, because of this rule
-    /// of its own (`schedule`, `window-over`).
-    Itself(Action, &'static str),
-}
-
 /// The event of a change of keys. It waits in the store's outbox, written by the same transaction as
 /// the change, until the journal has it.
 pub struct ChangeEvent {
@@ -366,24 +358,10 @@ impl ChangeEvent {
     #[must_use]
     pub fn new(by: ChangedBy<'_>, at: Timestamp, kind: Kind, key: Option<&KeyName>) -> Self {
         let mut public = Vec::with_capacity(256);
-        let mut ticket = String::new();
         wire::number(&mut public, 1, kind.code().into());
         wire::fixed(&mut public, 2, at.unix_nanos());
         wire::number(&mut public, 5, Outcome::Ok.code().into());
-        match by {
-            ChangedBy::Caller(permit, reason) => {
-                write_caller(&mut public, permit.principal());
-                wire::number(&mut public, 4, permit.action().code().into());
-                wire::bytes(&mut public, 6, reason.purpose.as_str().as_bytes());
-                let verdict = Verdict::Permit(permit);
-                write_verdict(&mut public, verdict, key, permit.table(), permit.column());
-                ticket = reason.ticket.as_str().to_owned();
-            }
-            ChangedBy::Itself(action, rule) => {
-                wire::number(&mut public, 4, action.code().into());
-                write_verdict(&mut public, Verdict::Itself(rule), key, None, None);
-            }
-        }
+        let ticket = by.write(&mut public, key);
         Self { public, ticket, partition: None }
     }
 

@@ -29,7 +29,7 @@ use crate::verify::LogKey;
 use bits::Bits;
 use build::Builder;
 use file::Sealed;
-pub(crate) use keeper::{Keeper, Maker};
+pub(crate) use keeper::{Keeper, Maker, lower_priority};
 pub(crate) use record::Shape;
 pub(crate) use rows::{Kind, Row, partition};
 

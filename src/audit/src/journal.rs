@@ -5,6 +5,7 @@
 //! what came meanwhile is the next group, led by a task of its own.
 
 mod archive;
+mod leisure;
 mod measures;
 mod queue;
 mod recover;
@@ -53,6 +54,8 @@ pub struct Settings {
     pub segment_bytes: u64,
     /// Free bytes that must be left after a new segment was made.
     pub reserve_bytes: u64,
+    /// The id of a group that may read the files; `None`: their owner alone.
+    pub group: Option<u32>,
 }
 
 /// Whose log it is.
@@ -343,8 +346,9 @@ impl Journal {
             return Err(JournalError::Broken(why));
         }
         let checkpoint = self.checkpoint();
-        let (writer, directory) = (self.shared.writer.lock(), &self.shared.settings.directory);
-        let marked = settle::mark_closed(&writer.lock, directory, checkpoint.tree_size);
+        let (writer, settings) = (self.shared.writer.lock(), &self.shared.settings);
+        let of = (settings.directory.as_path(), settings.group);
+        let marked = settle::mark_closed(&writer.lock, of, checkpoint.tree_size);
         if let Err(error) = marked {
             // Everything is on disk. Without the mark the next start only works a little more.
             tracing::warn!(%error, "the audit log is closed, and not marked so");

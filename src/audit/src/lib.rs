@@ -7,6 +7,7 @@
 //! only for a record that is on disk; frames are released in the order of the log; an error of a
 //! sync is final; no plaintext and no raw row or partition is ever in a record.
 
+mod access;
 mod archive;
 mod changes;
 mod checkpoint;
@@ -29,7 +30,7 @@ mod tiles;
 pub mod verify;
 mod wire;
 
-pub use archive::{Archivable, ArchiveStep, Archived};
+pub use archive::{Archivable, ArchiveContent, ArchivePlace, ArchiveStep, ArchiveStore, Archived};
 pub use changes::{Change, changes};
 pub use checkpoint::Checkpoint;
 pub use error::{Health, JournalError, QueryError};
@@ -48,4 +49,4 @@ pub use query::{
     Reader, Summary,
 };
 pub use record::{Kind, LastChange, Outcome};
-pub use redaction::{Redactable, Redacted, Step};
+pub use redaction::{Aged, RecordClass, Redactable, Redacted, Step};

@@ -1,7 +1,9 @@
 //! Redaction: personal detail of records is erased, after a record that names what goes; the tree, which
 //! covers no details, stays as it is (docs/audit-log.md).
 
+mod aged;
 mod erase;
+mod erased;
 mod named;
 mod plan;
 mod rewrite;
@@ -9,6 +11,7 @@ mod standing;
 
 use fieldseal_model::Timestamp;
 
+pub use aged::{Aged, RecordClass};
 pub(crate) use erase::{erase, tidy};
 pub(crate) use named::Named;
 pub(crate) use plan::{Survey, survey};
@@ -41,6 +44,19 @@ pub enum Redactable {
     },
     /// The whole detail of every call that began before.
     Before(Timestamp),
+    /// The whole detail of every record of the first `most` that is over.
+    Aged {
+        /// What is over.
+        aged: Aged,
+        /// Only of so many of the oldest records.
+        most: u64,
+    },
+    /// Under a key, every field of a partition whose data keys under that key are gone, as far as it was
+    /// recorded before that; among the first `most` records.
+    Erased {
+        /// Only of so many of the oldest records.
+        most: u64,
+    },
 }
 
 /// How much a redaction erases.
@@ -52,6 +68,8 @@ pub struct Redacted {
     pub items: u64,
     /// Records that say so, the newest last.
     pub said_by: u64,
+    /// Records whose detail would go as well, but that somebody elsewhere needs first.
+    pub held: u64,
 }
 
 /// How far a redaction has come. Whatever ends it there, the next start or the next redaction goes on.

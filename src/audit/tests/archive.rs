@@ -16,8 +16,8 @@ use std::sync::{Arc, Mutex};
 
 use fieldseal_audit::verify::{self, Files, Report, Verdict};
 use fieldseal_audit::{
-    Archivable, ArchiveStep, Archived, Journal, JournalError, PageLimit, Query, QueryError,
-    Redactable, Settings,
+    Archivable, ArchiveContent, ArchivePlace, ArchiveStep, ArchiveStore, Archived, Journal,
+    JournalError, PageLimit, Query, QueryError, Redactable, Settings,
 };
 use fieldseal_model::{ManualClock, Timestamp};
 use kit::{Log, archivist, of_partitions, policy, reason, redactor, stop};
@@ -56,8 +56,49 @@ fn place(log: &Log) -> PathBuf {
     log.path().with_file_name("archive")
 }
 
+/// What becomes of a file of this name.
+type Instead = fn(&str, Vec<u8>) -> Result<Option<Vec<u8>>, String>;
+
+/// Something that keeps files, and may be made to fail.
+#[derive(Clone, Default)]
+struct Shelf {
+    directory: PathBuf,
+    /// What becomes of a file instead of being kept.
+    instead: Option<Instead>,
+}
+
+impl Shelf {
+    fn place(directory: &Path) -> ArchivePlace {
+        let shelf = Self { directory: directory.to_owned(), instead: None };
+        ArchivePlace::Store(Arc::new(shelf))
+    }
+}
+
+impl ArchiveStore for Shelf {
+    fn kept(&self, name: &str, most: u64) -> Result<Option<[u8; 32]>, String> {
+        match fs::read(self.directory.join(name)) {
+            Ok(found) if found.len() as u64 > most => Err("too much".to_owned()),
+            Ok(found) => Ok(Some(fieldseal_crypto::sha256(&[&found]))),
+            Err(_) => Ok(None),
+        }
+    }
+
+    fn keep(&self, name: &str, content: ArchiveContent<'_>) -> Result<(), String> {
+        let bytes = match content {
+            ArchiveContent::File(path) => fs::read(path).unwrap(),
+            ArchiveContent::Text(text) => text.as_bytes().to_vec(),
+        };
+        let kept = self.instead.map_or(Ok(Some(bytes.clone())), |instead| instead(name, bytes))?;
+        fs::create_dir_all(&self.directory).unwrap();
+        if let Some(kept) = kept {
+            fs::write(self.directory.join(name), kept).unwrap();
+        }
+        Ok(())
+    }
+}
+
 fn up_to(log: &Log, most: u64) -> Archivable {
-    Archivable { before: LATER, most, to: place(log) }
+    Archivable { before: LATER, most, to: ArchivePlace::Directory(place(log)) }
 }
 
 async fn archive(journal: &Journal, what: &Archivable) -> Result<Archived, JournalError> {
@@ -79,24 +120,25 @@ async fn the_oldest_segments_move_and_everything_else_goes_on() {
     let what = up_to(&log, firsts[2]);
     let would = journal.would_archive(&what).unwrap();
     assert_eq!((would.first, would.end, would.segments), (0, firsts[2], 2));
-    assert!(!what.to.exists());
+    let at = place(&log);
+    assert!(!at.exists());
     let done = archive(&journal, &what).await.unwrap();
     assert_eq!(done, Archived { said_by: 1, ..would });
     assert_eq!(self::firsts(log.path()), firsts[2..]);
-    assert_eq!(self::firsts(&what.to), firsts[..2]);
+    assert_eq!(self::firsts(&at), firsts[..2]);
 
     let alone = judge(log.path(), &[]);
     assert_eq!(alone.verdict(), Verdict::Archived);
     let first = &alone.ranges[0];
     assert_eq!((first.verdict, first.first, first.end), (Verdict::Archived, 0, Some(firsts[2])));
     assert_eq!(alone.ranges.len(), 2);
-    let both = judge(log.path(), std::slice::from_ref(&what.to));
+    let both = judge(log.path(), std::slice::from_ref(&at));
     assert_eq!((both.verdict(), both.verified.records), (Verdict::Ok, 161));
     // The archive is a log by itself, with the checkpoint that ends it.
     let key = log.key();
-    let note = fs::read_to_string(what.to.join("checkpoint")).unwrap();
+    let note = fs::read_to_string(at.join("checkpoint")).unwrap();
     let end = verify::remembered(&note, &key).unwrap();
-    let archived = verify::report(&what.to, &key, Some(&end), |_| {}).unwrap();
+    let archived = verify::report(&at, &key, Some(&end), |_| {}).unwrap();
     assert_eq!((archived.verdict(), archived.verified.records), (Verdict::Ok, firsts[2]));
 
     let reader = journal.reader();
@@ -134,7 +176,7 @@ async fn the_oldest_segments_move_and_everything_else_goes_on() {
     assert_eq!(nothing, Archived::default());
     let rest = archive(&again, &up_to(&log, u64::MAX)).await.unwrap();
     assert_eq!((rest.first, rest.said_by), (firsts[2], 1));
-    let both = judge(log.path(), std::slice::from_ref(&what.to));
+    let both = judge(log.path(), std::slice::from_ref(&at));
     assert_eq!((both.verdict(), both.verified.records), (Verdict::Ok, 163));
 }
 
@@ -174,6 +216,11 @@ fn copy(from: &Path, to: &Path) {
 #[tokio::test]
 async fn a_process_that_is_killed_at_any_step_leaves_every_segment_whole_and_the_next_one_goes_on()
 {
+    killed_at_any_step(|directory| ArchivePlace::Directory(directory.to_owned())).await;
+    killed_at_any_step(Shelf::place).await;
+}
+
+async fn killed_at_any_step(place_in: fn(&Path) -> ArchivePlace) {
     let (log, journal, firsts) = filled().await;
     let segments: Vec<_> = log.segments()[..3]
         .iter()
@@ -191,7 +238,7 @@ async fn a_process_that_is_killed_at_any_step_leaves_every_segment_whole_and_the
     };
     let policy = policy();
     let (permit, reason) = (archivist(&policy), reason("T-2"));
-    let what = up_to(&log, firsts[3]);
+    let what = Archivable { to: place_in(&place(&log)), ..up_to(&log, firsts[3]) };
     journal.archive(&what, (&permit, &reason), LATER, step).await.unwrap();
     let copies = std::mem::take(&mut *copies.lock().unwrap());
     let steps: HashSet<_> = copies.iter().map(|(step, _)| *step).collect();
@@ -207,12 +254,55 @@ async fn a_process_that_is_killed_at_any_step_leaves_every_segment_whole_and_the
         let settings = Settings { directory: directory.clone(), ..log.settings.clone() };
         let clock = Arc::new(ManualClock::at(LATER));
         let (opened, _) = Journal::open(settings, kit::identity(7), clock).unwrap();
-        let again = Archivable { to: archive_at.clone(), ..what.clone() };
+        let again = Archivable { to: place_in(&archive_at), ..what.clone() };
         archive(&opened, &again).await.unwrap();
         nothing_is_lost(&directory, &archive_at, &segments);
         assert_eq!(self::firsts(&directory)[0], firsts[3], "{step:?}");
         assert_eq!(judge(&directory, archives).verdict(), Verdict::Ok, "{step:?}");
     }
+}
+
+#[tokio::test]
+async fn what_does_not_come_back_from_a_store_as_it_went_there_stays() {
+    let (log, journal, firsts) = filled().await;
+    let wrong: [Instead; 5] = [
+        |_, _| Err("no connection".to_owned()),
+        |_, _| Ok(None),
+        |name, bytes| Ok(Some(if name == "log.pub" { bytes } else { bytes[..100].to_vec() })),
+        |name, mut bytes| {
+            bytes.extend_from_slice(if name == "log.pub" { b"" } else { b"x" });
+            Ok(Some(bytes))
+        },
+        |name, bytes| Ok(Some(if name == "checkpoint" { b"another".to_vec() } else { bytes })),
+    ];
+    for instead in wrong {
+        let directory = tempfile::tempdir().unwrap();
+        let shelf = Shelf { directory: directory.path().to_owned(), instead: Some(instead) };
+        let what = up_to(&log, firsts[2]);
+        let what = Archivable { to: ArchivePlace::Store(Arc::new(shelf)), ..what };
+        let refused = archive(&journal, &what).await.unwrap_err();
+        assert!(matches!(refused, JournalError::Io { .. }), "{refused}");
+        assert_eq!(self::firsts(log.path()), firsts);
+        assert_eq!(journal.checkpoint().tree_size, 160);
+        // What stands there under a segment's name, and is not that segment, is never written over.
+        let name = log.segments()[0].file_name().unwrap().to_owned();
+        if directory.path().join(&name).exists() && !directory.path().join("checkpoint").exists() {
+            let what = Archivable { to: Shelf::place(directory.path()), ..what };
+            assert!(archive(&journal, &what).await.is_err());
+        }
+    }
+    // Another log's.
+    let other = tempfile::tempdir().unwrap();
+    fs::write(other.path().join("log.pub"), "another").unwrap();
+    let what = Archivable { to: Shelf::place(other.path()), ..up_to(&log, firsts[2]) };
+    let refused = archive(&journal, &what).await.unwrap_err();
+    assert!(matches!(refused, JournalError::Foreign { .. }), "{refused}");
+    let good = tempfile::tempdir().unwrap();
+    let what = Archivable { to: Shelf::place(good.path()), ..what };
+    assert_eq!(archive(&journal, &what).await.unwrap().segments, 2);
+    // Fetched, it is an archive like another one.
+    let both = judge(log.path(), &[good.path().to_owned()]);
+    assert_eq!((both.verdict(), both.verified.records), (Verdict::Ok, 161));
 }
 
 #[tokio::test]
@@ -239,18 +329,19 @@ async fn what_is_wrong_moves_nothing() {
     log.space.0.store(u64::MAX, std::sync::atomic::Ordering::SeqCst);
     unchanged();
     // The log itself, another log's archive, another segment there.
-    let itself = Archivable { to: log.path().to_owned(), ..what.clone() };
+    let itself = Archivable { to: ArchivePlace::Directory(log.path().to_owned()), ..what.clone() };
     let other = tempfile::tempdir().unwrap();
     fs::write(other.path().join("log.pub"), "another").unwrap();
-    let others = Archivable { to: other.path().to_owned(), ..what.clone() };
+    let others =
+        Archivable { to: ArchivePlace::Directory(other.path().to_owned()), ..what.clone() };
     let name = first.file_name().unwrap();
-    fs::write(what.to.join(name), &bad).unwrap();
+    fs::write(place(&log).join(name), &bad).unwrap();
     for wrong in [&itself, &others, &what] {
         let refused = archive(&journal, wrong).await.unwrap_err();
         assert!(matches!(refused, JournalError::Foreign { .. }), "{refused}");
         unchanged();
     }
-    fs::remove_file(what.to.join(name)).unwrap();
+    fs::remove_file(place(&log).join(name)).unwrap();
     // A redaction that is not finished.
     fs::write(log.path().join("redacting"), "").unwrap();
     let refused = archive(&journal, &what).await.unwrap_err();
@@ -311,6 +402,26 @@ async fn what_stays_is_redacted_and_what_was_erased_moves_as_erased() {
     assert_eq!(redacted.map(|r| r.first).collect::<Vec<_>>(), [3, 150]);
     assert_eq!(found.verdict(), Verdict::Redacted);
     assert_eq!(judge(log.path(), &[]).verdict(), Verdict::Archived);
+}
+
+#[tokio::test]
+async fn what_was_erased_since_an_archiving_was_cut_off_is_erased_in_the_archive_too() {
+    let (log, journal, firsts) = filled().await;
+    let policy = policy();
+    fs::create_dir(place(&log)).unwrap();
+    let first = log.segments().remove(0);
+    let copied = place(&log).join(first.file_name().unwrap());
+    fs::copy(&first, &copied).unwrap();
+    fs::copy(log.path().join("log.pub"), place(&log).join("log.pub")).unwrap();
+    let row = Redactable::Row { token: [3; 16], until: None };
+    let (permit, why) = (redactor(&policy), reason("DSAR-1"));
+    journal.redact(&row, (&permit, &why), LATER, |_| {}).await.unwrap();
+    let has_row = |path: &Path| fs::read(path).unwrap().windows(16).any(|at| at == [3; 16]);
+    assert!(has_row(&copied) && !has_row(&first));
+    archive(&journal, &up_to(&log, firsts[2])).await.unwrap();
+    assert!(!has_row(&copied));
+    let found = judge(log.path(), &[place(&log)]);
+    assert_eq!((found.verdict(), found.ranges[1].first), (Verdict::Redacted, 3));
 }
 
 /// What is proved of each record and each size that is archived; nothing if all of it is refused.

@@ -32,7 +32,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use fieldseal_audit::verify::Files;
-use fieldseal_audit::{Archivable, Journal, Redactable, Settings, verify};
+use fieldseal_audit::{Archivable, ArchivePlace, Journal, Redactable, Settings, verify};
 use fieldseal_model::Timestamp;
 use forge::{Forgery, Segment};
 use kit::{Log, commit, decrypt, policy, stop};
@@ -127,7 +127,8 @@ async fn archive(log: &mut Log, at: &Path, to: &Path) {
     let (journal, policy) = (log.open(), policy());
     let (permit, reason) = (kit::archivist(&policy), kit::reason("T-9"));
     let before = Timestamp::from_unix_nanos(i64::MAX);
-    let what = Archivable { before, most: forge::read(at)[2].first, to: to.to_owned() };
+    let to = ArchivePlace::Directory(to.to_owned());
+    let what = Archivable { before, most: forge::read(at)[2].first, to };
     let time = Timestamp::from_unix_nanos(5);
     let (done, _) = journal.archive(&what, (&permit, &reason), time, |_| {}).await.unwrap();
     assert_eq!(done.segments, 2);

@@ -8,6 +8,8 @@
 )]
 
 mod kit;
+#[path = "redaction/room.rs"]
+mod room;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -87,7 +89,7 @@ async fn a_person_s_fields_go_and_nothing_else() {
     journal.build_indexes().unwrap();
     let before = journal.checkpoint();
     let would = journal.would_redact(&partition(ALICE)).unwrap();
-    assert_eq!(would, Redacted { records: 40, items: 60, said_by: 0 });
+    assert_eq!(would, Redacted { records: 40, items: 60, said_by: 0, held: 0 });
     assert!(holds(log.path(), ALICE));
     assert_eq!(verdict(log.path()).0, "OK");
 
@@ -213,7 +215,7 @@ async fn more_than_one_record_names_what_does_not_fit_one() {
         journal.record(event).await.unwrap();
     }
     let done = redact(&journal, &partition(ALICE)).await.unwrap();
-    assert_eq!(done, Redacted { records: 550, items: 550, said_by: 2 });
+    assert_eq!(done, Redacted { records: 550, items: 550, said_by: 2, held: 0 });
     assert!(!holds(log.path(), ALICE));
     assert_eq!(verdict(log.path()).1.len(), 550);
 }
@@ -421,7 +423,7 @@ async fn an_end_user_goes_with_the_whole_detail_of_the_calls_behind_which_it_sta
     let early = Some(Timestamp::from_unix_nanos(1_600_000_000_000_000_000));
     assert_eq!(redact(&journal, &user(early)).await.unwrap(), Redacted::default());
     let done = redact(&journal, &user(None)).await.unwrap();
-    assert_eq!(done, Redacted { records: 5, items: 10, said_by: 1 });
+    assert_eq!(done, Redacted { records: 5, items: 10, said_by: 1, held: 0 });
     assert!(!holds(log.path(), 0xe1) && holds(log.path(), 0xe2) && holds(log.path(), ALICE));
     assert_eq!(verdict(log.path()).1, [(0, 1), (4, 5), (8, 9), (12, 13), (16, 17)]);
     let query = |end_user| Query { end_user: Some(end_user), ..Query::default() };
@@ -448,92 +450,4 @@ async fn whoever_follows_the_log_or_proves_a_record_sees_nothing_of_a_segment_th
     assert!(before.iter().all(|event| !event.redacted));
     assert!(after.iter().any(|event| event.redacted));
     assert_eq!(journal.reader().inclusion(50, 100, 101).unwrap().0, proof);
-}
-
-/// Looks for free space, and at whether the writer is held meanwhile: then nobody could write.
-struct Looking {
-    journal: Mutex<Option<Journal>>,
-    open: PathBuf,
-    held: Mutex<Vec<bool>>,
-}
-
-impl fieldseal_audit::FreeSpace for Looking {
-    fn free_bytes(&self, _: &Path) -> std::io::Result<u64> {
-        let is_segment = |path: PathBuf| path.extension().is_some_and(|e| e == "log");
-        let directory = self.open.parent().unwrap();
-        let segments = fs::read_dir(directory)?.filter(|e| is_segment(e.as_ref().unwrap().path()));
-        let is_open = segments.count() == 1;
-        // Whoever gets the writer sees that the file is not there.
-        if let Some(journal) = self.journal.lock().unwrap().as_ref().filter(|_| is_open) {
-            let aside = self.open.with_extension("aside");
-            fs::rename(&self.open, &aside)?;
-            let is_held = journal.look() != fieldseal_audit::Health::Missing;
-            self.held.lock().unwrap().push(is_held);
-            fs::rename(&aside, &self.open)?;
-        }
-        Ok(u64::MAX)
-    }
-}
-
-#[tokio::test]
-async fn nobody_who_writes_waits_until_the_next_segment_is_made() {
-    let log = Log::new(1024 * 1024);
-    let looking = Arc::new(Looking {
-        journal: Mutex::new(None),
-        open: log.path().join("segment-00000000000000000000.log"),
-        held: Mutex::default(),
-    });
-    let clock = Arc::new(fieldseal_model::ManualClock::at(Timestamp::from_unix_nanos(5)));
-    let left = log.path().join("rolled.tmp");
-    fs::write(&left, [0; 100]).unwrap();
-    let space: Arc<dyn fieldseal_audit::FreeSpace> = looking.clone();
-    let settings = log.settings.clone();
-    let (journal, _) = Journal::open_with(settings, kit::identity(7), clock, space).unwrap();
-    assert!(!left.exists(), "what a kill left behind");
-    calls(&journal, 20).await;
-    *looking.journal.lock().unwrap() = Some(journal.clone());
-    assert_eq!(redact(&journal, &partition(ALICE)).await.unwrap().records, 8);
-    *looking.journal.lock().unwrap() = None;
-    let held = std::mem::take(&mut *looking.held.lock().unwrap());
-    assert_eq!(held, [false, false]);
-    assert_eq!(log.segments().len(), 2);
-    assert!(!holds(log.path(), ALICE));
-}
-
-#[tokio::test]
-async fn the_open_segment_has_to_have_room_before_anything_is_on_record() {
-    let log = Log::new(1024 * 1024);
-    let journal = log.open();
-    calls(&journal, 20).await;
-    // Enough for the next segment, and not for this one beside it.
-    log.space.0.store(1024 * 1024 + 100, std::sync::atomic::Ordering::SeqCst);
-    let refused = redact(&journal, &partition(ALICE)).await.unwrap_err();
-    assert_eq!(refused, JournalError::Unavailable);
-    assert_eq!((journal.checkpoint().tree_size, log.segments().len()), (20, 1));
-    log.space.0.store(u64::MAX, std::sync::atomic::Ordering::SeqCst);
-    assert_eq!(redact(&journal, &partition(ALICE)).await.unwrap().records, 8);
-}
-
-#[tokio::test]
-async fn what_a_killed_redaction_left_is_overwritten_before_it_is_removed() {
-    let log = Log::new(SEGMENT);
-    let journal = log.open();
-    calls(&journal, 60).await;
-    fs::write(log.path().join("redacting"), "").unwrap();
-    let first = &log.segments()[0];
-    let peeks = ["redact.tmp", "segment-00000000000000000000.redacted"].map(|name| {
-        let (left, peek) = (log.path().join(name), log.path().with_file_name(name));
-        fs::copy(first, &left).unwrap();
-        // Another name of the same bytes.
-        fs::hard_link(&left, &peek).unwrap();
-        (left, peek)
-    });
-    journal.finish_redaction();
-    for (left, peek) in peeks {
-        assert!(!left.exists(), "{}", left.display());
-        let bytes = fs::read(&peek).unwrap();
-        assert!(!bytes.is_empty() && bytes.iter().all(|byte| *byte == 0), "{}", peek.display());
-    }
-    assert!(!log.path().join("redacting").exists());
-    assert_eq!(verdict(log.path()).0, "OK");
 }

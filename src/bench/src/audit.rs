@@ -39,6 +39,7 @@ pub(crate) async fn run(arguments: &AuditArguments) -> Result<String, BenchError
         directory: std::path::absolute(&arguments.dir)?.join("audit"),
         segment_bytes: SEGMENT_BYTES,
         reserve_bytes: 0,
+        group: None,
     };
     std::fs::create_dir_all(&arguments.dir)?;
     if !settings.directory.is_dir() {

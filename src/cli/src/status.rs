@@ -49,6 +49,9 @@ fn table(status: &v1::GetStatusResponse) -> String {
     for export in &status.exports {
         table.row([&format!("export ({})", export.kind), &exported(export)]);
     }
+    for retained in &status.retention {
+        table.row([&format!("retention ({})", retained.job), &retention(retained)]);
+    }
     table.row(["keys", &grouped(unsigned(status.keys))]);
     let (cached, limit) = (status.data_keys_cached, status.data_keys_cached_limit);
     let cached = format!("{} of {} cached", grouped(unsigned(cached)), grouped(unsigned(limit)));
@@ -116,6 +119,30 @@ fn exported(export: &v1::ExportStatus) -> String {
     }
 }
 
+fn retention(retained: &v1::RetentionStatus) -> String {
+    if !retained.off.is_empty() {
+        return format!("off: {}", visible(&retained.off));
+    }
+    let of = match &retained.before_time {
+        Some(before) => format!("what is older than {}: ", times::shown(Some(before))),
+        None => String::new(),
+    };
+    let unit = if retained.job == "archive" { "segments" } else { "records" };
+    let due = match unsigned(retained.due) {
+        0 => "nothing".to_owned(),
+        due => format!("{} {unit}", grouped(due)),
+    };
+    let next = match &retained.next_run_time {
+        Some(at) => format!(", next run {}", times::shown(Some(at))),
+        None => String::new(),
+    };
+    let failed = match retained.failure.as_str() {
+        "" => String::new(),
+        reason => format!("; it failed: {}", visible(reason)),
+    };
+    format!("{of}{due} due{next}{failed}")
+}
+
 fn status_json(status: &v1::GetStatusResponse) -> serde_json::Value {
     json!({
         "version": status.version,
@@ -156,6 +183,15 @@ fn status_json(status: &v1::GetStatusResponse) -> serde_json::Value {
             "seconds_behind": export.seconds_behind,
             "failure": export.failure,
             "rejected_records": export.rejected_records,
+        })).collect::<Vec<_>>(),
+        "retention": status.retention.iter().map(|retained| json!({
+            "job": retained.job,
+            "off": retained.off,
+            "before_time": times::json(retained.before_time.as_ref()),
+            "due": retained.due,
+            "run_time": times::json(retained.run_time.as_ref()),
+            "next_run_time": times::json(retained.next_run_time.as_ref()),
+            "failure": retained.failure,
         })).collect::<Vec<_>>(),
         "anchors": status.anchors.iter().map(|anchor| json!({
             "kind": anchor.kind,

@@ -1,5 +1,7 @@
 //! Moving the oldest part of the audit log to the archive.
 
+mod command;
+
 use fieldseal_audit::{
     Archivable, Archived, CallEvent, Item, ItemOutcome, JournalError, Receipt, Verdict,
 };
@@ -10,6 +12,7 @@ use crate::approvals::{Alone, Asked};
 use crate::call::Caller;
 use crate::engine::Engine;
 use crate::refusal::{Refusal, RefusalCause};
+pub(crate) use command::CommandArchive;
 
 /// What is to be archived.
 #[derive(Debug, Clone)]
@@ -135,7 +138,8 @@ impl Engine {
     }
 
     fn archivable(&self, before: Timestamp) -> Result<Archivable, RefusalCause> {
-        let to = self.inner.archive.clone().ok_or(RefusalCause::ArchiveNotConfigured)?;
+        let to = self.inner.retaining.settings.archive.as_ref();
+        let to = to.ok_or(RefusalCause::ArchiveNotConfigured)?.place();
         Ok(Archivable { before, most: self.settled_elsewhere(), to })
     }
 
@@ -160,14 +164,14 @@ impl Engine {
 
     /// How many of the first records nobody elsewhere needs any more: a start compares the log with what was
     /// posted last, and an export goes on where it came to.
-    fn settled_elsewhere(&self) -> u64 {
+    pub(crate) fn settled_elsewhere(&self) -> u64 {
         let posted = self.anchor_states().into_iter().filter_map(|anchor| anchor.posted);
         let exported = self.export_states().into_iter().map(|export| export.exported);
         posted.chain(exported).min().unwrap_or(u64::MAX)
     }
 }
 
-fn cause(error: JournalError) -> RefusalCause {
+pub(crate) fn cause(error: JournalError) -> RefusalCause {
     match error {
         JournalError::RedactionRuns => RefusalCause::RedactionRunning,
         JournalError::RedactionUnfinished(_) => RefusalCause::RedactionUnfinished,

@@ -29,6 +29,7 @@ use crate::jobs::Jobs;
 use crate::observe::Queries;
 use crate::outside::{Anchor, AnchorError, AnchorTarget};
 use crate::policy::ActivePolicy;
+use crate::retention::{Retaining, Retention};
 use crate::tail::Tails;
 use crate::upkeep::{self, Kept};
 use crate::volume::Places;
@@ -67,8 +68,8 @@ pub struct Settings {
     pub refusal_window: Duration,
     /// Where the log is handed on to as it grows.
     pub exports: Vec<ExportTarget>,
-    /// Where the oldest part of the log moves to, if anywhere.
-    pub archive: Option<PathBuf>,
+    /// What becomes of the log as it grows old.
+    pub retention: Retention,
     /// What the record of the start says of settings and certificates.
     pub started: Started,
 }
@@ -284,7 +285,7 @@ impl Installation {
             queries: Queries::default(),
             anchors: elsewhere.anchors,
             exports: elsewhere.exports,
-            archive: self.settings.archive,
+            retaining: Retaining::new(self.settings.retention),
             tails: Tails::default(),
             started_at: now,
             sealed: AtomicU64::new(0),

@@ -1,6 +1,5 @@
 //! The parts an engine holds, and the two steps that every call shares.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -22,6 +21,7 @@ use crate::observe::Queries;
 use crate::outside::Anchor;
 use crate::policy::ActivePolicy;
 use crate::refusal::{Refusal, RefusalCause};
+use crate::retention::Retaining;
 use crate::tail::Tails;
 use crate::upkeep::Kept;
 use crate::volume::Places;
@@ -54,8 +54,8 @@ pub(crate) struct Inner {
     pub(crate) anchors: Vec<Arc<Anchor>>,
     /// Where the log is handed on to.
     pub(crate) exports: Vec<Arc<Export>>,
-    /// Where the oldest part of the log moves to.
-    pub(crate) archive: Option<PathBuf>,
+    /// What becomes of the log as it grows old.
+    pub(crate) retaining: Retaining,
     /// Places for those who follow it.
     pub(crate) tails: Tails,
     pub(crate) started_at: fieldseal_model::Timestamp,

@@ -20,6 +20,7 @@ use crate::engine::Engine;
 use crate::export::ExportState;
 use crate::outside::AnchorState;
 use crate::refusal::{Refusal, RefusalCause};
+use crate::retention::RetentionState;
 use crate::upkeep::ScrubState;
 
 /// What an auditor looks for. Lists are OR, fields are AND; what is empty or `None` does not filter.
@@ -160,6 +161,8 @@ pub struct Status {
     pub anchors: Vec<AnchorState>,
     /// How handing the log on goes, for each target.
     pub exports: Vec<ExportState>,
+    /// What becomes of the log by itself as it grows old.
+    pub retention: Vec<RetentionState>,
     /// A redaction of the log began that did not end, and none runs.
     pub redaction_unfinished: bool,
 }
@@ -201,6 +204,8 @@ pub struct Measures {
     pub anchors: Vec<AnchorState>,
     /// How handing the log on goes, for each target.
     pub exports: Vec<ExportState>,
+    /// What becomes of the log by itself as it grows old.
+    pub retention: Vec<RetentionState>,
 }
 
 impl Engine {
@@ -301,7 +306,8 @@ impl Engine {
         read: impl FnOnce(&Reader, &Query, u64) -> Result<T, QueryError> + Send + 'static,
     ) -> Result<T, RefusalCause> {
         let place = self.inner.queries.enter()?;
-        let reader = self.inner.journal.reader().with_archive(self.inner.archive.clone());
+        let reader =
+            self.inner.journal.reader().with_archive(self.inner.retaining.archive_directory());
         let found = tokio::task::spawn_blocking(move || {
             // The thread reads on when its caller goes away, so it holds the place.
             let _place = place;
@@ -363,6 +369,7 @@ impl Engine {
             scrub: self.scrub_state(),
             anchors: self.anchor_states(),
             exports: self.export_states(),
+            retention: self.retention_states(),
             redaction_unfinished: inner.journal.has_unfinished_redaction(),
         })
     }
@@ -388,6 +395,7 @@ impl Engine {
             policy_digest: inner.policy.newest().digest(),
             anchors: self.anchor_states(),
             exports: self.export_states(),
+            retention: self.retention_states(),
             scrub: self.scrub_state(),
             scrubs: self.scrubs(),
             newest_generation: self.newest_generation(),

@@ -137,6 +137,7 @@ impl Engine {
         }
         if self.inner.keys.log_needs_approval(Action::RedactAuditEvents) {
             let waiting = waiting(&what, asked.at);
+            let waiting = waiting.ok_or(RefusalCause::Internal("no caller asks for that"))?;
             let would = self.would_redact(redactable(&waiting).unwrap_or(what)).await?;
             if would.records == 0 {
                 return Err(RefusalCause::NothingToRedact);
@@ -203,7 +204,7 @@ impl Engine {
     }
 }
 
-fn cause(error: JournalError) -> RefusalCause {
+pub(crate) fn cause(error: JournalError) -> RefusalCause {
     match error {
         JournalError::RedactionRuns => RefusalCause::RedactionRunning,
         JournalError::RedactionUnfinished(_) => {

@@ -94,7 +94,7 @@ pub enum RefusalCause {
     )]
     RedactionUnfinished,
     /// No archive is configured.
-    #[error("no archive is configured (audit.archive_directory)")]
+    #[error("no archive is configured (audit.archive_directory, audit.archive_command)")]
     ArchiveNotConfigured,
     /// What is asked needs records that are in the archive.
     #[error(

@@ -14,8 +14,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use fieldseal_audit::{Event, Kind};
 use fieldseal_engine::{
-    ArchiveRequest, AuditQuery, Engine, Redaction, RedactionRequest, RedactionSubject, Refusal,
-    RefusalCause, Settings,
+    ArchiveRequest, ArchiveTarget, AuditQuery, Engine, Redaction, RedactionRequest,
+    RedactionSubject, Refusal, RefusalCause, Settings,
 };
 use fieldseal_keys::{Approval, ApprovalState, Approving, KeyError, LogSubject};
 use fieldseal_model::{AccessReason, Action, Clock, Partition, Row, Table, Timestamp};
@@ -263,7 +263,7 @@ async fn segments_wait_too() {
         wait(settings);
         settings.audit.segment_bytes = 16 * 1024;
         archive = Some(settings.audit.directory.with_file_name("archive"));
-        settings.archive.clone_from(&archive);
+        settings.retention.archive = archive.clone().map(ArchiveTarget::Directory);
     })
     .await;
     let (ada, _) = seal(&engine, "ada", "1", "x").await.unwrap();

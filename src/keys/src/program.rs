@@ -1,9 +1,10 @@
 //! Programs of others that are asked something: input, answer, a deadline and a bound.
 
+use std::fs::File;
 use std::io::{self, Read, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, ChildStdout, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
@@ -55,12 +56,30 @@ pub enum ProgramError {
 }
 
 /// What a program answered, and how it ended.
-pub(crate) struct Answered {
-    pub(crate) answer: Zeroizing<Vec<u8>>,
+pub(crate) struct Answered<T = Zeroizing<Vec<u8>>> {
+    pub(crate) answer: T,
     pub(crate) status: ExitStatus,
     /// That it failed, with what it said.
     pub(crate) failure: String,
 }
+
+impl<T> Answered<T> {
+    fn if_it_succeeded(self) -> Result<T, ProgramError> {
+        match self.status.success() {
+            true => Ok(self.answer),
+            false => Err(ProgramError::Down(self.failure)),
+        }
+    }
+}
+
+/// What a program is handed on its standard input.
+enum Input {
+    Bytes(Zeroizing<Vec<u8>>),
+    File(File),
+}
+
+/// What was read of an answer; `None`: there is more of it than may be.
+type Reading<T> = io::Result<Option<T>>;
 
 impl Program {
     /// Runs it with its own arguments and these, hands it the input, and reads its standard output to the
@@ -75,28 +94,69 @@ impl Program {
         input: &[u8],
         most: usize,
     ) -> Result<Zeroizing<Vec<u8>>, ProgramError> {
-        let answered = self.ask(words, input, most)?;
-        if answered.status.success() {
-            return Ok(answered.answer);
-        }
-        Err(ProgramError::Down(answered.failure))
+        self.ask(words, input, most)?.if_it_succeeded()
     }
 
-    /// The same, whatever its exit code.
+    /// The same for what is too large to be held: it is handed a file, if there is one, and its answer is
+    /// counted and hashed (SHA-256).
+    ///
+    /// # Errors
+    /// As [`Program::answer`].
+    pub fn digest(
+        &self,
+        words: &[&str],
+        input: Option<File>,
+        most: u64,
+    ) -> Result<(u64, [u8; 32]), ProgramError> {
+        let input = input.map_or_else(|| Input::Bytes(Zeroizing::default()), Input::File);
+        let read = move |out: &mut ChildStdout| {
+            let limit = most.saturating_add(1);
+            let mut limited = out.take(limit);
+            let digest = fieldseal_crypto::sha256_of(&mut limited)?;
+            let read = limit.saturating_sub(limited.limit());
+            Ok((read <= most).then_some((read, digest)))
+        };
+        self.run(words, input, read)?.if_it_succeeded()
+    }
+
+    /// The same as [`Program::answer`], whatever its exit code.
     pub(crate) fn ask(
         &self,
         words: &[&str],
         input: &[u8],
         most: usize,
     ) -> Result<Answered, ProgramError> {
+        let read = move |out: &mut ChildStdout| {
+            let read = bounded(out, most.saturating_add(1))?;
+            Ok((read.len() <= most).then_some(read))
+        };
+        self.run(words, Input::Bytes(Zeroizing::new(input.to_vec())), read)
+    }
+
+    fn run<T: Send + 'static>(
+        &self,
+        words: &[&str],
+        input: Input,
+        read: impl FnOnce(&mut ChildStdout) -> Reading<T> + Send + 'static,
+    ) -> Result<Answered<T>, ProgramError> {
         let (path, verb) = (&self.path, words.first().copied().unwrap_or_default());
         let io = |what, error| ProgramError::Io { what, path: path.clone(), error };
         let mut command = std::process::Command::new(path);
         command.args(&self.arguments).args(words);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let bytes = match input {
+            Input::Bytes(bytes) => {
+                command.stdin(Stdio::piped());
+                bytes
+            }
+            Input::File(file) => {
+                command.stdin(Stdio::from(file));
+                Zeroizing::default()
+            }
+        };
         // A group of its own, so that whatever it starts ends with it.
         let mut child = command.process_group(0).spawn().map_err(|e| io("run", e))?;
-        let (answer, said) = talk(&mut child, Zeroizing::new(input.to_vec()), most);
+        let (answer, said) = talk(&mut child, bytes, read);
         let answer = answer.recv_timeout(self.deadline);
         kill(&child);
         let status = child.wait().map_err(|e| io("wait for", e))?;
@@ -112,9 +172,9 @@ impl Program {
         };
         let answer =
             answer.map_err(|e| ProgramError::Down(down(format!("could not be read: {e}"))))?;
-        if answer.len() > most {
+        let Some(answer) = answer else {
             return Err(ProgramError::TooMuch { path: path.clone(), verb: verb.to_owned() });
-        }
+        };
         let failure = match status.success() {
             true => String::new(),
             false => down(format!("failed on `{verb}`: {status}")),
@@ -123,28 +183,25 @@ impl Program {
     }
 }
 
-type Answer = io::Result<Zeroizing<Vec<u8>>>;
-
 /// Hands the input over, and listens: to the answer, until the program has ended, and to what it
 /// says beside that.
-fn talk(
+fn talk<T: Send + 'static>(
     child: &mut Child,
     input: Zeroizing<Vec<u8>>,
-    most: usize,
-) -> (Receiver<Answer>, Receiver<String>) {
+    read: impl FnOnce(&mut ChildStdout) -> Reading<T> + Send + 'static,
+) -> (Receiver<Reading<T>>, Receiver<String>) {
     let pid = Pid::from_child(child);
     if let Some(mut stdin) = child.stdin.take() {
         // A program that does not read its input, or has ended, is told from what it answers.
         std::thread::spawn(move || drop(stdin.write_all(&input)));
     }
     let ((answers, answer), (says, said)) = (channel(), channel());
-    if let Some(stdout) = child.stdout.take() {
+    if let Some(mut stdout) = child.stdout.take() {
         std::thread::spawn(move || {
-            let read = bounded(stdout, most.saturating_add(1));
-            let full = read.as_ref().is_ok_and(|read| read.len() > most);
+            let read = read(&mut stdout);
             // It stays a zombie, so that its number is nobody else's until it is waited for.
             let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-            if !full && read.is_ok() {
+            if matches!(read, Ok(Some(_))) {
                 let _ = waitid(WaitId::Pid(pid), ended);
             }
             drop(answers.send(read));
@@ -162,7 +219,7 @@ fn talk(
 }
 
 /// So many bytes at most.
-fn bounded(mut from: impl Read, most: usize) -> Answer {
+fn bounded(mut from: impl Read, most: usize) -> io::Result<Zeroizing<Vec<u8>>> {
     let mut bytes = Zeroizing::new(vec![0; most]);
     let mut len = 0;
     while let Some(room) = bytes.get_mut(len..).filter(|room| !room.is_empty()) {

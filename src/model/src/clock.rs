@@ -21,6 +21,13 @@ impl Timestamp {
         self.0
     }
 
+    /// This moment, so much earlier; the earliest there is if that is before it.
+    #[must_use]
+    pub fn minus(self, while_: Duration) -> Self {
+        let nanos = i64::try_from(while_.as_nanos()).unwrap_or(i64::MAX);
+        Self::from_unix_nanos(self.unix_nanos().saturating_sub(nanos))
+    }
+
     /// This moment and a while, at most the last that can be written.
     #[must_use]
     pub fn plus(self, while_: Duration) -> Self {

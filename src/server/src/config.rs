@@ -7,8 +7,10 @@ mod backup;
 mod environment;
 mod error;
 mod exports;
+mod group;
 mod reader;
 mod reference;
+mod retaining;
 mod root;
 mod setting;
 mod table;
@@ -26,6 +28,7 @@ use std::time::Duration;
 
 use fieldseal_engine::AnchorTarget;
 use fieldseal_engine::CopyTarget;
+use fieldseal_engine::Retention;
 use fieldseal_engine::Upkeep;
 use fieldseal_keys::Approving;
 use fieldseal_model::PrincipalKind;
@@ -176,8 +179,10 @@ pub struct AuditSettings {
     pub anchor: AnchorAddress,
     /// Where it is handed on to.
     pub export: ExportSettings,
-    /// Where the oldest part of it moves to, if anywhere.
-    pub archive: Option<PathBuf>,
+    /// The id of the group that may read it; `None`: the sidecar's user alone.
+    pub group: Option<u32>,
+    /// What becomes of it as it grows old.
+    pub retention: Retention,
     /// How long refusals that are alike are counted; zero records each by itself.
     pub refusal_window: Duration,
 }
@@ -289,22 +294,33 @@ impl Config {
             let found = effective.iter().find(|e| e.setting.name == name);
             found.is_some_and(|found| found.value != found.setting.default_value())
         };
-        let copies = (is_set("store.copy") && is_set("store.copy_command"))
-            .then(|| "expected either a directory or a program, not both".to_owned());
+        let both = |directory, program| {
+            (is_set(directory) && is_set(program))
+                .then(|| "expected either a directory or a program, not both".to_owned())
+        };
+        let copies = both("store.copy", "store.copy_command");
+        let archives = both("audit.archive_directory", "audit.archive_command");
         let authority =
             self.audit.export.lacks_ca().then(|| {
                 "expected the authorities that issue the collector's certificate".to_owned()
             });
+        let unreachable = retaining::KEPT.into_iter().filter_map(|(name, of)| {
+            conflict([name, "audit.at_hand_days"], retaining::unreachable(self, of))
+        });
+        let unreachable: Vec<_> = unreachable.collect();
         [
             conflict(["audit.anchor_ca", "audit.anchor_url"], self.audit.anchor.conflict()),
             conflict(["audit.export_otlp_ca", "audit.export_otlp"], authority),
             conflict(["store.copy", "store.copy_command"], copies),
+            conflict(["audit.archive_directory", "audit.archive_command"], archives),
+            conflict(["audit.archive_directory", "state.directory"], retaining::misplaced(self)),
             conflict(["limits.request_mib", "limits.message_mib"], requests),
             conflict(["limits.connections_per_principal", "limits.connections"], limits),
             conflict(["probes.listen", "server.listen"], addresses),
         ]
         .into_iter()
         .flatten()
+        .chain(unreachable)
         .collect()
     }
 
@@ -336,7 +352,8 @@ impl Config {
                 anchors: Vec::new(),
                 anchor: AnchorAddress::default(),
                 export: ExportSettings::default(),
-                archive: None,
+                group: None,
+                retention: Retention::default(),
                 refusal_window: Duration::ZERO,
             },
             copy: None,

@@ -54,6 +54,7 @@ pub fn engine_settings(config: &Config) -> fieldseal_engine::Settings {
             directory: config.state.audit(),
             segment_bytes: config.audit.segment_bytes,
             reserve_bytes: config.audit.reserve_bytes,
+            group: config.audit.group,
         },
         instance: config.audit.instance.clone(),
         policy: fieldseal_policy::Settings { dir: config.policy_directory.clone() },
@@ -69,7 +70,7 @@ pub fn engine_settings(config: &Config) -> fieldseal_engine::Settings {
         anchors: config.audit.anchors.iter().cloned().chain(config.audit.anchor.target()).collect(),
         refusal_window: config.audit.refusal_window,
         exports: config.audit.export.targets(&config.state.audit()),
-        archive: config.audit.archive.clone(),
+        retention: config.audit.retention.clone(),
         started: Started {
             settings_digest: config.told.digest.to_vec(),
             settings: config.told.settings.clone(),
@@ -263,6 +264,7 @@ async fn serve(
             () = reload_policy(engine, reload) => {}
             () = backups::scheduled(engine, config.backup.every) => {}
             () = backups::watch_risk(engine) => {}
+            () = retain(engine) => {}
             () = post(engine, config.audit.checkpoint_every) => {}
             () = issuer_keys::keep(engine) => {}
         }
@@ -363,6 +365,13 @@ async fn watch(
             _ = looks.tick() => {}
             _ = checkpoints.tick() => checkpoint_line(&engine.newest_checkpoint()),
         }
+    }
+}
+
+/// Does what is due of the log that grows old. Never ends.
+async fn retain(engine: &Engine) {
+    loop {
+        tokio::time::sleep(engine.retain().await).await;
     }
 }
 

@@ -3,7 +3,7 @@
 use fieldseal_api::v1;
 use fieldseal_api::v1::system_service_server::SystemService;
 use fieldseal_engine::backup::{Made, Pruned};
-use fieldseal_engine::{AnchorState, Engine, ExportState, ScrubState, Scrubbed};
+use fieldseal_engine::{AnchorState, Engine, ExportState, RetentionState, ScrubState, Scrubbed};
 use fieldseal_model::{InstallationId, hex};
 use tonic::{Request, Response, Status};
 
@@ -83,6 +83,7 @@ impl SystemService for SystemHandler {
             scrub: Some(scrub),
             anchors: found.anchors.into_iter().map(wire_anchor).collect(),
             exports: found.exports.into_iter().map(wire_export).collect(),
+            retention: found.retention.into_iter().map(wire_retention).collect(),
             audit_redaction_unfinished: found.redaction_unfinished,
         }))
     }
@@ -168,6 +169,18 @@ fn wire_export(found: ExportState) -> v1::ExportStatus {
         seconds_behind: signed(found.behind_for.as_secs()),
         failure: found.failure.unwrap_or_default(),
         rejected_records: signed(found.rejected),
+    }
+}
+
+fn wire_retention(found: RetentionState) -> v1::RetentionStatus {
+    v1::RetentionStatus {
+        job: found.job.as_str().to_owned(),
+        off: found.off.unwrap_or_default().to_owned(),
+        before_time: found.before.map(wire_time),
+        due: signed(found.due),
+        run_time: found.last.map(wire_time),
+        next_run_time: found.next.map(wire_time),
+        failure: found.failure.unwrap_or_default().to_owned(),
     }
 }
 

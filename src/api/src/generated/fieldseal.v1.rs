@@ -5388,10 +5388,41 @@ pub struct GetStatusResponse {
     /// How handing the audit log on goes, for each target; empty if there is none.
     #[prost(message, repeated, tag = "40")]
     pub exports: ::prost::alloc::vec::Vec<ExportStatus>,
+    /// What becomes of the audit log by itself as it grows old.
+    #[prost(message, repeated, tag = "66")]
+    pub retention: ::prost::alloc::vec::Vec<RetentionStatus>,
     /// A redaction of the audit log began and did not end: what its records name may still be there. The next
     /// redaction, or the next start, goes on with it. False while one runs.
     #[prost(bool, tag = "50")]
     pub audit_redaction_unfinished: bool,
+}
+/// How something that the sidecar does to the audit log by itself as it grows old goes.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RetentionStatus {
+    /// `redact`: personal detail whose time is over is erased. `redact-shredded`: so is that of partitions whose
+    /// data keys are gone. `archive`: segments move to the archive.
+    #[prost(string, tag = "1")]
+    pub job: ::prost::alloc::string::String,
+    /// Why it is not done at all, for people; empty if it is.
+    #[prost(string, tag = "2")]
+    pub off: ::prost::alloc::string::String,
+    /// What is older than this is due, of the class that is kept the shortest; not set if it is not done, or if
+    /// no time counts.
+    #[prost(message, optional, tag = "3")]
+    pub before_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// How many segments (`archive`), or records with personal detail, were due at the last run and are not done,
+    /// as far as that came: it failed, or an anchor or an export needs them first.
+    #[prost(int64, tag = "4")]
+    pub due: i64,
+    /// When it was looked last; not set if it was not yet.
+    #[prost(message, optional, tag = "5")]
+    pub run_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// When it is looked next; not set if that is not known yet.
+    #[prost(message, optional, tag = "6")]
+    pub next_run_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// The reason why the last run failed; empty if it did not.
+    #[prost(string, tag = "7")]
+    pub failure: ::prost::alloc::string::String,
 }
 /// How handing the audit log on to a target goes.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -7,26 +7,33 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as 
 use std::path::{Path, PathBuf};
 
 use fieldseal_crypto::sha256_of;
+use fieldseal_crypto::signing::LogPublicKey;
 
+use crate::access;
 use crate::error::JournalError;
+use crate::redaction::erase;
+use crate::segment::{At, Segment};
 
-const PUBLIC_KEY: &str = "log.pub";
-const CHECKPOINT: &str = "checkpoint";
+pub(super) const PUBLIC_KEY: &str = "log.pub";
+pub(super) const CHECKPOINT: &str = "checkpoint";
 
 /// An archive's directory.
-pub(crate) struct Archive<'a> {
+pub(crate) struct Directory<'a> {
     directory: &'a Path,
+    /// Who may read it beside its owner.
+    group: Option<u32>,
+    key: &'a LogPublicKey,
 }
 
-impl<'a> Archive<'a> {
-    /// Opens the archive of a log with this public key, or makes it where there is none.
-    ///
-    /// # Errors
-    /// `Foreign` if it is another log's, or the log itself; trouble with the files.
-    pub(crate) fn open(
+impl<'a> Directory<'a> {
+    pub(super) const fn path(&self) -> &'a Path {
+        self.directory
+    }
+
+    pub(super) fn open(
         directory: &'a Path,
-        log: &Path,
-        public_key: &str,
+        (log, group): (&Path, Option<u32>),
+        (key, public_key): (&'a LogPublicKey, &str),
     ) -> Result<Self, JournalError> {
         let failed = |e: &io::Error| JournalError::io("make", directory, e);
         match DirBuilder::new().mode(0o700).create(directory) {
@@ -41,25 +48,22 @@ impl<'a> Archive<'a> {
         if identity(directory).map_err(|e| failed(&e))? == identity(log).map_err(|e| failed(&e))? {
             return Err(foreign("it is the directory of the log itself"));
         }
+        access::everything(directory, group).map_err(|e| failed(&e))?;
         let path = directory.join(PUBLIC_KEY);
         match fs::read_to_string(&path) {
             Ok(text) if text == public_key => {}
             Ok(_) => return Err(foreign("it holds another public key")),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 let write = |file: &mut File| file.write_all(public_key.as_bytes());
-                replace(&path, write).map_err(|e| failed(&e))?;
+                replace(&path, group, write).map_err(|e| failed(&e))?;
             }
             Err(e) => return Err(failed(&e)),
         }
-        Ok(Self { directory })
+        Ok(Self { directory, group, key })
     }
 
-    /// Puts a file of the log into the archive: on disk, and read back, when this returns. One that is
-    /// there already stays, if it is the same. `written` is called before it has its name.
-    ///
-    /// # Errors
-    /// `Foreign` if another one is there; trouble with the files.
-    pub(crate) fn add(
+    /// On disk, and read back, when this returns. `written` is called before it has its name.
+    pub(super) fn add(
         &self,
         path: &Path,
         digest_of_it: &[u8; 32],
@@ -69,6 +73,8 @@ impl<'a> Archive<'a> {
         let failed = |e: &io::Error| JournalError::io("archive", &to, e);
         match digest(&to) {
             Ok(found) if found == *digest_of_it => return self.sync(),
+            // An archiving was cut off there, and details were redacted since.
+            Ok(_) if self.is_earlier(path, &to)? => erase(&to).map_err(|e| failed(&e))?,
             Ok(_) => {
                 let what = "it is another segment than the log's".to_owned();
                 return Err(JournalError::Foreign { file: to, what });
@@ -79,6 +85,7 @@ impl<'a> Archive<'a> {
         let new = self.new_name(&to);
         let mut from = File::open(path).map_err(|e| failed(&e))?;
         let copied = create(&new).and_then(|mut file| {
+            access::file(&new, self.group)?;
             io::copy(&mut from, &mut file)?;
             file.sync_all()
         });
@@ -92,11 +99,32 @@ impl<'a> Archive<'a> {
         self.sync()
     }
 
-    /// Writes the checkpoint that ends the archive.
-    pub(crate) fn end(&self, note: &str) -> Result<(), JournalError> {
+    /// Whether a file of the archive is the same segment as one of the log but for details.
+    fn is_earlier(&self, ours: &Path, theirs: &Path) -> Result<bool, JournalError> {
+        let ours = Segment::open(ours, self.key)?;
+        let Ok(theirs) = Segment::open(theirs, self.key) else { return Ok(false) };
+        if ours.header()? != theirs.header()? {
+            return Ok(false);
+        }
+        let (mut here, mut there) = (ours.start, theirs.start);
+        loop {
+            match (ours.at(here)?, theirs.at(there)?) {
+                (At::Frame(one), At::Frame(other))
+                    if one.signature == other.signature && one.leaves().eq(other.leaves()) =>
+                {
+                    (here, there) = (one.end, other.end);
+                }
+                (At::Nothing, At::Nothing) => return Ok(true),
+                _ => return Ok(false),
+            }
+        }
+    }
+
+    pub(super) fn end(&self, note: &str) -> Result<(), JournalError> {
         let path = self.directory.join(CHECKPOINT);
         let write = |file: &mut File| file.write_all(note.as_bytes());
-        replace(&path, write).map_err(|e| JournalError::io("write", &path, &e))?;
+        let written = replace(&path, self.group, write);
+        written.map_err(|e| JournalError::io("write", &path, &e))?;
         self.sync()
     }
 
@@ -118,10 +146,12 @@ fn create(path: &Path) -> io::Result<File> {
 /// Puts a file in its place at once. The directory is not synced.
 pub(super) fn replace(
     path: &Path,
+    group: Option<u32>,
     write: impl FnOnce(&mut File) -> io::Result<()>,
 ) -> io::Result<()> {
     let new = path.with_extension("new");
     let mut file = create(&new)?;
+    access::file(&new, group)?;
     write(&mut file)?;
     file.sync_all()?;
     fs::rename(&new, path)

@@ -39,11 +39,12 @@ pub(crate) fn marked(directory: &Path, key: &LogKey) -> Result<Marked, JournalEr
 pub(crate) fn mark(
     directory: &Path,
     to: Marked,
+    group: Option<u32>,
     sign: impl Fn(&str, &[&[u8]]) -> [u8; 64],
 ) -> io::Result<()> {
     let number = to.to_string();
     let signature = STANDARD.encode(sign(LABEL, &[number.as_bytes()]));
-    super::copy::replace(&directory.join(NAME), |file| {
+    super::copy::replace(&directory.join(NAME), group, |file| {
         file.write_all(format!("{number} {signature}\n").as_bytes())
     })?;
     File::open(directory)?.sync_all()

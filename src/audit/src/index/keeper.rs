@@ -13,6 +13,7 @@ use parking_lot::{Mutex, RwLock};
 use super::build::Builder;
 use super::file::{self, Sealed};
 use super::{Indexed, directory};
+use crate::access;
 use crate::error::JournalError;
 use crate::journal::{FreeSpace, Settings, has_space};
 use crate::segment::{self, Segment};
@@ -80,10 +81,10 @@ impl Drop for Keeper {
 
 /// Everybody else goes first. Linux keeps a priority for each thread; elsewhere it would be that of
 /// the whole process.
-fn lower_priority() {
+pub(crate) fn lower_priority() {
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::setpriority_process(None, 19) {
-        tracing::debug!(%error, "the index's thread keeps its priority");
+        tracing::debug!(%error, "a thread keeps its priority");
     }
 }
 
@@ -181,6 +182,12 @@ impl Maker {
         let bytes = written.map_err(failed)?;
         let _reading = self.files.read();
         let is_placed = file::place(&indexes, first, segment.is_in_place()).map_err(failed)?;
+        let group = self.settings.group;
+        let path = indexes.join(file::name(first));
+        access::directory(&indexes, group).map_err(failed)?;
+        if is_placed {
+            access::file(&path, group).map_err(failed)?;
+        }
         Ok(Some(bytes).filter(|_| is_placed))
     }
 
@@ -260,7 +267,8 @@ mod tests {
     async fn whoever_replaces_a_segment_waits_for_a_piece_of_it_and_not_for_its_index() {
         let dir = tempfile::tempdir().unwrap();
         let log = dir.path().join("audit");
-        let settings = Settings { directory: log, segment_bytes: 300 * 1024, reserve_bytes: 0 };
+        let settings =
+            Settings { directory: log, segment_bytes: 300 * 1024, reserve_bytes: 0, group: None };
         let identity = || Identity {
             installation: InstallationId::new([0xab; 16]),
             instance: "main".to_owned(),

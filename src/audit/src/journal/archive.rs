@@ -9,15 +9,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use fieldseal_model::{AccessReason, Timestamp};
-use fieldseal_policy::Permit;
+use fieldseal_model::Timestamp;
 
+use super::leisure::reading;
 use super::redact::{Held, blocking, is_under_way};
 use super::{Journal, Shared};
 use crate::archive::{self, Archivable, Archive, ArchiveStep, Archived};
 use crate::checkpoint;
 use crate::error::JournalError;
-use crate::event::SystemEvent;
+use crate::event::{ChangedBy, SystemEvent};
 use crate::proofs::Receipt;
 use crate::record::ArchivedSegment;
 use crate::segment::{self, Segment};
@@ -47,26 +47,26 @@ impl Journal {
     /// redaction must be finished first; `Corrupt` if the log does not verify; `Unavailable` without space;
     /// `Foreign` if something else stands in the archive; trouble with the files. No segment is lost: what
     /// did not move stays where it is.
-    pub async fn archive(
+    pub async fn archive<'a>(
         &self,
         what: &Archivable,
-        (permit, reason): (&Permit, &AccessReason),
+        by: impl Into<ChangedBy<'a>>,
         at: Timestamp,
         step: impl Fn(ArchiveStep) + Send + Sync + 'static,
     ) -> Result<(Archived, Option<Receipt>), JournalError> {
         let held = self.hold()?;
-        self.archive_held(held, what, (permit, reason), at, step).await
+        self.archive_held(held, what, by, at, step).await
     }
 
     /// [`Self::archive`] once nothing else runs.
     ///
     /// # Errors
     /// As of `archive`.
-    pub async fn archive_held(
+    pub async fn archive_held<'a>(
         &self,
         held: Held,
         what: &Archivable,
-        (permit, reason): (&Permit, &AccessReason),
+        by: impl Into<ChangedBy<'a>>,
         at: Timestamp,
         step: impl Fn(ArchiveStep) + Send + Sync + 'static,
     ) -> Result<(Archived, Option<Receipt>), JournalError> {
@@ -75,14 +75,14 @@ impl Journal {
             let what = "nothing is archived before that";
             return Err(JournalError::RedactionUnfinished(what.into()));
         }
-        let (what, step) = (what.clone(), Arc::new(step));
+        let (what, step, by) = (what.clone(), Arc::new(step), by.into());
         let copying = Arc::clone(&step);
-        let copied = blocking(move || shared.copy(&what, &*copying)).await?;
+        let copied = reading(by, move || shared.copy(&what, &*copying)).await?;
         let mut archived = amount(&copied);
         let mut receipt = None;
         for part in copied.chunks(MAX_SEGMENTS) {
             let part: Vec<_> = part.iter().map(|(_, segment)| segment.clone()).collect();
-            let event = SystemEvent::segments_archived(at, permit, reason, &part);
+            let event = SystemEvent::segments_archived(at, by, &part);
             receipt = Some(self.record_system(event.agreed(&held.agreed)).await?);
             archived.said_by += 1;
         }
@@ -139,11 +139,14 @@ impl Shared {
         self.survey(None)?;
         let (directory, key) = (&self.settings.directory, self.log_key());
         let public_key = format!("{}\n", checkpoint::verifier_key(key.origin(), &key.key));
-        let archive = Archive::open(&what.to, directory, &public_key)?;
-        let free = self.space.free_bytes(&what.to);
-        let free = free.map_err(|e| JournalError::io("look at", &what.to, &e))?;
-        if free < bytes.saturating_add(self.settings.reserve_bytes) {
-            return Err(JournalError::Unavailable);
+        let of = (directory.as_path(), self.settings.group);
+        let archive = Archive::open(&what.to, of, (&key.key, &public_key))?;
+        if let Some(to) = archive.directory() {
+            let free = self.space.free_bytes(to);
+            let free = free.map_err(|e| JournalError::io("look at", to, &e))?;
+            if free < bytes.saturating_add(self.settings.reserve_bytes) {
+                return Err(JournalError::Unavailable);
+            }
         }
         for (path, segment) in &mut moving {
             let failed = |e| JournalError::io("read", path, &e);
@@ -180,7 +183,7 @@ impl Shared {
         let sign = |label: &str, parts: &[&[u8]]| {
             self.signing.sign(&crate::statement::message(label, origin, parts))
         };
-        let marked = archive::mark(directory, end, sign);
+        let marked = archive::mark(directory, end, self.settings.group, sign);
         marked.map_err(|e| JournalError::io("mark", directory, &e))?;
         self.archived.fetch_max(end, Ordering::AcqRel);
         step(ArchiveStep::Marked);

@@ -1,7 +1,7 @@
 //! Making a log, and opening one: what the last process left behind is checked before anything is
 //! signed again.
 
-use std::fs::{DirBuilder, File};
+use std::fs::DirBuilder;
 use std::io::{self, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
@@ -15,10 +15,11 @@ use tokio::sync::watch;
 
 use super::queue::Queue;
 use super::refusals::Refusals;
-use super::settle;
+use super::settle::{self, create};
 use super::space::{self, FreeSpace, Lock, StatVfs};
 use super::writer::{self, OpenSegment, Writer};
 use super::{Identity, Journal, Published, Settings, Shared};
+use crate::access;
 use crate::archive;
 use crate::checkpoint;
 use crate::error::{Health, JournalError};
@@ -83,11 +84,12 @@ impl Journal {
         }
         let origin = identity.origin();
         write_public_key(directory, &origin, &identity.signing.public())?;
+        share(settings)?;
         let spare = space::zeroed(settings, &StatVfs, (space::SPARE, settings.segment_bytes))?;
         let head =
             SegmentHead { format: FORMAT, origin, revision, anchor, ..SegmentHead::default() };
         writer::begin(&lock, settings, &spare, &head, |message| identity.signing.sign(message))?;
-        settle::mark_closed(&lock, directory, 0)
+        settle::mark_closed(&lock, (directory, settings.group), 0)
     }
 
     /// Looks whether a process holds the log, and lets it go again.
@@ -140,6 +142,7 @@ impl Journal {
         let end = scan(last, &key)?;
         let size = end.frontier.size();
         let settled = settle::settle(&lock, directory, last, (end.offset, size, end.torn))?;
+        share(&settings)?;
         let open = OpenSegment::open(last.clone(), end.first, end.offset)
             .map_err(|e| JournalError::io("open", last, &e))?;
         let root = end.frontier.root();
@@ -208,6 +211,17 @@ impl Journal {
     }
 }
 
+/// Lets in who may read the log, and closes it to everybody else.
+fn share(settings: &Settings) -> Result<(), JournalError> {
+    let index = crate::index::directory(&settings.directory);
+    let all = [settings.directory.as_path(), &index];
+    for directory in all.into_iter().filter(|directory| directory.is_dir()) {
+        access::everything(directory, settings.group)
+            .map_err(|e| JournalError::io("let audit.group read", directory, &e))?;
+    }
+    Ok(())
+}
+
 fn write_public_key(
     directory: &Path,
     origin: &str,
@@ -215,7 +229,7 @@ fn write_public_key(
 ) -> Result<(), JournalError> {
     let path = directory.join(PUBLIC_KEY);
     let text = format!("{}\n", checkpoint::verifier_key(origin, key));
-    let written = File::create(&path).and_then(|mut file| {
+    let written = create(&path).and_then(|mut file| {
         file.write_all(text.as_bytes())?;
         file.sync_all()
     });

@@ -8,19 +8,20 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use fieldseal_model::{AccessReason, Timestamp};
-use fieldseal_policy::Permit;
+use fieldseal_model::Timestamp;
 use tokio::sync::OwnedMutexGuard;
 
+use super::leisure::reading;
+use super::settle::create;
 use super::{Journal, Shared, space};
 use crate::error::JournalError;
-use crate::event::SystemEvent;
+use crate::event::{ChangedBy, SystemEvent};
 use crate::proofs::Receipt;
 use crate::record::Redaction;
 use crate::redaction::{
     Named, Redactable, Redacted, Rewriting, Step, Survey, probe, rewrite, room, survey, tidy,
 };
-use crate::segment;
+use crate::segment::{self, Segment};
 
 /// Says that a redaction is under way.
 const UNDER_WAY: &str = "redacting";
@@ -58,15 +59,15 @@ impl Journal {
     /// `RedactionRuns` if another one has not ended; `Corrupt` if the log does not verify;
     /// `Unavailable` without space. Nothing has been erased then. `RedactionUnfinished` once it is on
     /// record: the next start or the next redaction goes on with it.
-    pub async fn redact(
+    pub async fn redact<'a>(
         &self,
         what: &Redactable,
-        (permit, reason): (&Permit, &AccessReason),
+        by: impl Into<ChangedBy<'a>>,
         at: Timestamp,
         step: impl Fn(Step) + Send + Sync + 'static,
     ) -> Result<(Redacted, Option<Receipt>), JournalError> {
         let held = self.hold()?;
-        self.redact_held(held, what, (permit, reason), at, step).await
+        self.redact_held(held, what, by, at, step).await
     }
 
     /// Keeps every other redaction and archiving from beginning.
@@ -83,19 +84,20 @@ impl Journal {
     ///
     /// # Errors
     /// As of `redact`.
-    pub async fn redact_held(
+    pub async fn redact_held<'a>(
         &self,
         held: Held,
         what: &Redactable,
-        (permit, reason): (&Permit, &AccessReason),
+        by: impl Into<ChangedBy<'a>>,
         at: Timestamp,
         step: impl Fn(Step) + Send + Sync + 'static,
     ) -> Result<(Redacted, Option<Receipt>), JournalError> {
         let shared = Arc::clone(&self.shared);
         let (what, step, agreed) = (*what, Arc::new(step), held.agreed.as_str());
+        let by = by.into();
         // Segments of an earlier one that did not end are written anew as well.
         let is_under_way = is_under_way(&shared.settings.directory);
-        let begun = blocking(move || shared.begin_redaction(&what)).await?;
+        let begun = reading(by, move || shared.begin_redaction(&what)).await?;
         let Survey { mut said, wanted, mut redacted } = begun;
         let shared = Arc::clone(&self.shared);
         if wanted.is_empty() {
@@ -107,7 +109,7 @@ impl Journal {
         step(Step::Noted);
         let mut receipt = None;
         for entries in wanted.entries() {
-            let named = self.name(permit, reason, at, (&entries, agreed)).await;
+            let named = self.name(by, at, (&entries, agreed)).await;
             // From the first record on what it names counts as erased.
             let is_begun = redacted.said_by > 0;
             receipt = Some(named.map_err(|e| if is_begun { unfinished(&e) } else { e })?);
@@ -123,13 +125,24 @@ impl Journal {
 
     async fn name(
         &self,
-        permit: &Permit,
-        reason: &AccessReason,
+        by: ChangedBy<'_>,
         at: Timestamp,
         (entries, agreed): (&[Redaction], &str),
     ) -> Result<Receipt, JournalError> {
-        let event = SystemEvent::details_redacted(at, permit, reason, entries);
+        let event = SystemEvent::details_redacted(at, by, entries);
         self.record_system(event.agreed(agreed)).await
+    }
+
+    /// When the log's oldest segment that is here was begun: none of its records is older.
+    ///
+    /// # Errors
+    /// Trouble with the files.
+    pub fn oldest_segment(&self) -> Result<Option<Timestamp>, JournalError> {
+        let _reading = self.shared.files.read();
+        let segments = segment::list(&self.shared.settings.directory)?;
+        let Some((_, path)) = segments.first() else { return Ok(None) };
+        let head = Segment::open(path, &self.shared.signing.public())?.head;
+        Ok(Some(Timestamp::from_unix_nanos(head.time)))
     }
 
     /// Whether a redaction began that did not end, and none runs.
@@ -183,7 +196,7 @@ pub(super) fn is_under_way(directory: &Path) -> bool {
 }
 
 fn note(directory: &Path) -> io::Result<()> {
-    File::create(directory.join(UNDER_WAY))?.sync_all()?;
+    create(&directory.join(UNDER_WAY))?.sync_all()?;
     File::open(directory)?.sync_all()
 }
 
@@ -264,6 +277,7 @@ impl Shared {
             has_space: &|bytes| self.has_space(bytes),
             forget: &|first| self.indexes.forget(first),
             files: &self.files,
+            group: self.settings.group,
             step,
         };
         for (path, next) in self.closed(now.unwrap_or(said))? {

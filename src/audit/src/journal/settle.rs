@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use super::recover::OpenReport;
 use super::space::Lock;
 use super::writer::create_new;
+use crate::access;
 use crate::error::JournalError;
 
 /// Says how many records the log had when it was closed, everything synced.
@@ -142,10 +143,15 @@ fn last_byte(file: &mut File, from: u64) -> io::Result<u64> {
 }
 
 /// Writes down that the log was closed with so many records, all of them on disk.
-pub(super) fn mark_closed(lock: &Lock, directory: &Path, size: u64) -> Result<(), JournalError> {
+pub(super) fn mark_closed(
+    lock: &Lock,
+    (directory, group): (&Path, Option<u32>),
+    size: u64,
+) -> Result<(), JournalError> {
     let (path, new) = (directory.join(CLOSED), directory.join("closed.tmp"));
     create(&new)
         .and_then(|mut file| {
+            access::file(&new, group)?;
             file.write_all(format!("{size}\n").as_bytes())?;
             file.sync_all()
         })
@@ -160,7 +166,7 @@ pub(crate) fn closed_at(directory: &Path) -> Option<u64> {
 }
 
 /// A file for its owner alone, empty whether it was there or not.
-fn create(path: &Path) -> io::Result<File> {
+pub(super) fn create(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
 }
 

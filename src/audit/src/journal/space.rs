@@ -13,6 +13,7 @@ use rustix::fs::{FlockOperation, flock, statvfs};
 use super::measures::Written;
 use super::writer::{create_new, is_shortage};
 use super::{Settings, Shared};
+use crate::access;
 use crate::error::{Health, JournalError};
 
 /// How often a log that cannot be written looks whether it can again.
@@ -128,7 +129,7 @@ pub(super) fn zeroed(
     if !has_space(settings, space, bytes)? {
         return Err(JournalError::Unavailable);
     }
-    match fill(&path, bytes) {
+    match fill(&path, bytes).and_then(|()| access::file(&path, settings.group)) {
         Ok(()) => Ok(path),
         Err(error) => {
             // A half-made file is worth nothing; the next try removes it if this does not.

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use parking_lot::RwLock;
 
+use crate::access;
 use crate::checkpoint;
 use crate::error::JournalError;
 use crate::journal::create_new;
@@ -32,6 +33,8 @@ pub(crate) struct Rewriting<'a> {
     pub(crate) forget: &'a dyn Fn(u64) -> io::Result<()>,
     /// Whoever reads segments holds it for reading.
     pub(crate) files: &'a RwLock<()>,
+    /// The group that may read the new one.
+    pub(crate) group: Option<u32>,
     pub(crate) step: &'a dyn Fn(Step),
 }
 
@@ -129,7 +132,7 @@ fn write(
         (from, to) = (frame.end, to.saturating_add(bytes.len() as u64));
     }
     let file = out.into_inner().map_err(|e| failed(e.into_error()))?;
-    file.sync_all().map_err(failed)?;
+    access::file(new, with.group).and_then(|()| file.sync_all()).map_err(failed)?;
     Ok(changed)
 }
 

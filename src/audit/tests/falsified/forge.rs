@@ -269,8 +269,12 @@ fn varint(out: &mut Vec<u8>, mut number: u64) {
 pub(crate) fn log_pub(identity: &fieldseal_audit::Identity) -> String {
     let dir = tempfile::tempdir().unwrap();
     let directory = dir.path().join("audit");
-    let settings =
-        fieldseal_audit::Settings { directory, segment_bytes: 16 * 1024, reserve_bytes: 0 };
+    let settings = fieldseal_audit::Settings {
+        directory,
+        segment_bytes: 16 * 1024,
+        reserve_bytes: 0,
+        group: None,
+    };
     fieldseal_audit::Journal::create(&settings, identity).unwrap();
     fs::read_to_string(settings.directory.join("log.pub")).unwrap()
 }

@@ -47,7 +47,7 @@ impl Log {
     pub(crate) fn new(segment_bytes: u64) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let directory = dir.path().join("audit");
-        let settings = Settings { directory, segment_bytes, reserve_bytes: 0 };
+        let settings = Settings { directory, segment_bytes, reserve_bytes: 0, group: None };
         Journal::create(&settings, &identity(7)).unwrap();
         Self { dir, settings, space: Arc::new(Space(AtomicU64::new(u64::MAX))) }
     }
@@ -96,7 +96,13 @@ pub(crate) fn policy() -> Policy {
     let app = Principal::parse(APP).unwrap();
     let operator = Principal::parse("spiffe://test/ops").unwrap();
     let privacy = Principal::parse("spiffe://test/privacy").unwrap();
-    let members = [(Role::App, app), (Role::Operator, operator), (Role::Privacy, privacy)];
+    let auditor = Principal::parse("spiffe://test/auditor").unwrap();
+    let members = [
+        (Role::App, app),
+        (Role::Operator, operator),
+        (Role::Privacy, privacy),
+        (Role::Auditor, auditor),
+    ];
     Policy::from_texts(fieldseal_policy::default_files(&members)).unwrap()
 }
 

@@ -95,15 +95,18 @@ impl Alone {
 }
 
 /// What a redaction is that waits: without an end it is about what had begun when it was asked for, so that
-/// nobody gets the traces erased of what he does afterwards.
-pub(crate) fn waiting(what: &Redactable, at: Timestamp) -> OfLog {
+/// nobody gets the traces erased of what he does afterwards. `None` for what no caller asks for.
+pub(crate) fn waiting(what: &Redactable, at: Timestamp) -> Option<OfLog> {
     let (subject, end) = match what {
         Redactable::Partition { token, until } => (LogSubject::Partition(*token), *until),
         Redactable::Row { token, until } => (LogSubject::Row(*token), *until),
         Redactable::EndUser { token, until } => (LogSubject::EndUser(*token), *until),
         Redactable::Before(end) => (LogSubject::Everybody, Some(*end)),
+        // The sidecar does that by itself.
+        Redactable::Aged { .. } | Redactable::Erased { .. } => return None,
     };
-    OfLog { subject, end: end.unwrap_or(at), is_open: end.is_none(), records: 0, parts: 0 }
+    let (end, is_open) = (end.unwrap_or(at), end.is_none());
+    Some(OfLog { subject, end, is_open, records: 0, parts: 0 })
 }
 
 /// What goes with a request; `None` if segments move.

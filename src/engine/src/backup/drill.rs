@@ -24,6 +24,7 @@ use crate::call::{
     Caller, DecryptCall, DecryptItem, EncryptCall, EncryptItem, PlainInput, SealedInput,
 };
 use crate::engine::Engine;
+use crate::retention::Retention;
 
 /// The log of a scratch place.
 const INSTANCE: &str = "drill";
@@ -111,7 +112,8 @@ fn scratch_settings(settings: &Settings, into: &Path) -> Settings {
     scratch.backup = None;
     scratch.copy = None;
     // Those of the log that is in use.
-    (scratch.anchors, scratch.exports, scratch.archive) = (Vec::new(), Vec::new(), None);
+    (scratch.anchors, scratch.exports) = (Vec::new(), Vec::new());
+    (scratch.retention, scratch.audit.group) = (Retention::default(), None);
     scratch
 }
 

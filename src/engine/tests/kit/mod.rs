@@ -74,6 +74,7 @@ impl Place {
                 directory: dir.join("audit"),
                 segment_bytes: 256 * 1024,
                 reserve_bytes: 0,
+                group: None,
             },
             instance: "main".to_owned(),
             policy: fieldseal_policy::Settings { dir: dir.join("policy") },
@@ -82,7 +83,7 @@ impl Place {
             backup: None,
             anchors: Vec::new(),
             exports: Vec::new(),
-            archive: None,
+            retention: fieldseal_engine::Retention::default(),
             started: Started::default(),
             refusal_window: Duration::ZERO,
         }

@@ -53,7 +53,12 @@ impl Place {
 
     pub(crate) fn audit(&self) -> fieldseal_audit::Settings {
         let directory = self.dir.path().join("audit");
-        fieldseal_audit::Settings { directory, segment_bytes: 256 * 1024, reserve_bytes: 0 }
+        fieldseal_audit::Settings {
+            directory,
+            segment_bytes: 256 * 1024,
+            reserve_bytes: 0,
+            group: None,
+        }
     }
 
     /// The file of the log's first segment.

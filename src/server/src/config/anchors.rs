@@ -1,4 +1,4 @@
-//! `[audit]`: where checkpoints of the log are posted to, and where its oldest part moves to.
+//! `[audit]`: where checkpoints of the log are posted to.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -101,13 +101,6 @@ fn is_address(text: &str) -> bool {
             _ => false,
         }
 }
-
-pub(super) const ARCHIVE: Setting = Setting {
-    name: "audit.archive_directory",
-    meaning: "Where `audit archive` moves the oldest segments of the log to. It is made if it is not there; \
-        the directory above it must be.",
-    kind: Kind::OptionalPath { set: |config, path| config.audit.archive = path },
-};
 
 #[cfg(test)]
 mod tests {

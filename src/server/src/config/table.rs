@@ -8,7 +8,9 @@ use std::time::Duration;
 use fieldseal_model::PrincipalKind;
 
 use super::setting::{Kind, Setting};
-use super::{Backend, DEFAULT_PROBES, anchors, approving, backup, exports, root, upkeep};
+use super::{
+    Backend, DEFAULT_PROBES, anchors, approving, backup, exports, group, retaining, root, upkeep,
+};
 use crate::calls::CallLimits;
 use crate::telemetry::{self, LogFormat};
 
@@ -217,7 +219,15 @@ pub static SETTINGS: &[Setting] = &[
     exports::FILE,
     exports::OTLP,
     exports::OTLP_CA,
-    anchors::ARCHIVE,
+    retaining::DIRECTORY,
+    retaining::COMMAND,
+    retaining::AT_HAND,
+    retaining::CALLS,
+    retaining::REFUSALS,
+    retaining::QUESTIONS,
+    retaining::CHANGES,
+    retaining::SHREDDED,
+    group::GROUP,
     backup::DIRECTORY,
     backup::RECIPIENTS,
     backup::SCHEDULE,

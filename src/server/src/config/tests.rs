@@ -160,6 +160,10 @@ fn another(setting: &Setting) -> String {
     match setting.kind {
         Kind::Address { .. } => "127.0.0.1:9".to_owned(),
         Kind::OptionalAddress { .. } => "127.0.0.1:10".to_owned(),
+        // It is not in the state directory.
+        Kind::OptionalPath { .. } if setting.name == "audit.archive_directory" => {
+            "/else/archive".to_owned()
+        }
         Kind::Path { .. } | Kind::OptionalPath { .. } => "/else/where".to_owned(),
         Kind::Flag { default, .. } => (!default).to_string(),
         // What is written to is not read.
@@ -171,6 +175,7 @@ fn another(setting: &Setting) -> String {
         Kind::Text { .. } if setting.name == "root.recovery_recipient" => RECIPIENT.to_owned(),
         Kind::Text { .. } if setting.name == "audit.export_otlp" => "http://[::1]:9".to_owned(),
         Kind::Text { .. } if setting.name == "audit.anchor_url" => "http://[::1]:9/kept".to_owned(),
+        Kind::Text { .. } if setting.name == "audit.group" => "7".to_owned(),
         Kind::Text { .. } => "ANOTHER".to_owned(),
         Kind::Texts { .. } if setting.name == "keys.require_approval" => {
             "[\"destroy\", \"shred\"]".to_owned()
@@ -241,8 +246,9 @@ fn every_field_of_the_configuration_has_a_setting() {
     let provider = changes.iter().find(|(name, _)| *name == "root.provider").unwrap().1;
     changes.retain(|(name, _)| {
         let company = company(name);
-        // The copy is in a directory or with a program.
-        let is_one = *name != "root.file" && *name != "store.copy_command";
+        // The copy, and the archive, is in a directory or with a program.
+        let programs = ["store.copy_command", "audit.archive_command"];
+        let is_one = *name != "root.file" && !programs.contains(name);
         is_one && company.first().is_none_or(|(_, wanted)| *wanted == provider)
     });
     let fields = |changes: &[(&str, &str)]| {
@@ -394,4 +400,58 @@ fn a_root_provider_has_its_own_settings_and_no_other_s() {
         let config = Config::parse(Path::new("/f.toml"), &text).unwrap();
         assert_eq!(config.root.provider(), *provider);
     }
+}
+
+#[test]
+fn an_archive_is_in_one_place_and_outside_of_the_state() {
+    let text = |more: &str| format!("format = 1\n[audit]\n{more}");
+    let both = "archive_directory = \"/a\"\narchive_command = [\"/bin/keep\"]\n";
+    let found = mistakes(&text(both));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].2, "expected either a directory or a program, not both");
+    for inside in ["state", "state/archive", "./state/../state/audit", "other/../state/x"] {
+        let found = mistakes(&text(&format!("archive_directory = \"{inside}\"\n")));
+        assert_eq!(found.len(), 1, "{inside}");
+        assert_eq!(found[0].1, "audit.archive_directory");
+        assert!(found[0].2.starts_with("expected a directory outside of the state"), "{found:?}");
+    }
+    for outside in ["archive", "stateful", "state/../archive"] {
+        let text = text(&format!("archive_directory = \"{outside}\"\n"));
+        assert!(Config::parse(Path::new("/etc/fieldseal/f.toml"), &text).is_ok(), "{outside}");
+    }
+    for wrong in ["archive_command = [\"keep\"]", "at_hand_days = -1", "at_hand_days = 3661"] {
+        assert_eq!(mistakes(&text(wrong)).len(), 1, "{wrong}");
+    }
+}
+
+#[test]
+fn a_class_that_could_not_be_erased_in_time_is_refused() {
+    let config = |more: &str| format!("format = 1\n[audit]\narchive_directory = \"/a\"\n{more}");
+    // All as long as the longest; shorter than what is at hand; for good.
+    for right in [
+        "",
+        "keep_calls_days = 92",
+        "keep_questions_days = 30\nkeep_refusals_days = 1",
+        "at_hand_days = 366\nkeep_calls_days = 0",
+        "at_hand_days = 0\nkeep_calls_days = 200",
+        "keep_calls_days = 0\nkeep_refusals_days = 0\nkeep_questions_days = 0\nkeep_changes_days = 0",
+    ] {
+        let right = Config::parse(Path::new("/etc/fieldseal/f.toml"), &config(right));
+        assert!(right.is_ok(), "{right:?}");
+    }
+    let without = "format = 1\n[audit]\nkeep_calls_days = 200\n";
+    assert!(Config::parse(Path::new("/f.toml"), without).is_ok());
+    for (wrong, setting) in [
+        ("keep_calls_days = 93", "audit.keep_calls_days"),
+        ("keep_questions_days = 365", "audit.keep_questions_days"),
+        ("at_hand_days = 20\nkeep_changes_days = 21", "audit.keep_changes_days"),
+    ] {
+        let found = mistakes(&config(wrong));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(found[0].1, setting);
+        assert!(found[0].2.starts_with("expected at most audit.at_hand_days ("), "{found:?}");
+    }
+    // One that is kept for good is longer than all others.
+    let all = Config::parse(Path::new("/f.toml"), &config("keep_calls_days = 0")).unwrap_err();
+    assert_eq!(all.errors().len(), 3, "{all}");
 }

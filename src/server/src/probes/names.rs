@@ -90,6 +90,10 @@ metrics! {
         "1 while the last attempt to hand records on is one that failed";
     EXPORT_REJECTED = Counter "fieldseal_audit_export_rejected_total" ["target"]
         "Records that the collector took and said that it does not keep";
+    RETENTION_DUE = Gauge "fieldseal_audit_retention_due" ["job"]
+        "Segments of the audit log that are to move, or records whose detail is to go, that were due at the last run and are not done";
+    RETENTION_FAILED = Gauge "fieldseal_audit_retention_failed" ["job"]
+        "1 while the last run of what is done to the log as it grows old is one that failed";
     AT_RISK = Gauge "fieldseal_data_keys_at_risk" []
         "Data keys that are in no backup and in no copy: lost with the disk";
     COPY_OK = Gauge "fieldseal_store_copy_ok" []

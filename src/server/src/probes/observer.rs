@@ -217,6 +217,11 @@ impl Observer {
             out.gauge_of(&names::EXPORT_FAILED, [export.kind], flag(export.failure.is_some()));
             out.count_of(&names::EXPORT_REJECTED, [export.kind], export.rejected);
         }
+        for retained in found.retention.iter().filter(|retained| retained.off.is_none()) {
+            let job = retained.job.as_str();
+            out.gauge_of(&names::RETENTION_DUE, [job], retained.due as f64);
+            out.gauge_of(&names::RETENTION_FAILED, [job], flag(retained.failure.is_some()));
+        }
         out.gauge(&names::AT_RISK, found.data_keys_at_risk as f64);
         if let Some(ok) = found.copy_ok {
             out.gauge(&names::COPY_OK, flag(ok));
