@@ -226,6 +226,15 @@ async fn an_end_user_stands_in_the_record_as_a_token_and_is_found_by_it() {
     }
 }
 
+/// Why the tokens of the next test are refused, in order.
+const CAUSES: [&str; 5] = [
+    "END_USER_TOKEN_EXPIRED",
+    "END_USER_TOKEN_INVALID: audience",
+    "END_USER_TOKEN_INVALID: form",
+    "END_USER_TOKEN_INVALID: lifetime",
+    "END_USER_TOKEN_INVALID: signature",
+];
+
 #[tokio::test]
 async fn a_refused_token_is_on_record_as_a_denied_call() {
     let key = Key::new("one", Algorithm::ES256);
@@ -257,15 +266,7 @@ async fn a_refused_token_is_on_record_as_a_denied_call() {
         assert_eq!((event.purpose.as_str(), event.end_user_token.as_str()), ("support", ""));
     }
     // They are counted by why they were refused: no rule decided any of them.
-    let expected = [
-        "EXPIRED",
-        "INVALID: audience",
-        "INVALID: form",
-        "INVALID: lifetime",
-        "INVALID: signature",
-    ];
-    let expected = expected.map(|why| (String::new(), format!("END_USER_TOKEN_{why}"), 1));
-    assert_eq!(wire.denials().await, expected);
+    assert_eq!(wire.denials().await, CAUSES.map(|why| (String::new(), why.to_owned(), 1)));
     // Every call about values takes one, and refuses alike.
     let bad = &cases[1].0;
     let request = v1::EncryptRequest { reason: why(bad), ..wire.encrypt_request() };
