@@ -88,8 +88,11 @@ pub(super) const SHREDDED: Setting = Setting {
     },
 };
 
+/// A setting's name, and where it stands.
+type Class = (&'static str, fn(&KeptFor) -> Duration);
+
 /// The settings of a class.
-pub(super) const KEPT: [(&str, fn(&KeptFor) -> Duration); 4] = [
+pub(super) const KEPT: [Class; 4] = [
     (CALLS.name, |kept| kept.calls),
     (REFUSALS.name, |kept| kept.refusals),
     (QUESTIONS.name, |kept| kept.questions),
