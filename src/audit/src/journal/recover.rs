@@ -148,8 +148,7 @@ impl Journal {
         let root = end.frontier.root();
         let signature = end.signature.unwrap_or_else(|| {
             // Nothing was written into this segment yet: the checkpoint is signed anew.
-            let body = checkpoint::body(&origin, end.frontier.size(), &root);
-            identity.signing.sign(body.as_bytes())
+            identity.signing.sign(checkpoint::body(&origin, size, &root).as_bytes())
         });
         let writer = Writer {
             segment: open,

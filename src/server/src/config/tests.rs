@@ -180,7 +180,7 @@ fn another(setting: &Setting) -> String {
         Kind::Text { .. } if setting.name == "audit.group" => "7".to_owned(),
         Kind::Text { .. } => "ANOTHER".to_owned(),
         Kind::Texts { .. } if setting.name == "keys.require_approval" => {
-            "[\"destroy\", \"shred\"]".to_owned()
+            "[\"destroy\", \"shred\", \"redact\", \"archive\"]".to_owned()
         }
         Kind::Texts { .. } => format!("[{RECIPIENT:?}]"),
         Kind::Command { .. } => "[\"/a/program\", \"it\"]".to_owned(),
