@@ -147,8 +147,7 @@ impl Journal {
             .map_err(|e| JournalError::io("open", last, &e))?;
         let signature = end.signature.unwrap_or_else(|| {
             // Nothing was written into this segment yet: the checkpoint is signed anew.
-            let body = checkpoint::body(&origin, size, &root);
-            identity.signing.sign(body.as_bytes())
+            identity.signing.sign(checkpoint::body(&origin, size, &root).as_bytes())
         });
         let writer = Writer {
             segment: open,

@@ -9,7 +9,8 @@ use super::setting::Value;
 /// Sections whose settings are told by name and value.
 const SECTIONS: [&str; 2] = ["audit", "keys"];
 /// Other settings that are.
-const OTHERS: [&str; 4] = ["tls.principal", "state.backend", "root.provider", "backup.schedule"];
+const OTHERS: [&str; 4] =
+    ["tls.principal", "state.backend", "root.provider", "backup.schedule_hours"];
 
 /// What the log is told.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
