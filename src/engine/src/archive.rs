@@ -165,7 +165,8 @@ impl Engine {
     /// How many of the first records nobody elsewhere needs any more: a start compares the log with what was
     /// posted last, and an export goes on where it came to.
     pub(crate) fn settled_elsewhere(&self) -> u64 {
-        let posted = self.anchor_states().into_iter().filter_map(|anchor| anchor.posted);
+        // An anchor that was told of nothing yet needs everything.
+        let posted = self.anchor_states().into_iter().map(|anchor| anchor.posted.unwrap_or(0));
         let exported = self.export_states().into_iter().map(|export| export.exported);
         posted.chain(exported).min().unwrap_or(u64::MAX)
     }

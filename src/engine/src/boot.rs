@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use fieldseal_audit::{
-    Checkpoint, Identity, Journal, JournalError, OpenReport, Started, SystemEvent,
+    Checkpoint, Identity, Journal, JournalError, OpenReport, Query, Started, SystemEvent,
 };
 use fieldseal_crypto::ServiceKeyKind;
 use fieldseal_crypto::record::{AnchorKey, PathKey, StorageKey};
@@ -14,7 +14,7 @@ use fieldseal_crypto::signing::LogSigningKey;
 use fieldseal_identity::Shown;
 use fieldseal_keys::keyring::{Keyring, KeyringError};
 use fieldseal_keys::{Incarnation, KeyError, Keys, Ledger};
-use fieldseal_model::Clock;
+use fieldseal_model::{Clock, Timestamp};
 use fieldseal_policy::{Policy, PolicyErrors};
 use fieldseal_store::{
     COPIED_KEYRING, CopyError, CopyOwner, CopyTarget, OutboxEntry, Secrets, Store, StoreError,
@@ -150,6 +150,8 @@ pub(crate) struct Elsewhere {
     targets: Vec<ExportTarget>,
     /// The same, once it is known where each goes on.
     exports: Vec<Arc<Export>>,
+    /// When the newest record was made that the log had before this start.
+    newest: Option<Timestamp>,
 }
 
 impl Elsewhere {
@@ -161,6 +163,9 @@ impl Elsewhere {
         for target in &self.targets {
             self.exports.push(Arc::new(Export::begin(target, journal)?));
         }
+        let size = journal.checkpoint().tree_size;
+        let found = journal.reader().query(&Query::default(), 1, size, "");
+        self.newest = found.ok().and_then(|page| page.events.first().map(|event| event.time));
         Ok(())
     }
 }
@@ -269,6 +274,7 @@ impl Installation {
         let newest = keys.known_backups().await?.last().map(|backup| backup.created_at);
         let in_memory = matches!(self.settings.store, StoreBackend::Memory);
         let nothing_at_risk = in_memory || self.settings.copy.is_some();
+        let retaining = Retaining::new(self.settings.retention, elsewhere.newest, clock.steady());
         let inner = Inner {
             backups: Backups::new(self.settings.backup, newest, nothing_at_risk),
             policy: ActivePolicy::new(self.settings.policy, policy),
@@ -285,7 +291,7 @@ impl Installation {
             queries: Queries::default(),
             anchors: elsewhere.anchors,
             exports: elsewhere.exports,
-            retaining: Retaining::new(self.settings.retention),
+            retaining,
             tails: Tails::default(),
             started_at: now,
             sealed: AtomicU64::new(0),
@@ -311,7 +317,7 @@ impl Installation {
                 let log = &self.settings.audit.directory;
                 let anchors = targets.map(|target| Arc::new(Anchor::new(target.clone(), log)));
                 let targets = self.settings.exports.clone();
-                Elsewhere { anchors: anchors.collect(), targets, exports: Vec::new() }
+                Elsewhere { anchors: anchors.collect(), targets, ..Elsewhere::default() }
             }
             // What they are for may be just what would be refused.
             For::Restoring | For::Recovery => Elsewhere::default(),

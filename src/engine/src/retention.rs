@@ -3,6 +3,7 @@
 //! and what fails is tried again.
 
 mod running;
+mod trusted;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use parking_lot::Mutex;
 
 use crate::archive::CommandArchive;
 use crate::engine::Engine;
+use trusted::Trusted;
 
 /// Where the oldest part of the log moves to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -133,11 +135,14 @@ pub(crate) struct Retaining {
     ran: [Mutex<Ran>; RetentionJob::ALL.len()],
     /// One run at a time. Inside: how many partitions waited for their erasure at the last.
     turn: tokio::sync::Mutex<usize>,
+    trusted: Mutex<Trusted>,
 }
 
 impl Retaining {
-    pub(crate) fn new(settings: Retention) -> Self {
-        Self { settings, ran: Default::default(), turn: tokio::sync::Mutex::default() }
+    /// With the time of the newest record from before this start, and the steady clock now.
+    pub(crate) fn new(settings: Retention, newest: Option<Timestamp>, steady: Duration) -> Self {
+        let trusted = Mutex::new(Trusted::new(newest, steady));
+        Self { settings, ran: Default::default(), turn: tokio::sync::Mutex::default(), trusted }
     }
 
     /// The directory that archived segments are in, if it is one.

@@ -96,6 +96,56 @@ async fn each_class_goes_when_its_days_are_over_and_not_before() {
 }
 
 #[tokio::test]
+async fn nothing_goes_by_a_clock_that_jumped_ahead() {
+    let (place, engine) = Place::with_key_and(|settings| settings.retention.kept.calls = DAY).await;
+    let (ciphertext, _) = seal(&engine, "alice", "1", "x").await.unwrap();
+    open(&engine, "alice", "1", &ciphertext).await.unwrap();
+    let right = fieldseal_model::Clock::now(&*place.clock);
+    engine.retain().await;
+    place.clock.set(right.plus(700 * DAY));
+    engine.retain().await;
+    let held = state(&engine, RetentionJob::Redact);
+    assert_eq!(held.failure, Some("CLOCK_JUMPED"));
+    assert_eq!(erased(&engine, Action::Decrypt).await, (0, 1));
+    engine.stop().await.unwrap();
+    drop(engine);
+
+    // Of a clock that is ahead at the start it is known from the newest record.
+    place.clock.set(right.plus(1_400 * DAY));
+    let mut settings = place.settings();
+    settings.retention.kept.calls = DAY;
+    let installation = fieldseal_engine::Installation::new(settings, place.keyring());
+    let engine = installation.start(place.clock.clone()).await.unwrap();
+    engine.retain().await;
+    assert_eq!(state(&engine, RetentionJob::Redact).failure, Some("CLOCK_JUMPED"));
+    assert_eq!(erased(&engine, Action::Decrypt).await, (0, 1));
+    // It was right after all.
+    place.clock.advance(7 * DAY);
+    engine.retain().await;
+    assert_eq!(state(&engine, RetentionJob::Redact).failure, None);
+    assert_eq!(erased(&engine, Action::Decrypt).await, (1, 1));
+    engine.stop().await.unwrap();
+}
+
+/// An anchor that was never told of anything may begin with any record.
+#[tokio::test]
+async fn nothing_is_erased_before_an_anchor_was_told_of_anything() {
+    let (place, engine) = Place::with_key_and(|settings| {
+        settings.retention.kept.calls = DAY;
+        settings.anchors =
+            vec![AnchorTarget::File(settings.audit.directory.with_file_name("anchor"))];
+    })
+    .await;
+    let (ciphertext, _) = seal(&engine, "alice", "1", "x").await.unwrap();
+    open(&engine, "alice", "1", &ciphertext).await.unwrap();
+    place.clock.advance(2 * DAY);
+    engine.retain().await;
+    assert_eq!(state(&engine, RetentionJob::Redact).due, 1);
+    assert_eq!(erased(&engine, Action::Decrypt).await, (0, 1));
+    engine.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn what_an_anchor_or_an_export_needs_is_not_erased() {
     for is_export in [false, true] {
         let (place, engine) = Place::with_key_and(|settings| {

@@ -402,7 +402,7 @@ impl<'a> Walk<'a> {
     }
 
     fn is_certified<B>(&self, frame: &Frame<B>) -> bool {
-        self.certified.is_some_and(|last| frame.offset != last)
+        self.certified.is_some_and(|last| frame.offset < last)
     }
 
     fn signature<B>(

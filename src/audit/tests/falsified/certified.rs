@@ -81,7 +81,7 @@ fn case(name: &'static str, falsify: fn(&Logs, &Forgery) -> Expected) -> Case {
 }
 
 pub(crate) fn all() -> Vec<Case> {
-    [signatures(), headers()].concat()
+    [signatures(), appended(), headers()].concat()
 }
 
 /// What is done to the signatures.
@@ -118,6 +118,21 @@ fn signatures() -> Vec<Case> {
             tampered(segment, frame)
         }),
     ]
+}
+
+/// A frame behind those of which the next header tells, by somebody without the key.
+fn appended() -> Vec<Case> {
+    vec![case("frame-behind-the-certified-ones", |logs, forgery| {
+        let (segment, next) = (segment(logs).0, &logs.good[2]);
+        let (after, key) = (segment.frames.len() - 1, kit::identity(9).signing);
+        let forged = forge::forged_frame(&logs.good, 1, after, &key, crate::ORIGIN);
+        forgery.edit(segment, |bytes| {
+            bytes.truncate(segment.end());
+            bytes.extend_from_slice(&forged);
+        });
+        let end = segment.end() as u64;
+        Expected::Range("TAMPERED", next.first, segment.name.clone(), end)
+    })]
 }
 
 /// What is done to the header of the next segment. Whoever has the log's key can let it say anything, and what

@@ -16,6 +16,8 @@ const EVERY: Duration = Duration::from_secs(3600);
 const READ_EVERY: Duration = Duration::from_secs(24 * 3600);
 /// How long after a failure it is tried again.
 const AGAIN: Duration = Duration::from_secs(600);
+/// Why nothing goes that is old by a clock that cannot be right.
+const CLOCK_JUMPED: &str = "CLOCK_JUMPED";
 /// The rule of what moves because it is time.
 const SCHEDULE: &str = "schedule";
 /// The rule of what is erased because its time is over.
@@ -37,10 +39,17 @@ impl Engine {
         let mut waited = retaining.turn.lock().await;
         let waiting = self.inner.keys.statistics().partitions_shredding;
         let some_went = waiting < std::mem::replace(&mut *waited, waiting);
-        let now = self.inner.clock.now();
-        let moving = self.is_about_to_move(now).await;
+        let (now, steady) = (self.inner.clock.now(), self.inner.clock.steady());
+        let is_trusted = retaining.trusted.lock().is(now, steady);
+        let moving = is_trusted && self.is_about_to_move(now).await;
         for job in RetentionJob::ALL {
-            let is_early = retaining.ran(job).lock().next.is_some_and(|next| now < next);
+            if !is_trusted && job != RetentionJob::Shredded {
+                retaining.held(job, now);
+                continue;
+            }
+            // A clock that was set back must not put it off until it is there again.
+            let is_soon = |next| now < next && next <= now.plus(READ_EVERY);
+            let is_early = retaining.ran(job).lock().next.is_some_and(is_soon);
             // What moves is not reached any more, so that what is to go goes before.
             let is_due = !is_early || moving || (some_went && job == RetentionJob::Shredded);
             if retaining.off(job).is_some() || !is_due {
@@ -141,6 +150,26 @@ impl Engine {
 }
 
 impl Retaining {
+    /// The time of day is not believed: what is old by it may not be.
+    fn held(&self, job: RetentionJob, now: Timestamp) {
+        if self.off(job).is_some() {
+            return;
+        }
+        let mut ran = self.ran(job).lock();
+        if ran.failure != Some(CLOCK_JUMPED) {
+            let job = job.as_str();
+            tracing::error!(
+                event = "audit_retention_failed",
+                job,
+                reason = CLOCK_JUMPED,
+                error = "the clock is more than two days ahead of the newest record and of the time that passed",
+                "nothing goes before it is right, or seven days have passed"
+            );
+        }
+        let next = Some(now.plus(EVERY));
+        *ran = Ran { last: Some(now), next, failure: Some(CLOCK_JUMPED), ..*ran };
+    }
+
     fn ended(&self, job: RetentionJob, now: Timestamp, due: u64, error: Option<&RefusalCause>) {
         let failure = error.map(RefusalCause::reason);
         let wait = match (failure, job) {
