@@ -129,7 +129,7 @@ fn a_list_says_when_more_would_match() {
     let auditor = |arguments: &[&str]| installation.run("auditor", arguments, b"");
     let more = auditor(&["audit", "list", "--limit", "1", "--oldest-first"]);
     let said = text(&more.stderr);
-    assert!(said.contains("more match; raise --limit or narrow the query"), "{said}");
+    assert!(said.contains("more match; go on with --page-token "), "{said}");
     let events = |shown: &serde_json::Value| shown["audit_events"].as_array().unwrap().len();
     let first = installation.json("auditor", &["audit", "list", "--limit", "1", "--oldest-first"]);
     assert_eq!((events(&first), &first["more"]), (1, &true.into()));
@@ -139,5 +139,6 @@ fn a_list_says_when_more_would_match() {
     // A query is on record too, so the oldest that were there before are asked for.
     let exactly = ["audit", "list", "--limit", &all, "--action", "CreateKey"];
     let exactly = auditor(&exactly);
-    assert!(exactly.status.success() && exactly.stderr.is_empty(), "{}", text(&exactly.stderr));
+    let said = text(&exactly.stderr);
+    assert!(exactly.status.success() && !said.contains("more match"), "{said}");
 }

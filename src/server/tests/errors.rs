@@ -113,7 +113,7 @@ fn sources(below: &Path, found: &mut String) {
 }
 
 /// Kinds of records that the command line tells apart.
-const KINDS: [&str; 2] = ["POLICY_RELOADED", "SCRUB_PENDING"];
+const KINDS: [&str; 3] = ["KEY_UPDATED", "POLICY_RELOADED", "SCRUB_PENDING"];
 
 /// The names in quotation marks that are reasons and not parts of one, variables or titles.
 fn quoted(text: &str) -> BTreeSet<String> {
