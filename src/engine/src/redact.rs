@@ -144,6 +144,7 @@ impl Engine {
             }
             let waiting = OfLog { records: would.records, parts: would.items, ..waiting };
             self.inner.keys.request_of_log(&asked.permit, &asked.reason, waiting).await?;
+            return Err(RefusalCause::Internal("a request that waits was not said to"));
         }
         self.erase(asked, &what, self.alone()?).await
     }

@@ -140,9 +140,9 @@ fn make_directory(directory: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes a file, if it is there.
+/// Erases a file, if it is there.
 pub(super) fn remove(path: &Path) -> io::Result<()> {
-    match std::fs::remove_file(path) {
+    match erase(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
         _ => Ok(()),
     }

@@ -41,7 +41,9 @@ impl Engine {
         let some_went = waiting < std::mem::replace(&mut *waited, waiting);
         let (now, steady) = (self.inner.clock.now(), self.inner.clock.steady());
         let is_trusted = retaining.trusted.lock().is(now, steady);
-        let moving = is_trusted && self.is_about_to_move(now).await;
+        // Once for all of it: what is not erased because it is needed elsewhere must not move after that.
+        let most = self.settled_elsewhere();
+        let moving = is_trusted && self.is_about_to_move(now, most).await;
         for job in RetentionJob::ALL {
             if !is_trusted && job != RetentionJob::Shredded {
                 retaining.held(job, now);
@@ -57,13 +59,12 @@ impl Engine {
             }
             let mut due = retaining.ran(job).lock().due;
             let done = match job {
-                RetentionJob::Redact => self.redact_what_is_over(now, &mut due).await,
+                RetentionJob::Redact => self.redact_what_is_over(now, most, &mut due).await,
                 RetentionJob::Shredded => {
-                    let most = self.settled_elsewhere();
                     self.redact_by_itself(Redactable::Erased { most }, SHREDDED, now, &mut due)
                         .await
                 }
-                RetentionJob::Archive => self.archive_what_is_old(now, &mut due).await,
+                RetentionJob::Archive => self.archive_what_is_old(now, most, &mut due).await,
             };
             retaining.ended(job, now, due, done.as_ref().err());
             if done.is_err() {
@@ -74,19 +75,24 @@ impl Engine {
     }
 
     /// Whether segments are to be moved that nobody elsewhere needs.
-    async fn is_about_to_move(&self, now: Timestamp) -> bool {
+    async fn is_about_to_move(&self, now: Timestamp, most: u64) -> bool {
         let retaining = &self.inner.retaining;
         let (job, settings) = (RetentionJob::Archive, &retaining.settings);
         let target = settings.archive.as_ref().filter(|_| retaining.off(job).is_none());
         let Some((target, before)) = target.zip(retaining.before(job, now)) else { return false };
-        let what = Archivable { before, most: self.settled_elsewhere(), to: target.place() };
+        let what = Archivable { before, most, to: target.place() };
         let journal = self.inner.journal.clone();
         let found = tokio::task::spawn_blocking(move || journal.would_archive(&what)).await;
         // What is wrong shows when it is done.
         found.is_ok_and(|found| found.is_ok_and(|found| found.segments > 0))
     }
 
-    async fn redact_what_is_over(&self, now: Timestamp, due: &mut u64) -> Result<(), RefusalCause> {
+    async fn redact_what_is_over(
+        &self,
+        now: Timestamp,
+        most: u64,
+        due: &mut u64,
+    ) -> Result<(), RefusalCause> {
         let aged = self.inner.retaining.settings.kept.aged(now);
         let journal = self.inner.journal.clone();
         let oldest = tokio::task::spawn_blocking(move || journal.oldest_segment()).await;
@@ -96,7 +102,7 @@ impl Engine {
             *due = 0;
             return Ok(());
         }
-        let what = Redactable::Aged { aged, most: self.settled_elsewhere() };
+        let what = Redactable::Aged { aged, most };
         self.redact_by_itself(what, RETENTION, now, due).await
     }
 
@@ -123,7 +129,12 @@ impl Engine {
         Ok(())
     }
 
-    async fn archive_what_is_old(&self, now: Timestamp, due: &mut u64) -> Result<(), RefusalCause> {
+    async fn archive_what_is_old(
+        &self,
+        now: Timestamp,
+        most: u64,
+        due: &mut u64,
+    ) -> Result<(), RefusalCause> {
         let retaining = &self.inner.retaining;
         let Some(target) = &retaining.settings.archive else { return Ok(()) };
         let before = now.minus(retaining.settings.at_hand);
@@ -133,10 +144,10 @@ impl Engine {
         let found = found.map_err(|_| RefusalCause::Internal("an archiving was cut off"))?;
         *due = found.map_err(archive::cause)?.segments;
         // Whoever has something erased or moved meanwhile is not refused because of nothing.
-        if *due == 0 || !self.is_about_to_move(now).await {
+        if *due == 0 || !self.is_about_to_move(now, most).await {
             return Ok(());
         }
-        let what = Archivable { most: self.settled_elsewhere(), ..all };
+        let what = Archivable { most, ..all };
         let by = ChangedBy::Itself(Action::ArchiveAuditEvents, SCHEDULE);
         let done = self.inner.journal.archive(&what, by, now, |_| {}).await;
         let (archived, _) = done.map_err(archive::cause)?;
