@@ -97,8 +97,8 @@ pub(super) async fn changes(question: ChangesQuestion, output: &Output) -> Resul
             "ticket",
             "rule",
             "outcome",
-            "note",
             "call_count",
+            "note",
         ])
         .rows(rows.collect::<Vec<_>>());
     report
@@ -127,8 +127,8 @@ fn change(event: &v1::AuditEvent, earlier: &[v1::AuditEvent]) -> Vec<Cell> {
         text(&event.ticket),
         text(&event.policy_rule),
         text(&outcome(event.outcome())),
-        noted::note(event, earlier),
         Cell::Number(event.call_count),
+        noted::note(event, earlier),
     ]
 }
 
