@@ -56,6 +56,8 @@ def both_agree(given, log):
 def said(done):
     """What was found, without the words for it, which are each one's own."""
     found = json.loads(done.stdout)
+    # The reader verifies each signature by itself.
+    found.pop("signatures_by_header", None)
     for one in found["ranges"]:
         one.pop("what")
     return found
